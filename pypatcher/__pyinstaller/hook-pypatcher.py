@@ -1,0 +1,8 @@
+"""What PyInstaller cannot see by itself: target files, and modules that are imported by name at run time."""
+
+from PyInstaller.utils.hooks import collect_data_files, collect_submodules
+
+datas = collect_data_files("pypatcher")
+hiddenimports = [
+    name for name in collect_submodules("pypatcher") if ".cli" not in name and ".__pyinstaller" not in name
+]

@@ -1,0 +1,234 @@
+"""What a node says: one small frozen type an event, and the bus that carries them.
+
+Events are the one account of what a node does; the log, the JSON lines and the progress bar all read them (DESIGN
+"What a node says"). Node ids are 64 hex digits, owner keys z-base-32, addresses ``host:port``, versions text. No
+event carries a secret. Nothing here knows who emits or who listens.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import ClassVar, TypeAlias
+
+__all__ = [
+    "Emit",
+    "Event",
+    "EventBus",
+    "FetchFailed",
+    "FetchProgress",
+    "FetchStarted",
+    "NodeStarted",
+    "NodeStopped",
+    "PreflightFailed",
+    "RecordPublished",
+    "ReleaseActivated",
+    "ReleaseFound",
+    "ReleaseRefused",
+    "ReleaseStaged",
+    "Restart",
+    "TrialConfirmed",
+    "TrialRolledBack",
+    "TrialStarted",
+]
+
+_log = logging.getLogger("pypatcher")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events; ``name`` is the dotted name that scripts match."""
+
+    name: ClassVar[str]
+    level: ClassVar[int] = logging.INFO
+
+    def to_dict(self) -> dict[str, object]:
+        """The event's fields as plain values, ``event`` first."""
+        return {"event": self.name, **asdict(self)}
+
+    def __str__(self) -> str:
+        return f"{self.name} " + " ".join(f"{key}={value}" for key, value in asdict(self).items())
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted(Event):
+    """The node listens. ``addresses`` are its own sockets', ``mode`` the updater's."""
+
+    name: ClassVar[str] = "node.started"
+    node_id: str
+    addresses: tuple[str, ...]
+    namespace: str
+    version: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPublished(Event):
+    """A record of ours is in a minute slot, on ``stored`` DHT nodes."""
+
+    name: ClassVar[str] = "record.published"
+    version: str
+    minute: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFound(Event):
+    """Somebody has a release, signed by the owner, that is newer than ours. ``source`` says where it was heard."""
+
+    name: ClassVar[str] = "release.found"
+    version: str
+    node_id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchStarted(Event):
+    """A transfer of ``size`` bytes begins."""
+
+    name: ClassVar[str] = "fetch.started"
+    version: str
+    peer: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgress(Event):
+    """``received`` of ``size`` bytes are here; said a few times a second at most."""
+
+    name: ClassVar[str] = "fetch.progress"
+    level: ClassVar[int] = logging.DEBUG
+    version: str
+    peer: str
+    received: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed(Event):
+    """A transfer ended without a verified release; nothing was changed."""
+
+    name: ClassVar[str] = "fetch.failed"
+    level: ClassVar[int] = logging.WARNING
+    version: str
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRefused(Event):
+    """A release that this device will not take."""
+
+    name: ClassVar[str] = "release.refused"
+    level: ClassVar[int] = logging.WARNING
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightFailed(Event):
+    """This device could not install a release; it says so and keeps running."""
+
+    name: ClassVar[str] = "preflight.failed"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseStaged(Event):
+    """A complete, verified release lies beside the program."""
+
+    name: ClassVar[str] = "release.staged"
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseActivated(Event):
+    """The program at its path is now this version."""
+
+    name: ClassVar[str] = "release.activated"
+    version: str
+    previous: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restart(Event):
+    """The program is about to be restarted into ``version``."""
+
+    name: ClassVar[str] = "restart"
+    version: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStarted(Event):
+    """The running version is new to this device; ``failed`` of its starts ended by themselves so far."""
+
+    name: ClassVar[str] = "trial.started"
+    version: str
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialConfirmed(Event):
+    """The version on trial is confirmed; ``by`` says through what."""
+
+    name: ClassVar[str] = "trial.confirmed"
+    version: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRolledBack(Event):
+    """The version on trial failed; the confirmed one is back at the program's path."""
+
+    name: ClassVar[str] = "trial.rolled_back"
+    level: ClassVar[int] = logging.WARNING
+    version: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStopped(Event):
+    """The node is gone, its sockets closed."""
+
+    name: ClassVar[str] = "node.stopped"
+    node_id: str
+
+
+Emit: TypeAlias = Callable[[Event], None]
+"""What a part of the node is given to say something."""
+
+
+class EventBus:
+    """Hands each event to the ``pypatcher`` logger and to every subscriber, in the order they subscribed.
+
+    Thread-safe. A subscriber that raises is logged and kept; it cannot stop the node or another subscriber.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscribers: tuple[Emit, ...] = ()
+
+    def subscribe(self, callback: Emit) -> Callable[[], None]:
+        """Call ``callback`` with every event from now on; returns the function that ends this."""
+        with self._lock:
+            self._subscribers += (callback,)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(known for known in self._subscribers if known is not callback)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Say it to everybody who listens."""
+        _log.log(event.level, "%s", event)
+        for callback in self._subscribers:
+            try:
+                callback(event)
+            except Exception:
+                _log.exception("an on_event callback failed on %s", event.name)

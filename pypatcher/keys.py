@@ -1,0 +1,184 @@
+"""Ed25519 keys: text, files, signatures. The one module that touches key files.
+
+DESIGN "Keys, targets, namespaces": on disk and at the edges keys are z-base-32 text (52 characters for 32 bytes),
+inside they are bytes. A key file is created with mode 0600 and never overwritten; ``KEY.pub`` beside it holds
+``<target or any> <public key>``. A secret never appears in a message, a repr or a log.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NewType
+
+import nacl.bindings
+import nacl.exceptions
+import zbase32
+
+from pypatcher.errors import KeyFileError
+
+__all__ = [
+    "ANY_TARGET",
+    "KEY_SIZE",
+    "SIGNATURE_SIZE",
+    "KeyPair",
+    "OwnerKey",
+    "decode_key",
+    "encode_key",
+    "parse_public_key",
+    "public_key_path",
+    "read_key_file",
+    "read_public_file",
+    "verify_signature",
+    "write_key_file",
+]
+
+OwnerKey = NewType("OwnerKey", bytes)
+"""The 32 bytes of the ed25519 public key that a program trusts."""
+
+KEY_SIZE = 32
+SIGNATURE_SIZE = 64
+ANY_TARGET = "any"
+
+_TEXT_SIZE = 52
+_FILE_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An ed25519 key pair made from its 32-byte seed; the seed is kept out of every repr."""
+
+    seed: bytes = field(repr=False)
+    public: bytes
+
+    @classmethod
+    def generate(cls) -> KeyPair:
+        """A fresh pair from the system's randomness."""
+        return cls.from_seed(os.urandom(KEY_SIZE))
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> KeyPair:
+        """The pair that RFC 8032 derives from a 32-byte seed."""
+        public, _ = nacl.bindings.crypto_sign_seed_keypair(seed)
+        return cls(seed, public)
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte ed25519 signature over ``message``."""
+        return nacl.bindings.crypto_sign(message, self.seed + self.public)[:SIGNATURE_SIZE]
+
+
+def verify_signature(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether ``signature`` (64 bytes) over ``message`` was made with the key of ``public`` (32 bytes)."""
+    if len(signature) != SIGNATURE_SIZE or len(public) != KEY_SIZE:
+        return False
+    try:
+        nacl.bindings.crypto_sign_open(signature + message, public)
+    except nacl.exceptions.BadSignatureError:
+        return False
+    return True
+
+
+def encode_key(key: bytes) -> str:
+    """z-base-32 text of 32 bytes: 52 characters."""
+    text: str = zbase32.encode(key)
+    return text
+
+
+def decode_key(text: str, what: str) -> bytes:
+    """Read 52 characters of canonical z-base-32; ``what`` names the source for the message, never the content.
+
+    Raises:
+        KeyFileError: the text is not a key.
+    """
+    try:
+        key: bytes = zbase32.decode(text) if len(text) == _TEXT_SIZE and text.isascii() else b""
+    except zbase32.DecodeError:
+        key = b""
+    if len(key) != KEY_SIZE or encode_key(key) != text:
+        raise KeyFileError(f"{what} is not a key: expected {_TEXT_SIZE} characters of z-base-32, nothing else")
+    return key
+
+
+def parse_public_key(text: str) -> OwnerKey:
+    """Read an owner's public key.
+
+    Raises:
+        KeyFileError: the text is not 52 characters of z-base-32, or no point of the curve.
+    """
+    key = decode_key(text, f"public key {text[:60]!r}")
+    if not nacl.bindings.crypto_core_ed25519_is_valid_point(key):
+        raise KeyFileError(f"public key {text!r} is no valid ed25519 key: paste the line that 'pypatcher gen' printed")
+    return OwnerKey(key)
+
+
+def public_key_path(path: Path) -> Path:
+    """``KEY.pub`` beside ``KEY``."""
+    return path.with_name(path.name + ".pub")
+
+
+def _read_small(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_LIMIT)
+    except OSError as error:
+        raise KeyFileError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        return data.decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path} is not a key file: it holds more than ASCII text") from None
+
+
+def read_key_file(path: Path) -> KeyPair:
+    """Read a secret key file, with or without a trailing newline.
+
+    Raises:
+        KeyFileError: the file is missing, unreadable or holds no key.
+    """
+    return KeyPair.from_seed(decode_key(_read_small(path), str(path)))
+
+
+def read_public_file(path: Path) -> tuple[str, OwnerKey]:
+    """Read ``KEY.pub``: the target's name (or ``any``) and the public key.
+
+    Raises:
+        KeyFileError: the file is missing, unreadable or of another form.
+    """
+    match _read_small(path).split():
+        case [target, key]:
+            return target, parse_public_key(key)
+    raise KeyFileError(f"{path} is not a public key file: expected '<target or any> <public key>'")
+
+
+def write_key_file(path: Path, pair: KeyPair, target: str = ANY_TARGET) -> None:
+    """Write ``path`` (mode 0600, the secret) and ``path.pub`` (mode 0644); neither may exist.
+
+    Raises:
+        KeyFileError: one of them exists or cannot be written; nothing is overwritten or left half-written.
+    """
+    public_path = public_key_path(path)
+    if public_path.exists() or public_path.is_symlink():
+        raise KeyFileError(f"{public_path} exists and is never overwritten: choose another name")
+    _write_new(path, encode_key(pair.seed), 0o600)
+    try:
+        _write_new(public_path, f"{target} {encode_key(pair.public)}\n", 0o644)
+    except KeyFileError:
+        path.unlink()
+        raise
+
+
+def _write_new(path: Path, text: str, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        raise KeyFileError(f"{path} exists and is never overwritten: choose another name") from None
+    except OSError as error:
+        raise KeyFileError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()
+        raise KeyFileError(f"cannot write {path}: {error.strerror}") from None
