@@ -1,0 +1,99 @@
+"""How much failure a release and an address may cost: bytes, pauses, and whom to ask first.
+
+DESIGN "Transport and transfer": budgets belong to the release and to the address, not to the node id, which costs
+nothing. Pure; the clock is passed in (monotonic seconds). Tables are bounded; what was used least recently goes first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from pypatcher.addresses import Address, budget_group, format_address, is_lan
+from pypatcher.node.schedule import Backoff
+
+__all__ = ["FetchBudget", "rank_addresses"]
+
+_FAILED_BYTES_FACTOR = 3
+_FIRST_PAUSE = 30.0
+_LONGEST_PAUSE = 6 * 3600.0
+_TABLE_LIMIT = 4096
+
+
+@dataclass(slots=True)
+class _Account:
+    backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))
+    failed_bytes: int = 0
+    until: float = 0.0
+
+    def pause(self, now: float) -> None:
+        self.until = now + self.backoff.fail()
+
+
+class FetchBudget:
+    """Failed bytes per release, and growing pauses per group of addresses.
+
+    A group (a /24 or /48; on the LAN one host; on loopback one port) pauses after each fetch that failed through
+    its fault, twice as long as the last time, up to 6 hours. When a release has cost 3 times its size in failed
+    bytes, strangers pause for it in the same way: a host on the LAN, and who delivered before, may still be asked.
+    """
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[str, _Account] = OrderedDict()
+        self._releases: OrderedDict[str, _Account] = OrderedDict()
+        self._good: OrderedDict[Address, None] = OrderedDict()
+
+    def failed(self, release: str, size: int, address: Address, received: int, now: float) -> None:
+        """Count a failed fetch of ``received`` bytes; ``release`` names it, ``size`` is its size in bytes."""
+        _account(self._groups, _group(address)).pause(now)
+        self._good.pop(address, None)
+        if is_lan(address):
+            return
+        account = _account(self._releases, release)
+        account.failed_bytes += received
+        if account.failed_bytes >= _FAILED_BYTES_FACTOR * size:
+            account.failed_bytes = 0
+            account.pause(now)
+
+    def succeeded(self, address: Address) -> None:
+        """Remember that this address delivered, and forget what its group did before."""
+        self._groups.pop(_group(address), None)
+        self._good[address] = None
+        self._good.move_to_end(address)
+        if len(self._good) > _TABLE_LIMIT:
+            self._good.popitem(last=False)
+
+    def wait(self, release: str, address: Address, now: float) -> float:
+        """Seconds until this address may be asked for this release; 0 is at once."""
+        accounts = [self._groups.get(_group(address))]
+        if not is_lan(address) and address not in self._good:
+            accounts.append(self._releases.get(release))
+        return max((account.until - now for account in accounts if account and account.until > now), default=0.0)
+
+    @property
+    def good(self) -> Collection[Address]:
+        """Addresses that delivered, oldest first."""
+        return self._good.keys()
+
+
+def rank_addresses(addresses: Iterable[Address], good: Collection[Address]) -> list[Address]:
+    """Whom to ask first: who delivered before, then the LAN, then the rest, each in the order given."""
+    return sorted(dict.fromkeys(addresses), key=lambda address: (address not in good, not is_lan(address)))
+
+
+def _group(address: Address) -> str:
+    if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+        return format_address(address)
+    return address[0] if is_lan(address) else budget_group(address)
+
+
+def _account(table: OrderedDict[str, _Account], key: str) -> _Account:
+    account = table.get(key)
+    if account is None:
+        account = table[key] = _Account()
+        if len(table) > _TABLE_LIMIT:
+            table.popitem(last=False)
+    table.move_to_end(key)
+    return account
