@@ -1,0 +1,49 @@
+# Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-pure lint format packagings bench fuzz clean
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TESTS  ?= tests
+SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private DHT on this machine
+	@PYTHON=$(PYTHON) scripts/venv .venv-demo 'pyinstaller>=6.10' '.[progress]'
+	@.venv-demo/bin/python examples/demo.py
+
+test: $(READY) ## the whole suite: the unit tests on the pure twins, then everything on the compiled ones
+	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q $(TESTS)
+
+test-pure: $(READY) ## the whole suite without extension modules
+	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q $(TESTS)
+
+lint: $(READY) ## ruff, formatting, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+format: $(READY) ## format the code
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format .
+
+packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
+	$(BIN)/pip install -q -e '.[packagings]'
+	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
+
+bench: $(READY) ## hashing and transfer, side by side with what they are built on
+	$(BIN)/python bench/hashing.py
+	$(BIN)/python bench/transfer.py
+
+$(READY): pyproject.toml setup.py scripts/venv scripts/packages $(SPEEDUPS)
+	@PYTHON=$(PYTHON) scripts/venv $(VENV) -e '.[test,lint,progress]'
+	@touch $@
+
+clean: ## remove everything that was built
+	rm -rf .venv .venv-demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find pypatcher _speedups -name '*.so' -delete -o -name '*.c' -path '_speedups/*' -delete
