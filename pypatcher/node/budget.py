@@ -9,22 +9,27 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 from pypatcher.addresses import Address, budget_group, format_address, is_lan
 from pypatcher.node.schedule import Backoff
 
 __all__ = ["FetchBudget", "rank_addresses"]
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
 _FAILED_BYTES_FACTOR = 3
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 6 * 3600.0
+_UNREACHABLE_PAUSES = (10.0, 3600.0)
 _TABLE_LIMIT = 4096
 
 
 @dataclass(slots=True)
 class _Account:
-    backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))
+    backoff: Backoff
     failed_bytes: int = 0
     until: float = 0.0
 
@@ -43,31 +48,45 @@ class FetchBudget:
     def __init__(self) -> None:
         self._groups: OrderedDict[str, _Account] = OrderedDict()
         self._releases: OrderedDict[str, _Account] = OrderedDict()
+        self._silent: OrderedDict[Address, _Account] = OrderedDict()
         self._good: OrderedDict[Address, None] = OrderedDict()
+        self._strangers_asked: OrderedDict[str, None] = OrderedDict()
 
     def failed(self, release: str, size: int, address: Address, received: int, now: float) -> None:
         """Count a failed fetch of ``received`` bytes; ``release`` names it, ``size`` is its size in bytes."""
-        _account(self._groups, _group(address)).pause(now)
+        _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
         self._good.pop(address, None)
         if is_lan(address):
             return
-        account = _account(self._releases, release)
+        account = _account(self._releases, release, _FIRST_PAUSE, _LONGEST_PAUSE)
         account.failed_bytes += received
         if account.failed_bytes >= _FAILED_BYTES_FACTOR * size:
             account.failed_bytes = 0
             account.pause(now)
 
+    def unreachable(self, address: Address, now: float) -> None:
+        """Count an attempt that cost no more than a few packets: that address alone pauses, up to an hour."""
+        _account(self._silent, address, *_UNREACHABLE_PAUSES).pause(now)
+
+    def first_stranger(self, release: str) -> bool:
+        """Whether nobody outside the LAN was asked for this release yet; says so once."""
+        if release in self._strangers_asked:
+            return False
+        self._strangers_asked[release] = None
+        _bound(self._strangers_asked)
+        return True
+
     def succeeded(self, address: Address) -> None:
         """Remember that this address delivered, and forget what its group did before."""
         self._groups.pop(_group(address), None)
+        self._silent.pop(address, None)
         self._good[address] = None
         self._good.move_to_end(address)
-        if len(self._good) > _TABLE_LIMIT:
-            self._good.popitem(last=False)
+        _bound(self._good)
 
     def wait(self, release: str, address: Address, now: float) -> float:
         """Seconds until this address may be asked for this release; 0 is at once."""
-        accounts = [self._groups.get(_group(address))]
+        accounts = [self._groups.get(_group(address)), self._silent.get(address)]
         if not is_lan(address) and address not in self._good:
             accounts.append(self._releases.get(release))
         return max((account.until - now for account in accounts if account and account.until > now), default=0.0)
@@ -89,11 +108,15 @@ def _group(address: Address) -> str:
     return address[0] if is_lan(address) else budget_group(address)
 
 
-def _account(table: OrderedDict[str, _Account], key: str) -> _Account:
+def _account(table: OrderedDict[Key, _Account], key: Key, first_pause: float, longest_pause: float) -> _Account:
     account = table.get(key)
     if account is None:
-        account = table[key] = _Account()
-        if len(table) > _TABLE_LIMIT:
-            table.popitem(last=False)
+        account = table[key] = _Account(Backoff(first_pause, longest_pause))
+        _bound(table)
     table.move_to_end(key)
     return account
+
+
+def _bound(table: OrderedDict[Key, Value]) -> None:
+    if len(table) > _TABLE_LIMIT:
+        table.popitem(last=False)

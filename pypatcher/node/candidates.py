@@ -1,0 +1,64 @@
+"""Who is said to hold what: the one place that every source of addresses feeds and the updater reads.
+
+Pure and bounded; the clock is passed in (monotonic seconds). Only releases that the OWNER signed may be added: the
+caller checked that. An address here is a hint and no more.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pypatcher.addresses import Address
+from pypatcher.artifact import PatchInfo
+
+__all__ = ["Candidate", "Candidates"]
+
+_LIFETIME = 900.0
+_LIMIT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that may hold a release at an address.
+
+    Attributes:
+        info: the release.
+        node_id: the node's ed25519 key, which its handshake must show.
+        address: where it may listen.
+        source: where this was heard, for people.
+    """
+
+    info: PatchInfo
+    node_id: bytes
+    address: Address
+    source: str
+
+
+class Candidates:
+    """At most 512 candidates of the last 15 minutes; the oldest go first."""
+
+    def __init__(self) -> None:
+        self._heard: OrderedDict[tuple[bytes, Address], tuple[Candidate, float]] = OrderedDict()
+
+    def add(self, candidates: Iterable[Candidate], now: float) -> None:
+        """Hear of them, again or for the first time; a node's newer word replaces its older one."""
+        for candidate in candidates:
+            key = candidate.node_id, candidate.address
+            self._heard[key] = candidate, now
+            self._heard.move_to_end(key)
+            if len(self._heard) > _LIMIT:
+                self._heard.popitem(last=False)
+
+    def releases(self, now: float) -> dict[PatchInfo, list[Candidate]]:
+        """What may be had, the newest version first, with those who may have it, last heard first."""
+        while self._heard:
+            key, (_, heard) = next(iter(self._heard.items()))
+            if now - heard < _LIFETIME:
+                break
+            del self._heard[key]
+        found: dict[PatchInfo, list[Candidate]] = {}
+        for candidate, _ in reversed(self._heard.values()):
+            found.setdefault(candidate.info, []).append(candidate)
+        return dict(sorted(found.items(), key=lambda item: item[0].version, reverse=True))

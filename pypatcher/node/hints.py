@@ -1,0 +1,52 @@
+"""Under which addresses we may be reached: what goes into our records.
+
+DESIGN "Discovery", address hints: at most 8. Without sending a packet: the address that other DHT nodes see, the
+sockets' own addresses, and for a socket bound to every address the one that the routing table would choose.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+
+from pypatcher.addresses import Address, family
+
+__all__ = ["HINT_LIMIT", "own_addresses", "usable_hints"]
+
+HINT_LIMIT = 8
+
+# Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket to them asks the routing table, no more.
+_ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
+
+
+def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Address, ...]:
+    """The sockets' addresses that others could dial: ``seen`` by others first, then our own."""
+    found = list(seen)
+    for host, port in bound:
+        if not ipaddress.ip_address(host).is_unspecified:
+            found.append((host, port))
+        elif local := _route_source(family((host, port))):
+            found.append((local, port))
+    return tuple(dict.fromkeys(found))[:HINT_LIMIT]
+
+
+def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Address]:
+    """Hints that are worth a packet: never our own address, loopback only if we are on loopback ourselves."""
+    ours = set(own)
+    loopback = any(ipaddress.ip_address(host).is_loopback for host, _ in ours)
+    return [
+        (host, port)
+        for host, port in hints
+        if (host, port) not in ours and (loopback or not ipaddress.ip_address(host).is_loopback)
+    ]
+
+
+def _route_source(kind: int) -> str | None:
+    try:
+        with socket.socket(socket.AF_INET6 if kind == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(_ELSEWHERE[kind])
+            host: str = probe.getsockname()[0]
+    except OSError:
+        return None
+    return None if ipaddress.ip_address(host).is_link_local else host

@@ -1,0 +1,205 @@
+"""Looks for a newer release and brings it beside the program: look, choose, fetch, verify, stage.
+
+What is wanted is decided by ``pypatcher.install``, who may be asked by ``FetchBudget``; this module only moves
+things along. One peer's failure leads to the next peer, one release's failure to the next release, and no failure
+ends the loop. DESIGN "Discovery" (looking) and "Transport and transfer" (fetching).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pypatcher.addresses import format_address, is_lan
+from pypatcher.artifact import REGION_SIZE, PatchInfo
+from pypatcher.errors import (
+    ArtifactError,
+    CannotReplaceError,
+    NotNewerError,
+    PeerError,
+    RefusedReleaseError,
+)
+from pypatcher.events import (
+    Emit,
+    Event,
+    FetchFailed,
+    FetchProgress,
+    FetchStarted,
+    PreflightFailed,
+    ReleaseFound,
+    ReleaseRefused,
+    ReleaseStaged,
+)
+from pypatcher.install import Installation
+from pypatcher.node.budget import FetchBudget, rank_addresses
+from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.schedule import Backoff, jittered
+from pypatcher.node.settings import Settings
+
+__all__ = ["Fetch", "Updater"]
+
+_ROUND_LIMIT = 32
+_RETRY = 30.0
+_STRANGER_JITTER = 60.0
+_PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
+_PROGRESS_INTERVAL = 0.25
+_SAID_LIMIT = 256
+
+
+class Fetch(Protocol):
+    """Fetches one release from one candidate, handing its bytes to ``write`` and their count to ``progress``.
+
+    Raises:
+        PeerError, ArtifactError: the peer did not deliver what it announced.
+    """
+
+    def __call__(
+        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+    ) -> Awaitable[PatchInfo]: ...
+
+
+class Updater:
+    """One a node: brings the newest release that this device takes beside the program.
+
+    Args:
+        look: asks discovery who has what; its failures are logged and end nothing.
+        fetch: see ``Fetch``.
+        installation: decides what is wanted, takes the bytes, verifies and stages.
+        candidates: fed by ``look`` and by every other source of addresses.
+        on_staged: told each release that was staged here.
+    """
+
+    def __init__(
+        self,
+        *,
+        look: Callable[[], Awaitable[None]],
+        fetch: Fetch,
+        installation: Installation,
+        candidates: Candidates,
+        budget: FetchBudget,
+        settings: Settings,
+        emit: Emit,
+        on_staged: Callable[[PatchInfo], None],
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._look = look
+        self._fetch = fetch
+        self._installation = installation
+        self._candidates = candidates
+        self._budget = budget
+        self._settings = settings
+        self._emit = emit
+        self._on_staged = on_staged
+        self._clock = clock
+        self._rng = rng
+        self._preflight_backoff = Backoff(*_PREFLIGHT_PAUSES)
+        self._said: set[str] = set()
+
+    async def run(self) -> None:
+        """Look and fetch until cancelled."""
+        started = next_look = self._clock()
+        while True:
+            if self._clock() >= next_look:
+                await self._look()
+                pause = self._settings.pause_between_looks(self._clock() - started)
+                next_look = self._clock() + jittered(pause, self._rng)
+            wait = await self._pursue()
+            await asyncio.sleep(max(0.05, min(next_look - self._clock(), wait)))
+
+    async def _pursue(self) -> float:
+        """Try for the newest release first; returns the seconds after which trying again makes sense."""
+        soonest = float("inf")
+        for info, candidates in self._candidates.releases(self._clock()).items():
+            if not self._wants(info):
+                continue
+            heard = candidates[0]
+            found = ReleaseFound(str(info.version), heard.node_id.hex(), heard.source)
+            self._say_once(found, f"found {info.version} {info.hash.hex()}")
+            try:
+                await asyncio.to_thread(self._installation.preflight, info)
+            except CannotReplaceError as error:
+                self._say_once(PreflightFailed(str(error)))
+                return self._preflight_backoff.fail()
+            self._preflight_backoff.succeed()
+            wait = await self._fetch_from_one_of(info, candidates)
+            if wait == 0.0:
+                return float("inf")
+            soonest = min(soonest, wait)
+        return soonest
+
+    def _wants(self, info: PatchInfo) -> bool:
+        try:
+            self._installation.check_wanted(info)
+        except NotNewerError:
+            return False
+        except RefusedReleaseError as error:
+            self._say_once(ReleaseRefused(str(info.version), str(error)))
+            return False
+        return True
+
+    async def _fetch_from_one_of(self, info: PatchInfo, candidates: list[Candidate]) -> float:
+        """0 when the release is staged, else the seconds until a candidate may be asked (again)."""
+        release = info.hash.hex()
+        by_address = {candidate.address: candidate for candidate in reversed(candidates)}
+        soonest = _RETRY
+        for address in rank_addresses(by_address, self._budget.good)[:_ROUND_LIMIT]:
+            wait = self._budget.wait(release, address, self._clock())
+            if wait > 0.0:
+                soonest = min(soonest, wait)
+                continue
+            if not is_lan(address) and self._budget.first_stranger(release):
+                await asyncio.sleep(self._rng.uniform(0, _STRANGER_JITTER))
+            if await self._fetch_from(by_address[address]):
+                return 0.0
+        return soonest
+
+    async def _fetch_from(self, candidate: Candidate) -> bool:
+        info, address = candidate.info, candidate.address
+        version, peer = str(info.version), format_address(address)
+        size = info.size + REGION_SIZE
+        received, said = 0, self._clock()
+        partial = await asyncio.to_thread(self._installation.new_partial)
+
+        def progress(count: int) -> None:
+            nonlocal received, said
+            if received == 0:
+                self._emit(FetchStarted(version, peer, size))
+            received = count
+            if count == size or self._clock() - said >= _PROGRESS_INTERVAL:
+                said = self._clock()
+                self._emit(FetchProgress(version, peer, count, size))
+
+        try:
+            await self._fetch(candidate, partial.write, progress)
+            await asyncio.to_thread(self._installation.stage, partial, info)
+        except (PeerError, ArtifactError) as error:
+            self._emit(FetchFailed(version, peer, str(error)))
+            if received or not isinstance(error, PeerError):
+                self._budget.failed(info.hash.hex(), size, address, received, self._clock())
+            else:
+                self._budget.unreachable(address, self._clock())
+            return False
+        except (NotNewerError, RefusedReleaseError) as error:
+            self._emit(ReleaseRefused(version, str(error)))
+            return False
+        except OSError as error:
+            self._emit(PreflightFailed(f"cannot write the download beside the program: {error}"))
+            return False
+        finally:
+            partial.discard()
+        self._budget.succeeded(address)
+        self._emit(ReleaseStaged(version, str(self._installation.staged_path)))
+        self._on_staged(info)
+        return True
+
+    def _say_once(self, event: Event, what: str | None = None) -> None:
+        """Say what would else be repeated at every round; ``what`` names it, else the event's own text does."""
+        what = what or str(event)
+        if what not in self._said:
+            if len(self._said) >= _SAID_LIMIT:
+                self._said.clear()
+            self._said.add(what)
+            self._emit(event)
