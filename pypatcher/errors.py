@@ -12,10 +12,12 @@ __all__ = [
     "CodecError",
     "ContentMismatchError",
     "KeyFileError",
+    "MinuteRefusedError",
     "NoRegionError",
     "NotNewerError",
     "NotSingleFileError",
     "PatcherError",
+    "PeerBusyError",
     "PeerError",
     "RefusedReleaseError",
     "RegionError",
@@ -93,3 +95,15 @@ class NotSingleFileError(PatcherError):
 
 class PeerError(PatcherError):
     """A peer broke the protocol, stalled or went away. Its fault; the next peer may do better."""
+
+
+class PeerBusyError(PeerError):
+    """The peer serves as many others as it may just now. No fault at all: ask somebody else, or later."""
+
+
+class MinuteRefusedError(PeerError):
+    """The peer's clock is another one; ``minute`` is what it shows (unix time / 60). Never set a clock from it."""
+
+    def __init__(self, minute: int) -> None:
+        super().__init__(f"the peer refused our minute; its own is {minute}")
+        self.minute = minute
