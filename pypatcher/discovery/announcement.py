@@ -1,0 +1,79 @@
+"""What a record says: a release that its node serves, and addresses where the node may be reached.
+
+DESIGN "Discovery"; sans-IO. The release comes first, as readers without hints expect it, who ignore what follows.
+Hints are a node's word and no more: a hostile list costs its sender the hints, never the release. Checking the owner's
+signature is the tracker's.
+
+    content = postcard(PatchInfo) || hints
+    hints   = byte string of compact IPv4 addresses, 6 bytes each || byte string of compact IPv6 ones, 18 bytes each
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from pypatcher.addresses import Address, family, pack_compact, unpack_compact
+from pypatcher.artifact.patch import PatchInfo
+from pypatcher.artifact.postcard import Reader, encode_bytes
+from pypatcher.discovery.records import VALUE_LIMIT
+from pypatcher.errors import CodecError
+
+__all__ = ["HINT_LIMIT", "decode_content", "encode_content", "is_dialable"]
+
+HINT_LIMIT = 8
+"""Addresses in one record, of both families together."""
+
+_COMPACT_SIZES = (6, 18)
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+
+
+def is_dialable(address: Address) -> bool:
+    """Whether a datagram to that address could reach one host, this one or another.
+
+    Without a port, unspecified, multicast, broadcast and reserved addresses, IPv4 inside IPv6, and link-local IPv6
+    (which means nothing without an interface) are not.
+    """
+    host, port = address
+    ip = ipaddress.ip_address(host)
+    if port == 0 or ip.is_unspecified or ip.is_multicast:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not ip.is_reserved and ip not in _THIS_NETWORK
+    return ip.ipv4_mapped is None and not ip.is_link_local
+
+
+def encode_content(info: PatchInfo, addresses: Iterable[Address]) -> bytes:
+    """The content that announces ``info``, with the first 8 of ``addresses`` that are distinct and can be dialled."""
+    hints = [address for address in dict.fromkeys(addresses) if is_dialable(address)][:HINT_LIMIT]
+    lists = (b"".join(pack_compact(address) for address in hints if family(address) == kind) for kind in (4, 6))
+    return info.to_postcard() + b"".join(encode_bytes(packed) for packed in lists)
+
+
+def decode_content(content: bytes) -> tuple[PatchInfo, tuple[Address, ...]]:
+    """Read a content: the release and at most 8 hints.
+
+    Hints that are missing or malformed count as none, superfluous ones are cut, and addresses that cannot be dialled
+    are dropped. Bytes after the hints are ignored, so that a later version may say more.
+
+    Raises:
+        CodecError: it does not start with a PatchInfo.
+    """
+    info, rest = PatchInfo.from_postcard(content)
+    try:
+        hints = _unpack_hints(rest)
+    except CodecError:
+        hints = []
+    return info, tuple(address for address in dict.fromkeys(hints) if is_dialable(address))
+
+
+def _unpack_hints(data: bytes) -> list[Address]:
+    reader = Reader(data)
+    hints: list[Address] = []
+    for size in _COMPACT_SIZES:
+        packed = reader.byte_string(VALUE_LIMIT)
+        if len(packed) % size:
+            raise CodecError(f"{len(packed)} bytes are no list of {size}-byte addresses")
+        packed = packed[: size * (HINT_LIMIT - len(hints))]
+        hints += [unpack_compact(packed[start : start + size]) for start in range(0, len(packed), size)]
+    return hints

@@ -1,0 +1,106 @@
+"""Namespaces: what a target and an owner's key are called on the network.
+
+DESIGN "Keys, targets, namespaces". Every name that peers or DHT nodes see is derived here, and the few rules in which
+namespaces differ are a table here, so that no other module asks which kind it has. Nothing here knows of time
+(``slots``) or of the DHT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from pypatcher.errors import SettingError
+from pypatcher.keys import OwnerKey, encode_key
+
+__all__ = ["OURS", "RUSTPATCHER", "Namespace", "SlotRules"]
+
+_TARGET_NAME = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRules:
+    """How a kind of namespace uses its minute slots.
+
+    Attributes:
+        kind: the first word of its topics and ALPNs.
+        salt_prefix: hashed in front of topic and minute to make the salt.
+        full_at: a slot with this many valid records that count is full.
+        counts_older: whether records of older releases than the writer's count towards a full slot.
+        seq_is_version: whether an item's seq is the version; otherwise it is one above the highest in the slot.
+        says_minute: whether a server that refuses an auth value tells its own minute.
+    """
+
+    kind: str
+    salt_prefix: bytes
+    full_at: int
+    counts_older: bool
+    seq_is_version: bool
+    says_minute: bool
+
+
+OURS = SlotRules("pypatcher", b"salt", 5, counts_older=False, seq_is_version=True, says_minute=True)
+RUSTPATCHER = SlotRules("rustpatcher", b"", 100, counts_older=True, seq_is_version=False, says_minute=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Everything that devices of one target and one owner's key share.
+
+    Made by ``Namespace.ours`` or ``Namespace.rustpatcher``.
+
+    Attributes:
+        rules: how its slots are used.
+        target_name: the target's name; None in the namespace ``rustpatcher``, which has no targets.
+        owner: the public key that its releases are signed with.
+    """
+
+    rules: SlotRules
+    target_name: str | None
+    owner: OwnerKey
+
+    @classmethod
+    def ours(cls, target: str, owner: OwnerKey) -> Namespace:
+        """The namespace of pypatcher's devices of that target.
+
+        Raises:
+            SettingError: the name cannot stand in a topic (a to z, 0 to 9 and _, at most 32).
+        """
+        if not _TARGET_NAME.fullmatch(target):
+            raise SettingError(f"target name {target!r}: use a to z, 0 to 9 and _, at most 32 characters")
+        return cls(OURS, target, owner)
+
+    @classmethod
+    def rustpatcher(cls, owner: OwnerKey) -> Namespace:
+        """The namespace of the Rust program ``rustpatcher`` 0.2."""
+        return cls(RUSTPATCHER, None, owner)
+
+    @property
+    def name(self) -> str:
+        """One word for cache folders and events, such as ``pypatcher-armv7-<z32 key>``."""
+        return "-".join(self._parts())
+
+    @property
+    def topic(self) -> str:
+        """``pypatcher:<target>:<z32 key>`` or ``rustpatcher:<z32 key>``."""
+        return ":".join(self._parts())
+
+    @property
+    def topic_hash(self) -> bytes:
+        """The 32 bytes that slots, records and info-hashes are derived from."""
+        return hashlib.sha512(self.topic.encode("ascii")).digest()[:32]
+
+    @property
+    def alpn(self) -> str:
+        """The ALPN of the v0 exchange."""
+        return "/" + "/".join((*self._parts(), "v0"))
+
+    @property
+    def offer_alpn(self) -> str | None:
+        """The ALPN under which a holder dials those who want; None where there is none (``rustpatcher``)."""
+        return "/" + "/".join((*self._parts(), "offer", "v0")) if self.target_name is not None else None
+
+    def _parts(self) -> tuple[str, ...]:
+        key = encode_key(self.owner)
+        return (self.rules.kind, key) if self.target_name is None else (self.rules.kind, self.target_name, key)
