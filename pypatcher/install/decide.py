@@ -1,0 +1,212 @@
+"""The table of INSTALL.md "What to do, from what is on disk", and every other decision, as pure functions.
+
+Nothing here opens a file, reads a clock or remembers anything: facts in, decision out. Facts may be looked up when
+they are first asked for, so that a start which needs to know the program's hash alone hashes nothing else. The first
+row that matches wins; whoever carries it out looks again at what is on disk and asks again, until a row says run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol
+
+from pypatcher.errors import NotNewerError, RefusedReleaseError
+from pypatcher.install.found import Found, Kind
+from pypatcher.install.starts import Fate, Launcher
+from pypatcher.install.trial import ProgramId, Trial, TrialState
+from pypatcher.version import Version
+
+__all__ = ["LIMITS", "Action", "Decision", "Facts", "Limits", "check_stageable", "closed_trial", "decide"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Starts of a trial after which it is over: ended by themselves, and cut by a reboot."""
+
+    failed: int = 3
+    reboots: int = 10
+
+    def reached(self, trial: Trial) -> bool:
+        """Whether the version has had its chances."""
+        return trial.failed >= self.failed or trial.reboots >= self.reboots
+
+
+LIMITS = Limits()
+
+
+class Action(Enum):
+    """What to do. Those that end the loop are listed in `Decision.runs`."""
+
+    RUN = "run the program"
+    RUN_ALONE = "run what is there if it can run; no updates"
+    RUN_REFUSED = "run, do not serve: there is nothing to go back to"
+    WAIT = "run; the program's path changes when its other processes have ended"
+    COUNT = "count the start and run"
+    RESTORE = "put previous back over an empty program"
+    ADOPT_WITH_WAY_BACK = "write J: confirmed = previous, trial = P"
+    ADOPT = "write J: confirmed = P"
+    BY_HAND = "a person put P there: confirmed = P"
+    DROP_STAGED = "unlink staged"
+    ACTIVATE = "activate staged"
+    PLACE_TRIAL = "rename staged to P"
+    RESUME_ACTIVATION = "make sure previous is P, then rename staged to P"
+    CLEAR_TRIAL = "write J: trial null"
+    FINISH_ROLLBACK = "rename previous to P, then write J: trial null"
+    REPLACE_TRIAL = "write J: refused + t and trial = staged; rename staged to P"
+    ROLL_BACK = "write J: refused + t; rename previous to P; write J: trial null"
+
+
+_RUNS = {Action.RUN, Action.RUN_ALONE, Action.RUN_REFUSED, Action.WAIT, Action.COUNT}
+_CHANGES_PROGRAM = {
+    Action.RESTORE,
+    Action.ACTIVATE,
+    Action.PLACE_TRIAL,
+    Action.RESUME_ACTIVATION,
+    Action.FINISH_ROLLBACK,
+    Action.REPLACE_TRIAL,
+    Action.ROLL_BACK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A row of the table and what it says."""
+
+    row: int
+    action: Action
+
+    @property
+    def runs(self) -> bool:
+        """Whether the loop ends here."""
+        return self.action in _RUNS
+
+
+class Facts(Protocol):
+    """What is on disk, and who asks."""
+
+    @property
+    def launcher(self) -> Launcher:
+        """Who starts the program."""
+
+    @property
+    def state(self) -> TrialState | None:
+        """`J`; None when absent or unreadable."""
+
+    @property
+    def program(self) -> Found:
+        """`P`."""
+
+    @property
+    def staged(self) -> Found:
+        """`staged`."""
+
+    @property
+    def previous(self) -> Found:
+        """`previous`."""
+
+    @property
+    def fate(self) -> Fate:
+        """What became of the open start."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process runs from `P`."""
+
+
+def decide(facts: Facts, limits: Limits = LIMITS) -> Decision:
+    """The first row that matches, with every change of `P` put off while other processes run from it."""
+    decision = _first_row(facts, limits)
+    if decision.action in _CHANGES_PROGRAM and not facts.alone:
+        return Decision(decision.row, Action.WAIT)
+    return decision
+
+
+def _first_row(facts: Facts, limits: Limits) -> Decision:
+    state, program = facts.state, facts.program.id
+    if program is None:
+        return Decision(1, Action.RESTORE if _restorable(facts) else Action.RUN_ALONE)
+    if state is None:
+        previous = facts.previous.id
+        if previous is not None and previous.sha512 != program.sha512:
+            return Decision(2, Action.ADOPT_WITH_WAY_BACK)
+        return Decision(3, Action.ADOPT)
+    if state.trial is None:
+        return _without_trial(facts, state, program)
+    return _on_trial(facts, state, program, closed_trial(state.trial, facts.fate), limits)
+
+
+def _without_trial(facts: Facts, state: TrialState, program: ProgramId) -> Decision:
+    if program.sha512 != state.confirmed.sha512:
+        return Decision(4, Action.BY_HAND)
+    if facts.staged.kind is Kind.ABSENT:
+        return Decision(7, Action.RUN)
+    if _acceptable(facts.staged.id, state, state.newest):
+        return Decision(6, Action.ACTIVATE)
+    return Decision(5, Action.DROP_STAGED)
+
+
+def _on_trial(facts: Facts, state: TrialState, program: ProgramId, trial: Trial, limits: Limits) -> Decision:
+    refused = trial.program.sha512 in state.refused
+    if program.sha512 == trial.program.sha512:
+        return _trial_in_place(facts, state, refused, trial, limits)
+    if program.sha512 == state.confirmed.sha512:
+        if not refused and trial.idle and _is(facts.staged, trial.program):
+            return Decision(10, Action.RESUME_ACTIVATION)
+        return Decision(11, Action.CLEAR_TRIAL)
+    if program.sha512 in state.refused and trial.idle and _is(facts.staged, trial.program):
+        return Decision(8, Action.PLACE_TRIAL)
+    return Decision(9, Action.BY_HAND)
+
+
+def _trial_in_place(facts: Facts, state: TrialState, refused: bool, trial: Trial, limits: Limits) -> Decision:
+    reached = limits.reached(trial)
+    if not refused and not reached:
+        return Decision(16, Action.COUNT)
+    way_back = _is(facts.previous, state.confirmed) and state.confirmed.sha512 not in state.refused
+    if refused and way_back:
+        return Decision(12, Action.FINISH_ROLLBACK)
+    if not way_back and _acceptable(facts.staged.id, state, max(state.newest, trial.program.version)):
+        return Decision(13, Action.REPLACE_TRIAL)
+    if refused:
+        return Decision(14, Action.RUN_REFUSED)
+    return Decision(15, Action.ROLL_BACK) if way_back else Decision(16, Action.COUNT)
+
+
+def closed_trial(trial: Trial, fate: Fate) -> Trial:
+    """The trial with its open start closed as it ended, if it did."""
+    if fate is Fate.ENDED:
+        return replace(trial, failed=trial.failed + 1, open=None)
+    if fate is Fate.REBOOTED:
+        return replace(trial, reboots=trial.reboots + 1, open=None)
+    return trial
+
+
+def check_stageable(release: ProgramId, program: Version, state: TrialState | None, staged: ProgramId | None) -> None:
+    """Whether a release is one for this device, now (INSTALL.md "Stage"); ``staged`` is what lies there, if good.
+
+    Raises:
+        RefusedReleaseError: this very file failed here before.
+        NotNewerError: it is not newer than what runs, or was ever confirmed, or a newer one is staged already.
+    """
+    if state is not None and release.sha512 in state.refused:
+        raise RefusedReleaseError(f"version {release.version} failed on this device before and is not taken again")
+    newest = program if state is None else max(state.newest, program)
+    if release.version <= newest:
+        raise NotNewerError(f"version {release.version} is not newer than {newest}, which this device has")
+    if staged is not None and staged.version > release.version and not (state and staged.sha512 in state.refused):
+        raise NotNewerError(f"version {release.version} is not newer than {staged.version}, which is staged")
+
+
+def _acceptable(release: ProgramId | None, state: TrialState, newest: Version) -> bool:
+    return release is not None and release.sha512 not in state.refused and release.version > newest
+
+
+def _is(found: Found, program: ProgramId) -> bool:
+    return found.id is not None and found.id.sha512 == program.sha512
+
+
+def _restorable(facts: Facts) -> bool:
+    if facts.program.kind is not Kind.EMPTY or facts.launcher == "spawn" or facts.previous.id is None:
+        return False
+    return facts.state is None or facts.previous.id.sha512 not in facts.state.refused

@@ -1,0 +1,71 @@
+"""What is on disk, looked up when the table first asks for it, within one transaction.
+
+One `DiskFacts` serves one round of ``decide``; after anything was changed a new one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from pypatcher.install.files import Files
+from pypatcher.install.found import Examiner, Found
+from pypatcher.install.layout import Layout
+from pypatcher.install.starts import Caller, Fate, Launcher, fate
+from pypatcher.install.trial import TrialState
+
+__all__ = ["DiskFacts"]
+
+
+class DiskFacts:
+    """`decide.Facts` from a disk and the process that asks."""
+
+    def __init__(
+        self,
+        files: Files,
+        layout: Layout,
+        examiner: Examiner,
+        state: TrialState | None,
+        caller: Caller,
+        *,
+        lives: Callable[[int, int], bool],
+        alone: Callable[[], bool],
+    ) -> None:
+        self._files = files
+        self._layout = layout
+        self._examiner = examiner
+        self._caller = caller
+        self._lives = lives
+        self._alone = alone
+        self.state = state
+
+    @property
+    def launcher(self) -> Launcher:
+        """Who starts the program."""
+        return self._caller.launcher
+
+    @cached_property
+    def program(self) -> Found:
+        """`P`."""
+        return self._examiner.examine(self._files, self._layout.target)
+
+    @cached_property
+    def staged(self) -> Found:
+        """``staged``."""
+        return self._examiner.examine(self._files, self._layout.staged)
+
+    @cached_property
+    def previous(self) -> Found:
+        """``previous``."""
+        return self._examiner.examine(self._files, self._layout.previous)
+
+    @cached_property
+    def fate(self) -> Fate:
+        """What became of the open start."""
+        trial = None if self.state is None else self.state.trial
+        return fate(None if trial is None else trial.open, self._caller, self._lives)
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether no other process runs from `P`."""
+        return self._alone()

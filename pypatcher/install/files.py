@@ -1,0 +1,351 @@
+"""The small interface through which every file of an installation is touched, and the real disk behind it.
+
+Each method is one operation of the operating system, or as near as it gets, so that a simulated file system can stop
+before any of them (INSTALL.md). Names are relative to the descriptors of the two folders and symbolic links are never
+followed. Which operation comes when is the business of ``operations`` alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from pypatcher.errors import CannotReplaceError
+from pypatcher.install.layout import Entry, Folder, Layout
+
+__all__ = ["FileStat", "Files", "OpenFolders", "OsFiles", "StateFolder", "open_folders"]
+
+_CHUNK = 1 << 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
+"""What fsync says where there is nothing that it could make durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What a file is to us: enough to see that it is still the same one, with the same content."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
+    def same_content(self, other: FileStat | None) -> bool:
+        """Whether inode, size and modification time are the same (INSTALL.md, activation step 6)."""
+        mine = (self.device, self.inode, self.size, self.mtime_ns)
+        return other is not None and mine == (other.device, other.inode, other.size, other.mtime_ns)
+
+
+class Files(Protocol):
+    """One operation a method; all raise OSError and what is absent raises FileNotFoundError unless said otherwise."""
+
+    def stat(self, entry: Entry) -> FileStat | None:
+        """The entry itself, no link followed; None when it is absent."""
+
+    def open(self, entry: Entry) -> int:
+        """A descriptor for reading; refuses symbolic links."""
+
+    def create(self, entry: Entry) -> int:
+        """A descriptor of a new file, mode 0600; refuses what exists."""
+
+    def fstat(self, fd: int) -> FileStat:
+        """The open file."""
+
+    def read(self, fd: int, limit: int) -> bytes:
+        """The first ``limit`` bytes."""
+
+    def write(self, fd: int, data: bytes) -> None:
+        """All of ``data``, at the descriptor's position."""
+
+    def copy(self, source: int, target: int) -> None:
+        """All content of one open file into another, empty one."""
+
+    def copy_attributes(self, source: int, target: int) -> None:
+        """Owner, extended attributes and mode."""
+
+    def sync(self, fd: int) -> None:
+        """fsync of an open file."""
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+
+    def sync_folder(self, folder: Folder) -> None:
+        """fsync of a folder."""
+
+    def rename(self, source: Entry, target: Entry) -> None:
+        """Atomic; replaces the target."""
+
+    def link(self, source: Entry, target: Entry) -> None:
+        """A second name for a file; refuses what exists."""
+
+    def unlink(self, entry: Entry) -> None:
+        """Remove a name; what is absent is no error."""
+
+    def names(self) -> list[str]:
+        """What is in the state folder."""
+
+    def lock(self, entry: Entry, *, shared: bool = False, held: int | None = None) -> int | None:
+        """flock without waiting, on a descriptor that is returned; None when somebody else holds it.
+
+        ``held`` is a descriptor of an earlier call, whose lock is converted; it keeps what it had where that fails.
+        """
+
+
+class OsFiles:
+    """The disk, through descriptors of the two folders. The state folder's is None where there is none."""
+
+    def __init__(self, program_folder: int, state_folder: int | None) -> None:
+        self._folders = {Folder.PROGRAM: program_folder, Folder.STATE: state_folder}
+
+    def _at(self, folder: Folder) -> int:
+        descriptor = self._folders[folder]
+        if descriptor is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no state folder")
+        return descriptor
+
+    def stat(self, entry: Entry) -> FileStat | None:
+        """See `Files`."""
+        try:
+            return _file_stat(os.stat(entry.name, dir_fd=self._at(entry.folder), follow_symlinks=False))
+        except FileNotFoundError:
+            return None
+
+    def open(self, entry: Entry) -> int:
+        """See `Files`."""
+        return os.open(entry.name, _READ, dir_fd=self._at(entry.folder))
+
+    def create(self, entry: Entry) -> int:
+        """See `Files`. What root makes belongs to the owner of its folder, or the service could not use it."""
+        folder = self._at(entry.folder)
+        descriptor = os.open(entry.name, _CREATE, 0o600, dir_fd=folder)
+        try:
+            _give_to_owner_of(folder, descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def fstat(self, fd: int) -> FileStat:
+        """See `Files`."""
+        return _file_stat(os.fstat(fd))
+
+    def read(self, fd: int, limit: int) -> bytes:
+        """See `Files`."""
+        data = b""
+        while len(data) < limit and (chunk := os.pread(fd, limit - len(data), len(data))):
+            data += chunk
+        return data
+
+    def write(self, fd: int, data: bytes) -> None:
+        """See `Files`."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def copy(self, source: int, target: int) -> None:
+        """See `Files`."""
+        offset = 0
+        while chunk := os.pread(source, _CHUNK, offset):
+            self.write(target, chunk)
+            offset += len(chunk)
+
+    def copy_attributes(self, source: int, target: int) -> None:
+        """See `Files`. The mode comes last: changing the owner clears bits of it."""
+        wanted, found = os.fstat(source), os.fstat(target)
+        if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid):
+            os.fchown(target, wanted.st_uid, wanted.st_gid)
+        present = _attributes(target)
+        for name, value in _attributes(source).items():
+            if present.get(name) != value:
+                os.setxattr(target, name, value)
+        os.fchmod(target, stat.S_IMODE(wanted.st_mode))
+
+    def sync(self, fd: int) -> None:
+        """See `Files`."""
+        _sync(fd)
+
+    def close(self, fd: int) -> None:
+        """See `Files`."""
+        os.close(fd)
+
+    def sync_folder(self, folder: Folder) -> None:
+        """See `Files`."""
+        _sync(self._at(folder))
+
+    def rename(self, source: Entry, target: Entry) -> None:
+        """See `Files`."""
+        os.rename(source.name, target.name, src_dir_fd=self._at(source.folder), dst_dir_fd=self._at(target.folder))
+
+    def link(self, source: Entry, target: Entry) -> None:
+        """See `Files`."""
+        os.link(
+            source.name,
+            target.name,
+            src_dir_fd=self._at(source.folder),
+            dst_dir_fd=self._at(target.folder),
+            follow_symlinks=False,
+        )
+
+    def unlink(self, entry: Entry) -> None:
+        """See `Files`."""
+        try:
+            os.unlink(entry.name, dir_fd=self._at(entry.folder))
+        except FileNotFoundError:
+            return
+
+    def names(self) -> list[str]:
+        """See `Files`."""
+        return sorted(os.listdir(self._at(Folder.STATE)))  # noqa: PTH208 - a folder's descriptor, not its path
+
+    def lock(self, entry: Entry, *, shared: bool = False, held: int | None = None) -> int | None:
+        """See `Files`."""
+        descriptor = held
+        if descriptor is None:
+            folder = self._at(entry.folder)
+            descriptor = os.open(
+                entry.name, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+            )
+        try:
+            if held is None:
+                _give_to_owner_of(folder, descriptor)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if held is None:
+                os.close(descriptor)
+            else:
+                # A failed conversion may have dropped what was held (flock(2)).
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            return None
+        except OSError:
+            if held is None:
+                os.close(descriptor)
+            raise
+        return descriptor
+
+
+class StateFolder(Enum):
+    """What is wanted of the folder beside the program."""
+
+    IGNORED = "only the program is looked at"
+    IF_THERE = "opened where there is one"
+    MADE = "made where there is none"
+
+
+class OpenFolders(Protocol):
+    """How a transaction gets its `Files`; `open_folders` is the real one."""
+
+    def __call__(self, layout: Layout, wanted: StateFolder, /) -> AbstractContextManager[Files]:
+        """The files of one transaction."""
+
+
+@contextmanager
+def open_folders(layout: Layout, wanted: StateFolder) -> Iterator[OsFiles]:
+    """The real disk for one transaction.
+
+    Raises:
+        CannotReplaceError: the state folder belongs to somebody else, is a link, or others can use it.
+        OSError: a folder cannot be opened.
+    """
+    program_folder = os.open(layout.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        state_folder = None if wanted is StateFolder.IGNORED else _open_state_folder(layout, program_folder, wanted)
+        try:
+            yield OsFiles(program_folder, state_folder)
+        finally:
+            if state_folder is not None:
+                os.close(state_folder)
+    finally:
+        os.close(program_folder)
+
+
+def _open_state_folder(layout: Layout, program_folder: int, wanted: StateFolder) -> int | None:
+    path = layout.state_folder
+    try:
+        descriptor = os.open(path.name, _FOLDER, dir_fd=program_folder)
+    except FileNotFoundError:
+        if wanted is not StateFolder.MADE:
+            return None
+        os.mkdir(path.name, 0o700, dir_fd=program_folder)
+        descriptor = os.open(path.name, _FOLDER, dir_fd=program_folder)
+        _give_to_owner_of(program_folder, descriptor)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            raise CannotReplaceError(f"{path} is not a folder: remove it") from None
+        raise
+    try:
+        _check_state_folder(layout, descriptor, program_folder)
+    except (OSError, CannotReplaceError):
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_state_folder(layout: Layout, descriptor: int, program_folder: int) -> None:
+    path, found, parent = layout.state_folder, os.fstat(descriptor), os.fstat(program_folder)
+    user = os.geteuid()
+    if found.st_uid not in {user, 0} and not (user == 0 and found.st_uid == parent.st_uid):
+        raise CannotReplaceError(
+            f"{path} belongs to user {found.st_uid}, not to this one ({user}): chown it or remove it"
+        )
+    if found.st_mode & 0o022:
+        raise CannotReplaceError(f"others can write in {path}: check what is in it, then chmod 700 it")
+    if found.st_mode & 0o077 and user in {found.st_uid, 0}:
+        os.fchmod(descriptor, 0o700)
+    if found.st_dev != parent.st_dev:
+        raise CannotReplaceError(f"{path} is on another filesystem than the program: remove the mount")
+
+
+def _give_to_owner_of(folder: int, descriptor: int) -> None:
+    if os.geteuid() != 0:
+        return
+    owner, found = os.fstat(folder), os.fstat(descriptor)
+    if (owner.st_uid, owner.st_gid) != (found.st_uid, found.st_gid):
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _attributes(fd: int) -> dict[str, bytes]:
+    try:
+        return {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _file_stat(result: os.stat_result) -> FileStat:
+    return FileStat(
+        device=result.st_dev,
+        inode=result.st_ino,
+        size=result.st_size,
+        mtime_ns=result.st_mtime_ns,
+        ctime_ns=result.st_ctime_ns,
+        mode=result.st_mode,
+        uid=result.st_uid,
+        gid=result.st_gid,
+    )

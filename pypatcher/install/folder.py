@@ -1,0 +1,345 @@
+"""`Installation`: one program on this device, from its start to the next version's confirmation.
+
+The shell around ``decide`` and ``operations``: it opens the folders, holds the locks, looks at what is on disk, asks
+the table and has its answer carried out. It starts no process and knows no network. A program's start must never fail
+because of an update, so `settle` returns in every case, and says why there are no updates where there are none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypatcher.errors import CannotReplaceError, PatcherError, StateError
+from pypatcher.install.decide import LIMITS, Limits, check_stageable, closed_trial
+from pypatcher.install.files import OpenFolders, StateFolder, open_folders
+from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
+from pypatcher.install.layout import Layout
+from pypatcher.install.locks import Instances, hold_lock, transaction
+from pypatcher.install.operations import Operations
+from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
+from pypatcher.install.settling import Session, Settled, settle
+from pypatcher.install.staging import Held, Partial
+from pypatcher.install.starts import Caller, Fate, Launcher, current_caller, fate, process_lives
+from pypatcher.install.status import Status, describe
+from pypatcher.install.trial import ProgramId, TrialState
+from pypatcher.version import Version
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+    from pypatcher.keys import OwnerKey
+    from pypatcher.targets import Target
+
+__all__ = ["Installation"]
+
+_log = logging.getLogger("pypatcher")
+
+
+class Installation:
+    """One program, the folder beside it, and what this process is to them. One object a process and program.
+
+    Its methods may be called from any thread, and block: they hash and fsync.
+
+    Args:
+        program: the program's path; symbolic links are resolved once.
+        owner: whose releases this device takes.
+        target: what they must be for; None in the namespace ``rustpatcher``.
+        allow_volatile: install on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
+        kind: tells the type of a folder's filesystem.
+        folders: how files are reached; the real disk unless a test says otherwise.
+        verify: what makes a file a release; `pypatcher.artifact.verify_release` unless a test says otherwise.
+        lives: whether a process (pid, start time in ticks) still runs.
+        limits: how many starts of a trial may fail.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        owner: OwnerKey,
+        target: Target | None,
+        *,
+        allow_volatile: bool = False,
+        kind: FilesystemType = filesystem_type,
+        folders: OpenFolders = open_folders,
+        verify: Verify | None = None,
+        lives: Callable[[int, int], bool] = process_lives,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self.layout = Layout(Path(os.path.realpath(program)))
+        self._folders = folders
+        self._verify = verify or _owner_verifies(owner, target)
+        self._examiner = Examiner(self._verify)
+        self._instances = Instances(self.layout)
+        self._preflight = Preflight(self.layout, folders, kind, allow_volatile)
+        self._lives = lives
+        self._limits = limits
+        self._own: ProgramId | None = None
+        self._caller: Caller | None = None
+
+    @property
+    def program(self) -> Path:
+        """The program's path, `P`."""
+        return self.layout.program
+
+    def settle(self, launcher: Launcher, *, main_pid: int | None = None, caller: Caller | None = None) -> Settled:
+        """At a start, or at a restart after the old process ended: bring `P` to what it should be.
+
+        Never raises for what is on disk. With ``guard`` and ``run`` the program is to be started next. With ``spawn``
+        the caller runs from `P` itself: ``must_exec`` says that `P` is another program now, which counts its own start.
+
+        Args:
+            launcher: who launches the program.
+            main_pid: see `current_caller`.
+            caller: this process, where a test says so.
+        """
+        caller = caller or current_caller(launcher, os.environ, main_pid=main_pid)
+        settled = self._settle(caller)
+        self._caller = caller
+        self._own = None if settled.must_exec else settled.program
+        return settled
+
+    def _settle(self, caller: Caller) -> Settled:
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                if files.stat(self.layout.lock) is None:
+                    found = self._examiner.examine(files, self.layout.target)
+                    if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
+                        return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
+            with self._transaction(StateFolder.MADE) as session:
+                settled = settle(session, caller, self._limits)
+                if caller.launcher == "guard":
+                    self._instances.release(session.files)
+                else:
+                    self._instances.share(session.files)
+                return settled
+        except (OSError, PatcherError) as error:
+            reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
+            _log.warning("no updates for %s: %s", self.program, reason)
+            return self._unmanaged(reason)
+
+    def _unmanaged(self, reason: str) -> Settled:
+        """What a start is told when the state folder cannot be used: the program runs, without updates."""
+        found = self.running_info()
+        serve = found.kind is Kind.GOOD and not self.layout.state_folder.exists()
+        return Settled(row=0, program=found.id, info=found.info, serve=serve, reason=reason)
+
+    def running_info(self) -> Found:
+        """What `P` is now: a good program and its `PatchInfo`, or the reason why it is none."""
+        try:
+            with self._folders(self.layout, StateFolder.IGNORED) as files:
+                return self._examiner.examine(files, self.layout.target)
+        except OSError as error:
+            return Found(Kind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
+
+    def preflight(self, size: int) -> None:
+        """Could a release whose file has ``size`` bytes be installed here?
+
+        Raises:
+            CannotReplaceError: no; one line says why and what would help.
+        """
+        self._preflight.check(size)
+
+    def new_partial(self) -> Partial:
+        """An empty file for a download; stale ones are removed. Only the holder of `updater_lock` may ask for one.
+
+        Raises:
+            CannotReplaceError: the state folder cannot be used.
+            OSError: the disk is full or broken.
+        """
+        entry = self.layout.partial(secrets.token_hex(8))
+        with self._folders(self.layout, StateFolder.MADE) as files:
+            Operations(files, self.layout).remove_stale_partials()
+            fd = files.create(entry)
+
+        def discard(fd: int) -> None:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                files.close(fd)
+                files.unlink(entry)
+
+        return Partial(fd, entry, self.layout.path(entry), discard)
+
+    def stage(self, partial: Partial, expect: PatchInfo) -> PatchInfo:
+        """Verify a complete download and make it the release that is activated next; always ends with ``partial``.
+
+        Raises:
+            ArtifactError: it is not what was announced, or not a release of the owner for this target.
+            NotNewerError, RefusedReleaseError: this device does not want it.
+            CannotReplaceError, OSError: it cannot be kept here; nothing was changed.
+        """
+        with partial:
+            release = self._verify(partial.fd, expect)
+            with self._folders(self.layout, StateFolder.MADE) as files:
+                source = files.open(self.layout.target)
+                try:
+                    files.copy_attributes(source, partial.fd)
+                finally:
+                    files.close(source)
+                files.sync(partial.fd)
+            with self._transaction(StateFolder.MADE) as session:
+                self._stage(session, partial, release)
+        return release.info
+
+    def _stage(self, session: Session, partial: Partial, release: Release) -> None:
+        session.operations.begin()
+        state = session.operations.read_state()
+        program = session.examine(self.layout.target)
+        if program.id is None:
+            raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
+        staged = session.examine(self.layout.staged).id
+        offered = ProgramId(release.sha512, release.info.version)
+        check_stageable(offered, program.id.version, state, staged)
+        if staged is not None and staged.sha512 == offered.sha512:
+            return
+        trial = None if state is None else state.trial
+        if staged is not None and trial is not None and trial.idle and trial.program.sha512 == staged.sha512:
+            raise StateError(f"version {staged.version} is being activated: the next start finishes that first")
+        session.operations.place_partial(partial.entry)
+        partial.close()
+
+    def held(self) -> tuple[Held, ...]:
+        """What may be announced and served, newest first: ``staged`` and `P`, unless refused."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                state = Operations(files, self.layout).read_state() if files.stat(self.layout.state) else None
+                refused = () if state is None else state.refused
+                held = []
+                for entry in (self.layout.staged, self.layout.target):
+                    found = self._examiner.examine(files, entry)
+                    if found.id is None or found.info is None or found.stat is None or found.id.sha512 in refused:
+                        continue
+                    held.append(Held(self.layout.path(entry), found.info, found.id.sha512, found.stat.size))
+        except (OSError, PatcherError):
+            return ()
+        return tuple(sorted(held, key=lambda one: one.info.version, reverse=True))
+
+    def staged_release(self) -> Held | None:
+        """The release that waits for the next start, if it is good and not refused."""
+        staged = self.layout.path(self.layout.staged)
+        return next((one for one in self.held() if one.path == staged), None)
+
+    def confirm(self) -> Version | None:
+        """The program that this process settled on works: end its trial. None when there is nothing to confirm.
+
+        Raises:
+            OSError: the disk is full or broken; try again.
+        """
+        if self._own is None or not self.layout.state_folder.exists():
+            return None
+        with self._transaction(StateFolder.MADE) as session:
+            session.operations.begin()
+            state = session.operations.read_state()
+            if state is None or state.trial is None or state.trial.program.sha512 != self._own.sha512:
+                return None
+            found = session.examine(self.layout.target)
+            if found.id is None or found.id.sha512 != self._own.sha512 or self._own.sha512 in state.refused:
+                return None
+            session.operations.confirm(state)
+            return found.id.version
+
+    def end_start(self, requested: bool, *, caller: Caller | None = None) -> bool:
+        """The start that this process counted (or its systemd unit's guard did) ends; False when there is none.
+
+        Args:
+            requested: somebody asked for it: call this BEFORE the signal is forwarded. Otherwise it failed.
+            caller: this process, where it is not the one that called `settle` or where a test says so.
+
+        Raises:
+            OSError: the disk is full or broken; the next start counts it.
+        """
+        caller = caller or self._caller or current_caller("guard", os.environ)
+        if not self.layout.state_folder.exists():
+            return False
+        with self._transaction(StateFolder.MADE) as session:
+            session.operations.begin()
+            state = session.operations.read_state()
+            trial = None if state is None else state.trial
+            if state is None or trial is None or trial.open is None:
+                return False
+            unit = trial.open.boot_id == caller.boot_id and trial.open.start_id == caller.start_id
+            if not unit and fate(trial.open, caller, self._lives) is not Fate.OWN:
+                return False
+            ended = replace(trial, open=None) if requested else closed_trial(trial, Fate.ENDED)
+            session.operations.count_start(state, ended)
+            return True
+
+    def roll_back(self) -> tuple[Version, bool]:
+        """By hand, back to ``previous``; the version at `P` is refused from now on.
+
+        Returns:
+            The version to go back to, and whether it is at `P` already. It is not while the program runs: then the
+            next start finishes the rollback.
+
+        Raises:
+            StateError: there is nothing to go back to.
+            CannotReplaceError, OSError: it cannot be done here; nothing was changed.
+        """
+        with self._transaction(StateFolder.MADE) as session:
+            session.operations.begin()
+            state = session.operations.read_state()
+            program, previous = session.examine(self.layout.target), session.examine(self.layout.previous)
+            if program.id is None:
+                raise StateError(f"{self.program} is no program of this owner's: {program.reason}")
+            if previous.id is None or previous.id.sha512 == program.id.sha512:
+                raise StateError(f"{self.program} has no previous version here")
+            state = self._intend_rollback(session, state, program.id, previous.id)
+            if not self._instances.alone(session.files):
+                return previous.id.version, False
+            try:
+                session.operations.finish_rollback(state)
+            finally:
+                self._instances.release(session.files)
+            return previous.id.version, True
+
+    def _intend_rollback(
+        self, session: Session, state: TrialState | None, program: ProgramId, previous: ProgramId
+    ) -> TrialState:
+        if state is not None and previous.sha512 in state.refused:
+            raise StateError(f"the previous version {previous.version} failed on this device")
+        state = state or TrialState(program, program.version)
+        note = f"{program.version} was rolled back by hand"
+        if state.trial is not None and state.trial.program.sha512 == program.sha512:
+            if state.confirmed.sha512 != previous.sha512:
+                raise StateError(f"the previous version {previous.version} is not the confirmed one")
+            refused = program.sha512 in state.refused
+            return state if refused else session.operations.intend_rollback(state, note)
+        return session.operations.intend_rollback_of_confirmed(state, program, previous, note)
+
+    def status(self) -> Status:
+        """What is here, for people and scripts. Changes nothing, takes no lock.
+
+        Raises:
+            CannotReplaceError, OSError: the folders cannot be read.
+        """
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            state = Operations(files, self.layout).read_state()
+            return describe(self.layout, state, lambda entry: self._examiner.examine(files, entry))
+
+    @contextmanager
+    def updater_lock(self) -> Iterator[bool]:
+        """Be the one process that fetches and activates; yields False where another one is.
+
+        Raises:
+            CannotReplaceError, OSError: the state folder cannot be used.
+        """
+        with self._folders(self.layout, StateFolder.MADE) as files, hold_lock(files, self.layout.updater) as mine:
+            yield mine
+
+    @contextmanager
+    def _transaction(self, wanted: StateFolder) -> Iterator[Session]:
+        with self._folders(self.layout, wanted) as files, transaction(files, self.layout):
+            yield Session(files, self.layout, self._examiner, self._instances, self._lives)
+
+
+def _owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> Release:
+        from pypatcher.artifact import verify_release
+
+        return verify_release(fd, owner, target, expect=expect)
+
+    return verify

@@ -1,0 +1,140 @@
+"""What a program file on disk turns out to be, and the memory that keeps a start from hashing it several times.
+
+`Examiner` opens an entry, verifies it from its descriptor and says what it found; it never raises for what is in a
+file. A result is kept for as long as the file's inode, size, modification and change time stay the same and are older
+than the clock tick in which a later write could hide; INSTALL.md itself goes by inode, size and modification time.
+Nothing is kept on disk: after a power cut equal times prove nothing about content.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from pypatcher.errors import ArtifactError
+from pypatcher.install.files import Files, FileStat
+from pypatcher.install.layout import Entry
+from pypatcher.install.trial import ProgramId
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+
+__all__ = ["Examiner", "Found", "Kind", "Release", "Verify"]
+
+_CHUNK = 1 << 16
+_RACY_NS = 2_000_000_000
+
+
+class Release(Protocol):
+    """A verified file, as `pypatcher.artifact.verify_release` returns it."""
+
+    @property
+    def info(self) -> PatchInfo:
+        """What the owner signed."""
+
+    @property
+    def sha512(self) -> bytes:
+        """64 bytes over the whole file, region included."""
+
+
+class Verify(Protocol):
+    """`pypatcher.artifact.verify_release` for one owner and target."""
+
+    def __call__(self, fd: int, expect: PatchInfo | None = None, /) -> Release:
+        """Raises `ArtifactError` for whatever is wrong with the file."""
+
+
+class Kind(Enum):
+    """How much of a program an entry is."""
+
+    ABSENT = "absent"
+    EMPTY = "0 bytes or only NULs"
+    INVALID = "not a program that the owner signed"
+    GOOD = "a program that the owner signed"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an entry is. ``id``, ``info`` and ``stat`` are set for a good program, ``reason`` for any other."""
+
+    kind: Kind
+    id: ProgramId | None = None
+    info: PatchInfo | None = None
+    stat: FileStat | None = None
+    reason: str = ""
+
+
+class Examiner:
+    """Says what entries are; one for the life of an `Installation`."""
+
+    def __init__(self, verify: Verify, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self._verify = verify
+        self._now_ns = now_ns
+        self._known: dict[tuple[int, int], Found] = {}
+
+    def examine(self, files: Files, entry: Entry) -> Found:
+        """What the entry is now."""
+        try:
+            fd = files.open(entry)
+        except FileNotFoundError:
+            return Found(Kind.ABSENT, reason="there is no file")
+        except OSError as error:
+            link = error.errno == errno.ELOOP
+            return Found(
+                Kind.INVALID, reason="it is a symbolic link" if link else f"it cannot be read: {error.strerror}"
+            )
+        try:
+            return self._examine(files, fd)
+        except OSError as error:
+            return Found(Kind.INVALID, reason=f"it cannot be read: {error.strerror}")
+        finally:
+            files.close(fd)
+
+    def remember(self, files: Files, entry: Entry) -> None:
+        """Keep what is known of a file although an operation of ours (a rename, a link) changed its change time."""
+        stat = files.stat(entry)
+        known = None if stat is None else self._known.get((stat.device, stat.inode))
+        if stat is not None and known is not None and stat.same_content(known.stat):
+            self._known[stat.device, stat.inode] = Found(known.kind, known.id, known.info, stat, known.reason)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._known.clear()
+
+    def _examine(self, files: Files, fd: int) -> Found:
+        stat = files.fstat(fd)
+        if not stat.regular:
+            return Found(Kind.INVALID, reason="it is not a regular file")
+        known = self._known.get((stat.device, stat.inode))
+        if known is not None and known.stat == stat:
+            return known
+        started = self._now_ns()
+        found = self._verified(files, fd, stat)
+        if files.fstat(fd) != stat:
+            return Found(Kind.INVALID, reason="it changed while it was read")
+        self._known.pop((stat.device, stat.inode), None)
+        if started - max(stat.mtime_ns, stat.ctime_ns) > _RACY_NS:
+            self._known[stat.device, stat.inode] = found
+        return found
+
+    def _verified(self, files: Files, fd: int, stat: FileStat) -> Found:
+        try:
+            release = self._verify(fd)
+        except ArtifactError as error:
+            kind = Kind.EMPTY if _only_nuls(files, fd, stat.size) else Kind.INVALID
+            return Found(kind, stat=stat, reason=str(error))
+        return Found(Kind.GOOD, ProgramId(release.sha512, release.info.version), release.info, stat)
+
+
+def _only_nuls(files: Files, fd: int, size: int) -> bool:
+    """Whether the file holds nothing; a program shows otherwise in its first bytes."""
+    if size == 0:
+        return True
+    head = files.read(fd, _CHUNK)
+    if head.strip(b"\0"):
+        return False
+    return size <= _CHUNK or not files.read(fd, size).strip(b"\0")

@@ -1,0 +1,108 @@
+"""The flocks of an installation (INSTALL.md "Processes").
+
+``lock`` is held for one transaction, ``updater`` for life by the one process that fetches and activates, ``instances``
+shared by every process that runs from `P`, and alone by the one that changes `P`. None of them blocks a program's start
+for ever: a transaction that cannot get its lock is given up. A forked child holds on to none of the first two; it does
+hold ``instances``, because it runs from `P` as its parent does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pypatcher.errors import CannotReplaceError
+from pypatcher.install.files import Files
+from pypatcher.install.layout import Entry, Layout
+
+__all__ = ["Instances", "hold_lock", "transaction"]
+
+_PATIENCE = 60.0
+_PAUSE = 0.05
+_not_for_children: weakref.WeakSet[_Held] = weakref.WeakSet()
+
+
+class _Held:
+    """A descriptor with a flock that this process holds and its forks do not."""
+
+    def __init__(self, descriptor: int, close: Callable[[int], None]) -> None:
+        self._descriptor: int | None = descriptor
+        self._close = close
+        _not_for_children.add(self)
+
+    def release(self) -> None:
+        """Give the lock up, once."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._close(descriptor)
+
+
+def _release_in_child() -> None:
+    for held in list(_not_for_children):
+        held.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
+
+
+@contextmanager
+def hold_lock(files: Files, entry: Entry) -> Iterator[bool]:
+    """Hold a flock; yields False where somebody else has it."""
+    descriptor = files.lock(entry)
+    if descriptor is None:
+        yield False
+        return
+    held = _Held(descriptor, files.close)
+    try:
+        yield True
+    finally:
+        held.release()
+
+
+@contextmanager
+def transaction(
+    files: Files, layout: Layout, *, patience: float = _PATIENCE, clock: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
+    """Hold ``lock``, waiting for it ``patience`` seconds at most.
+
+    Raises:
+        CannotReplaceError: another process did not let go of it.
+    """
+    deadline = clock() + patience
+    while True:
+        with hold_lock(files, layout.lock) as mine:
+            if mine:
+                yield
+                return
+        if clock() >= deadline:
+            raise CannotReplaceError(f"{layout.path(layout.lock)} was held by another process for {patience:.0f} s")
+        time.sleep(_PAUSE)
+
+
+class Instances:
+    """This process's part of ``instances``: nothing, shared, or alone for as long as `P` changes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._descriptor: int | None = None
+
+    def alone(self, files: Files) -> bool:
+        """Whether no other process holds it; from now on none can before `share` or `release`."""
+        descriptor = files.lock(self._layout.instances, held=self._descriptor)
+        if descriptor is None:
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def share(self, files: Files) -> None:
+        """Run from `P` from now on."""
+        self._descriptor = files.lock(self._layout.instances, shared=True, held=self._descriptor)
+
+    def release(self, files: Files) -> None:
+        """Run from `P` no more."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            files.close(descriptor)

@@ -1,0 +1,209 @@
+"""Every operation of INSTALL.md on files, in its exact order; nothing here decides whether it is the right one.
+
+Each fsync and each order below is there because its removal loses a program or a version's trial at some power cut
+(``tests/faults/test_install_model.py`` takes them away one by one). All of it goes through `Files`, so that the same
+code runs on a simulated disk. Callers hold the flock ``lock``.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+from pypatcher.errors import StateError
+from pypatcher.install.files import Files, FileStat
+from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
+from pypatcher.install.trial import STATE_LIMIT, ProgramId, Trial, TrialState, decode_state, encode_state
+
+__all__ = ["Operations"]
+
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
+
+_NOTHING_TO_SYNC = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO}
+"""What is absent, a link or not ours to read holds nothing that a decision relies on; its examination says so."""
+
+
+class Operations:
+    """The operations on one installation's files."""
+
+    def __init__(self, files: Files, layout: Layout) -> None:
+        self._files = files
+        self._layout = layout
+
+    def begin(self) -> None:
+        """**Begin**: what a killed process left becomes durable before anything is decided from it."""
+        self._sync(self._layout.state)
+        self._sync(self._layout.target)
+        self._files.sync_folder(Folder.STATE)
+        self._files.sync_folder(Folder.PROGRAM)
+
+    def read_state(self) -> TrialState | None:
+        """`J` as it is; None when it is absent or unreadable."""
+        try:
+            fd = self._files.open(self._layout.state)
+        except OSError:
+            return None
+        try:
+            return decode_state(self._files.read(fd, STATE_LIMIT + 1))
+        except OSError:
+            return None
+        finally:
+            self._files.close(fd)
+
+    def write_state(self, state: TrialState) -> None:
+        """**Write J**: it is the old one or the new one, whatever happens."""
+        self._files.unlink(self._layout.state_new)
+        fd = self._files.create(self._layout.state_new)
+        try:
+            self._files.write(fd, encode_state(state))
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
+        self._files.rename(self._layout.state_new, self._layout.state)
+        self._files.sync_folder(Folder.STATE)
+
+    def adopt(self, program: ProgramId, state: TrialState | None) -> None:
+        """Rows 3, 4, 9, **By hand**: what is at `P` is the confirmed program from now on, refused or not."""
+        self.sync_program()
+        refused = TrialState(program, program.version) if state is None else state.accepting(program.sha512)
+        self.write_state(replace(refused, confirmed=program, newest=program.version, trial=None))
+
+    def adopt_with_way_back(self, program: ProgramId, previous: ProgramId) -> None:
+        """Row 2: `J` was lost while there is something to go back to, so `P` may have been on trial."""
+        self.sync_program()
+        self._sync(self._layout.previous)
+        self.write_state(TrialState(previous, previous.version, trial=Trial(program)))
+
+    def drop_staged(self) -> None:
+        """Row 5, and after **By hand**: a release that is not newer than what is there."""
+        self._files.unlink(self._layout.staged)
+
+    def activate(self, staged: ProgramId, state: TrialState, program: FileStat) -> None:
+        """**Activate** steps 2 to 6; step 1, verifying ``staged``, is the examination it was decided from.
+
+        Args:
+            staged: what ``staged`` is.
+            state: `J` as read in this transaction.
+            program: `P` when it was hashed.
+        """
+        self.keep_previous(program)
+        self.write_state(replace(state, trial=Trial(staged)))
+        self.place_staged(program)
+
+    def keep_previous(self, program: FileStat) -> None:
+        """**Activate** steps 2 to 4: ``previous`` is the inode at `P`, durably."""
+        files, layout = self._files, self._layout
+        self._sync(layout.target)
+        files.unlink(layout.previous_new)
+        previous = files.stat(layout.previous)
+        if previous is None or (previous.device, previous.inode) != (program.device, program.inode):
+            try:
+                files.link(layout.target, layout.previous_new)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._copy(layout.target, layout.previous_new)
+            files.rename(layout.previous_new, layout.previous)
+        files.sync_folder(Folder.STATE)
+
+    def place_staged(self, program: FileStat) -> None:
+        """**Activate** step 6.
+
+        Raises:
+            StateError: `P` is not the file any more that was hashed; nothing was changed by this step.
+        """
+        if not program.same_content(self._files.stat(self._layout.target)):
+            raise StateError(f"{self._layout.program} changed while an update was being activated")
+        self.rename_to_program(self._layout.staged)
+
+    def rename_to_program(self, source: Entry) -> None:
+        """The one way in which `P` changes: one rename, then fsync D, fsync S."""
+        self._files.rename(source, self._layout.target)
+        self._files.sync_folder(Folder.PROGRAM)
+        self._files.sync_folder(Folder.STATE)
+
+    def replace_trial(self, staged: ProgramId, state: TrialState, note: str) -> None:
+        """Row 13: the version on trial failed without a way back, a newer one is here; one write says both."""
+        trial = _trial_of(state)
+        self.write_state(replace(state.refusing(trial.program.sha512, note), trial=Trial(staged)))
+        self.rename_to_program(self._layout.staged)
+
+    def clear_trial(self, state: TrialState) -> None:
+        """Row 11: the confirmed program is at `P`."""
+        self.sync_program()
+        self.write_state(replace(state, trial=None))
+
+    def count_start(self, state: TrialState, trial: Trial) -> None:
+        """**Start on trial**: the trial as it is with this start."""
+        self.write_state(replace(state, trial=trial))
+
+    def confirm(self, state: TrialState) -> None:
+        """**Confirm**: the program on trial, which is at `P`, is the confirmed one."""
+        program = _trial_of(state).program
+        self.sync_program()
+        self.write_state(replace(state, confirmed=program, newest=program.version, trial=None))
+
+    def intend_rollback(self, state: TrialState, note: str) -> TrialState:
+        """**Roll back**, first write: the hash is refused and the trial still there; this is the intent."""
+        intent = state.refusing(_trial_of(state).program.sha512, note)
+        self.write_state(intent)
+        return intent
+
+    def finish_rollback(self, state: TrialState) -> None:
+        """**Roll back**, the rest: ``previous`` was verified to be the confirmed program."""
+        self.rename_to_program(self._layout.previous)
+        self.write_state(replace(state, trial=None))
+
+    def intend_rollback_of_confirmed(
+        self, state: TrialState, program: ProgramId, previous: ProgramId, note: str
+    ) -> TrialState:
+        """``pypatcher rollback`` of a confirmed `P`: confirmed = previous and trial = P, refused."""
+        self._sync(self._layout.previous)
+        return self.intend_rollback(replace(state, confirmed=previous, trial=Trial(program)), note)
+
+    def remove_stale_partials(self) -> None:
+        """**Stage**, first: downloads that nobody finishes any more."""
+        for name in self._files.names():
+            if name.startswith(PARTIAL_PREFIX):
+                self._files.unlink(Entry(Folder.STATE, name))
+
+    def place_partial(self, partial: Entry) -> None:
+        """**Stage**, last: the file is verified and fsynced."""
+        self._files.rename(partial, self._layout.staged)
+        self._files.sync_folder(Folder.STATE)
+
+    def sync_program(self) -> None:
+        """fsync P, D: what is there is what stays there."""
+        self._sync(self._layout.target)
+        self._files.sync_folder(Folder.PROGRAM)
+
+    def _sync(self, entry: Entry) -> None:
+        try:
+            fd = self._files.open(entry)
+        except OSError as error:
+            if error.errno in _NOTHING_TO_SYNC:
+                return
+            raise
+        try:
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
+
+    def _copy(self, source: Entry, target: Entry) -> None:
+        source_fd = self._files.open(source)
+        try:
+            target_fd = self._files.create(target)
+            try:
+                self._files.copy(source_fd, target_fd)
+                self._files.copy_attributes(source_fd, target_fd)
+                self._files.sync(target_fd)
+            finally:
+                self._files.close(target_fd)
+        finally:
+            self._files.close(source_fd)
+
+
+def _trial_of(state: TrialState) -> Trial:
+    if state.trial is None:
+        raise StateError("no trial is on")
+    return state.trial

@@ -1,0 +1,90 @@
+"""A release on its way to ``staged``: the download, and what it becomes (INSTALL.md "Stage").
+
+`Partial` is the file that a download is written to. It is nobody's program until `Installation.stage` has verified it
+from its descriptor. Nothing here decides whether a release is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pypatcher.install.layout import Entry
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+
+__all__ = ["Held", "Partial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A complete, verified file of this installation that may be announced and served.
+
+    Attributes:
+        path: where it lies now; open it at once, an activation may rename it.
+        file_size: bytes of the whole file, region included.
+    """
+
+    path: Path
+    info: PatchInfo
+    sha512: bytes
+    file_size: int
+
+
+class Partial:
+    """A download in the state folder: new, mode 0600, gone unless it is staged.
+
+    Use it as a context manager: what was not staged is discarded at its end.
+    """
+
+    def __init__(self, fd: int, entry: Entry, path: Path, discard: Callable[[int], None]) -> None:
+        self._fd = fd
+        self._discard = discard
+        self._open = True
+        self.entry = entry
+        self.path = path
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor, for reading and writing."""
+        return self._fd
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was neither staged nor discarded yet."""
+        return self._open
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def close(self) -> None:
+        """Give up the descriptor and leave the file, which has another name by now."""
+        if self._open:
+            self._open = False
+            os.close(self._fd)
+
+    def discard(self) -> None:
+        """Remove the file. Once is enough, more does nothing."""
+        if self._open:
+            self._open = False
+            self._discard(self._fd)
+
+    def __enter__(self) -> Partial:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()

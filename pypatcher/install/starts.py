@@ -1,0 +1,121 @@
+"""Who starts the program, and what became of the start that was open before (INSTALL.md "Start on trial", "Processes").
+
+`Caller` is who asks; `fate` tells, from the open start that ``trial.json`` remembers, whether that start is this one,
+still runs, or ended. `fate` is pure; the functions that read ``/proc`` and the environment stand below it. Whether an
+ended start costs a version its trial is decided in ``decide``.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pypatcher.install.trial import Start
+
+__all__ = ["Caller", "Fate", "Launcher", "current_caller", "fate", "process_lives", "process_starttime"]
+
+Launcher: TypeAlias = Literal["guard", "run", "spawn"]
+"""Who launches: ``pypatcher guard``, ``pypatcher run``, or the program itself when it calls ``spawn``."""
+
+
+class Fate(Enum):
+    """What became of the start that is open in ``trial.json``."""
+
+    NONE = "no start is open"
+    OWN = "it is the caller's own"
+    CLAIMABLE = "the guard counted it for the caller"
+    ALIVE = "it runs: the caller is a second process"
+    ENDED = "it ended by itself, in this boot"
+    REBOOTED = "the device went down under it"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The process that asks, as `Start` describes it.
+
+    Attributes:
+        main: whether it is the main process of the systemd unit that ``start_id`` names.
+    """
+
+    launcher: Launcher
+    boot_id: str
+    start_id: str
+    pid: int
+    pid_starttime: int
+    main: bool = False
+
+    def start(self) -> Start:
+        """A new open start of this caller."""
+        return Start(self.boot_id, self.start_id, self.pid, self.pid_starttime, self.launcher, self.launcher != "guard")
+
+    def claim(self, start: Start) -> Start:
+        """The guard's start as this caller's own."""
+        return Start(self.boot_id, start.start_id, self.pid, self.pid_starttime, start.by, True)
+
+
+def fate(start: Start | None, caller: Caller, lives: Callable[[int, int], bool]) -> Fate:
+    """What became of ``start``; ``lives(pid, pid_starttime)`` says whether that process still runs.
+
+    A guard ends before its program starts, so until its start is claimed nothing tells whether the program runs. Only
+    another launcher, or the main process of another invocation, shows that it ended; a process from a shell shows
+    nothing and counts nothing.
+    """
+    if start is None:
+        return Fate.NONE
+    if start.boot_id != caller.boot_id:
+        return Fate.REBOOTED
+    if (start.pid, start.pid_starttime) == (caller.pid, caller.pid_starttime):
+        return Fate.OWN
+    if start.claimed:
+        return Fate.ALIVE if lives(start.pid, start.pid_starttime) else Fate.ENDED
+    return _fate_of_unclaimed(start, caller)
+
+
+def _fate_of_unclaimed(start: Start, caller: Caller) -> Fate:
+    if caller.launcher == "spawn" and not caller.main:
+        return Fate.ALIVE
+    if start.start_id != caller.start_id or caller.launcher == "run":
+        return Fate.ENDED
+    return Fate.OWN if caller.launcher == "guard" else Fate.CLAIMABLE
+
+
+def current_caller(launcher: Launcher, environment: Mapping[str, str], *, main_pid: int | None = None) -> Caller:
+    """This process as a caller.
+
+    Args:
+        launcher: what it is to the program.
+        environment: where systemd's ``INVOCATION_ID`` and ``SYSTEMD_EXEC_PID`` are looked up.
+        main_pid: the pid that systemd knows the program by where that is not this process: a onefile's launcher.
+    """
+    pid = os.getpid()
+    main = environment.get("SYSTEMD_EXEC_PID") == str(pid if main_pid is None else main_pid)
+    invocation = environment.get("INVOCATION_ID", "")[:100]
+    unit = invocation if main or launcher == "guard" else ""
+    return Caller(launcher, _boot_id(), unit or uuid.uuid4().hex, pid, process_starttime(pid) or 0, main and bool(unit))
+
+
+def process_starttime(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot (proc(5), stat, field 22); None when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def process_lives(pid: int, pid_starttime: int) -> bool:
+    """Whether that very process still runs; a zombie does not, nor does another one that got its pid."""
+    return process_starttime(pid) == pid_starttime
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:100]
+    except (OSError, ValueError):
+        return "unknown"

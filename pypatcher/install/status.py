@@ -1,0 +1,91 @@
+"""What is installed here, in words: the answer to ``pypatcher status``. Reads what it is given, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pypatcher.install.found import Found, Kind
+from pypatcher.install.layout import Entry, Layout
+from pypatcher.install.trial import TrialState
+from pypatcher.version import Version
+
+__all__ = ["RefusedRelease", "Status", "TrialStatus", "describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStatus:
+    """The trial that is on."""
+
+    version: Version
+    failed: int
+    reboots: int
+    rolling_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRelease:
+    """A file that this device never installs or serves again."""
+
+    sha512: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is here.
+
+    Attributes:
+        program: the path.
+        running: the version at the path; None when it is no program of the owner's.
+        confirmed: the version that this device goes back to; None before the first start.
+        newest: the newest version ever confirmed here.
+        needs: what a person should do, one line; empty for nothing.
+    """
+
+    program: str
+    running: Version | None
+    confirmed: Version | None
+    newest: Version | None
+    staged: Version | None
+    previous: Version | None
+    trial: TrialStatus | None
+    refused: tuple[RefusedRelease, ...]
+    needs: str
+
+
+def describe(layout: Layout, state: TrialState | None, examine: Callable[[Entry], Found]) -> Status:
+    """Put what is on disk into words."""
+    program, staged, previous = examine(layout.target), examine(layout.staged), examine(layout.previous)
+    trial = None
+    if state is not None and state.trial is not None:
+        on = state.trial
+        trial = TrialStatus(on.program.version, on.failed, on.reboots, on.program.sha512 in state.refused)
+    return Status(
+        program=str(layout.program),
+        running=_version(program),
+        confirmed=None if state is None else state.confirmed.version,
+        newest=None if state is None else state.newest,
+        staged=_version(staged),
+        previous=_version(previous),
+        trial=trial,
+        refused=()
+        if state is None
+        else tuple(RefusedRelease(known, state.notes.get(known, "")) for known in state.refused),
+        needs=_needs(layout, state, program, previous),
+    )
+
+
+def _version(found: Found) -> Version | None:
+    return None if found.id is None else found.id.version
+
+
+def _needs(layout: Layout, state: TrialState | None, program: Found, previous: Found) -> str:
+    if program.id is None:
+        what = (
+            "there is no program" if program.kind is Kind.ABSENT else f"the program gets no updates ({program.reason})"
+        )
+        return f"{what}: put a signed release at {layout.program}"
+    if state is not None and program.id.sha512 in state.refused and previous.id is None:
+        return f"version {program.id.version} failed and there is nothing to go back to: put another release there"
+    return ""
