@@ -1,1 +1,24 @@
-"""."""
+"""Who has a release: namespaces, minute slots in the DHT, the records in them, and the tracker over all three."""
+
+from pypatcher.discovery.announcement import HINT_LIMIT, decode_content, encode_content, is_dialable
+from pypatcher.discovery.namespace import Namespace
+from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
+from pypatcher.discovery.slots import Slot, unix_minute
+from pypatcher.discovery.tracker import Heard, MutableStore, Published, Tracker
+
+__all__ = [
+    "HINT_LIMIT",
+    "Heard",
+    "MutableStore",
+    "Namespace",
+    "Published",
+    "Record",
+    "Slot",
+    "Tracker",
+    "decode_content",
+    "decrypt_record",
+    "encode_content",
+    "encrypt_record",
+    "is_dialable",
+    "unix_minute",
+]

@@ -1,0 +1,204 @@
+"""Who has a release: reads and writes the minute slots of one namespace.
+
+DESIGN "Discovery" is implemented here as far as it is behaviour: which slots are looked at, which records count, when
+a node keeps silent. Formats are ``slots``', ``records``' and ``announcement``'s; the schedule (intervals, jitter,
+growing pauses) and what to do about a release are the node's. Nobody but the owner moves anyone here: a record counts
+only when the owner signed its release. Failed lookups and bad records are logged and end nothing.
+
+What one bad actor can cost: a slot's key is public, so junk can be written, but one look opens at most 128 values of
+a slot (some 0.2 ms each), drawn at random so that junk cannot choose to come first, and lets the event loop run in
+between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pypatcher.addresses import Address
+from pypatcher.artifact.patch import PatchInfo
+from pypatcher.dht.mutable import MAX_SEQ, MutableItem
+from pypatcher.dht.node import MutableLookup
+from pypatcher.discovery.announcement import decode_content, encode_content
+from pypatcher.discovery.namespace import Namespace, SlotRules
+from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
+from pypatcher.discovery.slots import Slot, unix_minute
+from pypatcher.errors import ArtifactError, CodecError, PatcherError
+from pypatcher.keys import KeyPair
+from pypatcher.version import Version
+
+__all__ = ["Heard", "MutableStore", "Published", "Tracker", "is_full", "next_seq"]
+
+_log = logging.getLogger("pypatcher")
+_OPEN_LIMIT = 128
+_OPEN_AT_ONCE = 8
+_DHT_TIMEOUT = 60.0
+
+
+class MutableStore(Protocol):
+    """The part of a DHT that slots need."""
+
+    async def get_mutable(self, public_key: bytes, salt: bytes) -> MutableLookup:
+        """Every distinct valid item under that key and salt, and where to store another."""
+
+    async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None) -> int:
+        """Store the item; returns how many nodes took it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One node's word that it serves a release. The owner signed the release, the node signed the rest.
+
+    Attributes:
+        info: the release.
+        node_id: the node's ed25519 public key, 32 bytes.
+        addresses: at most 8 hints where it may be reached; none in records of the Rust program.
+        minute: of the slot in which it was heard.
+    """
+
+    info: PatchInfo
+    node_id: bytes
+    addresses: tuple[Address, ...]
+    minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What came of one publication.
+
+    Attributes:
+        minute: of the slot.
+        stored: DHT nodes that took our record; 0 when we kept silent or nobody answered.
+        full: we kept silent because enough others say the same; pause longer.
+        newer: we kept silent because a newer release is out.
+    """
+
+    minute: int
+    stored: int
+    full: bool = False
+    newer: bool = False
+
+
+class Tracker:
+    """Looks and publishes for one node in one namespace.
+
+    Args:
+        identity: the node's key pair; its public key is the node id.
+        now: unix time in seconds; it may jump.
+        rng: chooses what to open of a slot that holds too much.
+    """
+
+    def __init__(
+        self,
+        dht: MutableStore,
+        namespace: Namespace,
+        identity: KeyPair,
+        *,
+        now: Callable[[], float],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._dht = dht
+        self._namespace = namespace
+        self._identity = identity
+        self._now = now
+        self._rng = rng or random.Random()  # noqa: S311 - a fair draw, no secret
+        self._newest: Version | None = None
+
+    async def look(self) -> list[Heard]:
+        """Who was heard in the current and the previous minute: one word a node, the newest versions first."""
+        minute = unix_minute(self._now())
+        slots = [Slot(self._namespace, each) for each in (minute, minute - 1) if each >= 0]
+        visits = await asyncio.gather(*(self._visit(slot) for slot in slots))
+        return _one_per_node(heard for _, there in visits for heard in there)
+
+    async def publish(self, info: PatchInfo, addresses: Iterable[Address]) -> Published:
+        """Say in the current minute's slot that this node serves ``info`` at ``addresses``, unless silence is better.
+
+        Raises:
+            VersionError: the version is too large to be announced in this namespace; ``sign`` refuses such ones.
+        """
+        slot = Slot(self._namespace, unix_minute(self._now()))
+        rules = self._namespace.rules
+        if self._is_outdated(info):
+            return Published(slot.minute, 0, newer=True)
+        lookup, there = await self._visit(slot)
+        if lookup is None:
+            return Published(slot.minute, 0)
+        newer, full = self._is_outdated(info), is_full(rules, info.version, there)
+        if newer or full:
+            return Published(slot.minute, 0, full=full, newer=newer)
+        seq = next_seq(rules, info.version, lookup.items)
+        record = Record.make(slot, self._identity, encode_content(info, addresses))
+        item = MutableItem.sign(slot.key_pair, slot.salt, seq, encrypt_record(slot, record))
+        try:
+            async with asyncio.timeout(_DHT_TIMEOUT):
+                return Published(slot.minute, await self._dht.put_mutable(item, lookup))
+        except (PatcherError, OSError) as error:
+            _log.debug("publishing into minute %d failed: %s", slot.minute, error)
+            return Published(slot.minute, 0)
+
+    def _is_outdated(self, info: PatchInfo) -> bool:
+        return self._newest is not None and self._newest > info.version
+
+    async def _visit(self, slot: Slot) -> tuple[MutableLookup | None, list[Heard]]:
+        """Look a slot up: where to store (None when the lookup failed) and who was heard in it, one word a node."""
+        try:
+            async with asyncio.timeout(_DHT_TIMEOUT):
+                lookup = await self._dht.get_mutable(slot.key_pair.public, slot.salt)
+        except (PatcherError, OSError) as error:
+            _log.debug("looking at minute %d failed: %s", slot.minute, error)
+            return None, []
+        values = list(dict.fromkeys(item.value for item in lookup.items))
+        if len(values) > _OPEN_LIMIT:
+            values = self._rng.sample(values, _OPEN_LIMIT)
+        heard = []
+        for count, value in enumerate(values):
+            if count % _OPEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            try:
+                heard.append(self._open(slot, value))
+            except (CodecError, ArtifactError) as error:
+                _log.debug("a value in minute %d does not count: %s", slot.minute, error)
+        found = _one_per_node(each for each in heard if each.node_id != self._identity.public)
+        if found and (self._newest is None or found[0].info.version > self._newest):
+            self._newest = found[0].info.version
+        return lookup, found
+
+    def _open(self, slot: Slot, value: bytes) -> Heard:
+        record = decrypt_record(slot, value)
+        info, addresses = decode_content(record.content)
+        info.verify(self._namespace.owner)
+        return Heard(info, record.node_id, addresses, slot.minute)
+
+
+def is_full(rules: SlotRules, version: Version, there: Sequence[Heard]) -> bool:
+    """Whether a holder of ``version`` has nothing to add to a slot in which others were heard, one word a node.
+
+    In our namespaces only who says the same or better counts: old devices, or old records of an attacker, never
+    silence the holder of a new release.
+    """
+    counted = sum(rules.counts_older or heard.info.version >= version for heard in there)
+    return counted >= rules.full_at
+
+
+def next_seq(rules: SlotRules, version: Version, items: Iterable[MutableItem]) -> int:
+    """The BEP 44 sequence number to write with into a slot that holds ``items``.
+
+    Raises:
+        VersionError: in our namespaces, a version that does not fit 53 bits.
+    """
+    if rules.seq_is_version:
+        return version.seq()
+    return min(max((item.seq for item in items), default=-1) + 1, MAX_SEQ)
+
+
+def _one_per_node(heard: Iterable[Heard]) -> list[Heard]:
+    """The best word of each node (newest version, then latest minute), the newest versions first."""
+    best: dict[bytes, Heard] = {}
+    for each in sorted(heard, key=lambda each: (each.info.version, each.minute), reverse=True):
+        best.setdefault(each.node_id, each)
+    return list(best.values())
