@@ -1,1 +1,27 @@
-"""."""
+"""How to reach peers: the shared sockets, connections by raw public keys, and the v0 exchange over them."""
+
+from __future__ import annotations
+
+from pypatcher.transport.admission import Admission
+from pypatcher.transport.connection import Connection
+from pypatcher.transport.endpoint import Endpoint, Handler
+from pypatcher.transport.exchange import Served, fetch_from, fetch_release, serve_release
+from pypatcher.transport.limiter import UploadLimiter
+from pypatcher.transport.pace import StallRule
+from pypatcher.transport.stream import Stream
+from pypatcher.transport.wire import CloseCode
+
+__all__ = [
+    "Admission",
+    "CloseCode",
+    "Connection",
+    "Endpoint",
+    "Handler",
+    "Served",
+    "StallRule",
+    "Stream",
+    "UploadLimiter",
+    "fetch_from",
+    "fetch_release",
+    "serve_release",
+]

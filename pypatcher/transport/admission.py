@@ -1,0 +1,81 @@
+"""Who may open a connection to us, and when its address must be proved first. Counts only; no socket, no clock.
+
+RFC 9000 section 8.1 (address validation by Retry) and 21.6: a flood of first packets with forged addresses costs no
+state once a few handshakes are half open, and no address can take all the places. Addresses of the LAN, loopback
+included, are counted with their port: many devices, or tests, share one there.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pypatcher.addresses import Address, is_lan
+
+__all__ = ["Admission", "Verdict", "host_group"]
+
+
+class Verdict(enum.Enum):
+    """What to do with the first packet of a handshake."""
+
+    ACCEPT = enum.auto()
+    VALIDATE = enum.auto()
+    REFUSE = enum.auto()
+
+
+@dataclass(slots=True)
+class Admission:
+    """Places for connections that others open.
+
+    Attributes:
+        connections: at most so many at once.
+        per_address: at most so many of one address (``host_group``).
+        half_open: from so many unfinished handshakes on, an address must be proved.
+    """
+
+    connections: int = 64
+    per_address: int = 4
+    half_open: int = 8
+    _open: Counter[str] = field(default_factory=Counter)
+    _total: int = 0
+    _unfinished: int = 0
+
+    def judge(self, source: Address, validated: bool) -> Verdict:
+        """Whether a first packet from ``source`` may make a connection; ``validated`` if it echoed our token."""
+        if self._total >= self.connections or self._open[host_group(source)] >= self.per_address:
+            return Verdict.REFUSE
+        if self._unfinished >= self.half_open and not validated:
+            return Verdict.VALIDATE
+        return Verdict.ACCEPT
+
+    def opened(self, source: Address) -> None:
+        """A handshake began."""
+        self._total += 1
+        self._unfinished += 1
+        self._open[host_group(source)] += 1
+
+    def finished(self) -> None:
+        """A handshake that began is complete."""
+        self._unfinished -= 1
+
+    def ended(self, source: Address, was_finished: bool) -> None:
+        """A connection that was ``opened`` from ``source`` is gone."""
+        group = host_group(source)
+        self._total -= 1
+        self._unfinished -= not was_finished
+        self._open[group] -= 1
+        if not self._open[group]:
+            del self._open[group]
+
+
+def host_group(address: Address) -> str:
+    """What "one address" means for a limit: the host, for IPv6 its /64, and in the LAN host and port."""
+    host, port = address
+    if is_lan(address):
+        return f"{host} {port}"
+    if ":" in host:
+        # A single IPv6 customer has all of a /64 at least.
+        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+    return host

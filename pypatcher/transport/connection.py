@@ -1,0 +1,338 @@
+"""One QUIC connection for coroutines: its streams, its one timer, its end. The endpoint moves its datagrams.
+
+DESIGN "Transport and transfer". Which side dialed and which side fetches are independent: both open and accept streams.
+A connection owns no task; whatever ends it fails every wait on it and on its streams with a ``PeerError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from aioquic.quic import events
+
+from pypatcher.addresses import Address
+from pypatcher.errors import PeerError
+from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.stream import Stream
+from pypatcher.transport.wire import CloseCode, close_error
+
+__all__ = ["Connection"]
+
+_WAITING_STREAMS = 8
+
+
+class ConnectionHost(Protocol):
+    """What a connection needs of its endpoint."""
+
+    def wake(self, connection: Connection) -> None: ...
+    def add_route(self, connection_id: bytes, connection: Connection) -> None: ...
+    def remove_route(self, connection_id: bytes, connection: Connection) -> None: ...
+    def send_again(self, connection: Connection, datagrams: list[tuple[bytes, Address]]) -> None: ...
+    def established(self, connection: Connection) -> None: ...
+    def ended(self, connection: Connection) -> None: ...
+
+
+class Connection:
+    """A connection to one peer, whose key was proved in the handshake."""
+
+    def __init__(self, quic: RawKeyConnection, host: ConnectionHost, peer_address: Address, dialed: bool) -> None:
+        """Made by the endpoint alone. ``dialed`` says that this side opened it."""
+        self.dialed = dialed
+        self._quic = quic
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._first_address = peer_address
+        self._alpn = ""
+        self._streams: dict[int, Stream] = {}
+        self._writers: set[Stream] = set()
+        self._waiting: dict[bool, deque[Stream]] = {False: deque(), True: deque()}
+        self._accepting: dict[bool, asyncio.Future[None] | None] = {False: None, True: None}
+        self._established: asyncio.Future[None] = self._loop.create_future()
+        self._closed = asyncio.Event()
+        self._failure: PeerError | None = None
+        self._terminated = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._farewell: list[tuple[bytes, Address]] = []
+        self._late_datagrams = 0
+
+    @property
+    def peer_id(self) -> bytes:
+        """The peer's node id, 32 bytes.
+
+        Raises:
+            PeerError: the handshake is not complete.
+        """
+        peer_id = self._quic.peer_id
+        if peer_id is None:
+            raise PeerError("the peer has not shown its key yet")
+        return peer_id
+
+    @property
+    def peer_address(self) -> Address:
+        """Where the peer is now; a peer behind a router may move."""
+        address = self._quic.get_peer_address()
+        return self._first_address if address is None else (address[0], address[1])
+
+    @property
+    def alpn(self) -> str:
+        """The protocol that both sides agreed on."""
+        return self._alpn
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether either side ended it."""
+        return self._failure is not None
+
+    async def open_stream(self) -> Stream:
+        """A new bidirectional stream.
+
+        Raises:
+            PeerError: the connection ended.
+        """
+        return self._open(unidirectional=False)
+
+    async def open_uni(self) -> Stream:
+        """A new stream that only this side writes.
+
+        Raises:
+            PeerError: the connection ended.
+        """
+        return self._open(unidirectional=True)
+
+    async def accept_stream(self) -> Stream:
+        """The next bidirectional stream that the peer opened and wrote to.
+
+        Raises:
+            PeerError: the connection ended.
+        """
+        return await self._accept(unidirectional=False)
+
+    async def accept_uni(self) -> Stream:
+        """The next stream that only the peer writes.
+
+        Raises:
+            PeerError: the connection ended.
+        """
+        return await self._accept(unidirectional=True)
+
+    def close(self, code: int = CloseCode.DONE, reason: str = "") -> None:
+        """End the connection now and tell the peer why; what was not acknowledged may be lost."""
+        if self._failure is None:
+            self._quic.close(error_code=code, reason_phrase=reason)
+            self._end(PeerError(f"this side closed the connection: {reason or CloseCode(code).name.lower()}"))
+            self._host.wake(self)
+
+    async def wait_closed(self) -> None:
+        """Wait until either side ended the connection."""
+        await self._closed.wait()
+
+    async def wait_established(self) -> None:
+        """Wait until the handshake is complete.
+
+        Raises:
+            PeerError: it failed.
+        """
+        await asyncio.shield(self._established)
+
+    # What streams ask (StreamOwner).
+
+    def send(self, stream_id: int, data: bytes, end: bool) -> None:
+        """Queue bytes of a stream."""
+        if self._failure is None:
+            self._quic.send_stream_data(stream_id, data, end_stream=end)
+            self._host.wake(self)
+
+    def unacknowledged(self, stream_id: int) -> int:
+        """Bytes of a stream that are queued or on their way."""
+        return self._quic.unacknowledged(stream_id)
+
+    def all_sent_arrived(self, stream_id: int) -> bool:
+        """Whether the peer has all of a finished stream."""
+        return self._failure is None and self._quic.all_sent_arrived(stream_id)
+
+    def grant(self, stream_id: int, offset: int) -> None:
+        """Let the peer send a stream up to ``offset``."""
+        if self._failure is None and self._quic.grant(stream_id, offset):
+            self._host.wake(self)
+
+    def abort(self, stream_id: int, code: int, sending: bool, receiving: bool) -> None:
+        """Give up the directions of a stream that are still open."""
+        if self._failure is None:
+            if sending:
+                self._quic.reset_stream(stream_id, code)
+            if receiving and not self._quic.forgot(stream_id):
+                self._quic.stop_stream(stream_id, code)
+            self._host.wake(self)
+
+    def watch(self, stream: Stream) -> None:
+        """Tell ``stream`` about the next acknowledgement."""
+        self._writers.add(stream)
+
+    # What the endpoint calls.
+
+    def feed(self, data: bytes, source: Address, now: float) -> None:
+        """Take one datagram; ``pump`` is called after the batch that it came in."""
+        if self._farewell:
+            # The peer has not heard our end yet: say it again, ever more rarely (RFC 9000 section 10.2.1).
+            self._late_datagrams += 1
+            if self._late_datagrams & (self._late_datagrams - 1) == 0:
+                self._host.send_again(self, self._farewell)
+            return
+        self._quic.receive_datagram(data, source, now)
+
+    def pump(self, now: float) -> list[tuple[bytes, Address]]:
+        """Act on what arrived, and return the datagrams to send."""
+        if self._terminated:
+            return []
+        self._handle_events()
+        datagrams: list[tuple[bytes, Address]] = self._quic.datagrams_to_send(now)
+        self._handle_events()
+        if self._quic.closing is not None:
+            self._farewell = self._farewell or datagrams
+            if self._failure is None:
+                self._end(close_error(*self._quic.closing))
+        else:
+            self._forget_streams()
+            if self._writers:
+                watching, self._writers = self._writers, set()
+                for stream in watching:
+                    stream.progressed()
+        if not self._terminated:
+            self._arm(self._quic.get_timer())
+        return datagrams
+
+    def stateless_reset(self) -> None:
+        """The peer says that it knows nothing of this connection."""
+        self._quic.stateless_reset()
+        self._host.wake(self)
+
+    @property
+    def reset_tokens(self) -> list[bytes]:
+        """The tokens by which a stateless reset of this connection is known."""
+        return self._quic.reset_tokens
+
+    def abandon(self, error: PeerError) -> None:
+        """Forget the connection without a word to the peer."""
+        self._end(error)
+        self._terminate()
+
+    # Inside.
+
+    def _open(self, unidirectional: bool) -> Stream:
+        if self._failure is not None:
+            raise self._failure
+        stream_id = self._quic.get_next_available_stream_id(is_unidirectional=unidirectional)
+        # aioquic knows a stream from its first write on, even if that is empty.
+        self._quic.send_stream_data(stream_id, b"")
+        stream = self._streams[stream_id] = Stream(self, stream_id, readable=not unidirectional, writable=True)
+        return stream
+
+    async def _accept(self, unidirectional: bool) -> Stream:
+        waiting = self._waiting[unidirectional]
+        while not waiting:
+            if self._failure is not None:
+                raise self._failure
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._accepting[unidirectional] = future
+            await future
+        return waiting.popleft()
+
+    def _handle_events(self) -> None:
+        while (event := self._quic.next_event()) is not None:
+            match event:
+                case events.StreamDataReceived(data=data, end_stream=end, stream_id=stream_id):
+                    stream = self._streams.get(stream_id) or self._accepted(stream_id)
+                    if stream is not None:
+                        stream.feed(data, end)
+                case events.StreamReset(error_code=code, stream_id=stream_id):
+                    if (stream := self._streams.get(stream_id)) is not None:
+                        stream.fail_read(_stream_error(code))
+                case events.StopSendingReceived(error_code=code, stream_id=stream_id):
+                    if (stream := self._streams.get(stream_id)) is not None:
+                        stream.fail_write(_stream_error(code))
+                case events.ConnectionIdIssued(connection_id=connection_id):
+                    self._host.add_route(connection_id, self)
+                case events.ConnectionIdRetired(connection_id=connection_id):
+                    self._host.remove_route(connection_id, self)
+                case events.HandshakeCompleted(alpn_protocol=alpn):
+                    self._alpn = alpn or ""
+                    if not self._established.done():
+                        self._established.set_result(None)
+                    self._host.established(self)
+                case events.ConnectionTerminated(error_code=code, frame_type=frame, reason_phrase=reason):
+                    self._end(close_error(code, frame is None, reason))
+                    self._terminate()
+
+    def _accepted(self, stream_id: int) -> Stream | None:
+        unidirectional = bool(stream_id & 2)
+        waiting = self._waiting[unidirectional]
+        if len(waiting) >= _WAITING_STREAMS:
+            self.close(CloseCode.PROTOCOL, "too many streams")
+            return None
+        stream = Stream(self, stream_id, readable=True, writable=not unidirectional)
+        self._streams[stream_id] = stream
+        waiting.append(stream)
+        self._wake_acceptor(unidirectional)
+        return stream
+
+    def _wake_acceptor(self, unidirectional: bool) -> None:
+        future = self._accepting[unidirectional]
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def _forget_streams(self) -> None:
+        # Not before aioquic forgot one too: what still arrives for it must not look like a new stream.
+        for stream_id, stream in list(self._streams.items()):
+            if self._quic.forgot(stream_id) and stream.done:
+                del self._streams[stream_id]
+
+    def _arm(self, at: float | None) -> None:
+        timer = self._timer
+        if timer is not None:
+            # A timer that fires too early costs less than moving it at every packet.
+            if at is not None and timer.when() <= at:
+                return
+            timer.cancel()
+        self._timer = None if at is None else self._loop.call_at(at, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        at = self._quic.get_timer()
+        if at is not None and now >= at:
+            self._quic.handle_timer(now)
+            self._host.wake(self)
+        else:
+            self._arm(at)
+
+    def _end(self, error: PeerError) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        for stream in self._streams.values():
+            stream.fail(error)
+        self._streams.clear()
+        self._writers.clear()
+        for unidirectional in (False, True):
+            self._waiting[unidirectional].clear()
+            self._wake_acceptor(unidirectional)
+        if not self._established.done():
+            self._established.set_exception(error)
+            # Nobody may be waiting any more; the error is told to whoever asks.
+            self._established.exception()
+        self._closed.set()
+
+    def _terminate(self) -> None:
+        if not self._terminated:
+            self._terminated = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._host.ended(self)
+
+
+def _stream_error(code: int) -> PeerError:
+    name = CloseCode(code).name.lower() if code in set(CloseCode) else f"0x{code:x}"
+    return PeerError(f"the peer gave the stream up: {name}")

@@ -1,0 +1,190 @@
+"""One UDP socket: many datagrams a wake-up in, many a system call out. Knows nothing of what they carry.
+
+DESIGN "Transport and transfer": the socket is read until it is empty or 64 reads were made, and the owner is then told
+once that the batch is over. Linux joins datagrams of one sender for us (``UDP_GRO``) and takes a train of equal ones
+in one call (``UDP_SEGMENT``); both are used where the kernel has them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from pypatcher.addresses import Address
+
+__all__ = ["DatagramSocket"]
+
+_UDP_SEGMENT, _UDP_GRO = 103, 104
+_READS_PER_WAKE_UP = 64
+_TRAIN_DATAGRAMS = 60
+_TRAIN_BYTES = 65000
+_BUFFER = 1 << 21
+_QUEUE = 512
+_LARGEST = 65536
+_ANCILLARY = socket.CMSG_SPACE(4)
+_UNSUPPORTED = frozenset((errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
+
+
+class DatagramSocket:
+    """A bound, non-blocking UDP socket in the running loop."""
+
+    def __init__(
+        self,
+        bind: Address,
+        on_datagram: Callable[[bytes, Address], None],
+        on_batch_end: Callable[[], None],
+        on_writable: Callable[[], None],
+    ) -> None:
+        """Bind; an IPv6 socket is for IPv6 alone.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        self.family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
+        self._on_datagram, self._on_batch_end, self._on_writable = on_datagram, on_batch_end, on_writable
+        self._queue: deque[tuple[bytes, Address]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(self.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            if self.family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            self._segments = self._try_option(_UDP_SEGMENT, 0)
+            self._try_option(_UDP_GRO, 1)
+            self._socket.bind(bind)
+        except OSError:
+            self._socket.close()
+            raise
+        host, port = self._socket.getsockname()[:2]
+        self.address: Address = (host, port)
+        self._loop.add_reader(self._socket, self._read)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the system takes no more for now; ``on_writable`` tells when it does again."""
+        return bool(self._queue)
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send one datagram; one that cannot be sent is lost, as on any network."""
+        if self._queue:
+            if len(self._queue) < _QUEUE:
+                self._queue.append((data, address))
+            return
+        if not self._send_now(data, address):
+            self._wait(((data, address),))
+
+    def send_all(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        """Send datagrams in their order, trains of equal ones to one address in one system call."""
+        if self._queue or not self._segments or len(datagrams) < 2:
+            for data, address in datagrams:
+                self.send(data, address)
+            return
+        start = 0
+        while start < len(datagrams):
+            if self._queue:
+                self._wait(datagrams[start:])
+                return
+            end = _train_end(datagrams, start)
+            if end - start == 1:
+                sent = self._send_now(*datagrams[start])
+            else:
+                sent = self._send_train([data for data, _ in datagrams[start:end]], datagrams[start][1])
+            if not sent:
+                self._wait(datagrams[start:])
+                return
+            start = end
+
+    def close(self) -> None:
+        """Stop reading and close; what is still queued is lost."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+            self._queue.clear()
+
+    def _try_option(self, option: int, value: int) -> bool:
+        try:
+            self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
+        except OSError:
+            return False
+        return True
+
+    def _read(self) -> None:
+        receive, deliver = self._socket.recvmsg, self._on_datagram
+        for _ in range(_READS_PER_WAKE_UP):
+            try:
+                data, ancillary, _, source = receive(_LARGEST, _ANCILLARY)
+            except BlockingIOError:
+                break
+            except OSError:
+                # An ICMP error about something we sent earlier; the socket itself is fine.
+                continue
+            address = (source[0], source[1])
+            size = struct.unpack_from("=i", ancillary[0][2])[0] if ancillary else 0
+            if 0 < size < len(data):
+                for offset in range(0, len(data), size):
+                    deliver(data[offset : offset + size], address)
+            else:
+                deliver(data, address)
+            if self._socket.fileno() < 0:
+                return
+        self._on_batch_end()
+
+    def _send_now(self, data: bytes, address: Address) -> bool:
+        try:
+            self._socket.sendto(data, address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Too large for the route, no route, forbidden, a forged port 0: lost on the way.
+            pass
+        return True
+
+    def _send_train(self, datagrams: list[bytes], address: Address) -> bool:
+        control = ((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0]))),)
+        try:
+            self._socket.sendmsg(datagrams, control, 0, address)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                self._segments = False
+            for index, data in enumerate(datagrams):
+                if not self._send_now(data, address):
+                    self._wait((data, address) for data in datagrams[index + 1 :])
+                    break
+        return True
+
+    def _wait(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
+        self._queue.extend(datagrams)
+        if self._queue:
+            self._loop.add_writer(self._socket, self._drain)
+
+    def _drain(self) -> None:
+        while self._queue:
+            if not self._send_now(*self._queue[0]):
+                return
+            self._queue.popleft()
+        self._loop.remove_writer(self._socket)
+        self._on_writable()
+
+
+def _train_end(datagrams: list[tuple[bytes, Address]], start: int) -> int:
+    """The end of the longest run from ``start`` to one address in equal sizes, where the last may be shorter."""
+    first, address = datagrams[start]
+    size = len(first)
+    limit = min(len(datagrams), start + _TRAIN_DATAGRAMS, start + max(1, _TRAIN_BYTES // size))
+    end = start + 1
+    while end < limit:
+        data, other = datagrams[end]
+        if other != address or len(data) > size:
+            break
+        end += 1
+        if len(data) < size:
+            break
+    return end

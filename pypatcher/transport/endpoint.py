@@ -1,0 +1,439 @@
+"""The node's sockets, shared by the DHT and QUIC, and every QUIC connection behind them.
+
+DESIGN "Transport and transfer": one socket an address family, both on one port; packets are told apart by their first
+byte and by our connection ids. A batch of datagrams is fed to its connections first, then each transmits once. An
+endpoint without connections has no timer and uses no processor time. What QUIC itself does is in ``identity``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from pypatcher.addresses import Address, format_address
+from pypatcher.errors import PeerError, SettingError
+from pypatcher.keys import KeyPair
+from pypatcher.transport.admission import Admission, Verdict
+from pypatcher.transport.connection import Connection
+from pypatcher.transport.datagrams import DatagramSocket
+from pypatcher.transport.identity import (
+    CONNECTION_ID_SIZE,
+    MIN_DATAGRAM_SIZE,
+    QUIC_VERSIONS,
+    QuicIdentity,
+    RawKeyConnection,
+)
+from pypatcher.transport.wire import CloseCode
+
+__all__ = ["Endpoint", "Handler"]
+
+Handler = Callable[[Connection], Awaitable[None]]
+"""Serves one connection; the connection is closed when it returns."""
+
+_HANDSHAKE_SECONDS = 10.0
+_PORT_TRIES = 16
+_DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
+_NO_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
+
+_logger = logging.getLogger("pypatcher.transport")
+
+
+class Endpoint:
+    """One node on the network: made by ``await Endpoint.open(...)``, ended by ``await endpoint.close()``."""
+
+    def __init__(
+        self,
+        identity: KeyPair,
+        on_krpc: Callable[[bytes, Address], None],
+        admission: Admission,
+        max_datagram_size: int | None,
+    ) -> None:
+        """Use ``open``."""
+        self.node_id = identity.public
+        self._identity = QuicIdentity.from_pair(identity)
+        self._on_krpc = on_krpc
+        self._admission = admission
+        self._max_datagram_size = max_datagram_size
+        self._loop = asyncio.get_running_loop()
+        self._sockets: dict[bool, DatagramSocket] = {}
+        self._routes: dict[bytes, Connection] = {}
+        self._connections: dict[Connection, _Entry] = {}
+        self._reset_tokens: dict[bytes, Connection] = {}
+        self._awake: dict[Connection, None] = {}
+        self._flush_soon: asyncio.Handle | None = None
+        self._handlers: dict[str, Handler] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retry = QuicRetryTokenHandler()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        identity: KeyPair,
+        bind: Sequence[Address],
+        *,
+        on_krpc: Callable[[bytes, Address], None] = lambda _data, _source: None,
+        preferred_port: int = 0,
+        admission: Admission | None = None,
+        max_datagram_size: int | None = None,
+    ) -> Endpoint:
+        """Bind at most one socket a family.
+
+        Args:
+            bind: addresses; where several have port 0 they get the same port.
+            on_krpc: told of every datagram that may be KRPC; it must not raise.
+            preferred_port: tried first where ``bind`` says port 0, such as the port of the last start.
+            admission: limits on connections that others open.
+            max_datagram_size: bytes of a UDP payload that are tried on a path, at least 1200. A path that loses them
+                stays at 1200. Default: 1452 over IPv4, 1432 over IPv6.
+
+        Raises:
+            SettingError: an address cannot be bound.
+        """
+        endpoint = cls(identity, on_krpc, admission or Admission(), max_datagram_size)
+        endpoint._bind(bind, preferred_port)
+        return endpoint
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the sockets are bound, with their real ports."""
+        return tuple(udp.address for udp in self._sockets.values())
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are, unfinished and ending ones included."""
+        return len(self._connections)
+
+    def send_krpc(self, data: bytes, address: Address) -> None:
+        """Send one datagram from the socket of the address's family; without one it is lost."""
+        udp = self._sockets.get(":" in address[0])
+        if udp is not None:
+            udp.send(data, address)
+
+    def serve(self, alpn: str, handler: Handler) -> None:
+        """Accept connections that ask for ``alpn``; ``handler`` runs in a task of the endpoint's for each."""
+        self._handlers[alpn] = handler
+
+    def stop_serving(self, alpn: str) -> None:
+        """Accept no new connections for ``alpn``."""
+        self._handlers.pop(alpn, None)
+
+    async def connect(self, address: Address, *, node_id: bytes | None, alpn: str, timeout: float = 10) -> Connection:  # noqa: ASYNC109
+        """Dial a peer and finish the handshake.
+
+        Args:
+            address: a literal IP address and port.
+            node_id: the key that the peer must prove; None takes any.
+            alpn: the protocol to speak.
+            timeout: seconds for the whole handshake.
+
+        Raises:
+            PeerError: nobody answers there, another node does, or it does not speak ``alpn``.
+        """
+        udp = self._sockets.get(":" in address[0])
+        if self._closed or udp is None:
+            raise PeerError(f"{format_address(address)} cannot be reached from here: no socket of its family")
+        quic = RawKeyConnection(self._identity, [alpn], peer_id=node_id, max_datagram_size=self._datagram_size(address))
+        connection = Connection(quic, self, address, dialed=True)
+        self._connections[connection] = _Entry(udp, address, None)
+        self.add_route(quic.host_cid, connection)
+        quic.connect(address, self._loop.time())
+        self.wake(connection)
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.wait_established()
+        except TimeoutError:
+            error = PeerError(f"{format_address(address)} did not answer within {timeout:g} s")
+            connection.close(CloseCode.DONE)
+            raise error from None
+        except PeerError as error:
+            raise PeerError(f"{format_address(address)}: {error}") from None
+        except asyncio.CancelledError:
+            connection.close(CloseCode.DONE)
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """End every connection and handler, say so to the peers, and close the sockets."""
+        if self._closed:
+            return
+        self._closed = True
+        self._handlers.clear()
+        for connection in list(self._connections):
+            connection.close(CloseCode.STOPPING)
+        self._flush()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abandon(PeerError("this node stopped"))
+        if self._flush_soon is not None:
+            self._flush_soon.cancel()
+        for udp in self._sockets.values():
+            udp.close()
+
+    # What connections ask (ConnectionHost).
+
+    def wake(self, connection: Connection) -> None:
+        """The connection has something to send or to act on; it is pumped once, soon."""
+        self._awake[connection] = None
+        if self._flush_soon is None:
+            self._flush_soon = self._loop.call_soon(self._flush)
+
+    def add_route(self, connection_id: bytes, connection: Connection) -> None:
+        """Packets with this connection id are for ``connection``."""
+        self._routes.setdefault(connection_id, connection)
+
+    def remove_route(self, connection_id: bytes, connection: Connection) -> None:
+        """They no longer are."""
+        if self._routes.get(connection_id) is connection:
+            del self._routes[connection_id]
+
+    def send_again(self, connection: Connection, datagrams: list[tuple[bytes, Address]]) -> None:
+        """Repeat what a closed connection sent last."""
+        self._connections[connection].udp.send_all(datagrams)
+
+    def established(self, connection: Connection) -> None:
+        """A handshake is complete: whoever serves its protocol takes over."""
+        entry = self._connections[connection]
+        entry.finish()
+        if entry.deadline is not None:
+            entry.deadline.cancel()
+            entry.deadline = None
+        for token in connection.reset_tokens:
+            self._reset_tokens[token] = connection
+        if not connection.dialed:
+            self._admission.finished()
+            handler = self._handlers.get(connection.alpn)
+            if handler is None:
+                connection.close(CloseCode.UNAVAILABLE)
+                return
+            task = self._loop.create_task(self._run(handler, connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def ended(self, connection: Connection) -> None:
+        """The connection is over and is forgotten."""
+        entry = self._connections.pop(connection, None)
+        if entry is None:
+            return
+        if entry.deadline is not None:
+            entry.deadline.cancel()
+        self._awake.pop(connection, None)
+        for table in (self._routes, self._reset_tokens):
+            for key in [key for key, value in table.items() if value is connection]:
+                del table[key]
+        if not connection.dialed:
+            self._admission.ended(entry.address, entry.finished)
+
+    # Inside.
+
+    def _bind(self, bind: Sequence[Address], preferred_port: int) -> None:
+        fixed = [port for _, port in bind if port]
+        first = fixed[0] if fixed else preferred_port
+        for attempt in range(_PORT_TRIES):
+            port = first if attempt == 0 else 0
+            try:
+                for host, own_port in bind:
+                    self._bind_one((host, own_port or port), optional=len(bind) > 1)
+                    port = port or self.addresses[0][1]
+                break
+            except OSError as error:
+                for udp in self._sockets.values():
+                    udp.close()
+                self._sockets.clear()
+                taken = error.errno in (errno.EADDRINUSE, errno.EACCES) and not fixed
+                if not taken or attempt == _PORT_TRIES - 1:
+                    wanted = ", ".join(format_address(address) for address in bind)
+                    raise SettingError(f"cannot bind {wanted}: {error.strerror}; see PYPATCHER_BIND") from None
+        if not self._sockets:
+            raise SettingError("none of the addresses in PYPATCHER_BIND exists on this machine")
+
+    def _bind_one(self, address: Address, optional: bool) -> None:
+        try:
+            udp = DatagramSocket(address, self._datagram_received, self._flush, self._flush)
+        except OSError as error:
+            # A machine without IPv6 is an ordinary machine.
+            if optional and error.errno in _NO_FAMILY:
+                return
+            raise
+        self._sockets[":" in address[0]] = udp
+
+    def _datagram_size(self, address: Address) -> int:
+        return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if ":" in address[0] else _DATAGRAM_SIZE_V4)
+
+    def _datagram_received(self, data: bytes, source: Address) -> None:
+        first = data[0] if data else 0
+        if first >= 0xC0:
+            connection = self._routes.get(data[6 : 6 + data[5]]) if len(data) > 6 else None
+            if connection is None:
+                self._first_packet(data, source)
+        elif first >= 0x40:
+            connection = self._routes.get(data[1 : 1 + CONNECTION_ID_SIZE])
+            if connection is None and first == ord("d"):
+                self._on_krpc(data, source)
+                return
+            if connection is None and (known := self._reset_tokens.get(data[-16:])) is not None:
+                known.stateless_reset()
+        else:
+            return
+        if connection is not None:
+            self._feed(connection, data, source)
+
+    def _feed(self, connection: Connection, data: bytes, source: Address) -> None:
+        try:
+            connection.feed(data, source, self._loop.time())
+        except Exception:
+            # Whatever a hostile packet breaks in the QUIC library, it breaks for its own connection alone.
+            _logger.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
+            connection.abandon(PeerError("the connection broke on a packet of the peer"))
+            return
+        self._awake[connection] = None
+
+    def _first_packet(self, data: bytes, source: Address) -> None:
+        if len(data) < MIN_DATAGRAM_SIZE or not self._handlers:
+            return
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_SIZE)
+        except ValueError:
+            return
+        if header.version not in QUIC_VERSIONS:
+            # Version 0 is itself a version negotiation: answering it could go on for ever between two nodes.
+            if header.version:
+                self._reply(
+                    source,
+                    encode_quic_version_negotiation(
+                        source_cid=header.destination_cid,
+                        destination_cid=header.source_cid,
+                        supported_versions=QUIC_VERSIONS,
+                    ),
+                )
+            return
+        if header.packet_type != QuicPacketType.INITIAL or len(header.destination_cid) < CONNECTION_ID_SIZE:
+            return
+        original_id, retry_id = header.destination_cid, None
+        if header.token:
+            try:
+                original_id = self._retry.validate_token(
+                    address=source, destination_cid=original_id, token=header.token, now=self._loop.time()
+                )
+            except ValueError:
+                return
+            retry_id = header.destination_cid
+        match self._admission.judge(source, validated=retry_id is not None):
+            case Verdict.VALIDATE:
+                self._ask_to_return(header, source)
+            case Verdict.ACCEPT:
+                self._accept(header.destination_cid, original_id, retry_id, data, source)
+
+    def _accept(
+        self, destination_id: bytes, original_id: bytes, retry_id: bytes | None, data: bytes, source: Address
+    ) -> None:
+        quic = RawKeyConnection(
+            self._identity,
+            list(self._handlers),
+            max_datagram_size=self._datagram_size(source),
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+        )
+        connection = Connection(quic, self, source, dialed=False)
+        with contextlib.suppress(Exception):
+            connection.feed(data, source, self._loop.time())
+        if not quic.started:
+            # Noise in the shape of a first packet leaves nothing behind.
+            return
+        error = PeerError("the handshake was not finished in time")
+        deadline = self._loop.call_later(_HANDSHAKE_SECONDS, connection.abandon, error)
+        self._connections[connection] = _Entry(self._sockets[":" in source[0]], source, deadline)
+        self._admission.opened(source)
+        self.add_route(destination_id, connection)
+        self.add_route(quic.host_cid, connection)
+        self._awake[connection] = None
+
+    def _ask_to_return(self, header: QuicHeader, source: Address) -> None:
+        retry_id = os.urandom(CONNECTION_ID_SIZE)
+        token = self._retry.create_token(
+            address=source,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=retry_id,
+            now=self._loop.time(),
+        )
+        self._reply(
+            source,
+            encode_quic_retry(
+                version=QUIC_VERSIONS[0],
+                source_cid=retry_id,
+                destination_cid=header.source_cid,
+                original_destination_cid=header.destination_cid,
+                retry_token=token,
+            ),
+        )
+
+    def _reply(self, source: Address, data: bytes) -> None:
+        self._sockets[":" in source[0]].send(data, source)
+
+    def _flush(self) -> None:
+        """Pump every connection that has something to do; those whose socket is full wait for it."""
+        if self._flush_soon is not None:
+            self._flush_soon.cancel()
+            self._flush_soon = None
+        awake, self._awake = self._awake, {}
+        now = self._loop.time()
+        for connection in awake:
+            entry = self._connections.get(connection)
+            if entry is None:
+                continue
+            if entry.udp.blocked:
+                self._awake[connection] = None
+                continue
+            try:
+                datagrams = connection.pump(now)
+            except Exception:
+                _logger.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
+                connection.abandon(PeerError("the connection broke on a packet of the peer"))
+                continue
+            if datagrams:
+                entry.udp.send_all(datagrams)
+
+    async def _run(self, handler: Handler, connection: Connection) -> None:
+        code = CloseCode.DONE
+        try:
+            await handler(connection)
+        except PeerError as error:
+            _logger.debug("%s: %s", format_address(connection.peer_address), error)
+            code = CloseCode.PROTOCOL
+        except Exception:
+            _logger.exception("serving %s failed", format_address(connection.peer_address))
+            code = CloseCode.UNAVAILABLE
+        finally:
+            connection.close(code)
+
+
+class _Entry:
+    """What the endpoint knows of a connection: its socket, who opened it, and until when it must be established."""
+
+    __slots__ = ("address", "deadline", "finished", "udp")
+
+    def __init__(self, udp: DatagramSocket, address: Address, deadline: asyncio.TimerHandle | None) -> None:
+        self.udp = udp
+        self.address = address
+        self.deadline = deadline
+        self.finished = False
+
+    def finish(self) -> None:
+        self.finished = True

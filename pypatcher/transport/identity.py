@@ -1,0 +1,335 @@
+"""Who we are to QUIC: everything that we override of aioquic, and nothing that touches a socket or a clock.
+
+DESIGN "Transport and transfer": TLS 1.3 with raw public keys both ways (RFC 7250), ed25519 only, no certificates, no
+server name, no resumption. aioquic has no parameter for any of it, nor for a receiver's flow control that follows
+what was read, so two of its classes are extended here: the TLS context and the connection. This is the one module
+that may use names of aioquic that are not public; it was written for and tested with aioquic 1.7.2, and
+``pyproject.toml`` allows 1.7 alone.
+
+What a stranger can make us hold is decided here: bytes of a handshake, bytes of a stream, streams, nothing else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from aioquic import tls
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicConnectionState
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+if TYPE_CHECKING:
+    from aioquic._buffer import Buffer
+
+    from pypatcher.keys import KeyPair
+
+__all__ = ["CONNECTION_ID_SIZE", "MIN_DATAGRAM_SIZE", "QUIC_VERSIONS", "QuicIdentity", "RawKeyConnection"]
+
+CONNECTION_ID_SIZE = 8
+"""Bytes of every connection id that we issue; DESIGN's demultiplexing rests on it."""
+
+MIN_DATAGRAM_SIZE = 1200
+"""What every path that carries QUIC can carry (RFC 9000 section 14)."""
+
+QUIC_VERSIONS = [int(QuicProtocolVersion.VERSION_1)]
+
+RAW_PUBLIC_KEY = 2
+CLIENT_CERTIFICATE_TYPE, SERVER_CERTIFICATE_TYPE = 19, 20
+OFFER, ANSWER = bytes([1, RAW_PUBLIC_KEY]), bytes([RAW_PUBLIC_KEY])
+
+_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
+"""DER of an ed25519 SubjectPublicKeyInfo (RFC 8410) up to the 32 bytes of the key."""
+
+_IDLE_TIMEOUT = 30.0
+_STREAM_WINDOW = 65536
+_CONNECTION_WINDOW = 1 << 20
+_STREAMS = 8
+_HANDSHAKE_LIMIT = 16384
+_BLACK_HOLE_TIMEOUTS = 3
+_PATH_PROBES = 3
+
+
+class _CertificateRequiredAlert(tls.Alert):
+    description = tls.AlertDescription.certificate_required
+
+
+@dataclass(frozen=True, slots=True)
+class _RawKey:
+    """Stands where aioquic expects a certificate."""
+
+    key: bytes
+
+    def public_bytes(self, _encoding: object) -> bytes:
+        return _SPKI_PREFIX + self.key
+
+    def public_key(self) -> Ed25519PublicKey:
+        return Ed25519PublicKey.from_public_bytes(self.key)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class QuicIdentity:
+    """A node's key in the forms that TLS wants."""
+
+    node_id: bytes
+    private_key: Ed25519PrivateKey
+    certificate: _RawKey
+
+    @classmethod
+    def from_pair(cls, pair: KeyPair) -> QuicIdentity:
+        """The identity whose node id is ``pair.public``."""
+        return cls(pair.public, Ed25519PrivateKey.from_private_bytes(pair.seed), _RawKey(pair.public))
+
+
+class _RawKeyContext(tls.Context):
+    """TLS 1.3 that knows ed25519 raw public keys and nothing else."""
+
+    def __init__(self, like: tls.Context, configuration: QuicConfiguration, peer_id: bytes | None) -> None:
+        super().__init__(
+            is_client=configuration.is_client,
+            alpn_protocols=configuration.alpn_protocols,
+            cipher_suites=configuration.cipher_suites,
+            verify_mode=ssl.CERT_NONE,
+        )
+        self.certificate = like.certificate
+        self.certificate_private_key = like.certificate_private_key
+        self.alpn_cb = like.alpn_cb
+        self.update_traffic_key_cb = like.update_traffic_key_cb
+        value = OFFER if configuration.is_client else ANSWER
+        self.handshake_extensions = [
+            *like.handshake_extensions,
+            (CLIENT_CERTIFICATE_TYPE, value),
+            (SERVER_CERTIFICATE_TYPE, value),
+        ]
+        self._request_client_certificate = True
+        self._signature_algorithms = [tls.SignatureAlgorithm.ED25519]
+        self._supported_groups = [tls.Group.X25519]
+        self._expected_peer = peer_id
+        self._peer_key: bytes | None = None
+
+    @property
+    def peer_id(self) -> bytes | None:
+        """The key that the peer showed; proved once the handshake is complete."""
+        return self._peer_key
+
+    def check_certificate_types(self) -> None:
+        """Refuse a peer that does not speak raw public keys both ways."""
+        received = dict(self.received_extensions or ())
+        for extension in (CLIENT_CERTIFICATE_TYPE, SERVER_CERTIFICATE_TYPE):
+            value = received.get(extension, b"")
+            # A server answers with one type, a client offers a list of them behind its length.
+            if value != ANSWER if self._is_client else RAW_PUBLIC_KEY not in value[1:]:
+                raise tls.AlertUnsupportedCertificate("Raw public keys are required (RFC 7250)")
+
+    def handle_message(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
+        if len(self._receive_buffer) + len(input_data) > _HANDSHAKE_LIMIT:
+            raise tls.AlertDecodeError("Handshake message is too long")
+        super().handle_message(input_data, output_buf)
+
+    def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
+        entries = certificate.certificates
+        spki = entries[0][0] if len(entries) == 1 else b""
+        if len(spki) != len(_SPKI_PREFIX) + 32 or not spki.startswith(_SPKI_PREFIX):
+            raise tls.AlertUnsupportedCertificate("Only one ed25519 raw public key is accepted")
+        self._peer_key = bytes(spki[len(_SPKI_PREFIX) :])
+        if self._expected_peer not in (None, self._peer_key):
+            raise tls.AlertBadCertificate("Another node answers at this address")
+        self._peer_certificate = cast("Any", _RawKey(self._peer_key))
+
+    def _server_handle_certificate(self, input_buf: Buffer) -> None:
+        super()._server_handle_certificate(input_buf)
+        if self._peer_key is None:
+            raise _CertificateRequiredAlert("The client must show its key")
+
+
+class _Silent:
+    """What hostile peers do is no line in the application's log; our own errors tell what a caller can act on."""
+
+    def debug(self, *_args: object) -> None: ...
+    def info(self, *_args: object) -> None: ...
+    def warning(self, *_args: object) -> None: ...
+
+
+class RawKeyConnection(QuicConnection):
+    """aioquic's state machine with our TLS, a receive window that follows the reader, and path MTU probing.
+
+    aioquic doubles its windows by what ARRIVED, so a peer could make us hold a whole file that nobody reads, and one
+    frame behind a gap could allocate as much. Here a stream may run ahead of its reader by its window only.
+    """
+
+    def __init__(
+        self,
+        identity: QuicIdentity,
+        alpns: list[str],
+        *,
+        peer_id: bytes | None = None,
+        max_datagram_size: int = MIN_DATAGRAM_SIZE,
+        original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
+    ) -> None:
+        """A server's side if ``original_destination_connection_id`` is given, a client's otherwise."""
+        super().__init__(
+            configuration=QuicConfiguration(
+                is_client=original_destination_connection_id is None,
+                alpn_protocols=alpns,
+                certificate=identity.certificate,
+                private_key=identity.private_key,
+                cipher_suites=[
+                    tls.CipherSuite.AES_128_GCM_SHA256,
+                    tls.CipherSuite.CHACHA20_POLY1305_SHA256,
+                    tls.CipherSuite.AES_256_GCM_SHA384,
+                ],
+                connection_id_length=CONNECTION_ID_SIZE,
+                idle_timeout=_IDLE_TIMEOUT,
+                max_data=_CONNECTION_WINDOW,
+                max_stream_data=_STREAM_WINDOW,
+                max_datagram_size=MIN_DATAGRAM_SIZE,
+                supported_versions=list(QUIC_VERSIONS),
+                verify_mode=ssl.CERT_NONE,
+            ),
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+        )
+        for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
+            limit.value = limit.sent = _STREAMS
+        self._logger = self._loss._logger = cast("Any", _Silent())
+        self._expected_peer = peer_id
+        self._probe_size = max_datagram_size if max_datagram_size > MIN_DATAGRAM_SIZE else 0
+        self._probes_left = _PATH_PROBES - 1
+
+    # What the shell around this class asks.
+
+    @property
+    def peer_id(self) -> bytes | None:
+        """The peer's 32-byte node id once the handshake is complete, else None."""
+        return self._raw_tls.peer_id if self._handshake_complete else None
+
+    @property
+    def closing(self) -> tuple[int, bool, str] | None:
+        """Error code, whether the application closed (else QUIC did), and reason; None while open."""
+        event = self._close_event
+        return None if event is None else (event.error_code, event.frame_type is None, event.reason_phrase)
+
+    @property
+    def reset_tokens(self) -> list[bytes]:
+        """Stateless reset tokens that this peer gave us (RFC 9000 section 10.3)."""
+        known = [self._peer_cid, *self._peer_cid_available]
+        return [cid.stateless_reset_token for cid in known if cid.stateless_reset_token]
+
+    def stateless_reset(self) -> None:
+        """The peer has forgotten this connection: end it without another word."""
+        if self._close_event is None:
+            self.close(error_code=QuicErrorCode.NO_VIABLE_PATH, frame_type=QuicFrameType.PADDING, reason_phrase="Reset")
+            self._close_pending = False
+            self._close_end()
+
+    def unacknowledged(self, stream_id: int) -> int:
+        """Bytes of a stream that were given to ``send_stream_data`` and not acknowledged yet."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
+
+    def all_sent_arrived(self, stream_id: int) -> bool:
+        """Whether the peer acknowledged everything including the end of the stream."""
+        stream = self._streams.get(stream_id)
+        return stream is None or bool(stream.sender.is_finished)
+
+    def forgot(self, stream_id: int) -> bool:
+        """Whether the stream is over for both sides, or was never known."""
+        return stream_id not in self._streams
+
+    @property
+    def started(self) -> bool:
+        """Whether one packet of the peer was genuine."""
+        return bool(self._state != QuicConnectionState.FIRSTFLIGHT)
+
+    def grant(self, stream_id: int, offset: int) -> bool:
+        """Let the peer send up to ``offset``; returns whether it is worth telling now."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.receiver.is_finished or offset <= stream.max_stream_data_local:
+            return False
+        ahead = offset - stream.receiver.starting_offset()
+        if (offset - stream.max_stream_data_local) * 4 < ahead:
+            return False
+        stream.max_stream_data_local = offset
+        return True
+
+    # What is overridden. Handlers are looked up on self by the parent's constructor.
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self.tls = self._raw_tls = _RawKeyContext(self.tls, self._configuration, self._expected_peer)
+
+    def _alpn_handler(self, alpn_protocol: str) -> None:
+        self._raw_tls.check_certificate_types()
+        super()._alpn_handler(alpn_protocol)
+
+    def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        end = buf.pull_uint_var() + buf.pull_uint_var()
+        buf.seek(start)
+        if end - self._crypto_streams[context.epoch].receiver.starting_offset() > _HANDSHAKE_LIMIT:
+            raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "Handshake is too long")
+        super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: object, stream: Any) -> None:
+        limit = stream.max_stream_data_local
+        if limit and stream.max_stream_data_local_sent != limit and not stream.receiver.is_finished:
+            buf = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=17,
+                handler=self._on_max_stream_data_delivery,
+                handler_args=(stream,),
+            )
+            buf.push_uint_var(stream.stream_id)
+            buf.push_uint_var(limit)
+            stream.max_stream_data_local_sent = limit
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        datagrams: list[tuple[bytes, Any]] = super().datagrams_to_send(now=now)
+        if self._probe_size and self._handshake_confirmed and self._close_event is None:
+            datagrams += self._path_probe(now)
+        return datagrams
+
+    def handle_timer(self, now: float) -> None:
+        super().handle_timer(now=now)
+        if self._loss._pto_count >= _BLACK_HOLE_TIMEOUTS:
+            self._set_datagram_size(MIN_DATAGRAM_SIZE)
+
+    def _path_probe(self, now: float) -> list[tuple[bytes, Any]]:
+        """One padded PING of the size we would like (RFC 8899); its loss is no sign of congestion."""
+        size, self._probe_size = self._probe_size, 0
+        builder = QuicPacketBuilder(
+            host_cid=self.host_cid,
+            peer_cid=self._peer_cid.cid,
+            version=QUIC_VERSIONS[0],
+            is_client=self._is_client,
+            max_datagram_size=size,
+            packet_number=self._packet_number,
+            spin_bit=self._spin_bit,
+        )
+        builder.start_packet(QuicPacketType.ONE_RTT, self._cryptos[tls.Epoch.ONE_RTT])
+        buf = builder.start_frame(QuicFrameType.PING, handler=self._on_path_probe_delivery, handler_args=(size,))
+        buf.push_bytes(bytes(builder.remaining_buffer_space))
+        packet = builder._packet
+        if packet is not None:
+            packet.in_flight = False
+        self._loss._time_of_last_sent_ack_eliciting_packet = now
+        sent: list[tuple[bytes, Any]] = self._flush_builder(
+            builder=builder, network_path=self._network_paths[0], peer_cid=self._peer_cid.cid, now=now
+        )
+        return sent
+
+    def _on_path_probe_delivery(self, delivery: QuicDeliveryState, size: int) -> None:
+        if delivery == QuicDeliveryState.ACKED:
+            self._set_datagram_size(size)
+        elif self._probes_left:
+            self._probes_left -= 1
+            self._probe_size = size
+
+    def _set_datagram_size(self, size: int) -> None:
+        self._max_datagram_size = size
+        for part in (self._loss._pacer, cast("Any", self._loss._cc)):
+            part._max_datagram_size = size
