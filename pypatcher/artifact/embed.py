@@ -1,0 +1,128 @@
+"""Giving a finished program its region: a real ELF section, the end of the file, or the zip comment.
+
+DESIGN "The signed file". An ELF program of any class and byte order gets a section without anything being moved that is
+loaded or referred to: a copy of its section names with one more, a copy of its section table with one more entry, and
+the region are appended, and two numbers of the header then point there (System V ABI, chapter 4). A program that looks
+for its own archive near its end (a onefile app) gets only the 176 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from pypatcher.artifact.locate import SECTION_NAMES, Carrier, Located, locate_region, region_section, scan_regions
+from pypatcher.artifact.region import REGION_SIZE, template
+from pypatcher.artifact.replace import open_program, replacing, write_at
+from pypatcher.artifact.sections import ELF_MAGIC, Elf, parse_elf
+from pypatcher.artifact.zipapp import looks_like_zipapp, read_end
+from pypatcher.errors import ArtifactError, RegionError
+from pypatcher.version import Version
+
+__all__ = ["CARRIERS", "embed_region"]
+
+CARRIERS = ("auto", *(carrier.value for carrier in Carrier))
+
+_ONEFILE_SECTION = "pydata"
+_PROGBITS = 1
+_PROGRAM_KINDS = (2, 3)
+_MAX_SECTIONS = 0xFF00
+
+
+def embed_region(path: Path, version: Version, *, carrier: str = "auto") -> Located:
+    """Give the program at ``path`` an unsigned region with ``version`` in it, atomically.
+
+    ``carrier`` is one of CARRIERS; ``auto`` takes a section where that is safe, else the end of the file, and for a
+    zipapp its comment. Mode, owner and extended attributes are kept.
+
+    Raises:
+        RegionError: the file carries a region already.
+        ArtifactError: it is no program, its tables cannot be parsed, or it cannot have that carrier.
+        VersionError: the version cannot be announced.
+        CannotReplaceError: the file cannot be replaced; nothing was changed.
+    """
+    version.seq()
+    with open_program(path) as fd:
+        _choose(fd, carrier)
+    with replacing(path) as fd:
+        chosen, elf = _choose(fd, carrier)
+        region = template(version)
+        if chosen is Carrier.SECTION:
+            _append_section(fd, elf, region)
+        elif chosen is Carrier.ZIP_COMMENT:
+            _set_comment(fd, region)
+        else:
+            write_at(fd, region, os.fstat(fd).st_size)
+        located = locate_region(fd)
+        if located.carrier is not chosen:
+            raise ArtifactError(f"it cannot carry its region as {chosen.value}")
+    return located
+
+
+def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf]:
+    """The carrier for a file, and its ELF tables (empty ones for a zipapp)."""
+    regions = scan_regions(fd)
+    if regions:
+        raise RegionError(f"it carries a region already, at offset {regions[0]}: sign it as it is ('pypatcher sign')")
+    if os.pread(fd, 4, 0) != ELF_MAGIC:
+        if not looks_like_zipapp(fd):
+            raise ArtifactError("it is neither an ELF program nor a zipapp, so it can carry no region")
+        if wanted not in ("auto", Carrier.ZIP_COMMENT.value):
+            raise ArtifactError("a zipapp carries its region in its comment only: leave --carrier out")
+        read_end(fd, 0)
+        return Carrier.ZIP_COMMENT, Elf(0, 0, "", 0, 0)
+    elf = parse_elf(fd)
+    if elf.kind not in _PROGRAM_KINDS:
+        raise ArtifactError("it is an ELF file but no program (an object file, or a core dump)")
+    if region_section(elf) is not None:
+        raise RegionError("its signature section holds no region: link it with the C header, or without that section")
+    if wanted == Carrier.ZIP_COMMENT.value:
+        raise ArtifactError("an ELF program has no zip comment: leave --carrier out")
+    if wanted == Carrier.SECTION.value and not elf.sections:
+        raise ArtifactError("it has no section table to add to: use --carrier tail")
+    if wanted == "auto":
+        return (Carrier.TAIL if _minds_its_end(fd, elf) else Carrier.SECTION), elf
+    return Carrier(wanted), elf
+
+
+def _minds_its_end(fd: int, elf: Elf) -> bool:
+    """Whether the file is better given 176 bytes than a new table: a onefile app, a payload, or no table at all."""
+    ends = [section.offset + section.size for section in elf.sections if section.is_in_file]
+    payload = os.fstat(fd).st_size > max([*ends, elf.table_end])
+    return payload or not elf.sections or any(section.name == _ONEFILE_SECTION for section in elf.sections)
+
+
+def _append_section(fd: int, elf: Elf, region: bytes) -> None:
+    if len(elf.sections) + 1 >= _MAX_SECTIONS:
+        raise ArtifactError("it has too many sections for one more: use --carrier tail")
+    order = "<" if elf.byte_order == "little" else ">"
+    word, align = ("Q", 8) if elf.elf_class == 64 else ("I", 4)
+    entry = struct.Struct(f"{order}II4{word}II2{word}")
+    names = elf.sections[elf.names_index]
+    new_names = os.pread(fd, names.size, names.offset) + SECTION_NAMES[0].encode("ascii") + b"\0"
+
+    names_offset = os.fstat(fd).st_size
+    table_offset = -(-(names_offset + len(new_names)) // align) * align
+    table = bytearray(os.pread(fd, elf.table_end - elf.table_offset, elf.table_offset))
+    region_offset = table_offset + len(table) + entry.size
+    if elf.elf_class == 32 and region_offset + REGION_SIZE >= 1 << 32:
+        raise ArtifactError("it is too large for one more section: use --carrier tail")
+
+    at = elf.names_index * entry.size
+    name, kind, flags, address, _, _, *others = entry.unpack_from(table, at)
+    entry.pack_into(table, at, name, kind, flags, address, names_offset, len(new_names), *others)
+    table += entry.pack(names.size, _PROGBITS, 0, 0, region_offset, REGION_SIZE, 0, 0, 1, 0)
+
+    write_at(fd, new_names, names_offset)
+    write_at(fd, bytes(table), table_offset)
+    write_at(fd, region, region_offset)
+    table_field, count_field = (40, 60) if elf.elf_class == 64 else (32, 48)
+    write_at(fd, struct.pack(f"{order}{word}", table_offset), table_field)
+    write_at(fd, struct.pack(f"{order}H", len(elf.sections) + 1), count_field)
+
+
+def _set_comment(fd: int, region: bytes) -> None:
+    end = read_end(fd, 0)
+    write_at(fd, struct.pack("<H", REGION_SIZE), end.offset + 20)
+    write_at(fd, region, os.fstat(fd).st_size)

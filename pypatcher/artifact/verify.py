@@ -1,0 +1,112 @@
+"""Whether a file is what its owner signed, and lies as it must: the checks of a device, from a descriptor.
+
+DESIGN "Transport and transfer", in its order: announced info equals received info, length, hash, signature, region's
+place, target. Nothing here knows which versions a device already has; that decision is made in ``pypatcher.install``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pypatcher.artifact.fit import check_target
+from pypatcher.artifact.hashing import hash_both
+from pypatcher.artifact.locate import Located, locate_region
+from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
+from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, Region
+from pypatcher.errors import ContentMismatchError
+from pypatcher.keys import OwnerKey
+from pypatcher.targets import Target
+
+__all__ = ["Release", "VerifiedRelease", "read_region", "read_release", "verify_content", "verify_release"]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a file's region says, unverified, and where it is."""
+
+    info: PatchInfo
+    located: Located
+    file_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRelease:
+    """A file that passed every check; ``sha512`` (64 bytes) is over the whole file, region included."""
+
+    info: PatchInfo
+    located: Located
+    sha512: bytes
+
+
+def read_region(fd: int, offset: int) -> Region:
+    """Read the region at ``offset``.
+
+    Raises:
+        RegionError: there is none.
+        OSError: reading failed.
+    """
+    return Region.unpack(os.pread(fd, REGION_SIZE, offset))
+
+
+def read_release(fd: int) -> Release:
+    """Read a file's region from the place where its carrier puts it. Nothing is hashed.
+
+    Raises:
+        NoRegionError: the file carries none.
+        RegionError: it is damaged, or its place cannot be told.
+        OSError: reading failed.
+    """
+    located = locate_region(fd)
+    info = PatchInfo.from_region(read_region(fd, located.offset))
+    return Release(info, located, os.fstat(fd).st_size)
+
+
+def verify_content(fd: int, info: PatchInfo, offset: int, owner: OwnerKey) -> bytes:
+    """Check a file's length, hash and signature against ``info``, its region being at ``offset``.
+
+    Returns SHA-512 over the whole file, 64 bytes.
+
+    Raises:
+        ContentMismatchError: length or hash are others.
+        SignatureMismatchError: ``owner`` did not sign it.
+        OSError: reading failed.
+    """
+    file_size = os.fstat(fd).st_size
+    if file_size > MAX_FILE_SIZE:
+        raise ContentMismatchError(f"the file has {file_size} bytes, more than the {MAX_FILE_SIZE} that are allowed")
+    if file_size != info.file_size:
+        what = "truncated" if file_size < info.file_size else "too long"
+        raise ContentMismatchError(f"the file is {what}: {file_size} bytes instead of {info.file_size}")
+    digest, whole = hash_both(fd, file_size, offset)
+    if digest[:HASH_SIZE] != info.hash:
+        raise ContentMismatchError("the file's hash is not the signed one: it is damaged or was changed")
+    info.verify(owner)
+    return whole
+
+
+def verify_release(
+    fd: int, owner: OwnerKey, target: Target | None, *, expect: PatchInfo | None = None
+) -> VerifiedRelease:
+    """Check everything about a release that its file can tell.
+
+    Args:
+        fd: a readable regular file; its position is neither used nor changed.
+        owner: whose signature counts.
+        target: what the file must be for; None for any (namespace ``rustpatcher``).
+        expect: what was announced; the file must be exactly that.
+
+    Raises:
+        NoRegionError, RegionError: no region where its carrier puts it, or a damaged one.
+        ContentMismatchError: not what was announced, or another length or hash.
+        SignatureMismatchError: ``owner`` did not sign it.
+        WrongTargetError: it is for another target.
+        OSError: reading failed.
+    """
+    release = read_release(fd)
+    if expect is not None and release.info != expect:
+        raise ContentMismatchError(f"the file says {release.info.version} but is not what was announced")
+    whole = verify_content(fd, release.info, release.located.offset, owner)
+    if target is not None:
+        check_target(fd, target)
+    return VerifiedRelease(release.info, release.located, whole)
