@@ -1,1 +1,20 @@
-"""."""
+"""A BitTorrent Mainline DHT node (BEP 5, 32, 42, 43, 44) on asyncio, and a testnet made of such nodes."""
+
+from __future__ import annotations
+
+from pypatcher.dht.facade import Dht
+from pypatcher.dht.mutable import MutableItem, mutable_target
+from pypatcher.dht.node import DhtNode, MutableLookup, StoringNode
+from pypatcher.dht.testnet import Testnet
+from pypatcher.dht.udp import UdpDht
+
+__all__ = [
+    "Dht",
+    "DhtNode",
+    "MutableItem",
+    "MutableLookup",
+    "StoringNode",
+    "Testnet",
+    "UdpDht",
+    "mutable_target",
+]

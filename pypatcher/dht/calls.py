@@ -1,0 +1,162 @@
+"""Our queries under way: which answer belongs to which question, when to ask again, when to give up.
+
+A thin shell over the running loop's timers; it owns no task and no socket. An answer counts only from the very
+address that was asked, with the random 4-byte transaction id of the question (Rust nodes answer no other length). The
+first wait follows the round-trip times seen so far, each further one is twice as long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from pypatcher.addresses import Address, format_address, is_lan
+from pypatcher.dht import krpc
+from pypatcher.dht.bencode import Value
+from pypatcher.dht.krpc import Failure, RemoteError, Response
+from pypatcher.dht.limits import RateLimiter, limit_key
+from pypatcher.errors import PeerError
+
+__all__ = ["Calls", "NoAnswerError", "RoundTrip"]
+
+_MAX_OUTSTANDING = 1024
+_FIRST_WAIT = 1.0
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.4, 2.0
+_QUERIES_EACH, _QUERIES_EACH_NEAR = (1.5, 20.0), (50.0, 200.0)
+
+
+class NoAnswerError(PeerError):
+    """A node did not answer, or was not asked because it has been asked too often.
+
+    Attributes:
+        asked: False if nothing was sent.
+    """
+
+    def __init__(self, address: Address, *, asked: bool) -> None:
+        super().__init__(f"no DHT answer from {format_address(address)}" + ("" if asked else " (asked too often)"))
+        self.asked = asked
+
+
+class RoundTrip:
+    """How long to wait for an answer, from the round-trip times seen (RFC 6298)."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+        self._deviation = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count an answer that took ``seconds``."""
+        if self._mean is None:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
+        self._mean += (seconds - self._mean) / 8
+
+    @property
+    def wait(self) -> float:
+        """Seconds to wait before asking once more: 0.4 to 2."""
+        if self._mean is None:
+            return _FIRST_WAIT
+        return min(_LONGEST_WAIT, max(_SHORTEST_WAIT, self._mean + 4 * self._deviation))
+
+
+@dataclass(slots=True)
+class _Call:
+    address: Address
+    packet: bytes
+    answer: asyncio.Future[Response]
+    wait: float
+    tries: int
+    sent: float
+    on_slow: Callable[[], None] | None
+    timer: asyncio.TimerHandle | None = None
+    repeated: bool = False
+
+
+class Calls:
+    """The queries of one node."""
+
+    def __init__(self, send: Callable[[bytes, Address], None], clock: Callable[[], float], random: Random) -> None:
+        self._send = send
+        self._clock = clock
+        self._random = random
+        self._calls: dict[bytes, _Call] = {}
+        self._round_trip = RoundTrip()
+        self._far = RateLimiter(*_QUERIES_EACH)
+        self._near = RateLimiter(*_QUERIES_EACH_NEAR)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def query(
+        self,
+        address: Address,
+        method: bytes,
+        sender: bytes,
+        arguments: Mapping[bytes, Value],
+        *,
+        read_only: bool = False,
+        tries: int = 2,
+        on_slow: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Response]:
+        """Ask, at most ``tries`` times; the future ends with the answer, RemoteError or NoAnswerError.
+
+        ``on_slow`` is called when the first wait is over. Cancelling the future forgets the question.
+        """
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        limiter = self._near if is_lan(address) else self._far
+        now = self._clock()
+        if len(self._calls) >= _MAX_OUTSTANDING or not limiter.allow(limit_key(address), now):
+            answer.set_exception(NoAnswerError(address, asked=False))
+            return answer
+        transaction = self._random.randbytes(4)
+        while transaction in self._calls:
+            transaction = self._random.randbytes(4)
+        packet = krpc.encode_query(transaction, method, sender, arguments, read_only=read_only)
+        call = _Call(address, packet, answer, self._round_trip.wait, tries, now, on_slow)
+        self._calls[transaction] = call
+        answer.add_done_callback(lambda _: self._forget(transaction))
+        self._try(call)
+        return answer
+
+    def received(self, message: Response | Failure, source: Address) -> bool:
+        """Give an answer to its question; False if nobody asked ``source`` that."""
+        call = self._calls.get(message.transaction)
+        if call is None or call.address != source or call.answer.done():
+            return False
+        if not call.repeated:
+            self._round_trip.observe(self._clock() - call.sent)
+        if isinstance(message, Failure):
+            call.answer.set_exception(RemoteError(message.code, message.text))
+        else:
+            call.answer.set_result(message)
+        return True
+
+    def close(self) -> None:
+        """Cancel every question under way."""
+        for call in list(self._calls.values()):
+            call.answer.cancel()
+
+    def _try(self, call: _Call) -> None:
+        call.tries -= 1
+        call.timer = asyncio.get_running_loop().call_later(call.wait, self._expire, call)
+        call.wait *= 2
+        self._send(call.packet, call.address)
+
+    def _expire(self, call: _Call) -> None:
+        if call.answer.done():
+            return
+        if call.tries == 0:
+            call.answer.set_exception(NoAnswerError(call.address, asked=True))
+            return
+        if call.on_slow is not None and not call.repeated:
+            call.on_slow()
+        call.repeated = True
+        self._try(call)
+
+    def _forget(self, transaction: bytes) -> None:
+        call = self._calls.pop(transaction)
+        if call.timer is not None:
+            call.timer.cancel()

@@ -1,0 +1,106 @@
+"""The DHT as a program sees it: one or two nodes (IPv4, IPv6), asked together, their answers merged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
+
+from pypatcher.addresses import Address, family
+from pypatcher.dht.mutable import MutableItem
+from pypatcher.dht.node import DhtNode, MutableLookup
+
+__all__ = ["Dht"]
+
+_T = TypeVar("_T")
+
+
+class Dht:
+    """Nodes of different families behind the methods of one.
+
+    Raises:
+        ValueError: no node, or two of a family.
+    """
+
+    def __init__(self, nodes: Sequence[DhtNode]) -> None:
+        self._nodes = {node.family: node for node in nodes}
+        if not nodes or len(self._nodes) != len(nodes):
+            raise ValueError("a Dht takes one node a family")
+        for node in nodes:
+            node.server.siblings.update({other.family: other.table for other in nodes if other is not node})
+
+    @property
+    def by_family(self) -> dict[int, DhtNode]:
+        """The nodes by family, 4 or 6."""
+        return dict(self._nodes)
+
+    def datagram_received(self, data: bytes, source: Address) -> None:
+        """Take a KRPC datagram; never raises."""
+        node = self._nodes.get(family(source))
+        if node is not None:
+            node.datagram_received(data, source)
+
+    async def start(self) -> None:
+        """Join in the background; returns at once."""
+        for node in self._nodes.values():
+            await node.start()
+
+    async def stop(self) -> None:
+        """End every task and question."""
+        await _together(node.stop() for node in self._nodes.values())
+
+    async def joined(self) -> None:
+        """Wait until one of the nodes knows somebody."""
+        waits = [asyncio.ensure_future(node.joined()) for node in self._nodes.values()]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def get_mutable(self, public_key: bytes, salt: bytes) -> MutableLookup:
+        """Every distinct valid item of the nearest nodes of each family, the highest seq first."""
+        lookups = await _together(node.get_mutable(public_key, salt) for node in self._nodes.values())
+        items = dict.fromkeys(item for lookup in lookups for item in lookup.items)
+        return MutableLookup(
+            lookups[0].target,
+            tuple(sorted(items, key=lambda item: item.seq, reverse=True)),
+            tuple(node for lookup in lookups for node in lookup.nodes),
+            min(lookup.time for lookup in lookups),
+        )
+
+    async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None, *, cas: int | None = None) -> int:
+        """Store on the nearest nodes of each family; returns how many said that they did."""
+        return sum(await _together(node.put_mutable(item, at, cas=cas) for node in self._nodes.values()))
+
+    async def get_peers(self, info_hash: bytes) -> list[Address]:
+        """Peers of both families, each once."""
+        found = await _together(node.get_peers(info_hash) for node in self._nodes.values())
+        return list(dict.fromkeys(peer for peers in found for peer in peers))
+
+    async def announce_peer(self, info_hash: bytes, port: int | None = None) -> int:
+        """Announce us on each family; returns how many nodes said ok."""
+        return sum(await _together(node.announce_peer(info_hash, port) for node in self._nodes.values()))
+
+    async def ping(self, address: Address) -> bool:
+        """Whether a node answers there; False without a node of that family."""
+        node = self._nodes.get(family(address))
+        return node is not None and await node.ping(address)
+
+    def nodes(self) -> list[Address]:
+        """Good nodes of both families, for the cache."""
+        return [address for node in self._nodes.values() for address in node.nodes()]
+
+    @property
+    def external_addresses(self) -> tuple[Address, ...]:
+        """Our addresses as others see them, at most one a family."""
+        return tuple(seen for node in self._nodes.values() if (seen := node.external_address) is not None)
+
+    @property
+    def external_address(self) -> Address | None:
+        """The first of ``external_addresses``."""
+        return next(iter(self.external_addresses), None)
+
+
+async def _together(calls: Iterable[Awaitable[_T]]) -> list[_T]:
+    return list(await asyncio.gather(*calls))

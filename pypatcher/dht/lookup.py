@@ -1,0 +1,190 @@
+"""One iterative lookup (Kademlia): whom to ask next on the way to the nodes nearest to a target, and when to stop.
+
+Sans-IO: told who answered what, who is slow and who failed, it names the next nodes to ask; it knows neither sockets
+nor time. Rules that hostile answers meet: at most ``max_queries`` nodes are asked, at most 200 remembered; one
+candidate an address; away from the LAN 2 a host and 8 a /24 (or /48); a node far away cannot send us into a LAN; who
+named only nodes that failed is not believed any further. A slow node frees its place for others but still counts
+when it answers in the end.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.dht.nodeid import Contact, distance
+
+__all__ = ["ALPHA", "NEAREST", "Lookup"]
+
+ALPHA = 5
+"""Queries under way at once."""
+NEAREST = 20
+"""How many nodes a lookup ends with, and a value is stored on."""
+_MAX_QUERIES = 100
+_MAX_CANDIDATES = 200
+_PER_HOST, _PER_GROUP = 2, 8
+_DISBELIEF = 6
+
+
+class _State(enum.Enum):
+    FRESH = enum.auto()
+    ASKED = enum.auto()
+    SLOW = enum.auto()
+    ANSWERED = enum.auto()
+    FAILED = enum.auto()
+
+
+@dataclass(slots=True, order=True)
+class _Candidate:
+    distance: int
+    contact: Contact = field(compare=False)
+    state: _State = field(compare=False, default=_State.FRESH)
+    sources: set[Address] = field(compare=False, default_factory=set)
+
+
+class Lookup:
+    """A lookup of ``target`` that starts at ``seeds``; nodes with ``own_id`` are us and left out."""
+
+    def __init__(
+        self,
+        target: bytes,
+        seeds: Iterable[Contact],
+        *,
+        own_id: bytes,
+        nearest: int = NEAREST,
+        alpha: int = ALPHA,
+        max_queries: int = _MAX_QUERIES,
+    ) -> None:
+        self.target = target
+        self.queries = 0
+        self._own_id = own_id
+        self._nearest = nearest
+        self._alpha = alpha
+        self._max_queries = max_queries
+        self._sorted: list[_Candidate] = []
+        self._by_address: dict[Address, _Candidate] = {}
+        self._hosts: Counter[str] = Counter()
+        self._groups: Counter[str] = Counter()
+        self._credit: Counter[Address] = Counter()
+        for contact in seeds:
+            self._add(contact, None)
+
+    def next_queries(self) -> list[Contact]:
+        """Whom to ask now; each is then expected to answer, be slow or fail."""
+        asked: list[Contact] = []
+        window = active = 0
+        for candidate in self._sorted:
+            active += candidate.state is _State.ASKED
+        for candidate in self._sorted:
+            if window >= self._nearest or active >= self._alpha or self.queries >= self._max_queries:
+                break
+            if candidate.state in (_State.FAILED, _State.SLOW):
+                continue
+            if candidate.state is _State.FRESH:
+                if self._is_disbelieved(candidate):
+                    candidate.state = _State.FAILED
+                    continue
+                candidate.state = _State.ASKED
+                asked.append(candidate.contact)
+                active += 1
+                self.queries += 1
+            window += 1
+        return asked
+
+    @property
+    def finished(self) -> bool:
+        """Whether the nearest nodes that live have answered; call after ``next_queries``."""
+        window = 0
+        for candidate in self._sorted:
+            if window >= self._nearest:
+                return True
+            if candidate.state in (_State.ASKED, _State.SLOW):
+                return False
+            if candidate.state is _State.FRESH and self.queries < self._max_queries:
+                return False
+            window += candidate.state is _State.ANSWERED
+        return True
+
+    def answered(self, contact: Contact, sender: bytes, nodes: Iterable[Contact]) -> None:
+        """The node at ``contact.address`` answered as ``sender`` and named ``nodes``."""
+        candidate = self._by_address.get(contact.address)
+        if candidate is None or candidate.state in (_State.ANSWERED, _State.FAILED):
+            return
+        if sender == self._own_id:
+            self._fail(candidate)
+            return
+        if sender != candidate.contact.id:
+            self._sorted.remove(candidate)
+            candidate.contact = Contact(sender, contact.address)
+            candidate.distance = distance(sender, self.target)
+            insort(self._sorted, candidate)
+        candidate.state = _State.ANSWERED
+        for source in candidate.sources:
+            self._credit[source] += 2
+        for node in nodes:
+            if is_lan(contact.address) or not is_lan(node.address):
+                self._add(node, contact.address)
+
+    def slow(self, contact: Contact) -> None:
+        """A node is asked once more; others may take its place meanwhile."""
+        candidate = self._by_address.get(contact.address)
+        if candidate is not None and candidate.state is _State.ASKED:
+            candidate.state = _State.SLOW
+
+    def failed(self, contact: Contact) -> None:
+        """A node did not answer, or with an error."""
+        candidate = self._by_address.get(contact.address)
+        if candidate is not None and candidate.state in (_State.ASKED, _State.SLOW):
+            self._fail(candidate)
+
+    def closest(self) -> list[Contact]:
+        """The nodes nearest to the target that answered, nearest first, at most ``nearest``."""
+        answered = [candidate.contact for candidate in self._sorted if candidate.state is _State.ANSWERED]
+        return answered[: self._nearest]
+
+    def _fail(self, candidate: _Candidate) -> None:
+        candidate.state = _State.FAILED
+        for source in candidate.sources:
+            self._credit[source] -= 1
+
+    def _is_disbelieved(self, candidate: _Candidate) -> bool:
+        return bool(candidate.sources) and all(self._credit[source] <= -_DISBELIEF for source in candidate.sources)
+
+    def _add(self, contact: Contact, source: Address | None) -> None:
+        known = self._by_address.get(contact.address)
+        if known is not None:
+            if source is not None and known.sources and len(known.sources) < self._nearest:
+                known.sources.add(source)
+            return
+        if contact.id == self._own_id or not self._has_room(contact.address):
+            return
+        candidate = _Candidate(distance(contact.id, self.target), contact, sources={source} if source else set())
+        if len(self._sorted) >= _MAX_CANDIDATES and not self._drop_farther_than(candidate):
+            return
+        insort(self._sorted, candidate)
+        self._by_address[contact.address] = candidate
+
+    def _has_room(self, address: Address) -> bool:
+        if is_lan(address):
+            return True
+        group = budget_group(address)
+        if self._hosts[address[0]] >= _PER_HOST or self._groups[group] >= _PER_GROUP:
+            return False
+        self._hosts[address[0]] += 1
+        self._groups[group] += 1
+        return True
+
+    def _drop_farther_than(self, newcomer: _Candidate) -> bool:
+        for index in range(len(self._sorted) - 1, -1, -1):
+            candidate = self._sorted[index]
+            if candidate < newcomer:
+                return False
+            if candidate.state in (_State.FRESH, _State.FAILED):
+                del self._sorted[index]
+                del self._by_address[candidate.contact.address]
+                return True
+        return False

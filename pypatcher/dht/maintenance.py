@@ -1,0 +1,207 @@
+"""Keeping a node in the network: joining, joining again, checking quiet nodes, refreshing the table.
+
+The tasks of a DhtNode and when they act; what a query is and whom to ask for a target is not known here. Entry points
+that are down are asked again with pauses that grow from half a second to 2 minutes. Names are resolved without
+blocking the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from pypatcher.addresses import Address, family
+from pypatcher.dht import krpc
+from pypatcher.dht.bencode import Value
+from pypatcher.dht.krpc import Response
+from pypatcher.dht.nodeid import Contact, random_id
+from pypatcher.dht.routing import RoutingTable
+from pypatcher.errors import PeerError
+
+__all__ = ["Maintenance"]
+
+_LOG = logging.getLogger("pypatcher.dht")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
+_EARLY_REFRESHES = (3.0, 60.0)
+_REFRESH, _CHECK, _QUIET = 1800.0, 60.0, 600.0
+_ENTRIES, _KNOWN = 16, 32
+_RESOLVE_TIME = 10.0
+_AFTER_CRASH = 5.0
+_PROBES_AT_ONCE = 64
+
+
+class _Node(Protocol):
+    """What the tasks need of the node that they keep in the network."""
+
+    family: int
+
+    @property
+    def node_id(self) -> bytes: ...
+    @property
+    def table(self) -> RoutingTable: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    async def joined(self) -> None: ...
+    async def ping(self, address: Address) -> bool: ...
+    async def find_nodes(self, target: bytes, seeds: Iterable[Contact] = ()) -> list[Contact]: ...
+    async def ask(
+        self, address: Address, method: bytes, arguments: Mapping[bytes, Value], *, tries: int = 2
+    ) -> Response: ...
+
+
+class Maintenance:
+    """The background tasks of one node; started once, stopped once."""
+
+    def __init__(
+        self, node: _Node, bootstrap: Sequence[Address], known_nodes: Iterable[Address], random: Random
+    ) -> None:
+        self._node = node
+        self._bootstrap = tuple(bootstrap)[:_ENTRIES]
+        self._known = tuple(known_nodes)[:_KNOWN]
+        self._random = random
+        self._rejoin = asyncio.Event()
+        self._refresh = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._probes = 0
+
+    def start(self) -> None:
+        """Begin to join; returns at once."""
+        for body in (self._keep_joined, self._keep_refreshed, self._keep_checked):
+            self._spawn(self._forever(body))
+
+    async def stop(self) -> None:
+        """Cancel every task and wait for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def rejoin(self) -> None:
+        """Nobody is left in the table."""
+        self._rejoin.set()
+
+    def refresh_soon(self) -> None:
+        """Our id changed: other nodes are our neighbours now."""
+        self._refresh.set()
+
+    def probe(self, contact: Contact) -> None:
+        """Ask a node that asked us whether it is there; if it answers, it enters the table."""
+        if self._probes < _PROBES_AT_ONCE:
+            self._probes += 1
+            self._spawn(self._probe(contact))
+
+    async def _probe(self, contact: Contact) -> None:
+        try:
+            await self._node.ping(contact.address)
+        finally:
+            self._probes -= 1
+
+    def _spawn(self, body: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(body)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("a DHT task ended", exc_info=error)
+
+    async def _forever(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await body()
+            except Exception:
+                _LOG.exception("a DHT task failed, and is started again")
+                await asyncio.sleep(_AFTER_CRASH)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._random.uniform(0.8, 1.2)
+
+    async def _keep_joined(self) -> None:
+        pause = _FIRST_PAUSE
+        while not len(self._node.table):
+            if await self._join():
+                break
+            if not self._bootstrap and not self._known:
+                break
+            await asyncio.sleep(self._jittered(pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        await self._rejoin.wait()
+        self._rejoin.clear()
+
+    async def _join(self) -> bool:
+        entries = {*await self._resolve(), *(known for known in self._known if self._is_ours(known))}
+        own_id = self._node.node_id
+        entered: set[bytes] = set()
+
+        async def enter(address: Address) -> None:
+            try:
+                answer = await self._node.ask(address, b"find_node", {b"target": own_id}, tries=3)
+            except PeerError:
+                return
+            if answer.sender == own_id:
+                return
+            entered.add(answer.sender)
+            if len(entered) == 1:
+                contacts = krpc.nodes_of(answer.values, self._node.family)
+                await self._node.find_nodes(own_id, [Contact(answer.sender, address), *contacts])
+
+        async with asyncio.TaskGroup() as group:
+            for address in entries:
+                group.create_task(enter(address))
+        return len(self._node.table) > 0
+
+    async def _resolve(self) -> set[Address]:
+        results = await asyncio.gather(*(self._resolve_one(entry) for entry in self._bootstrap))
+        return {address for addresses in results for address in addresses}
+
+    async def _resolve_one(self, entry: Address) -> list[Address]:
+        try:
+            ipaddress.ip_address(entry[0])
+        except ValueError:
+            pass
+        else:
+            return [entry] if self._is_ours(entry) else []
+        kind = socket.AF_INET if self._node.family == 4 else socket.AF_INET6
+        try:
+            async with asyncio.timeout(_RESOLVE_TIME):
+                infos = await asyncio.get_running_loop().getaddrinfo(
+                    entry[0], entry[1], family=kind, type=socket.SOCK_DGRAM
+                )
+        except (OSError, TimeoutError, UnicodeError) as error:
+            _LOG.debug("entry point %s: %s", entry[0], error)
+            return []
+        return [(str(info[4][0]), int(info[4][1])) for info in infos[:4]]
+
+    def _is_ours(self, address: Address) -> bool:
+        return family(address) == self._node.family and krpc.is_usable(address)
+
+    async def _keep_refreshed(self) -> None:
+        await self._node.joined()
+        for pause in _EARLY_REFRESHES:
+            await self._refresh_after(pause)
+        while True:
+            await self._refresh_after(_REFRESH)
+            await self._node.find_nodes(random_id(self._random))
+
+    async def _refresh_after(self, pause: float) -> None:
+        try:
+            async with asyncio.timeout(self._jittered(pause)):
+                await self._refresh.wait()
+        except TimeoutError:
+            pass
+        self._refresh.clear()
+        await self._node.find_nodes(self._node.node_id)
+
+    async def _keep_checked(self) -> None:
+        while True:
+            await asyncio.sleep(self._jittered(_CHECK))
+            quiet = self._node.table.stalest(self._node.clock() - _QUIET)
+            if quiet is not None:
+                await self._node.ping(quiet.address)

@@ -1,0 +1,396 @@
+"""One Mainline DHT node of one address family, without a socket: datagrams come in, datagrams go out by ``send``.
+
+The shell that gives the sans-IO parts (routing table, lookups, server) their time and their tasks. BEP 5, 32, 42, 43,
+44. Traffic is kept small: an idle node checks one quiet node a minute and refreshes its table every half hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random, SystemRandom
+
+from pypatcher.addresses import Address, family, is_lan
+from pypatcher.dht import krpc
+from pypatcher.dht.bencode import Value
+from pypatcher.dht.calls import Calls, NoAnswerError
+from pypatcher.dht.external import ExternalVotes
+from pypatcher.dht.krpc import Query, RemoteError, Response
+from pypatcher.dht.limits import RateLimiter
+from pypatcher.dht.lookup import NEAREST, Lookup
+from pypatcher.dht.maintenance import Maintenance
+from pypatcher.dht.mutable import MutableItem, mutable_target
+from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
+from pypatcher.dht.routing import RoutingTable
+from pypatcher.dht.server import Server
+from pypatcher.errors import CodecError, PeerError
+
+__all__ = ["DhtNode", "MutableLookup", "StoringNode"]
+
+_LOG = logging.getLogger("pypatcher.dht")
+
+_LOOKUPS_AT_ONCE = 8
+_FRESH_LOOKUP = 240.0
+_PUT_TRIES = 3
+_OWN_PEERS = 500
+_PROBES = (2.0, 64.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StoringNode:
+    """A node near a target, with the token that lets us write there for the next minutes."""
+
+    contact: Contact
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MutableLookup:
+    """What a lookup of a mutable item found.
+
+    Attributes:
+        target: 20 bytes.
+        items: every distinct valid item, the highest seq first.
+        nodes: where to store, nearest first, at most 20 a family.
+        time: when it ended, on the node's clock.
+    """
+
+    target: bytes
+    items: tuple[MutableItem, ...]
+    nodes: tuple[StoringNode, ...]
+    time: float
+
+
+class DhtNode:
+    """A DHT node; it owns no socket.
+
+    Args:
+        send: called with each datagram to send and its destination.
+        family: 4 or 6; addresses of the other family are ignored.
+        bootstrap: entry points, names or literal addresses.
+        read_only: tell others not to ask us (BEP 43), and answer nobody.
+        clock: monotonic seconds.
+        random: where ids, tokens and jitter come from; the system's by default.
+        known_nodes: nodes of an earlier run, asked together with ``bootstrap``.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes, Address], None],
+        *,
+        family: int = 4,
+        bootstrap: Sequence[Address] = (),
+        read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        random: Random | None = None,
+        known_nodes: Iterable[Address] = (),
+    ) -> None:
+        self.family = family
+        self.read_only = read_only
+        self._send = send
+        self._clock = clock
+        self._random = random or SystemRandom()
+        self._table = RoutingTable(random_id(self._random))
+        self._server = Server(self._table, family, self._random, clock())
+        self._calls = Calls(send, clock, self._random)
+        self._votes = ExternalVotes()
+        self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
+        self._probes = RateLimiter(*_PROBES, capacity=1)
+        self._someone = asyncio.Event()
+        self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
+
+    @property
+    def node_id(self) -> bytes:
+        """Our 20 bytes; they change once when others told us our address (BEP 42)."""
+        return self._table.own_id
+
+    @property
+    def table(self) -> RoutingTable:
+        """Whom we know."""
+        return self._table
+
+    @property
+    def server(self) -> Server:
+        """What we keep for others."""
+        return self._server
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The node's monotonic clock."""
+        return self._clock
+
+    @property
+    def external_address(self) -> Address | None:
+        """Our address as most other networks see it, or None while too few have said."""
+        return self._votes.address
+
+    @property
+    def external_port_varies(self) -> bool | None:
+        """Whether others see us at different ports (a router hard to pass); None while too few have said."""
+        return self._votes.port_varies
+
+    async def start(self) -> None:
+        """Join in the background and keep the table alive; returns at once."""
+        self._maintenance.start()
+
+    async def stop(self) -> None:
+        """End every task and question; the socket's owner stays in charge of the socket."""
+        await self._maintenance.stop()
+        self._calls.close()
+
+    async def joined(self) -> None:
+        """Wait until somebody is in the routing table."""
+        await self._someone.wait()
+
+    def nodes(self) -> list[Address]:
+        """Nodes that answered lately, the last one first: what to keep for the next start."""
+        return [contact.address for contact in self._table.good()]
+
+    def datagram_received(self, data: bytes, source: Address) -> None:
+        """Take a KRPC datagram; never raises, whatever it holds."""
+        if "%" in source[0]:  # link-local: cannot be told to others
+            return
+        try:
+            message = krpc.decode(data)
+        except CodecError:
+            return
+        if isinstance(message, Query):
+            self._query_received(message, source)
+        elif self._calls.received(message, source) and isinstance(message, Response):
+            self._answer_received(message, source)
+
+    async def ping(self, address: Address) -> bool:
+        """Whether a node answers there."""
+        try:
+            await self.ask(address, b"ping", {})
+        except PeerError:
+            return False
+        return True
+
+    async def get_mutable(self, public_key: bytes, salt: bytes) -> MutableLookup:
+        """Look up the item of a key (32 bytes) and salt (0 to 64) at the 20 nodes nearest to it.
+
+        Every answer is checked: the item's key is the one asked for, its signature that of the key.
+        """
+        target = mutable_target(public_key, salt)
+        found: dict[MutableItem, None] = {}
+        own = self._server.items.get(target, self._clock())
+        if own is not None and own.public_key == public_key:
+            found[own] = None
+        judged: set[MutableItem] = set()
+
+        def judge(answer: Response) -> None:
+            item = krpc.item_of(answer.values, salt)
+            if item is None or item.public_key != public_key or item in judged:
+                return
+            judged.add(item)
+            if item.verify():
+                found[item] = None
+
+        nodes = await self._storing_lookup(b"get", b"target", target, judge)
+        items = tuple(sorted(found, key=lambda item: item.seq, reverse=True))
+        return MutableLookup(target, items, nodes, self._clock())
+
+    async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None, *, cas: int | None = None) -> int:
+        """Store an item on the 20 nodes nearest to its target; returns how many said that they did.
+
+        Args:
+            item: signed by its key.
+            at: a lookup of the same target, to save another one; not used once it is 4 minutes old.
+            cas: store only where this is the seq now (BEP 44).
+        """
+        if at is None or at.target != item.target or self._clock() - at.time > _FRESH_LOOKUP:
+            at = await self.get_mutable(item.public_key, item.salt)
+        arguments: dict[bytes, Value] = {
+            b"k": item.public_key,
+            b"seq": item.seq,
+            b"sig": item.signature,
+            b"target": item.target,  # Rust nodes store nothing without it
+            b"v": item.value,
+        }
+        if item.salt:
+            arguments[b"salt"] = item.salt
+        if cas is not None:
+            arguments[b"cas"] = cas
+        return await self._write(b"put", arguments, at.nodes)
+
+    async def get_peers(self, info_hash: bytes) -> list[Address]:
+        """Peers announced for an info-hash (20 bytes), each once."""
+        peers = dict.fromkeys(self._server.peers.get(info_hash, self._clock(), _OWN_PEERS, self._random))
+        await self._peers_lookup(info_hash, peers)
+        return list(peers)
+
+    async def announce_peer(self, info_hash: bytes, port: int | None = None) -> int:
+        """Announce us for an info-hash at ``port``, or at the one that others see us at; returns how many said ok."""
+        nodes = await self._peers_lookup(info_hash, {})
+        known = self.external_address
+        arguments: dict[bytes, Value] = {
+            b"implied_port": int(port is None),
+            b"info_hash": info_hash,
+            b"port": port if port is not None else (known[1] if known else 0),
+        }
+        return await self._write(b"announce_peer", arguments, nodes)
+
+    async def find_nodes(self, target: bytes, seeds: Iterable[Contact] = ()) -> list[Contact]:
+        """The 20 nodes nearest to ``target`` that answer."""
+        answers = await self._lookup(b"find_node", b"target", target, seeds=seeds)
+        return [contact for contact, _ in answers]
+
+    async def ask(
+        self, address: Address, method: bytes, arguments: Mapping[bytes, Value], *, tries: int = 2
+    ) -> Response:
+        """One query.
+
+        Raises:
+            PeerError: no answer, or an error as answer.
+        """
+        try:
+            return await self._query(address, method, arguments, tries)
+        except NoAnswerError as error:
+            if error.asked:
+                self._silent(address)
+            raise
+
+    def _query(
+        self,
+        address: Address,
+        method: bytes,
+        arguments: Mapping[bytes, Value],
+        tries: int,
+        on_slow: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Response]:
+        return self._calls.query(
+            address,
+            method,
+            self.node_id,
+            arguments,
+            read_only=self.read_only,
+            tries=tries,
+            on_slow=on_slow,
+        )
+
+    def _query_received(self, query: Query, source: Address) -> None:
+        if self.read_only or query.sender == self.node_id:
+            return
+        now = self._clock()
+        answer = self._server.answer(query, source, now)
+        if answer is None:
+            return
+        self._send(answer, source)
+        if not query.read_only:
+            contact = Contact(query.sender, source)
+            if krpc.is_usable(source) and self._table.wants(contact) and self._probes.allow(None, now):
+                self._maintenance.probe(contact)
+
+    def _answer_received(self, answer: Response, source: Address) -> None:
+        self._table.answered(Contact(answer.sender, source), self._clock())
+        if len(self._table):
+            self._someone.set()
+        if answer.observed is not None and family(answer.observed) == self.family:
+            self._votes.add(source, answer.observed)
+            self._adopt_secure_id()
+
+    def _adopt_secure_id(self) -> None:
+        seen = self._votes.address
+        if seen is not None and not is_lan(seen) and not is_secure(self.node_id, seen[0]):
+            self._table.rebase(secure_id(seen[0], self._random))
+            self._maintenance.refresh_soon()
+
+    def _silent(self, address: Address) -> None:
+        self._table.failed(address)
+        if not len(self._table):
+            self._someone.clear()
+            self._maintenance.rejoin()
+
+    async def _peers_lookup(self, info_hash: bytes, peers: dict[Address, None]) -> tuple[StoringNode, ...]:
+        def collect(answer: Response) -> None:
+            if len(peers) < krpc.MAX_PEERS:
+                peers.update(dict.fromkeys(krpc.peers_of(answer.values, self.family)))
+
+        return await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect)
+
+    async def _storing_lookup(
+        self, method: bytes, name: bytes, target: bytes, on_answer: Callable[[Response], None]
+    ) -> tuple[StoringNode, ...]:
+        answers = await self._lookup(method, name, target, on_answer)
+        tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers)
+        return tuple(StoringNode(contact, token) for contact, token in tokens if token is not None)
+
+    async def _lookup(
+        self,
+        method: bytes,
+        name: bytes,
+        target: bytes,
+        on_answer: Callable[[Response], None] | None = None,
+        seeds: Iterable[Contact] = (),
+    ) -> list[tuple[Contact, Response]]:
+        async with self._lookups:
+            lookup = Lookup(target, [*self._table.nearest(target, NEAREST), *seeds], own_id=self.node_id)
+            return await self._drive(lookup, method, {name: target}, on_answer)
+
+    async def _drive(
+        self,
+        lookup: Lookup,
+        method: bytes,
+        arguments: Mapping[bytes, Value],
+        on_answer: Callable[[Response], None] | None,
+    ) -> list[tuple[Contact, Response]]:
+        wake = asyncio.Event()
+        under_way: set[asyncio.Future[Response]] = set()
+        answers: dict[Address, Response] = {}
+
+        def done(contact: Contact, future: asyncio.Future[Response]) -> None:
+            under_way.discard(future)
+            wake.set()
+            if future.cancelled():
+                lookup.failed(contact)
+                return
+            error = future.exception()
+            if error is not None:
+                lookup.failed(contact)
+                if isinstance(error, NoAnswerError) and error.asked:
+                    self._silent(contact.address)
+                return
+            answer = future.result()
+            answers[contact.address] = answer
+            lookup.answered(contact, answer.sender, krpc.nodes_of(answer.values, self.family))
+            if on_answer is not None:
+                on_answer(answer)
+
+        def slow(contact: Contact) -> None:
+            lookup.slow(contact)
+            wake.set()
+
+        try:
+            while True:
+                wake.clear()
+                for contact in lookup.next_queries():
+                    future = self._query(contact.address, method, arguments, 2, partial(slow, contact))
+                    under_way.add(future)
+                    future.add_done_callback(partial(done, contact))
+                if lookup.finished:
+                    return [(contact, answers[contact.address]) for contact in lookup.closest()]
+                await wake.wait()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    async def _write(self, method: bytes, arguments: Mapping[bytes, Value], nodes: Sequence[StoringNode]) -> int:
+        ours = [node for node in nodes if family(node.contact.address) == self.family]
+        results = await asyncio.gather(
+            *(
+                self.ask(node.contact.address, method, {**arguments, b"token": node.token}, tries=_PUT_TRIES)
+                for node in ours
+            ),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, RemoteError):
+                _LOG.debug("%s refused: %s", method.decode(), result)
+            elif isinstance(result, BaseException) and not isinstance(result, PeerError):
+                raise result
+        return sum(isinstance(result, Response) for result in results)
