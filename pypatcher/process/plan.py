@@ -1,0 +1,154 @@
+"""How this program can be restarted here: one pure decision over what is known about its surroundings.
+
+DESIGN "Restart". A program of one process (zipapp) executes P in its own place. A onefile is two processes, and plain
+exec would run new code with the old bundle's files, or leak a process and an unpacked folder with every update:
+
+| surroundings of a onefile | how |
+| --- | --- |
+| ``PYPATCHER_RESTART_STATUS`` set, main process of a systemd unit, or no systemd at all | leave with that status |
+| anywhere below a systemd service otherwise | at the next start: the service would end with the launcher |
+| a container whose first process is the launcher or its parent | at the next start: the container would end with it |
+| below another supervisor that starts it again by itself (runit, s6, supervisord ...) | at the next start |
+| the launcher is gone (killed) | a helper at once: nobody waits for us |
+| else (a shell, cron, rc.local) | a helper waits for the launcher to end, then executes P |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from pypatcher.errors import SettingError
+from pypatcher.process.packaging import Program
+
+__all__ = ["RESTART_STATUS_VARIABLE", "RestartPlan", "Restarting", "Surroundings", "decide", "plan_restart"]
+
+RESTART_STATUS_VARIABLE = "PYPATCHER_RESTART_STATUS"
+
+_SUPERVISORS = frozenset(
+    {"runsv", "s6-supervise", "supervise", "supervise-daemon", "supervisord", "circusd", "procd", "nosh", "monit"}
+)
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
+
+
+class Restarting(Enum):
+    """The ways to start anew; the values are what the event ``restart`` says."""
+
+    EXEC = "exec"
+    STATUS = "exit status"
+    HELPER = "helper"
+    NEXT_START = "next start"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPlan:
+    """What a restart will do. ``status`` is for STATUS; ``reason`` says in words why it must wait (NEXT_START)."""
+
+    how: Restarting
+    status: int = 0
+    reason: str = ""
+
+    @property
+    def at_once(self) -> bool:
+        """False: nothing can restart it from inside; a staged release waits for the next start."""
+        return self.how is not Restarting.NEXT_START
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the decision needs to know; ``launcher_parent`` and its name are those of the launcher's parent process."""
+
+    is_onefile: bool
+    launcher: int | None
+    launcher_parent: int
+    launcher_parent_name: str
+    cgroup: str
+    own_pid_namespace: bool
+    environment: Mapping[str, str]
+
+
+def plan_restart(program: Program) -> RestartPlan:
+    """How ``program``, which is this process, can be restarted here.
+
+    Raises:
+        SettingError: ``PYPATCHER_RESTART_STATUS`` is not a number from 1 to 255.
+    """
+    launcher = program.launcher
+    parent = _parent_of(launcher) if launcher is not None else os.getppid()
+    return decide(
+        Surroundings(
+            is_onefile=program.packaging.is_onefile,
+            launcher=launcher,
+            launcher_parent=parent,
+            launcher_parent_name=_read(f"/proc/{parent}/comm"),
+            cgroup=_read("/proc/self/cgroup").rpartition(":")[2],
+            own_pid_namespace=_pid_namespace() not in (0, _INITIAL_PID_NAMESPACE),
+            environment=program.origin.environment,
+        )
+    )
+
+
+def decide(around: Surroundings) -> RestartPlan:
+    """The table of this module, first match."""
+    status = _restart_status(around.environment)
+    if not around.is_onefile:
+        return RestartPlan(Restarting.EXEC)
+    below_systemd = "INVOCATION_ID" in around.environment
+    if status is not None and (not below_systemd or _is_main_process(around)):
+        return RestartPlan(Restarting.STATUS, status)
+    if below_systemd and (_is_main_process(around) or around.cgroup.endswith(".service")):
+        return _wait(
+            f"its systemd unit would not start it again: the unit needs {RESTART_STATUS_VARIABLE}=86 beside "
+            "RestartForceExitStatus=86"
+        )
+    if around.own_pid_namespace and 1 in (around.launcher, around.launcher_parent):
+        return _wait("its container would end with it")
+    if around.launcher_parent_name in _SUPERVISORS:
+        return _wait(f"{around.launcher_parent_name} starts it again by its own rules; set {RESTART_STATUS_VARIABLE}")
+    return RestartPlan(Restarting.HELPER)
+
+
+def _wait(reason: str) -> RestartPlan:
+    return RestartPlan(Restarting.NEXT_START, reason=reason)
+
+
+def _is_main_process(around: Surroundings) -> bool:
+    """Is the launcher the unit's main process? INVOCATION_ID alone is inherited by every shell below a unit."""
+    main = around.environment.get("SYSTEMD_EXEC_PID")
+    if main is not None:
+        return around.launcher is not None and main == str(around.launcher)
+    # Before systemd 248; its user instance is no process 1, and has that name as well.
+    return around.launcher is not None and around.launcher_parent_name == "systemd"
+
+
+def _restart_status(environment: Mapping[str, str]) -> int | None:
+    text = environment.get(RESTART_STATUS_VARIABLE, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 255):
+        raise SettingError(f"{RESTART_STATUS_VARIABLE}={text!r}: give an exit status from 1 to 255, such as 86")
+    return int(text)
+
+
+def _parent_of(pid: int) -> int:
+    """Parent of ``pid``; 0 when it cannot be told."""
+    # The command's name stands in brackets and may hold anything, a bracket included.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

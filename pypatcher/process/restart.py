@@ -1,0 +1,310 @@
+"""Ending this process in good order and starting its program again (DESIGN "Restart").
+
+Lives here: ``Restarter``, one per process, from the request to the last system call. Not here: how (plan), the exec
+itself (image), the helper of onefile programs (handover), when (node).
+
+The way of a restart:
+
+1. **Request**, from any thread. ``on_restart`` callbacks run beside the application and may delay it by not returning
+   yet, 10 minutes at most.
+2. **Interrupt.** The main thread is told to end, as a stop would: a decorated async main by cancelling its task, a loop
+   that only called ``spawn`` by ``RestartExit`` raised in the loop (asyncio.run then cancels all tasks), anything else
+   by a real-time signal to the main thread whose handler raises ``RestartExit`` there. That reaches ``time.sleep``,
+   waits for locks, threads, sockets and children at once, and a long C call when it returns. ``RestartExit`` is a
+   ``SystemExit``: ``finally`` and ``with`` work, ``except Exception`` does not catch it.
+3. **The interpreter ends by itself**: threads that are no daemons are joined, then atexit handlers run. Ours was
+   registered last, so it comes first; it runs all others, flushes every open file, and goes on with 4 as the last one.
+4. **Activate**, by the callback; after that P is another file, and nothing is imported any more. If it fails, that is
+   logged, and the program at P, whichever it is, is started all the same.
+5. **Leave** as planned: exec, exit status, or helper.
+
+Whoever has not arrived at 4 within the grace time (30 s, as ``run`` gives before SIGKILL) is not waited for: a thread
+of ours then does 4 and 5, without atexit handlers. This is for programs that swallow ``SystemExit``, block all signals
+(``sigwait``), or have a thread that never ends; they lose what SIGKILL would cost them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import gc
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from pypatcher.process.handover import hand_over
+from pypatcher.process.image import Image
+from pypatcher.process.packaging import Program
+from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
+
+__all__ = ["RestartExit", "Restarter"]
+
+_log = logging.getLogger("pypatcher")
+
+DELAY_LIMIT = 600.0
+GRACE = 30.0
+_FLUSH_LIMIT = 1.0
+
+
+class RestartExit(SystemExit):
+    """Raised in the main thread to end the application before it is started again; do not catch it."""
+
+
+class Restarter:
+    """Restarts this process's program once.
+
+    Args:
+        program: what ``detect`` found.
+        plan: how; found out by ``plan_restart`` if not given.
+        delay_limit: seconds that ``on_restart`` callbacks may take together.
+        grace: seconds from the interrupt until the program is replaced by force.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        plan: RestartPlan | None = None,
+        delay_limit: float = DELAY_LIMIT,
+        grace: float = GRACE,
+    ) -> None:
+        self.program = program
+        self.plan = plan if plan is not None else plan_restart(program)
+        self._delay_limit = delay_limit
+        self._grace = grace
+        self._pid = os.getpid()
+        self._image = Image(program)
+        self._callbacks: tuple[Callable[[], object], ...] = ()
+        self._lock = threading.Lock()
+        self._requested = False
+        self._cancelled = threading.Event()
+        self._armed = False
+        self._activate: Callable[[], None] | None = None
+        self._leaving = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._signal: signal.Signals | int | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        """The application was told to end; there is no way back."""
+        return self._armed
+
+    # What the main thread does while the application runs.
+
+    def attach(self) -> None:
+        """Make the calling thread interruptible; called by ``spawn`` and ``start``, best from the main thread.
+
+        From another thread this does nothing: the restart then waits for the main thread to end by itself, as long as
+        the grace time.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+        if self._signal is None:
+            self._signal = _free_signal()
+            if self._signal is not None:
+                signal.signal(self._signal, self._raise)
+
+    @contextlib.contextmanager
+    def around_main(self) -> Iterator[None]:
+        """Wrap the application's main, sync or async, in the task or thread that runs it.
+
+        Raises:
+            RestartExit: at its end, if it ended because of a restart.
+        """
+        self.attach()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._task = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._task = None
+            if self._armed:
+                raise RestartExit
+
+    def on_restart(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call ``callback`` before a restart; it delays it by not returning yet. A coroutine function runs in the
+        application's loop. Returns the function that takes it back.
+        """
+        with self._lock:
+            self._callbacks += (callback,)
+
+        def forget() -> None:
+            with self._lock:
+                self._callbacks = tuple(known for known in self._callbacks if known is not callback)
+
+        return forget
+
+    # The request.
+
+    def restart(self, activate: Callable[[], None] | None = None) -> NoReturn:
+        """Restart at once, from the main thread: at a start, when what is at P is no longer what runs.
+
+        A onefile that cannot be restarted from outside (``NEXT_START``) executes P in its own process here; its old
+        launcher stays until the new program ends.
+
+        Raises:
+            RestartExit: always; let it pass.
+        """
+        with self._lock:
+            self._requested = True
+        self._arm(activate)
+        threading.Thread(target=self._force_later, name="pypatcher-restart", daemon=True).start()
+        raise RestartExit
+
+    def request(self, activate: Callable[[], None] | None = None) -> bool:
+        """Ask for a restart, from any thread; returns at once.
+
+        ``activate`` is called as the last thing before the program is started, in the main thread after the atexit
+        handlers (or in a thread of ours, by force). It must import nothing.
+
+        Returns False, and does nothing, if one was requested before or the plan is ``NEXT_START``.
+        """
+        with self._lock:
+            if self._requested or not self.plan.at_once:
+                return False
+            self._requested = True
+            self._cancelled.clear()
+        threading.Thread(target=self._carry_out, args=(activate,), name="pypatcher-restart", daemon=True).start()
+        return True
+
+    def cancel(self) -> bool:
+        """Take a request back; False if the application was told to end already."""
+        with self._lock:
+            if self._armed:
+                return False
+            self._cancelled.set()
+            self._requested = False
+            return True
+
+    def _carry_out(self, activate: Callable[[], None] | None) -> None:
+        self._run_callbacks()
+        with self._lock:
+            # A program that ends by itself meanwhile is not brought back to life.
+            if self._cancelled.is_set() or not threading.main_thread().is_alive():
+                return
+            self._arm(activate)
+        self._interrupt()
+        self._force_later()
+
+    def _run_callbacks(self) -> None:
+        deadline = time.monotonic() + self._delay_limit
+        waiting = []
+        for callback in self._callbacks:
+            thread = threading.Thread(target=self._run_callback, args=(callback,), daemon=True)
+            thread.start()
+            waiting.append(thread)
+        for thread in waiting:
+            while thread.is_alive() and time.monotonic() < deadline and not self._cancelled.is_set():
+                thread.join(min(0.1, max(0.0, deadline - time.monotonic())))
+
+    def _run_callback(self, callback: Callable[[], object]) -> None:
+        try:
+            result = callback()
+            if asyncio.iscoroutine(result):
+                if self._loop is None or not self._loop.is_running():
+                    result.close()
+                    raise RuntimeError("an async on_restart callback needs the application's running loop")
+                asyncio.run_coroutine_threadsafe(result, self._loop).result()
+        except Exception:
+            _log.exception("an on_restart callback failed; the restart goes on")
+
+    # The end.
+
+    def _arm(self, activate: Callable[[], None] | None) -> None:
+        self._activate = activate
+        self._armed = True
+        atexit.register(self._at_exit)
+
+    def _interrupt(self) -> None:
+        loop, task = self._loop, self._task
+        if loop is not None and loop.is_running():
+            with contextlib.suppress(RuntimeError):  # closed since
+                loop.call_soon_threadsafe(self._raise if task is None or task.done() else task.cancel)
+                return
+        if self._signal is not None:
+            with contextlib.suppress(OSError):
+                signal.pthread_kill(_ident(threading.main_thread()), self._signal)
+
+    def _raise(self, *_: object) -> None:
+        if os.getpid() == self._pid:
+            raise RestartExit
+
+    def _at_exit(self) -> None:
+        if os.getpid() != self._pid:  # a fork of the application ends
+            return
+        atexit.unregister(self._at_exit)
+        atexit._run_exitfuncs()
+        _flush_files()
+        _reap_children()
+        self._leave()
+
+    def _force_later(self) -> None:
+        time.sleep(self._grace)
+        if self._leaving.locked():
+            return
+        _log.warning("the program did not end within %g s; it is replaced by force", self._grace)
+        flush = threading.Thread(target=_flush_files, daemon=True)
+        flush.start()
+        flush.join(_FLUSH_LIMIT)
+        self._leave()
+
+    def _leave(self) -> NoReturn:
+        # One thread leaves, the other waits here until that has replaced or ended the process.
+        self._leaving.acquire()
+        if self._activate is not None:
+            try:
+                self._activate()
+            except Exception:
+                _log.exception("the staged release could not be activated")
+        if self.plan.how is Restarting.STATUS:
+            os._exit(self.plan.status)
+        if self.plan.how is Restarting.HELPER:
+            try:
+                hand_over(self._image, self.program.launcher)
+            except OSError:
+                # No room for another process: go on in this one, at the price of a launcher that stays.
+                self._image.execute()
+            os._exit(0)
+        self._image.execute()
+
+
+def _flush_files() -> None:
+    """Flush every open file, as the end of the interpreter would; exec does not get that far."""
+    for found in gc.get_objects():
+        if issubclass(type(found), io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
+            with contextlib.suppress(OSError, ValueError):
+                found.flush()
+
+
+def _reap_children() -> None:
+    """Wait for the children that have ended: after exec nobody would know that they are ours."""
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    if tracker is not None:
+        with contextlib.suppress(Exception):  # a helper process of multiprocessing; its stop is no public API
+            tracker._stop()
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _free_signal() -> int | None:
+    """A real-time signal that the application does not use."""
+    for number in range(signal.SIGRTMAX - 1, signal.SIGRTMIN, -1):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            return number
+    return None
+
+
+def _ident(thread: threading.Thread) -> int:
+    return thread.ident or 0
