@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.errors import CannotReplaceError, PatcherError, StateError
+from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, check_stageable, closed_trial
 from pypatcher.install.files import OpenFolders, StateFolder, open_folders
 from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
@@ -163,6 +163,27 @@ class Installation:
                 files.unlink(entry)
 
         return Partial(fd, entry, self.layout.path(entry), discard)
+
+    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
+        """Would this device take a release of that version, as far as its announcement tells?
+
+        Args:
+            sha512: of the whole file, where it is known from an earlier download.
+
+        Raises:
+            NotNewerError, RefusedReleaseError: no; there is no use in fetching it.
+            CannotReplaceError, OSError: the folders cannot be read, or `P` is no program of the owner's.
+        """
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            state = Operations(files, self.layout).read_state() if files.stat(self.layout.state) else None
+            program = self._examiner.examine(files, self.layout.target)
+            if program.id is None:
+                raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
+            staged = self._examiner.examine(files, self.layout.staged).id
+        check_stageable(ProgramId(sha512, version), program.id.version, state, staged)
+        refused = () if state is None else state.refused
+        if staged is not None and staged.version >= version and staged.sha512 not in refused:
+            raise NotNewerError(f"version {version} is not newer than {staged.version}, which is staged")
 
     def stage(self, partial: Partial, expect: PatchInfo) -> PatchInfo:
         """Verify a complete download and make it the release that is activated next; always ends with ``partial``.

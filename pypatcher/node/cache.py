@@ -75,7 +75,7 @@ class Cache:
                 port=port if type(port) is int and 0 <= port <= 65535 else 0,
                 dht_nodes=_addresses(table["dht_nodes"]),
                 good_peers=_addresses(table["good_peers"]),
-                staged={str(key): str(value) for key, value in list(table["staged"].items())[-_LIST_LIMIT:]},
+                staged=_hashes(table["staged"]),
             )
         except FileNotFoundError:
             return Memory()
@@ -117,3 +117,9 @@ def _addresses(items: object) -> tuple[Address, ...]:
         except SettingError:
             continue
     return tuple(found)
+
+
+def _hashes(table: object) -> dict[str, str]:
+    if not isinstance(table, dict):
+        raise TypeError("a table of hashes was expected")
+    return {bytes.fromhex(key).hex(): bytes.fromhex(value).hex() for key, value in list(table.items())[-_LIST_LIMIT:]}

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from pypatcher.addresses import format_address, is_lan
-from pypatcher.artifact import REGION_SIZE, PatchInfo
+from pypatcher.addresses import Address, format_address, is_lan
+from pypatcher.artifact import PatchInfo
 from pypatcher.errors import (
     ArtifactError,
     CannotReplaceError,
     NotNewerError,
+    PeerBusyError,
     PeerError,
     RefusedReleaseError,
 )
@@ -68,6 +69,8 @@ class Updater:
         fetch: see ``Fetch``.
         installation: decides what is wanted, takes the bytes, verifies and stages.
         candidates: fed by ``look`` and by every other source of addresses.
+        known_files: hash without region -> SHA-512 of the whole file, both hex, of releases that were staged here: by
+            it a refused release is known before it is fetched again.
         on_staged: told each release that was staged here.
     """
 
@@ -77,17 +80,19 @@ class Updater:
         look: Callable[[], Awaitable[None]],
         fetch: Fetch,
         installation: Installation,
+        known_files: Mapping[str, str],
         candidates: Candidates,
         budget: FetchBudget,
         settings: Settings,
         emit: Emit,
-        on_staged: Callable[[PatchInfo], None],
+        on_staged: Callable[[PatchInfo], Awaitable[None]],
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
         self._look = look
         self._fetch = fetch
         self._installation = installation
+        self._known_files = known_files
         self._candidates = candidates
         self._budget = budget
         self._settings = settings
@@ -113,13 +118,13 @@ class Updater:
         """Try for the newest release first; returns the seconds after which trying again makes sense."""
         soonest = float("inf")
         for info, candidates in self._candidates.releases(self._clock()).items():
-            if not self._wants(info):
+            if not await self._wants(info):
                 continue
             heard = candidates[0]
             found = ReleaseFound(str(info.version), heard.node_id.hex(), heard.source)
             self._say_once(found, f"found {info.version} {info.hash.hex()}")
             try:
-                await asyncio.to_thread(self._installation.preflight, info)
+                await asyncio.to_thread(self._installation.preflight, info.file_size)
             except CannotReplaceError as error:
                 self._say_once(PreflightFailed(str(error)))
                 return self._preflight_backoff.fail()
@@ -130,13 +135,17 @@ class Updater:
             soonest = min(soonest, wait)
         return soonest
 
-    def _wants(self, info: PatchInfo) -> bool:
+    async def _wants(self, info: PatchInfo) -> bool:
+        sha512 = bytes.fromhex(self._known_files.get(info.hash.hex(), ""))
         try:
-            self._installation.check_wanted(info)
+            await asyncio.to_thread(self._installation.check_wanted, info.version, sha512)
         except NotNewerError:
             return False
         except RefusedReleaseError as error:
             self._say_once(ReleaseRefused(str(info.version), str(error)))
+            return False
+        except CannotReplaceError as error:
+            self._say_once(PreflightFailed(str(error)))
             return False
         return True
 
@@ -159,7 +168,7 @@ class Updater:
     async def _fetch_from(self, candidate: Candidate) -> bool:
         info, address = candidate.info, candidate.address
         version, peer = str(info.version), format_address(address)
-        size = info.size + REGION_SIZE
+        size = info.file_size
         received, said = 0, self._clock()
         partial = await asyncio.to_thread(self._installation.new_partial)
 
@@ -177,10 +186,7 @@ class Updater:
             await asyncio.to_thread(self._installation.stage, partial, info)
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(version, peer, str(error)))
-            if received or not isinstance(error, PeerError):
-                self._budget.failed(info.hash.hex(), size, address, received, self._clock())
-            else:
-                self._budget.unreachable(address, self._clock())
+            self._count_failure(info, address, received, error)
             return False
         except (NotNewerError, RefusedReleaseError) as error:
             self._emit(ReleaseRefused(version, str(error)))
@@ -191,9 +197,17 @@ class Updater:
         finally:
             partial.discard()
         self._budget.succeeded(address)
-        self._emit(ReleaseStaged(version, str(self._installation.staged_path)))
-        self._on_staged(info)
+        self._emit(ReleaseStaged(version, str(self._installation.layout.path(self._installation.layout.staged))))
+        await self._on_staged(info)
         return True
+
+    def _count_failure(self, info: PatchInfo, address: Address, received: int, error: Exception) -> None:
+        if isinstance(error, PeerBusyError):
+            return
+        if received or not isinstance(error, PeerError):
+            self._budget.failed(info.hash.hex(), info.file_size, address, received, self._clock())
+        else:
+            self._budget.unreachable(address, self._clock())
 
     def _say_once(self, event: Event, what: str | None = None) -> None:
         """Say what would else be repeated at every round; ``what`` names it, else the event's own text does."""

@@ -1,0 +1,69 @@
+"""Serves the release that this node has to whoever asks.
+
+What is served was verified when it was handed over, and is looked at again before each upload: a file that somebody
+changed since is not served, because its bytes would be held against us. The exchange and its limits are
+``pypatcher.transport``'s. DESIGN "Transport and transfer".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.errors import PatcherError
+from pypatcher.install import Held
+from pypatcher.keys import OwnerKey
+from pypatcher.transport import Connection, Served, UploadLimiter, serve_release
+
+__all__ = ["Distributor"]
+
+_log = logging.getLogger("pypatcher")
+
+
+class Distributor:
+    """Answers the v0 exchange with the newest release that is held, or with none.
+
+    Args:
+        now: unix time, seconds; it only decides which auth values are current.
+    """
+
+    def __init__(self, owner: OwnerKey, limiter: UploadLimiter, *, now: Callable[[], float]) -> None:
+        self._owner = owner
+        self._limiter = limiter
+        self._now = now
+        self._served: Served | None = None
+        self._signature: tuple[int, ...] | None = None
+
+    @property
+    def info(self) -> PatchInfo | None:
+        """The release that is served now."""
+        return None if self._served is None else self._served.info
+
+    def hold(self, held: Sequence[Held]) -> None:
+        """Serve the first of these verified files from now on; none serves nothing."""
+        self._served = Served(held[0].info, held[0].path) if held else None
+        self._signature = _signature(held[0].path) if held else None
+
+    async def answer(self, connection: Connection) -> None:
+        """Serve one connection; what goes wrong with it is its peer's loss alone."""
+        try:
+            await serve_release(
+                connection, owner=self._owner, release=self._unchanged, limiter=self._limiter, now=self._now
+            )
+        except (PatcherError, OSError) as error:
+            _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)
+
+    def _unchanged(self) -> Served | None:
+        if self._served is None or _signature(self._served.path) != self._signature:
+            return None
+        return self._served
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,116 @@
+"""A place in the network: the sockets, the DHT node and the tracker of one namespace, opened and closed together.
+
+What a node and the command ``fetch`` have in common. Nothing here knows of a program or of files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pypatcher.addresses import Address
+from pypatcher.artifact import PatchInfo
+from pypatcher.dht import Dht, DhtNode
+from pypatcher.discovery import Namespace, Tracker
+from pypatcher.keys import KeyPair
+from pypatcher.node.cache import Memory
+from pypatcher.node.candidates import Candidate
+from pypatcher.node.hints import own_addresses, usable_hints
+from pypatcher.node.settings import Settings
+from pypatcher.transport import Endpoint, fetch_release
+
+__all__ = ["Network", "open_network"]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Made by ``open_network``.
+
+    Attributes:
+        identity: the node's key pair, made anew for this network and stored nowhere.
+    """
+
+    namespace: Namespace
+    identity: KeyPair
+    endpoint: Endpoint
+    dht: Dht
+    tracker: Tracker
+
+    @property
+    def node_id(self) -> str:
+        """64 hex digits."""
+        return self.identity.public.hex()
+
+    def own_addresses(self) -> tuple[Address, ...]:
+        """Where others may reach us, as far as we know."""
+        return own_addresses(self.endpoint.addresses, self.dht.external_addresses)
+
+    async def look(self) -> list[Candidate]:
+        """Who is heard in the minute slots, one candidate an address that is worth a packet."""
+        heard = await self.tracker.look()
+        ours = self.own_addresses()
+        return [
+            Candidate(each.info, each.node_id, address, f"slot of minute {each.minute}")
+            for each in heard
+            for address in usable_hints(each.addresses, ours)
+        ]
+
+    async def fetch(
+        self,
+        address: Address,
+        node_id: bytes,
+        expect: PatchInfo | None,
+        write: Callable[[bytes], None],
+        progress: Callable[[int, int], None],
+    ) -> PatchInfo:
+        """Fetch a release from the node at ``address``; see ``transport.fetch_release``.
+
+        Raises:
+            PeerError, ArtifactError: the peer did not deliver what it announced.
+            OSError: whatever ``write`` raises.
+        """
+        connection = await self.endpoint.connect(address, node_id=node_id, alpn=self.namespace.alpn)
+        try:
+            return await fetch_release(
+                connection, owner=self.namespace.owner, expect=expect, write=write, on_progress=progress
+            )
+        finally:
+            connection.close()
+
+
+@asynccontextmanager
+async def open_network(namespace: Namespace, settings: Settings, memory: Memory) -> AsyncIterator[Network]:
+    """Bind the sockets and join the DHT in the background; everything is closed at the end.
+
+    Raises:
+        SettingError: a socket cannot be bound where the settings say.
+    """
+    identity = KeyPair.generate()
+    dht: Dht | None = None
+
+    def on_krpc(data: bytes, source: Address) -> None:
+        if dht is not None:
+            dht.datagram_received(data, source)
+
+    endpoint = await Endpoint.open(identity, settings.bind, on_krpc=on_krpc, preferred_port=memory.port)
+    try:
+        dht = Dht(
+            [
+                DhtNode(
+                    endpoint.send_krpc,
+                    family=6 if ":" in host else 4,
+                    bootstrap=settings.bootstrap,
+                    known_nodes=memory.dht_nodes,
+                )
+                for host, _ in endpoint.addresses
+            ]
+        )
+        await dht.start()
+        try:
+            yield Network(namespace, identity, endpoint, dht, Tracker(dht, namespace, identity, now=time.time))
+        finally:
+            await dht.stop()
+    finally:
+        await endpoint.close()

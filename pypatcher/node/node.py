@@ -1,0 +1,202 @@
+"""The node of one program: publisher, distributor and updater at work in one event loop that the caller owns.
+
+It decides nothing about the program's process: it says what is staged, and the caller restarts. DESIGN "Where the
+code lives" (``node/``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from pypatcher.addresses import format_address
+from pypatcher.artifact import PatchInfo
+from pypatcher.discovery import Namespace
+from pypatcher.errors import PatcherError
+from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
+from pypatcher.install import Installation
+from pypatcher.node.budget import FetchBudget
+from pypatcher.node.cache import Cache, Memory, cache_folder
+from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.distributor import Distributor
+from pypatcher.node.network import Network, open_network
+from pypatcher.node.publisher import Publisher
+from pypatcher.node.schedule import Backoff, Mode
+from pypatcher.node.settings import Settings
+from pypatcher.node.updater import Updater
+from pypatcher.transport import UploadLimiter
+
+__all__ = ["Node"]
+
+_log = logging.getLogger("pypatcher")
+_CONFIRM_AFTER = 300.0
+_SAVE_EVERY = 600.0
+_LOCK_RETRY = 60.0
+_REMEMBERED_RELEASES = 64
+_TASK_PAUSES = (1.0, 300.0)
+
+
+class Node:
+    """One program's part in the network, from ``run()`` until that is cancelled.
+
+    Args:
+        namespace: whose releases, for which target.
+        installation: of the program; ``settle`` was called on it.
+        mode: of the updater, for people.
+        confirm_by_uptime: end a trial after 5 minutes with this node up.
+        on_staged: told in the node's loop when a release was staged.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        installation: Installation,
+        settings: Settings,
+        *,
+        mode: Mode,
+        emit: Emit,
+        confirm_by_uptime: bool = True,
+        on_staged: Callable[[PatchInfo], None] = lambda info: None,
+    ) -> None:
+        self._namespace = namespace
+        self._installation = installation
+        self._settings = settings
+        self._mode = mode
+        self._emit = emit
+        self._confirm_by_uptime = confirm_by_uptime
+        self._on_staged = on_staged
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
+        self._memory = Memory()
+        self._staged_here: dict[str, str] = {}
+        self._budget = FetchBudget()
+        self._candidates = Candidates()
+        self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
+
+    async def run(self) -> None:
+        """Be a node until cancelled.
+
+        Raises:
+            SettingError: a socket cannot be bound where the settings say.
+        """
+        self._memory = await asyncio.to_thread(self._cache.load)
+        self._staged_here = dict(self._memory.staged)
+        for peer in self._memory.good_peers:
+            self._budget.succeeded(peer)
+        async with open_network(self._namespace, self._settings, self._memory) as network:
+            publisher = Publisher(
+                network.tracker,
+                network.own_addresses,
+                interval=self._settings.publish_interval,
+                emit=self._emit,
+                rng=self._rng,
+            )
+            await self._hold(publisher)
+            network.endpoint.serve(self._namespace.alpn, self._distributor.answer)
+            running = await asyncio.to_thread(self._installation.running_info)
+            version = "none" if running.info is None else str(running.info.version)
+            addresses = tuple(map(format_address, network.endpoint.addresses))
+            self._emit(NodeStarted(network.node_id, addresses, self._namespace.name, version, str(self._mode)))
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for name, run in (
+                        ("publisher", publisher.run),
+                        ("updater", lambda: self._update(network, publisher)),
+                        ("cache", lambda: self._save_now_and_then(network)),
+                        ("confirmation", self._confirm),
+                    ):
+                        tasks.create_task(_keep_running(name, run), name=f"pypatcher {name}")
+            finally:
+                self._save(network)
+                self._emit(NodeStopped(network.node_id))
+
+    async def _hold(self, publisher: Publisher) -> None:
+        """Serve and announce the newest file that is here."""
+        held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
+        self._distributor.hold(held)
+        publisher.announce(self._distributor.info)
+
+    async def _update(self, network: Network, publisher: Publisher) -> None:
+        """Fetch and stage for as long as we are the one process of this program that does."""
+
+        async def look() -> None:
+            found = await network.look()
+            self._candidates.add(found, time.monotonic())
+
+        async def fetch(
+            candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+        ) -> PatchInfo:
+            return await network.fetch(
+                candidate.address, candidate.node_id, candidate.info, write, lambda done, _total: progress(done)
+            )
+
+        async def staged(info: PatchInfo) -> None:
+            await self._hold(publisher)
+            release = await asyncio.to_thread(self._installation.staged_release)
+            if release is not None:
+                self._staged_here[info.hash.hex()] = release.sha512.hex()
+            self._save(network)
+            self._on_staged(info)
+
+        updater = Updater(
+            look=look,
+            fetch=fetch,
+            installation=self._installation,
+            known_files=self._staged_here,
+            candidates=self._candidates,
+            budget=self._budget,
+            settings=self._settings,
+            emit=self._emit,
+            on_staged=staged,
+            clock=time.monotonic,
+            rng=self._rng,
+        )
+        said = False
+        while True:
+            with self._installation.updater_lock() as mine:
+                if mine:
+                    await updater.run()
+            if not said:
+                _log.info("another process of %s looks for updates; this one does not", self._installation.program)
+            said = True
+            await asyncio.sleep(_LOCK_RETRY)
+
+    async def _confirm(self) -> None:
+        if not self._confirm_by_uptime:
+            return
+        await asyncio.sleep(_CONFIRM_AFTER)
+        version = await asyncio.to_thread(self._installation.confirm)
+        if version is not None:
+            self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
+
+    async def _save_now_and_then(self, network: Network) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_EVERY)
+            self._save(network)
+
+    def _save(self, network: Network) -> None:
+        self._cache.save(
+            Memory(
+                port=network.endpoint.addresses[0][1],
+                dht_nodes=tuple(network.dht.nodes()),
+                good_peers=tuple(self._budget.good),
+                staged=dict(list(self._staged_here.items())[-_REMEMBERED_RELEASES:]),
+            )
+        )
+
+
+async def _keep_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Await ``run()``; when it raises, log that and start it again after a pause that grows."""
+    backoff = Backoff(*_TASK_PAUSES)
+    while True:
+        try:
+            return await run()
+        except PatcherError as error:
+            _log.warning("%s: %s", name, error)
+        except Exception:
+            _log.exception("the %s failed", name)
+        await asyncio.sleep(backoff.fail())
