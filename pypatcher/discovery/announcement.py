@@ -14,7 +14,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from pypatcher.addresses import Address, family, pack_compact, unpack_compact
-from pypatcher.artifact.patch import PatchInfo
+from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.postcard import Reader, encode_bytes
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.errors import CodecError

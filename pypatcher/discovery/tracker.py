@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pypatcher.addresses import Address
-from pypatcher.artifact.patch import PatchInfo
-from pypatcher.dht.mutable import MAX_SEQ, MutableItem
-from pypatcher.dht.node import MutableLookup
+from pypatcher.artifact import PatchInfo
+from pypatcher.dht import MutableItem, MutableLookup
+from pypatcher.dht.mutable import MAX_SEQ
 from pypatcher.discovery.announcement import decode_content, encode_content
 from pypatcher.discovery.namespace import Namespace, SlotRules
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
