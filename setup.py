@@ -1,25 +1,62 @@
-"""What pyproject.toml cannot say: the optional Cython extensions, and targets/ as package data."""
+"""What pyproject.toml cannot say: the optional Cython extensions, and targets/ as package data.
+
+Without a C compiler (or with PYPATCHER_NO_EXTENSIONS=1) everything else is installed, as a pure wheel, and the build
+says so; `pypatcher --version` says later which it is.
+"""
 
 from __future__ import annotations
 
+import os
+
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
-LIMITED_API = "0x030B0000"
+MACROS = [
+    ("Py_LIMITED_API", "0x030B0000"),
+    ("CYTHON_LIMITED_API", "1"),
+    ("_FILE_OFFSET_BITS", "64"),  # 32-bit targets read files above 2 GiB too
+    ("_GNU_SOURCE", None),
+]
 
 EXTENSIONS = [
-    Extension(
-        name,
-        [source],
-        define_macros=[("Py_LIMITED_API", LIMITED_API), ("CYTHON_LIMITED_API", "1")],
-        py_limited_api=True,
-        optional=True,
-    )
+    Extension(name, [source], define_macros=MACROS, extra_compile_args=["-g0"], py_limited_api=True)
     for name, source in (
         ("pypatcher.artifact._hashing_c", "_speedups/hashing.pyx"),
         ("pypatcher.artifact._sections_c", "_speedups/sections.pyx"),
     )
 ]
+
+
+class BuildExtensions(build_ext):
+    """Builds what can be built, drops the rest from the distribution, and says so."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if os.environ.get("PYPATCHER_NO_EXTENSIONS", "0") not in {"", "0"}:
+            self._drop(ext, "PYPATCHER_NO_EXTENSIONS is set")
+            return
+        try:
+            super().build_extension(ext)
+        except Exception as error:  # whatever a broken or missing compiler raises: the pure twin does the same job
+            self._drop(ext, str(error) or type(error).__name__)
+
+    def copy_extensions_to_source(self) -> None:
+        self.extensions = list(self.distribution.ext_modules or ())
+        super().copy_extensions_to_source()
+
+    def _drop(self, ext: Extension, reason: str) -> None:
+        self.distribution.ext_modules = [other for other in self.distribution.ext_modules if other is not ext]
+        self.announce(f"pypatcher: {ext.name} is not built ({reason}); its pure Python twin is used", level=5)
+
+
+class BuildWheel(bdist_wheel):
+    """Tags the wheel by what was really built: abi3 with extensions, pure without."""
+
+    def run(self) -> None:
+        self.run_command("build_ext")
+        self.root_is_pure = not self.distribution.ext_modules
+        super().run()
+
 
 setup(
     packages=[
@@ -29,8 +66,12 @@ setup(
         "pypatcher.__pyinstaller",
     ],
     package_dir={"pypatcher._targets": "targets"},
-    package_data={"pypatcher": ["py.typed", "include/*.h"], "pypatcher._targets": ["*.toml"]},
+    package_data={
+        "pypatcher": ["py.typed", "include/*.h"],
+        "pypatcher.artifact": ["*.pyi"],
+        "pypatcher._targets": ["*.toml"],
+    },
     ext_modules=EXTENSIONS,
-    cmdclass={"bdist_wheel": bdist_wheel},
+    cmdclass={"build_ext": BuildExtensions, "bdist_wheel": BuildWheel},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

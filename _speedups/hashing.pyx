@@ -14,25 +14,8 @@ from posix.types cimport off_t
 cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void *buffer, size_t size, off_t offset)
 
-cdef extern from *:
-    """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <string.h>
-
-    static const char *find_bytes(const char *hay, size_t hay_size, const char *needle, size_t needle_size) {
-        const char *end = hay + hay_size;
-        while ((size_t)(end - hay) >= needle_size) {
-            hay = (const char *)memchr(hay, needle[0], (size_t)(end - hay) - needle_size + 1);
-            if (hay == NULL) return NULL;
-            if (memcmp(hay, needle, needle_size) == 0) return hay;
-            hay++;
-        }
-        return NULL;
-    }
-    """
-    const char *find_bytes(const char *hay, size_t hay_size, const char *needle, size_t needle_size) nogil
+cdef extern from "string.h" nogil:
+    void *memmem(const void *hay, size_t hay_size, const void *needle, size_t needle_size)
 
 cdef Py_ssize_t CHUNK = 256 * 1024
 
@@ -90,7 +73,7 @@ def find_all(int fd, bytes needle, Py_ssize_t limit):
         search = buffer
         while len(found) < limit:
             with nogil:
-                hit = find_bytes(search, <size_t>(buffer + filled - search), wanted, <size_t>size)
+                hit = <const char *>memmem(search, <size_t>(buffer + filled - search), wanted, <size_t>size)
             if hit == NULL:
                 break
             found.append(base + (hit - buffer))
