@@ -1,0 +1,242 @@
+"""A release over loopback by our transport, side by side with bare aioquic at the same datagram size.
+
+Each transfer runs in two fresh processes: one serves a file from disk, one fetches it to disk. "Bare" is aioquic's own
+asyncio layer (serve/connect, a self-signed certificate, chunks of 64 KiB that wait for drain), which also reads from
+and writes to disk. Rates are medians over rounds that take turns, because the machine is shared: read the ratio.
+
+    python -m bench.transfer [--size-mb 100] [--rounds 3] [--datagram 1452]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import hashlib
+import ipaddress
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = "127.0.0.1"
+ALPN = "/pypatcher/x86_64/bench/v0"
+OWNER_SEED, SERVER_SEED = bytes(range(32)), bytes(range(32, 64))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """Most bytes of memory that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def report(**values: object) -> None:
+    """One JSON line for the parent."""
+    print(json.dumps(values), flush=True)
+
+
+def info_of(path: Path):
+    """A signed PatchInfo for a file of noise: its hash is not looked at here."""
+    from pypatcher.artifact.patch import make_info
+    from pypatcher.keys import KeyPair
+    from pypatcher.version import Version
+
+    return make_info(Version(1, 0, 0), bytes(32), path.stat().st_size - 176, KeyPair.from_seed(OWNER_SEED))
+
+
+async def ours_serve(path: Path, datagram: int) -> None:
+    """Serve until stdin closes."""
+    from pypatcher.keys import KeyPair
+    from pypatcher.transport import Endpoint, Served, UploadLimiter, serve_release
+
+    owner = KeyPair.from_seed(OWNER_SEED).public
+    endpoint = await Endpoint.open(KeyPair.from_seed(SERVER_SEED), [(HERE, 0)], max_datagram_size=datagram)
+    limiter = UploadLimiter()
+    served = Served(info_of(path), path)
+
+    async def handle(connection):
+        await serve_release(connection, owner=owner, release=served, limiter=limiter)
+
+    endpoint.serve(ALPN, handle)
+    before = resident()
+    report(port=endpoint.addresses[0][1])
+    await asyncio.to_thread(sys.stdin.read)
+    report(growth=peak() - before, cpu=time.process_time())
+    await endpoint.close()
+
+
+async def ours_fetch(path: Path, datagram: int, port: int) -> None:
+    """Fetch once."""
+    from pypatcher.keys import KeyPair
+    from pypatcher.transport import Endpoint, fetch_release
+
+    endpoint = await Endpoint.open(KeyPair.generate(), [(HERE, 0)], max_datagram_size=datagram)
+    server = KeyPair.from_seed(SERVER_SEED).public
+    before = resident()
+    connection = await endpoint.connect((HERE, port), node_id=server, alpn=ALPN)
+    started = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        await fetch_release(connection, owner=KeyPair.from_seed(OWNER_SEED).public, expect=None, write=file.write)
+    seconds = time.perf_counter() - started
+    connection.close()
+    report(seconds=seconds, growth=peak() - before, cpu=time.process_time())
+    await endpoint.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for bare aioquic."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HERE))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "bench.crt", folder / "bench.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+async def bare_serve(path: Path, datagram: int) -> None:
+    """Serve by ``aioquic.asyncio.serve`` until stdin closes."""
+    from aioquic.asyncio import QuicConnectionProtocol, serve
+    from aioquic.quic.configuration import QuicConfiguration
+
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=["bench"], max_datagram_size=datagram)
+    configuration.load_cert_chain(*certificate(path.parent))
+    tasks = set()
+
+    class Drained(QuicConnectionProtocol):
+        """``drain`` of aioquic's writer never waits: wait for acknowledgements as a careful user would."""
+
+    async def give(reader, writer) -> None:
+        await reader.readexactly(64)
+        stream_id = writer.get_extra_info("stream_id")
+        quic = writer.transport.protocol._quic
+        with path.open("rb") as file:
+            while chunk := file.read(65536):
+                writer.write(chunk)
+                await writer.drain()
+                while (stream := quic._streams.get(stream_id)) and len(stream.sender._buffer) > 1 << 20:
+                    await asyncio.sleep(0.001)
+        writer.write_eof()
+
+    def on_stream(reader, writer) -> None:
+        task = asyncio.get_running_loop().create_task(give(reader, writer))
+        tasks.add(task)
+
+    server = await serve(HERE, 0, configuration=configuration, create_protocol=Drained, stream_handler=on_stream)
+    before = resident()
+    report(port=server._transport.get_extra_info("sockname")[1])
+    await asyncio.to_thread(sys.stdin.read)
+    report(growth=peak() - before, cpu=time.process_time())
+    server.close()
+
+
+async def bare_fetch(path: Path, datagram: int, port: int) -> None:
+    """Fetch by ``aioquic.asyncio.connect``."""
+    from aioquic.asyncio import connect
+    from aioquic.quic.configuration import QuicConfiguration
+
+    configuration = QuicConfiguration(alpn_protocols=["bench"], max_datagram_size=datagram, verify_mode=0)
+    before = resident()
+    async with connect(HERE, port, configuration=configuration) as client:
+        reader, writer = await client.create_stream()
+        started = time.perf_counter()
+        with path.open("wb", buffering=0) as file:
+            writer.write(bytes(64))
+            writer.write_eof()
+            while chunk := await reader.read(1 << 18):
+                file.write(chunk)
+        seconds = time.perf_counter() - started
+    report(seconds=seconds, growth=peak() - before, cpu=time.process_time())
+
+
+SIDES = {"ours": (ours_serve, ours_fetch), "bare": (bare_serve, bare_fetch)}
+
+
+def transfer(kind: str, source: Path, copy: Path, datagram: int) -> dict[str, float]:
+    """One transfer in two processes."""
+    command = [sys.executable, "-m", "bench.transfer", "--side", kind, "--datagram", str(datagram)]
+    with subprocess.Popen(
+        [*command, "--file", str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        port = json.loads(server.stdout.readline())["port"]
+        done = subprocess.run(
+            [*command, "--file", str(copy), "--port", str(port)], check=True, stdout=subprocess.PIPE, text=True
+        )
+        out, _ = server.communicate()
+    client, serving = json.loads(done.stdout), json.loads(out)
+    if hashlib.sha256(copy.read_bytes()).digest() != hashlib.sha256(source.read_bytes()).digest():
+        raise SystemExit(f"{kind}: the copy differs")
+    return {
+        "rate": source.stat().st_size / client["seconds"] / 1e6,
+        "client_growth": client["growth"] / 1e6,
+        "server_growth": serving["growth"] / 1e6,
+        "client_cpu": client["cpu"],
+        "server_cpu": serving["cpu"],
+    }
+
+
+def main() -> None:
+    """Parse arguments; without ``--side`` run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size-mb", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--datagram", type=int, default=1452)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        serve, fetch = SIDES[options.side]
+        if options.port:
+            asyncio.run(fetch(options.file, options.datagram, options.port))
+        else:
+            asyncio.run(serve(options.file, options.datagram))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source, copy = Path(folder, "release"), Path(folder, "copy")
+        with source.open("wb") as file:
+            for _ in range(options.size_mb):
+                file.write(os.urandom(1_000_000))
+        results: dict[str, list[dict[str, float]]] = {"bare": [], "ours": []}
+        for _ in range(options.rounds):
+            for kind, rows in results.items():
+                rows.append(transfer(kind, source, copy, options.datagram))
+                print(kind, {name: round(value, 1) for name, value in rows[-1].items()}, flush=True)
+    rates = {kind: statistics.median(row["rate"] for row in rows) for kind, rows in results.items()}
+    print(f"\n{options.size_mb} MB over loopback, datagrams of {options.datagram} bytes, median of {options.rounds}:")
+    for kind, rows in results.items():
+        growth = max(max(row["client_growth"], row["server_growth"]) for row in rows)
+        print(f"  {kind}: {rates[kind]:6.1f} MB/s, memory grew by at most {growth:.0f} MB on either side")
+    print(
+        f"  ours / bare: {rates['ours'] / rates['bare']:.2f}   (the Rust program moves such a file at about 283 MB/s)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A real iroh endpoint as client and as server of the v0 exchange: DESIGN "Transport and transfer"."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import iroh
+import pytest
+
+from pypatcher.artifact.patch import Patch
+from pypatcher.errors import PeerError
+from pypatcher.transport import Served, fetch_release, wire
+from tests.support.transport import ALPN, OWNER_KEY, RUST_ALPN, loopback, make_release, open_endpoint, open_server
+
+
+class _Minimal(iroh.Preset):
+    def apply(self, builder: iroh.EndpointBuilder) -> None:
+        builder.apply_minimal()
+
+
+@contextlib.asynccontextmanager
+async def iroh_endpoint(*alpns: str) -> AsyncIterator[iroh.Endpoint]:
+    endpoint = await iroh.Endpoint.bind(
+        iroh.EndpointOptions(
+            preset=_Minimal(),
+            bind_addr=f"{loopback()}:0",
+            alpns=[alpn.encode() for alpn in alpns],
+            relay_mode=iroh.RelayMode.disabled(),
+        )
+    )
+    try:
+        yield endpoint
+    finally:
+        await endpoint.close()
+
+
+def address_of(endpoint: iroh.Endpoint) -> tuple[str, int]:
+    host, _, port = endpoint.bound_sockets()[0].rpartition(":")
+    return host, int(port)
+
+
+def iroh_address(node_id: bytes, address: tuple[str, int]) -> iroh.EndpointAddr:
+    return iroh.EndpointAddr(iroh.EndpointId.from_bytes(node_id), None, [f"{address[0]}:{address[1]}"])
+
+
+async def accept(endpoint: iroh.Endpoint) -> iroh.Connection:
+    incoming = await endpoint.accept_next()
+    return await (await incoming.accept()).connect()
+
+
+@pytest.mark.parametrize("alpn", [ALPN, RUST_ALPN])
+async def test_iroh_fetches_a_release_from_us(tmp_path: Path, alpn: str) -> None:
+    info, body = make_release(tmp_path, 300_000)
+    async with open_server(Served(info, tmp_path / "release"), alpn=alpn) as server, iroh_endpoint(alpn) as theirs:
+        connection = await theirs.connect(iroh_address(server.endpoint.node_id, server.address), alpn.encode())
+        assert connection.remote_id().to_bytes() == server.endpoint.node_id
+        streams = await connection.open_bi()
+        await streams.send().write_all(wire.auth_value(OWNER_KEY, server.minute))
+        assert await streams.recv().read_exact(1) == b"\x01"
+        length = int.from_bytes(await streams.recv().read_exact(8), "big")
+        patch, rest = Patch.from_postcard(await streams.recv().read_to_end(1 << 20))
+        assert (patch.info, patch.data, rest) == (info, body, b"")
+        assert length == len(patch.to_postcard())
+        connection.close(0, b"done")
+
+
+async def test_iroh_of_another_minute_is_told_ours_in_our_namespace_and_nothing_in_the_rust_one(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    for alpn, answer in (
+        (ALPN, b"\x00" + (29_000_000).to_bytes(8, "little")),
+        (RUST_ALPN, b"\x00"),
+    ):
+        async with open_server(Served(info, tmp_path / "release"), alpn=alpn) as server, iroh_endpoint(alpn) as theirs:
+            connection = await theirs.connect(iroh_address(server.endpoint.node_id, server.address), alpn.encode())
+            streams = await connection.open_bi()
+            await streams.send().write_all(wire.auth_value(OWNER_KEY, 5))
+            assert await streams.recv().read_to_end(100) == answer
+
+
+@pytest.mark.parametrize("alpn", [ALPN, RUST_ALPN])
+async def test_we_fetch_a_release_from_iroh(tmp_path: Path, alpn: str) -> None:
+    info, body = make_release(tmp_path, 300_000)
+    async with iroh_endpoint(alpn) as theirs, open_endpoint() as ours:
+        seen: list[bytes] = []
+
+        async def serve() -> None:
+            connection = await accept(theirs)
+            seen.append(connection.remote_id().to_bytes())
+            streams = await connection.accept_bi()
+            request = await streams.recv().read_exact(64)
+            assert wire.check_auth(request, OWNER_KEY, int(time.time() // 60))
+            patch = Patch(info, body).to_postcard()
+            await streams.send().write_all(b"\x01" + len(patch).to_bytes(8, "big") + patch)
+            await streams.send().finish()
+            await connection.closed()
+
+        task = asyncio.ensure_future(serve())
+        node_id = theirs.id().to_bytes()
+        connection = await ours.connect(address_of(theirs), node_id=node_id, alpn=alpn)
+        assert connection.peer_id == node_id
+        got = bytearray()
+        assert await fetch_release(connection, owner=OWNER_KEY, expect=info, write=got.extend) == info
+        connection.close()
+        await asyncio.wait_for(task, 10)
+        assert (bytes(got), seen) == (body, [ours.node_id])
+
+
+async def test_iroh_is_refused_by_protocol_and_an_iroh_of_another_key_is_refused_by_us(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    async with open_server(Served(info, tmp_path / "release")) as server, iroh_endpoint("other") as theirs:
+        with pytest.raises(iroh.IrohError):
+            await theirs.connect(iroh_address(server.endpoint.node_id, server.address), b"other")
+        task = asyncio.ensure_future(accept(theirs))
+        with pytest.raises(PeerError):
+            await server.endpoint.connect(address_of(theirs), node_id=server.endpoint.node_id, alpn="other")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

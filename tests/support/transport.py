@@ -1,0 +1,95 @@
+"""What transport tests share: a signed release of noise, endpoints on loopback that end with their test."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pypatcher.artifact.patch import PatchInfo, make_info
+from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.transport import Connection, Endpoint, Served, StallRule, UploadLimiter, serve_release
+from pypatcher.version import Version
+
+OWNER = KeyPair.from_seed(bytes(range(32)))
+OWNER_KEY = OwnerKey(OWNER.public)
+ALPN = "/pypatcher/x86_64/xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y/v0"
+RUST_ALPN = "/rustpatcher/xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y/v0"
+
+_hosts = itertools.count(random.Random().randrange(1 << 14))
+
+
+def loopback() -> str:
+    """A loopback address that no other test uses just now."""
+    number = next(_hosts) % (1 << 14)
+    return f"127.77.{number >> 8}.{number & 0xFF or 1}"
+
+
+def make_release(folder: Path, size: int = 50_000, version: str = "2.0.0") -> tuple[PatchInfo, bytes]:
+    """A file of ``size`` bytes of noise and what its owner says about it; its hash is not that of the file."""
+    body = random.Random(size).randbytes(size)
+    (folder / "release").write_bytes(body)
+    return make_info(Version.parse(version), bytes(32), size - 176, OWNER), body
+
+
+@contextlib.asynccontextmanager
+async def open_endpoint(**options: object) -> AsyncIterator[Endpoint]:
+    """An endpoint with a fresh identity on an address of its own."""
+    endpoint = await Endpoint.open(KeyPair.generate(), [(loopback(), 0)], **options)
+    try:
+        yield endpoint
+    finally:
+        await endpoint.close()
+
+
+class Server:
+    """An endpoint that serves one release, and what became of each connection."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        release: Served | None,
+        limiter: UploadLimiter,
+        minute: int,
+        stall: StallRule,
+    ) -> None:
+        self.endpoint, self.release, self.limiter, self.minute, self.stall = endpoint, release, limiter, minute, stall
+        self.outcomes: list[int | Exception] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.endpoint.addresses[0]
+
+    async def handle(self, connection: Connection) -> None:
+        try:
+            sent = await serve_release(
+                connection,
+                owner=OWNER_KEY,
+                release=self.release,
+                limiter=self.limiter,
+                now=lambda: self.minute * 60.0,
+                stall=self.stall,
+            )
+        except Exception as error:
+            self.outcomes.append(error)
+            raise
+        self.outcomes.append(sent)
+
+
+@contextlib.asynccontextmanager
+async def open_server(
+    release: Served | None,
+    *,
+    limiter: UploadLimiter | None = None,
+    minute: int = 29_000_000,
+    stall: StallRule | None = None,
+    alpn: str = ALPN,
+    **options: object,
+) -> AsyncIterator[Server]:
+    """An endpoint that serves ``release``; its clock shows ``minute``."""
+    async with open_endpoint(**options) as endpoint:
+        server = Server(endpoint, release, limiter or UploadLimiter(), minute, stall or StallRule())
+        endpoint.serve(alpn, server.handle)
+        yield server
