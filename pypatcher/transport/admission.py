@@ -32,11 +32,13 @@ class Admission:
     Attributes:
         connections: at most so many at once.
         per_address: at most so many of one address (``host_group``).
+        per_lan_host: at most so many of one host of the LAN, all its ports together.
         half_open: from so many unfinished handshakes on, an address must be proved.
     """
 
     connections: int = 64
     per_address: int = 4
+    per_lan_host: int = 32
     half_open: int = 8
     _open: Counter[str] = field(default_factory=Counter)
     _total: int = 0
@@ -44,7 +46,8 @@ class Admission:
 
     def judge(self, source: Address, validated: bool) -> Verdict:
         """Whether a first packet from ``source`` may make a connection; ``validated`` if it echoed our token."""
-        if self._total >= self.connections or self._open[host_group(source)] >= self.per_address:
+        full = self._open[host_group(source)] >= self.per_address or self._open[source[0]] >= self.per_lan_host
+        if full or self._total >= self.connections:
             return Verdict.REFUSE
         if self._unfinished >= self.half_open and not validated:
             return Verdict.VALIDATE
@@ -54,7 +57,7 @@ class Admission:
         """A handshake began."""
         self._total += 1
         self._unfinished += 1
-        self._open[host_group(source)] += 1
+        self._open.update(_counted(source))
 
     def finished(self) -> None:
         """A handshake that began is complete."""
@@ -62,12 +65,12 @@ class Admission:
 
     def ended(self, source: Address, was_finished: bool) -> None:
         """A connection that was ``opened`` from ``source`` is gone."""
-        group = host_group(source)
         self._total -= 1
         self._unfinished -= not was_finished
-        self._open[group] -= 1
-        if not self._open[group]:
-            del self._open[group]
+        for group in _counted(source):
+            self._open[group] -= 1
+            if not self._open[group]:
+                del self._open[group]
 
 
 def host_group(address: Address) -> str:
@@ -79,3 +82,8 @@ def host_group(address: Address) -> str:
         # A single IPv6 customer has all of a /64 at least.
         return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
     return host
+
+
+def _counted(source: Address) -> tuple[str, ...]:
+    group = host_group(source)
+    return (group, source[0]) if is_lan(source) else (group,)

@@ -1,0 +1,111 @@
+"""Upload limits of DESIGN "Transport and transfer", on a clock of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from pypatcher.transport.limiter import UploadLimiter
+
+MIB = 1 << 20
+FAR = [(f"8.8.4.{number}", 6881) for number in range(1, 40)]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_four_uploads_leave_no_place_until_one_ends(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    uploads = [limiter.admit(address, MIB) for address in FAR[:4]]
+    assert None not in uploads
+    assert limiter.admit(FAR[4], MIB) is None
+    first = uploads[0]
+    assert first is not None
+    first.end()
+    first.end()
+    assert limiter.admit(FAR[4], MIB) is not None
+    assert limiter.admit(FAR[5], MIB) is None
+
+
+def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert limiter.admit(("8.8.4.1", 1), MIB) is not None
+    assert limiter.admit(("8.8.4.1", 2), MIB) is None
+    assert limiter.admit(("2a01:db9::1", 1), MIB) is not None
+    assert limiter.admit(("2a01:db9::2", 1), MIB) is None
+    assert limiter.admit(("2a01:db9:0:1::2", 1), MIB) is not None
+
+
+def test_the_lan_is_limited_in_nothing_but_places(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock, lan_uploads=6)
+    uploads = [limiter.admit(("127.0.0.1", 4000), MIB) for _ in range(6)]
+    assert None not in uploads
+    assert limiter.admit(("192.168.1.9", 4000), MIB) is None
+    assert limiter.admit(FAR[0], MIB) is not None
+    assert all(upload is not None and upload.spend(1 << 40) == 0 for upload in uploads)
+
+
+def test_all_uploads_together_keep_the_rate(clock: Clock) -> None:
+    limiter = UploadLimiter(MIB, clock=clock, daily_factor=1000)
+    uploads = [limiter.admit(address, MIB) for address in FAR[:4]]
+    started, sent = clock.now, 0
+    while sent < 20 * MIB:
+        for upload in uploads:
+            assert upload is not None
+            clock.now += upload.spend(upload.piece)
+            sent += upload.piece
+    assert sent / (clock.now - started) == pytest.approx(MIB, rel=0.03)
+
+
+def test_a_pause_saves_up_no_more_than_a_moment(clock: Clock) -> None:
+    limiter = UploadLimiter(MIB, clock=clock, daily_factor=1000)
+    upload = limiter.admit(FAR[0], MIB)
+    assert upload is not None
+    upload.spend(MIB)
+    clock.now += 3600
+    assert upload.spend(MIB) == 0
+    assert upload.spend(1) > 0.7
+
+
+def test_a_day_has_twenty_times_the_file(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    for _ in range(20):
+        upload = limiter.admit(FAR[0], MIB)
+        assert upload is not None
+        clock.now += 60 + upload.spend(MIB)
+        upload.end()
+    assert limiter.admit(FAR[0], MIB) is None
+    assert limiter.admit(("10.0.0.1", 1), MIB) is not None
+    clock.now += 86400
+    assert limiter.admit(FAR[0], MIB) is not None
+
+
+def test_a_rate_of_zero_serves_nobody(clock: Clock) -> None:
+    limiter = UploadLimiter(0, clock=clock)
+    assert limiter.admit(FAR[0], 1) is None
+    assert limiter.admit(("127.0.0.1", 1), 1) is None
+
+
+def test_a_slow_rate_makes_small_pieces(clock: Clock) -> None:
+    upload = UploadLimiter(10_000, clock=clock).admit(FAR[0], MIB)
+    assert upload is not None
+    assert upload.piece == 2500
+
+
+def test_memory_of_a_day_is_bounded(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock, daily_factor=10**9)
+    upload = limiter.admit(FAR[0], MIB)
+    assert upload is not None
+    for _ in range(20_000):
+        clock.now += 60
+        upload.spend(1000)
+    assert len(limiter._sent) <= 26
