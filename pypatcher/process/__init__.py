@@ -3,7 +3,7 @@
 from pypatcher.process.origin import Origin
 from pypatcher.process.packaging import Packaging, Program, detect, native
 from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
-from pypatcher.process.restart import RestartExit, Restarter
+from pypatcher.process.restart import Restarter, RestartExit
 
 __all__ = [
     "Origin",

@@ -87,12 +87,19 @@ def detect() -> Program:
 def native(path: str | Path, arguments: tuple[str, ...]) -> Program:
     """A program that ``pypatcher run`` starts: ``path`` as typed (a bare name is looked up in PATH), and what follows.
 
+    A path where nothing is yet, or any more, is accepted: the install room may have a way back for it.
+
     Raises:
-        NotSingleFileError: it does not exist or is no regular file.
+        NotSingleFileError: a bare name is not in PATH, or what is there is no regular file.
     """
-    found = Path(path if os.sep in str(path) else shutil.which(str(path)) or path)
-    resolved = _regular(found)
-    return Program(resolved, Packaging.ELF, resolved, (str(path), *arguments), Origin.of_this_process())
+    typed = os.fspath(path)
+    found = typed if os.sep in typed else shutil.which(typed)
+    if found is None:
+        raise NotSingleFileError(f"{typed} is not in PATH; give the program's path, such as ./{typed}")
+    resolved = Path(found).resolve()
+    if resolved.exists() and not resolved.is_file():
+        raise NotSingleFileError(f"{resolved} is not a regular file, so it cannot be replaced")
+    return Program(resolved, Packaging.ELF, resolved, (typed, *arguments), Origin.of_this_process())
 
 
 def _pyinstaller(unpacked: Path) -> Program:

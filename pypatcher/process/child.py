@@ -1,0 +1,149 @@
+"""One start of another program as our child: fork, exec, wait, and ending like it (DESIGN "`run`").
+
+Lives here: system calls on one process. Not here: signals to pass on, what to do when it ends (supervisor).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors
+from pypatcher.process.packaging import Program
+
+__all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "descendants", "end_like", "start_child"]
+
+EXIT_CANNOT_EXECUTE = 126
+EXIT_NOT_FOUND = 127
+"""What a program that could not be executed ends with, as of env, nohup, timeout and every shell."""
+
+_PR_SET_PDEATHSIG = 1
+_SIGNAL_STATUS = 128
+
+
+class Child:
+    """A running program. ``wait`` and ``reap`` are apart so that its process id stays ours until nobody needs it."""
+
+    def __init__(self, pid: int, failure: int) -> None:
+        self.pid = pid
+        self.failure = failure
+        """errno of the exec that failed, 0 if the program runs."""
+        self.returncode: int | None = None
+        """Exit status, or minus the signal that ended it; None before ``reap``."""
+
+    def wait(self) -> None:
+        """Block until it has ended; may be called in any thread."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def reap(self) -> int:
+        """Collect how it ended."""
+        if self.returncode is None:
+            try:
+                self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:
+                self.returncode = EXIT_OWN_FAILURE  # somebody else collected it
+        return self.returncode
+
+    def send(self, number: int) -> None:
+        """Send it a signal, unless it was reaped."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def start_child(program: Program, added: Mapping[str, str], removed: frozenset[str], death_signal: int) -> Child:
+    """Start ``program``; it gets ``death_signal`` should the calling thread end, so call this from the main thread.
+
+    It has our process group and terminal and the descriptors that we were started with, the sockets from systemd among
+    them, but none that we opened (they close at exec). Its signals are as ours were at the start, nothing is blocked.
+
+    Raises:
+        OSError: no process can be made.
+    """
+    path, argv = os.fspath(program.executable), program.argv
+    environment = {name: value for name, value in program.environment().items() if name not in removed} | dict(added)
+    own_pid = os.getpid()
+    listen = listen_descriptors(environment, own_pid)
+    libc = ctypes.CDLL(None)
+    ignored = program.origin.ignored
+    numbers = tuple(int(number) for number in signal.valid_signals())
+    reader, writer = os.pipe()
+    # A signal to the copy must not run our handlers there, which share the event loop's wake-up socket with us.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    finally:
+        if os.getpid() == own_pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if pid == 0:
+        # Only system calls from here on: other threads may have held any lock when this process was copied.
+        status = EXIT_OWN_FAILURE
+        try:
+            libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+            if os.getppid() != own_pid:  # it ended before prctl, so there will be no signal
+                os._exit(EXIT_OWN_FAILURE)
+            for number in numbers:
+                libc.signal(number, ctypes.c_void_p(1 if number in ignored else 0))
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            for number in listen:
+                os.set_inheritable(number, True)
+            if listen:
+                environment["LISTEN_PID"] = str(os.getpid())
+            os.execve(path, argv, environment)  # noqa: S606 - no shell is the point
+        except OSError as error:
+            status = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_CANNOT_EXECUTE
+            os.write(writer, (error.errno or 0).to_bytes(4, "little"))
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        failure = pipe.read(4)
+    return Child(pid, int.from_bytes(failure, "little"))
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, grandchildren and so on of ``pid``; those that a killed launcher would leave behind."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int(entry.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children.pop(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def end_like(returncode: int) -> NoReturn:
+    """End this process as its program did: the same exit status, or by the same signal. Runs no atexit handlers."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    if returncode >= 0:
+        os._exit(returncode)
+    number = -returncode
+    with contextlib.suppress(OSError, ValueError):
+        # The program's core is the one of interest.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError, ValueError):
+        signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError, ValueError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
+        os.kill(os.getpid(), number)
+    # Process 1 of a container cannot end by a signal of its own.
+    os._exit(_SIGNAL_STATUS + number)

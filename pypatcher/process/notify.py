@@ -1,0 +1,146 @@
+"""systemd's notification protocol: speaking it to the manager, and standing between the manager and a program.
+
+Source: sd_notify(3). Lives here: the client (``Notifier``), the rules for what ``pypatcher run`` passes on
+(``filter_message``, pure) and the socket that it gives its program (``NotifyProxy``). Not here: what READY=1 means
+for a version on trial; that is the callback's.
+
+The proxy's socket has a name in the abstract namespace, made of 16 random bytes: nothing is left behind in the file
+system however the process ends. Who may send is decided by the credentials that the kernel attaches: our own user, or
+root.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Notifier", "NotifyProxy", "filter_message"]
+
+_MESSAGE_LIMIT = 4096  # NOTIFY_BUFFER_MAX of systemd
+_DESCRIPTOR_LIMIT = 16
+_BATCH = 64
+_CREDENTIALS = struct.Struct("3i")
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_DESCRIPTOR_LIMIT * 4)
+_MSG_CMSG_CLOEXEC = 0x40000000
+_NOT_PASSED_ON = (b"MAINPID=", b"MAINPIDFDID=", b"MAINPIDFD=")
+
+
+class Notifier:
+    """Sends to the service manager that started us, if one did; every method is quiet where there is none.
+
+    Args:
+        environment: where ``NOTIFY_SOCKET`` and ``WATCHDOG_USEC`` are looked up.
+        pid: our process id, which ``WATCHDOG_PID`` must name if it is there.
+    """
+
+    def __init__(self, environment: Mapping[str, str], pid: int) -> None:
+        name = environment.get("NOTIFY_SOCKET", "")
+        # Other families (vsock) are for virtual machines' managers; a relative path means nothing here.
+        self._address = ("\0" + name[1:] if name.startswith("@") else name) if name[:1] in ("@", "/") else ""
+        text = environment.get("WATCHDOG_USEC", "")
+        usable = text.isascii() and text.isdigit() and environment.get("WATCHDOG_PID", str(pid)) == str(pid)
+        self.watchdog = int(text[:18]) / 1e6 if usable and self._address else 0.0
+        """Seconds within which the manager wants WATCHDOG=1; 0.0: never."""
+
+    def send(self, message: str | bytes, descriptors: Sequence[int] = ()) -> bool:
+        """Send assignments, one a line; returns whether the manager was there to take them."""
+        if not self._address:
+            return False
+        data = message.encode() if isinstance(message, str) else message
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            try:
+                sender.sendmsg([data], ancillary, 0, self._address)
+            except OSError:
+                return False
+        return True
+
+
+def filter_message(message: bytes, *, stop_requested: bool) -> tuple[bytes, bool]:
+    """What of a program's ``message`` goes on to the manager, and whether it says READY=1.
+
+    MAINPID is dropped: ``run`` stays the main process. STOPPING=1 is dropped unless a stop was asked for: when ``run``
+    replaces its program the unit is not stopping, and the manager would wait for ``run`` to end.
+    """
+    ready = False
+    kept = []
+    for line in message.split(b"\n"):
+        if line == b"READY=1":
+            ready = True
+        if not line or line.startswith(_NOT_PASSED_ON) or (line == b"STOPPING=1" and not stop_requested):
+            continue
+        kept.append(line)
+    return b"\n".join(kept), ready
+
+
+class NotifyProxy:
+    """The socket that a program under ``run`` is given as ``NOTIFY_SOCKET``.
+
+    Args:
+        upstream: where its messages go on to.
+        on_ready: called for every READY=1.
+        stop_requested: is the unit being stopped?
+    """
+
+    def __init__(self, upstream: Notifier, on_ready: Callable[[], None], stop_requested: Callable[[], bool]) -> None:
+        self._upstream = upstream
+        self._on_ready = on_ready
+        self._stop_requested = stop_requested
+        self._users = (0, os.geteuid())
+        name = f"pypatcher-{secrets.token_hex(16)}"
+        self.address = f"@{name}"
+        """The value for ``NOTIFY_SOCKET``."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind(f"\0{name}")
+
+    def fileno(self) -> int:
+        """For a selector: readable when ``receive`` has something to do."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def receive(self) -> None:
+        """Pass on what has arrived, a bounded number of messages at a time; never raises for what a program sends."""
+        for _ in range(_BATCH):
+            try:
+                message, ancillary, _flags, _source = self._socket.recvmsg(
+                    _MESSAGE_LIMIT + 1, _ANCILLARY_SIZE, _MSG_CMSG_CLOEXEC
+                )
+            except OSError:
+                return
+            user, descriptors = _unpack_ancillary(ancillary)
+            try:
+                if user in self._users and len(message) <= _MESSAGE_LIMIT:
+                    self._pass_on(message, descriptors)
+            finally:
+                # Whoever waits for these to be closed (BARRIER=1) waits for us and for the manager.
+                for descriptor in descriptors:
+                    with contextlib.suppress(OSError):
+                        os.close(descriptor)
+
+    def _pass_on(self, message: bytes, descriptors: list[int]) -> None:
+        forwarded, ready = filter_message(message, stop_requested=self._stop_requested())
+        if forwarded:
+            self._upstream.send(forwarded, descriptors)
+        if ready:
+            self._on_ready()
+
+
+def _unpack_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
+    user, descriptors = -1, array.array("i")
+    for level, kind, data in ancillary:
+        if level != socket.SOL_SOCKET:
+            continue
+        if kind == socket.SCM_CREDENTIALS and len(data) == _CREDENTIALS.size:
+            user = _CREDENTIALS.unpack(data)[1]
+        elif kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return user, descriptors.tolist()

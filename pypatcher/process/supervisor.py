@@ -1,0 +1,297 @@
+"""``pypatcher run``: one program, started, watched, stopped, replaced and started again (DESIGN "`run`").
+
+Lives here: when to start and stop, and which signals go where. Not here: one process's system calls (child), what a
+start or an end means for a version on trial (the callbacks, from install and node), the command line.
+
+``run`` stays the main process. Its program is its child, in the same process group and on the same terminal. When
+the program ends, ``Supervisor.run`` returns how, and ``end_like`` ends this process alike; only if the callback says
+so (a version on trial) it is started again. A program that cannot be executed counts as one that ended with 127 (not
+found) or 126, so that a release which does not even start is rolled back like one that crashes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from pypatcher.process.child import Child, descendants, start_child
+from pypatcher.process.notify import Notifier, NotifyProxy
+from pypatcher.process.packaging import Program
+
+__all__ = ["Hooks", "Supervisor"]
+
+_log = logging.getLogger("pypatcher")
+
+_STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+_FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT})
+_FORWARDED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
+_Result = TypeVar("_Result")
+_WATCHDOG_VARIABLES = frozenset({"WATCHDOG_PID"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What happens around the program. An exception in a hook is logged and never keeps the program from running.
+
+    Attributes:
+        before_start: in a thread, before each start; P may be replaced here.
+        started: with the process id of each start.
+        ready: the program said READY=1.
+        before_stop: before a stop that was asked for, or that a replacement needs, reaches the program.
+        ended: in a thread, the program ended by itself with this status (minus the signal); True: start it again.
+    """
+
+    before_start: Callable[[], None] = lambda: None
+    started: Callable[[int], None] = lambda _pid: None
+    ready: Callable[[], None] = lambda: None
+    before_stop: Callable[[], None] = lambda: None
+    ended: Callable[[int], bool] = lambda _returncode: False
+
+
+class Supervisor:
+    """Runs one program. Everything but the constructor belongs to the main thread's event loop.
+
+    Args:
+        program: from ``native``.
+        hooks: what happens around it.
+        upstream: the service manager's socket, for the notifications of the program.
+        stop_signal: how it is asked to end when it is replaced.
+        stop_timeout: seconds that it then has before SIGKILL.
+        again_after: seconds between the end of a version on trial and its next start.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        hooks: Hooks | None = None,
+        upstream: Notifier | None = None,
+        stop_signal: int = signal.SIGTERM,
+        stop_timeout: float = 30.0,
+        again_after: float = 1.0,
+    ) -> None:
+        self._program = program
+        self._hooks = hooks if hooks is not None else Hooks()
+        self._upstream = upstream if upstream is not None else Notifier(program.origin.environment, os.getpid())
+        self._stop_signal = stop_signal
+        self._stop_timeout = stop_timeout
+        self._again_after = again_after
+        self._child: Child | None = None
+        self._stop: int | None = None
+        self._stopped = asyncio.Event()
+        self._forwarded: set[int] = set()
+        self._replacement: _Replacement | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the program, None between two starts."""
+        return None if self._child is None else self._child.pid
+
+    async def run(self) -> int:
+        """Run the program until it ends for good; returns its exit status, or minus the signal that ended it.
+
+        A stop asked for while no program runs returns minus that signal.
+
+        Raises:
+            RuntimeError: this is not the main thread (the program would be killed at that thread's end).
+            OSError: no process can be made.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("a program can only be supervised from the main thread")
+        with contextlib.ExitStack() as cleanup:
+            proxy = NotifyProxy(self._upstream, self._on_ready, lambda: self._stop is not None)
+            cleanup.callback(proxy.close)
+            self._handle_signals(cleanup)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(proxy, proxy.receive)
+            cleanup.callback(loop.remove_reader, proxy)
+            return await self._run_until_end(proxy.address)
+
+    async def replace(self, activate: Callable[[], None] | None = None) -> None:
+        """Stop the program, call ``activate`` in a thread, start it again; returns when it was started.
+
+        If ``activate`` fails, that is logged and the program at its path is started. If a stop is asked for meanwhile,
+        this returns and ``run`` ends. One replacement at a time: a second call waits for the first one's start.
+        """
+        if self._replacement is not None:
+            await self._replacement.done.wait()
+            return
+        replacement = self._replacement = _Replacement(activate)
+        if self._child is not None:
+            self._call(self._hooks.before_stop)
+            async with self._watchdog_kept():
+                await self._end_child(self._child)
+        await replacement.done.wait()
+
+    async def _run_until_end(self, notify_address: str) -> int:
+        while True:
+            async with self._watchdog_kept():
+                await self._activate()
+                await self._in_thread(self._hooks.before_start, None)
+            if self._stop is not None:
+                self._finish_replacement()
+                return -self._stop
+            if self._replacement is not None and not self._replacement.activated:
+                continue  # asked for since
+            returncode = await self._run_once(notify_address)
+            if self._was_asked_to_end(returncode):
+                self._finish_replacement()
+                return returncode
+            if self._replacement is not None:
+                continue
+            if not await self._in_thread(partial(self._hooks.ended, returncode), False):
+                return returncode
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), self._again_after)
+
+    async def _run_once(self, notify_address: str) -> int:
+        loop = asyncio.get_running_loop()
+        self._forwarded.clear()
+        added = {"NOTIFY_SOCKET": notify_address}
+        child = self._child = start_child(self._program, added, _WATCHDOG_VARIABLES, self._stop_signal)
+        self._finish_replacement()
+        if child.failure:
+            _log.error("cannot execute %s: %s", self._program.executable, os.strerror(child.failure))
+        else:
+            self._call(lambda: self._hooks.started(child.pid))
+        ended = asyncio.Event()
+
+        def wait() -> None:
+            child.wait()
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=wait, name="pypatcher-wait", daemon=True).start()
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            await self._end_child(child)
+            raise
+        finally:
+            self._child = None
+        return child.reap()
+
+    async def _activate(self) -> None:
+        replacement = self._replacement
+        if replacement is not None and self._stop is None:
+            replacement.activated = True
+            if replacement.activate is not None:
+                await self._in_thread(replacement.activate, None)
+
+    def _finish_replacement(self) -> None:
+        if self._replacement is not None:
+            self._replacement.done.set()
+            self._replacement = None
+
+    async def _end_child(self, child: Child) -> None:
+        """Stop signal, time, SIGKILL; a killed launcher's children are killed with it."""
+        child.send(self._stop_signal)
+        waiting = asyncio.create_task(asyncio.to_thread(child.wait))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), self._stop_timeout)
+            return
+        _log.warning("the program did not end within %g s; it is killed", self._stop_timeout)
+        below = descendants(child.pid)
+        child.send(signal.SIGKILL)
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await waiting
+
+    # Signals.
+
+    def _handle_signals(self, cleanup: contextlib.ExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _FORWARDED:
+            if number in self._program.origin.ignored:
+                continue
+            loop.add_signal_handler(number, self._on_signal, number)
+            cleanup.callback(loop.remove_signal_handler, number)
+
+    def _on_signal(self, number: int) -> None:
+        if number in _STOPS or number == self._stop_signal:
+            if self._stop is None:
+                self._call(self._hooks.before_stop)
+            self._stop = number
+            self._stopped.set()
+        self._forwarded.add(number)
+        # What is typed at a terminal has reached the whole process group already.
+        if self._child is not None and not (number in _FROM_TERMINAL and _is_foreground()):
+            self._child.send(number)
+
+    def _was_asked_to_end(self, returncode: int) -> bool:
+        return self._stop is not None or -returncode in self._forwarded
+
+    # Small things.
+
+    def _on_ready(self) -> None:
+        self._call(self._hooks.ready)
+
+    def _call(self, hook: Callable[[], None]) -> None:
+        try:
+            hook()
+        except Exception:
+            _log.exception("a step around the program failed; it goes on")
+
+    async def _in_thread(self, hook: Callable[[], _Result], otherwise: _Result) -> _Result:
+        try:
+            return await asyncio.to_thread(hook)
+        except Exception:
+            _log.exception("a step around the program failed; it goes on")
+            return otherwise
+
+    @contextlib.asynccontextmanager
+    async def _watchdog_kept(self) -> AsyncIterator[None]:
+        """Between two programs nobody else says WATCHDOG=1."""
+        if not self._upstream.watchdog:
+            yield
+            return
+        task = asyncio.create_task(self._keep_watchdog())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep_watchdog(self) -> None:
+        while True:
+            self._upstream.send("WATCHDOG=1")
+            await asyncio.sleep(self._upstream.watchdog / 4)
+
+
+@dataclass(slots=True)
+class _Replacement:
+    activate: Callable[[], None] | None
+    activated: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def _is_foreground() -> bool:
+    """Is our process group the one that a terminal's keys send signals to?"""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
