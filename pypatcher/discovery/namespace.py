@@ -29,7 +29,6 @@ class SlotRules:
         full_at: a slot with this many valid records that count is full.
         counts_older: whether records of older releases than the writer's count towards a full slot.
         seq_is_version: whether an item's seq is the version; otherwise it is one above the highest in the slot.
-        says_minute: whether a server that refuses an auth value tells its own minute.
     """
 
     kind: str
@@ -37,11 +36,10 @@ class SlotRules:
     full_at: int
     counts_older: bool
     seq_is_version: bool
-    says_minute: bool
 
 
-OURS = SlotRules("pypatcher", b"salt", 5, counts_older=False, seq_is_version=True, says_minute=True)
-RUSTPATCHER = SlotRules("rustpatcher", b"", 100, counts_older=True, seq_is_version=False, says_minute=False)
+OURS = SlotRules("pypatcher", b"salt", 5, counts_older=False, seq_is_version=True)
+RUSTPATCHER = SlotRules("rustpatcher", b"", 100, counts_older=True, seq_is_version=False)
 
 
 @dataclass(frozen=True, slots=True)
