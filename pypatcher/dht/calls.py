@@ -84,6 +84,7 @@ class Calls:
         self._random = random
         self._calls: dict[bytes, _Call] = {}
         self._round_trip = RoundTrip()
+        self._is_closed = False
         self._far = RateLimiter(*_QUERIES_EACH)
         self._near = RateLimiter(*_QUERIES_EACH_NEAR)
 
@@ -108,7 +109,7 @@ class Calls:
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         limiter = self._near if is_lan(address) else self._far
         now = self._clock()
-        if len(self._calls) >= _MAX_OUTSTANDING or not limiter.allow(limit_key(address), now):
+        if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not limiter.allow(limit_key(address), now):
             answer.set_exception(NoAnswerError(address, asked=False))
             return answer
         transaction = self._random.randbytes(4)
@@ -135,7 +136,8 @@ class Calls:
         return True
 
     def close(self) -> None:
-        """Cancel every question under way."""
+        """Cancel every question under way, and ask nothing any more."""
+        self._is_closed = True
         for call in list(self._calls.values()):
             call.answer.cancel()
 

@@ -1,17 +1,20 @@
-"""How often a source may be answered and a destination asked: token buckets in bounded memory.
+"""How often a source may be answered and a destination asked, and how many nodes one place may have.
 
-Pure; time is passed in. libtorrent bans an address for 5 minutes after 50 packets within 10 s, so nobody of ours may
-send that many, whatever a hostile node tells it to ask.
+Pure, in bounded memory; time is passed in. libtorrent bans an address for 5 minutes after 50 packets within 10 s, so
+nobody of ours may send that many, whatever a hostile node tells it to ask.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
+from functools import lru_cache
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address, budget_group, is_lan
 
-__all__ = ["RateLimiter", "limit_key"]
+__all__ = ["Crowd", "RateLimiter", "limit_key"]
+
+_PER_HOST, _PER_GROUP = 2, 8
 
 
 def limit_key(address: Address) -> Hashable:
@@ -37,3 +40,41 @@ class RateLimiter:
         if len(self._buckets) > self._capacity:
             self._buckets.popitem(last=False)
         return allowed
+
+
+class Crowd:
+    """Counts nodes by place: away from the LAN, where a crowd of ids is cheap, 2 a host and 8 a /24 (or /48)."""
+
+    def __init__(self) -> None:
+        self._hosts: Counter[str] = Counter()
+        self._groups: Counter[str] = Counter()
+
+    def has_room(self, address: Address) -> bool:
+        """Whether one more node there may be counted."""
+        near, group = _place(address[0])
+        return near or (self._hosts[address[0]] < _PER_HOST and self._groups[group] < _PER_GROUP)
+
+    def add(self, address: Address) -> None:
+        """Count a node."""
+        near, group = _place(address[0])
+        if not near:
+            self._hosts[address[0]] += 1
+            self._groups[group] += 1
+
+    def remove(self, address: Address) -> None:
+        """A node that was counted is gone."""
+        near, group = _place(address[0])
+        if not near:
+            _decrease(self._hosts, address[0])
+            _decrease(self._groups, group)
+
+
+@lru_cache(maxsize=4096)
+def _place(host: str) -> tuple[bool, str]:
+    return is_lan((host, 0)), budget_group((host, 0))
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

@@ -15,18 +15,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.addresses import Address, is_lan
+from pypatcher.dht.limits import Crowd
 from pypatcher.dht.nodeid import Contact, distance
 
-__all__ = ["ALPHA", "NEAREST", "Lookup"]
+__all__ = ["ALPHA", "MAX_QUERIES", "NEAREST", "Lookup"]
 
 ALPHA = 5
 """Queries under way at once."""
 NEAREST = 20
 """How many nodes a lookup ends with, and a value is stored on."""
-_MAX_QUERIES = 100
+MAX_QUERIES = 100
+"""Nodes that one lookup may ask, whatever hostile answers name."""
 _MAX_CANDIDATES = 200
-_PER_HOST, _PER_GROUP = 2, 8
 _DISBELIEF = 6
 
 
@@ -57,7 +58,7 @@ class Lookup:
         own_id: bytes,
         nearest: int = NEAREST,
         alpha: int = ALPHA,
-        max_queries: int = _MAX_QUERIES,
+        max_queries: int = MAX_QUERIES,
     ) -> None:
         self.target = target
         self.queries = 0
@@ -67,8 +68,7 @@ class Lookup:
         self._max_queries = max_queries
         self._sorted: list[_Candidate] = []
         self._by_address: dict[Address, _Candidate] = {}
-        self._hosts: Counter[str] = Counter()
-        self._groups: Counter[str] = Counter()
+        self._crowd = Crowd()
         self._credit: Counter[Address] = Counter()
         for contact in seeds:
             self._add(contact, None)
@@ -160,23 +160,14 @@ class Lookup:
             if source is not None and known.sources and len(known.sources) < self._nearest:
                 known.sources.add(source)
             return
-        if contact.id == self._own_id or not self._has_room(contact.address):
+        if contact.id == self._own_id or not self._crowd.has_room(contact.address):
             return
         candidate = _Candidate(distance(contact.id, self.target), contact, sources={source} if source else set())
         if len(self._sorted) >= _MAX_CANDIDATES and not self._drop_farther_than(candidate):
             return
         insort(self._sorted, candidate)
         self._by_address[contact.address] = candidate
-
-    def _has_room(self, address: Address) -> bool:
-        if is_lan(address):
-            return True
-        group = budget_group(address)
-        if self._hosts[address[0]] >= _PER_HOST or self._groups[group] >= _PER_GROUP:
-            return False
-        self._hosts[address[0]] += 1
-        self._groups[group] += 1
-        return True
+        self._crowd.add(contact.address)
 
     def _drop_farther_than(self, newcomer: _Candidate) -> bool:
         for index in range(len(self._sorted) - 1, -1, -1):
@@ -186,5 +177,6 @@ class Lookup:
             if candidate.state in (_State.FRESH, _State.FAILED):
                 del self._sorted[index]
                 del self._by_address[candidate.contact.address]
+                self._crowd.remove(candidate.contact.address)
                 return True
         return False

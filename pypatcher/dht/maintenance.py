@@ -19,7 +19,7 @@ from pypatcher.addresses import Address, family
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Response
-from pypatcher.dht.nodeid import Contact, random_id
+from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
 
@@ -30,6 +30,7 @@ _LOG = logging.getLogger("pypatcher.dht")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
 _EARLY_REFRESHES = (3.0, 60.0)
 _REFRESH, _CHECK, _QUIET = 1800.0, 60.0, 600.0
+_LOOK_AROUND, _LOOK_AROUND_QUERIES = 4, 8
 _ENTRIES, _KNOWN = 16, 32
 _RESOLVE_TIME = 10.0
 _AFTER_CRASH = 5.0
@@ -49,7 +50,9 @@ class _Node(Protocol):
     def clock(self) -> Callable[[], float]: ...
     async def joined(self) -> None: ...
     async def ping(self, address: Address) -> bool: ...
-    async def find_nodes(self, target: bytes, seeds: Iterable[Contact] = ()) -> list[Contact]: ...
+    async def find_nodes(
+        self, target: bytes, seeds: Iterable[Contact] = (), *, max_queries: int = ...
+    ) -> list[Contact]: ...
     async def ask(
         self, address: Address, method: bytes, arguments: Mapping[bytes, Value], *, tries: int = 2
     ) -> Response: ...
@@ -155,7 +158,15 @@ class Maintenance:
         async with asyncio.TaskGroup() as group:
             for address in entries:
                 group.create_task(enter(address))
+        await self._look_around()
         return len(self._node.table) > 0
+
+    async def _look_around(self) -> None:
+        """Fill the shallow buckets: answers hold 8 nodes, too few to know the 20 nearest to any target."""
+        for index in range(_LOOK_AROUND):
+            if self._node.table.room(index):
+                target = sibling_id(self._node.node_id, index, self._random)
+                await self._node.find_nodes(target, max_queries=_LOOK_AROUND_QUERIES)
 
     async def _resolve(self) -> set[Address]:
         results = await asyncio.gather(*(self._resolve_one(entry) for entry in self._bootstrap))
@@ -188,7 +199,7 @@ class Maintenance:
             await self._refresh_after(pause)
         while True:
             await self._refresh_after(_REFRESH)
-            await self._node.find_nodes(random_id(self._random))
+            await self._look_around()
 
     async def _refresh_after(self, pause: float) -> None:
         try:

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random, SystemRandom
+from typing import TypeAlias
 
-from pypatcher.addresses import Address, family, is_lan
+from pypatcher.addresses import Address, family, format_address, is_lan
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.calls import Calls, NoAnswerError
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.krpc import Query, RemoteError, Response
 from pypatcher.dht.limits import RateLimiter
-from pypatcher.dht.lookup import NEAREST, Lookup
+from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.maintenance import Maintenance
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
@@ -33,11 +34,14 @@ __all__ = ["DhtNode", "MutableLookup", "StoringNode"]
 
 _LOG = logging.getLogger("pypatcher.dht")
 
+_OnAnswer: TypeAlias = Callable[[Contact, Response], None]
+
 _LOOKUPS_AT_ONCE = 8
 _FRESH_LOOKUP = 240.0
 _PUT_TRIES = 3
 _OWN_PEERS = 500
 _PROBES = (2.0, 64.0)
+_ID_LIFETIME = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +95,23 @@ class DhtNode:
     ) -> None:
         self.family = family
         self.read_only = read_only
-        self._send = send
+        self._socket = send
         self._clock = clock
         self._random = random or SystemRandom()
         self._table = RoutingTable(random_id(self._random))
         self._server = Server(self._table, family, self._random, clock())
-        self._calls = Calls(send, clock, self._random)
+        self._calls = Calls(self._send, clock, self._random)
         self._votes = ExternalVotes()
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._probes = RateLimiter(*_PROBES, capacity=1)
         self._someone = asyncio.Event()
+        self._adopted = -_ID_LIFETIME
+        self._is_stopped = False
         self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
 
     @property
     def node_id(self) -> bytes:
-        """Our 20 bytes; they change once when others told us our address (BEP 42)."""
+        """Our 20 bytes; they change when others told us our address (BEP 42), every 10 minutes at most."""
         return self._table.own_id
 
     @property
@@ -138,7 +144,8 @@ class DhtNode:
         self._maintenance.start()
 
     async def stop(self) -> None:
-        """End every task and question; the socket's owner stays in charge of the socket."""
+        """End every task and question for good; the socket's owner stays in charge of the socket."""
+        self._is_stopped = True
         await self._maintenance.stop()
         self._calls.close()
 
@@ -152,7 +159,7 @@ class DhtNode:
 
     def datagram_received(self, data: bytes, source: Address) -> None:
         """Take a KRPC datagram; never raises, whatever it holds."""
-        if "%" in source[0]:  # link-local: cannot be told to others
+        if self._is_stopped or "%" in source[0]:  # link-local addresses cannot be told to others
             return
         try:
             message = krpc.decode(data)
@@ -183,7 +190,7 @@ class DhtNode:
             found[own] = None
         judged: set[MutableItem] = set()
 
-        def judge(answer: Response) -> None:
+        def judge(_: Contact, answer: Response) -> None:
             item = krpc.item_of(answer.values, salt)
             if item is None or item.public_key != public_key or item in judged:
                 return
@@ -235,9 +242,11 @@ class DhtNode:
         }
         return await self._write(b"announce_peer", arguments, nodes)
 
-    async def find_nodes(self, target: bytes, seeds: Iterable[Contact] = ()) -> list[Contact]:
-        """The 20 nodes nearest to ``target`` that answer."""
-        answers = await self._lookup(b"find_node", b"target", target, seeds=seeds)
+    async def find_nodes(
+        self, target: bytes, seeds: Iterable[Contact] = (), *, max_queries: int = MAX_QUERIES
+    ) -> list[Contact]:
+        """The 20 nodes nearest to ``target`` that answer; ``seeds`` are asked beside those that we know."""
+        answers = await self._lookup(b"find_node", b"target", target, seeds=seeds, max_queries=max_queries)
         return [contact for contact, _ in answers]
 
     async def ask(
@@ -254,6 +263,12 @@ class DhtNode:
             if error.asked:
                 self._silent(address)
             raise
+
+    def _send(self, data: bytes, address: Address) -> None:
+        try:
+            self._socket(data, address)
+        except OSError as error:
+            _LOG.debug("a packet to %s was not sent: %s", format_address(address), error)
 
     def _query(
         self,
@@ -295,8 +310,11 @@ class DhtNode:
             self._adopt_secure_id()
 
     def _adopt_secure_id(self) -> None:
-        seen = self._votes.address
-        if seen is not None and not is_lan(seen) and not is_secure(self.node_id, seen[0]):
+        seen, now = self._votes.address, self._clock()
+        if seen is None or is_secure(self.node_id, seen[0]):
+            return
+        if now - self._adopted >= _ID_LIFETIME:
+            self._adopted = now
             self._table.rebase(secure_id(seen[0], self._random))
             self._maintenance.refresh_soon()
 
@@ -307,14 +325,16 @@ class DhtNode:
             self._maintenance.rejoin()
 
     async def _peers_lookup(self, info_hash: bytes, peers: dict[Address, None]) -> tuple[StoringNode, ...]:
-        def collect(answer: Response) -> None:
-            if len(peers) < krpc.MAX_PEERS:
-                peers.update(dict.fromkeys(krpc.peers_of(answer.values, self.family)))
+        def collect(contact: Contact, answer: Response) -> None:
+            near = is_lan(contact.address)
+            for peer in krpc.peers_of(answer.values, self.family):
+                if len(peers) < krpc.MAX_PEERS and (near or not is_lan(peer)):
+                    peers[peer] = None
 
         return await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect)
 
     async def _storing_lookup(
-        self, method: bytes, name: bytes, target: bytes, on_answer: Callable[[Response], None]
+        self, method: bytes, name: bytes, target: bytes, on_answer: _OnAnswer
     ) -> tuple[StoringNode, ...]:
         answers = await self._lookup(method, name, target, on_answer)
         tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers)
@@ -325,11 +345,14 @@ class DhtNode:
         method: bytes,
         name: bytes,
         target: bytes,
-        on_answer: Callable[[Response], None] | None = None,
+        on_answer: _OnAnswer | None = None,
+        *,
         seeds: Iterable[Contact] = (),
+        max_queries: int = MAX_QUERIES,
     ) -> list[tuple[Contact, Response]]:
         async with self._lookups:
-            lookup = Lookup(target, [*self._table.nearest(target, NEAREST), *seeds], own_id=self.node_id)
+            seeds = [*self._table.nearest(target, NEAREST), *seeds]
+            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries)
             return await self._drive(lookup, method, {name: target}, on_answer)
 
     async def _drive(
@@ -337,7 +360,7 @@ class DhtNode:
         lookup: Lookup,
         method: bytes,
         arguments: Mapping[bytes, Value],
-        on_answer: Callable[[Response], None] | None,
+        on_answer: _OnAnswer | None,
     ) -> list[tuple[Contact, Response]]:
         wake = asyncio.Event()
         under_way: set[asyncio.Future[Response]] = set()
@@ -359,7 +382,7 @@ class DhtNode:
             answers[contact.address] = answer
             lookup.answered(contact, answer.sender, krpc.nodes_of(answer.values, self.family))
             if on_answer is not None:
-                on_answer(answer)
+                on_answer(contact, answer)
 
         def slow(contact: Contact) -> None:
             lookup.slow(contact)

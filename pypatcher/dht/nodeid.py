@@ -11,7 +11,7 @@ from random import Random
 
 from pypatcher.addresses import Address, is_lan
 
-__all__ = ["ID_SIZE", "Contact", "distance", "is_secure", "prefix_length", "random_id", "secure_id"]
+__all__ = ["ID_SIZE", "Contact", "distance", "is_secure", "prefix_length", "random_id", "secure_id", "sibling_id"]
 
 ID_SIZE = 20
 
@@ -41,6 +41,13 @@ def prefix_length(a: bytes, b: bytes) -> int:
 def random_id(random: Random) -> bytes:
     """Any id, each equally likely."""
     return random.getrandbits(160).to_bytes(ID_SIZE, "big")
+
+
+def sibling_id(node_id: bytes, shared: int, random: Random) -> bytes:
+    """Any id that has exactly its first ``shared`` bits (0 to 159) in common with ``node_id``."""
+    rest = 159 - shared
+    number = (int.from_bytes(node_id, "big") >> rest ^ 1) << rest
+    return (number | random.getrandbits(rest) if rest else number).to_bytes(ID_SIZE, "big")
 
 
 def secure_id(host: str, random: Random) -> bytes:

@@ -13,7 +13,8 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.addresses import Address
+from pypatcher.dht.limits import Crowd
 from pypatcher.dht.nodeid import Contact, prefix_length
 
 __all__ = ["BUCKET_SIZE", "RoutingTable"]
@@ -21,7 +22,6 @@ __all__ = ["BUCKET_SIZE", "RoutingTable"]
 BUCKET_SIZE = 20
 _WAITING = 8
 _TOTAL = 640
-_PER_HOST, _PER_GROUP = 2, 8
 _SUSPECT, _GONE = 2, 5
 
 
@@ -41,6 +41,7 @@ class RoutingTable:
         self._buckets: dict[int, list[_Node]] = {}
         self._waiting: dict[int, list[_Node]] = {}
         self._by_address: dict[Address, _Node] = {}
+        self._crowd = Crowd()
 
     def __len__(self) -> int:
         return len(self._by_address)
@@ -59,6 +60,7 @@ class RoutingTable:
         self._buckets.clear()
         self._waiting.clear()
         self._by_address.clear()
+        self._crowd = Crowd()
         for node in nodes:
             if node.contact.id != own_id:
                 self._insert(node.contact, node.seen)
@@ -78,7 +80,11 @@ class RoutingTable:
 
     def wants(self, contact: Contact) -> bool:
         """Whether a node that asked us would find room, so that a ping to it is worth sending."""
-        if contact.id == self.own_id or contact.address in self._by_address or self._is_crowded(contact.address):
+        if (
+            contact.id == self.own_id
+            or contact.address in self._by_address
+            or not self._crowd.has_room(contact.address)
+        ):
             return False
         bucket = self._buckets.get(self._index(contact), [])
         if any(node.contact.id == contact.id and not node.failures for node in bucket):
@@ -117,11 +123,15 @@ class RoutingTable:
         node = min(self._by_address.values(), key=lambda node: node.seen, default=None)
         return node.contact if node is not None and node.seen < before else None
 
+    def room(self, index: int) -> bool:
+        """Whether the bucket of nodes that share ``index`` leading bits with us is not full."""
+        return len(self._buckets.get(index, ())) < BUCKET_SIZE
+
     def _index(self, contact: Contact) -> int:
         return prefix_length(self.own_id, contact.id)
 
     def _insert(self, contact: Contact, now: float) -> None:
-        if self._is_crowded(contact.address):
+        if not self._crowd.has_room(contact.address):
             return
         index = self._index(contact)
         bucket = self._buckets.setdefault(index, [])
@@ -141,16 +151,9 @@ class RoutingTable:
             self._remove(worst)
         bucket.append(node)
         self._by_address[contact.address] = node
+        self._crowd.add(contact.address)
 
     def _remove(self, node: _Node) -> None:
         self._buckets[self._index(node.contact)].remove(node)
         del self._by_address[node.contact.address]
-
-    def _is_crowded(self, address: Address) -> bool:
-        if is_lan(address):
-            return False
-        group = budget_group(address)
-        hosts = [other[0] for other in self._by_address]
-        if hosts.count(address[0]) >= _PER_HOST:
-            return True
-        return sum(not is_lan((host, 0)) and budget_group((host, 0)) == group for host in hosts) >= _PER_GROUP
+        self._crowd.remove(node.contact.address)
