@@ -12,6 +12,8 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
+ROOMS = ["artifact", "dht", "discovery", "transport", "install", "process", "node", "cli"]
+
 MACROS = [
     ("Py_LIMITED_API", "0x030B0000"),
     ("CYTHON_LIMITED_API", "1"),
@@ -61,7 +63,7 @@ class BuildWheel(bdist_wheel):
 setup(
     packages=[
         "pypatcher",
-        *(f"pypatcher.{room}" for room in "artifact dht discovery transport install process node cli".split()),
+        *(f"pypatcher.{room}" for room in ROOMS),
         "pypatcher._targets",
         "pypatcher.__pyinstaller",
     ],

@@ -76,7 +76,10 @@ def signed_info(fd: int, key: KeyPair, version: Version | None, target: Target |
 
 
 def _built_in_version(region: bytes) -> Version:
+    field = region[VERSION_FIELD]
+    if not any(field):
+        raise VersionError("the build put no version into the region: say which with --version")
     try:
-        return Version.from_field(region[VERSION_FIELD])
-    except VersionError:
-        raise VersionError("the build put no version into the region: say which with --version") from None
+        return Version.from_field(field)
+    except VersionError as error:
+        raise VersionError(f"the build put no usable version into the region ({error}): use --version") from None

@@ -1,1 +1,7 @@
-"""."""
+"""The command line: one thin module a command (DESIGN "Where the code lives")."""
+
+from __future__ import annotations
+
+from pypatcher.cli.dispatch import main
+
+__all__ = ["main"]

@@ -1,0 +1,105 @@
+"""From ``argv`` to one command's module and an exit status: 0 done, 1 refused, 2 wrong use.
+
+A command is a module ``pypatcher/cli/<name>.py`` with ``HELP`` (one line), ``EXAMPLES`` (lines for the end of its help,
+optional), ``add_arguments(parser)`` and ``run(args) -> int``. Only the command that was asked for is imported, and
+commands import what is heavy in ``run``: making a key must not load a network stack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import NoReturn
+
+from pypatcher.errors import PatcherError, SettingError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = ("gen", "embed", "include", "sign", "verify", "inspect", "testnet")
+"""In the order of a release's life."""
+
+_KEY_LIKE = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        # Somebody may have put a secret key where a name belongs: it must not end in a log as well.
+        message = _KEY_LIKE.sub("(a key)", message)
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status and never raises but for --help, --version and wrong arguments."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    parser = _top_parser(name)
+    args = parser.parse_args(arguments)
+    if name is None:
+        parser.error("say which command")
+    try:
+        return int(args.run(args))
+    except PatcherError as error:
+        return _fail(parser.prog, name, str(error), 2 if isinstance(error, SettingError) else 1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing may be written to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(parser.prog, name, f"{where}{error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _fail(prog: str, name: str, message: str, status: int) -> int:
+    # A message may quote a file's bytes: nothing of it may move the cursor or forge a second line.
+    line = "".join(character if character.isprintable() else "?" for character in message)
+    print(f"{prog} {name}: {line}", file=sys.stderr)
+    return status
+
+
+def _top_parser(name: str | None) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pypatcher",
+        description="Secure, fully decentralized updates for single-file programs on Linux devices.",
+        epilog="Each command has its own help with examples: pypatcher COMMAND --help",
+    )
+    parser.add_argument("--version", action="version", version=_version_line())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    for command in (name,) if name else COMMANDS:
+        module = importlib.import_module(f"pypatcher.cli.{command}")
+        _add_command(commands, command, module)
+    return parser
+
+
+def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, module: ModuleType) -> None:
+    examples = getattr(module, "EXAMPLES", "")
+    command = commands.add_parser(
+        name,
+        help=module.HELP,
+        description=module.HELP[0].upper() + module.HELP[1:] + ".",
+        epilog=f"examples:\n{examples}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(command)
+    command.set_defaults(run=module.run)
+
+
+def _version_line() -> str:
+    from pypatcher.artifact import hashing, sections
+
+    try:
+        ours = version("pypatcher")
+    except PackageNotFoundError:
+        ours = "(not installed)"
+    compiled = hashing.COMPILED and sections.COMPILED
+    return f"pypatcher {ours}, {'compiled extensions' if compiled else 'pure Python (no extensions)'}"

@@ -1,0 +1,53 @@
+"""``pypatcher embed``: gives a finished program its region."""
+
+from __future__ import annotations
+
+import argparse
+
+from pypatcher.cli.options import add_file, add_json, print_json, version
+from pypatcher.errors import ArtifactError
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "give a finished program its signature region, unsigned"
+EXAMPLES = """\
+  pypatcher embed dist/app --version 1.4.0 && pypatcher sign dist/app --key-file owner.key
+  pypatcher embed app.pyz --version 1.4.0
+
+An ELF program gets a section .embedded_signature, of any architecture and without objcopy; a onefile app
+gets the region at its end, a zipapp in its zip comment. The result runs as before. Strip before, not after."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``embed``."""
+    add_file(parser)
+    parser.add_argument("--version", metavar="X.Y.Z", type=version, required=True, help="the program's version")
+    parser.add_argument(
+        "--carrier",
+        choices=("auto", "section", "tail", "comment"),
+        default="auto",
+        help="where the region goes (default: what is safe for the file)",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed the region and say where it is."""
+    from pypatcher.artifact import embed_region
+
+    try:
+        located = embed_region(args.file, args.version, carrier=args.carrier)
+    except ArtifactError as error:
+        raise type(error)(f"{args.file} gets no region: {error}") from None
+    if args.json:
+        print_json(
+            {
+                "file": str(args.file),
+                "version": str(args.version),
+                "carrier": located.carrier.value,
+                "offset": located.offset,
+            }
+        )
+        return 0
+    print(f"{args.file}: region for version {args.version} at {located.offset} ({located.carrier.value}); now sign it")
+    return 0

@@ -1,0 +1,90 @@
+"""``pypatcher inspect``: everything that a file says about itself, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from pypatcher.cli.options import add_file, add_json, print_json, public_key
+
+if TYPE_CHECKING:
+    from pypatcher.artifact.survey import Survey
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "show a program's region, carrier, targets and sections, and whether it verifies"
+EXAMPLES = """\
+  pypatcher inspect app
+  pypatcher inspect app --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y --json
+
+Exit status 0: the file could be read, whatever was found; for a judgement use 'pypatcher verify'."""
+
+_WORDS = {None: "unknown", True: "yes", False: "no"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``inspect``."""
+    add_file(parser, "any file")
+    parser.add_argument("--public-key", metavar="K", type=public_key, help="check the signature against this key")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show what is in the file."""
+    from pypatcher.artifact.replace import open_program
+    from pypatcher.artifact.survey import survey_file
+
+    with open_program(args.file) as fd:
+        found = survey_file(fd, args.public_key)
+    if args.json:
+        print_json({"file": str(args.file)} | _as_json(found))
+    else:
+        for name, text in _lines(found):
+            print(f"{name:<12}{text}")
+    return 0
+
+
+def _as_json(found: Survey) -> dict[str, Any]:
+    info = found.info
+    return {
+        "bytes": found.file_size,
+        "kind": found.kind,
+        "targets": list(found.targets),
+        "regions": list(found.regions),
+        "carrier": found.carrier.value if found.carrier else None,
+        "offset": found.offset,
+        "version": str(info.version) if info else None,
+        "size": info.size if info else None,
+        "hash": info.hash.hex() if info else None,
+        "signature": info.signature.hex() if info else None,
+        "intact": found.is_intact,
+        "signed_by_owner": found.is_signed_by_owner,
+        "problems": list(found.problems),
+        "sections": [
+            {"name": section.name, "offset": section.offset, "size": section.size} for section in found.sections
+        ],
+    }
+
+
+def _lines(found: Survey) -> list[tuple[str, str]]:
+    carrier = found.carrier.value if found.carrier else "not where a device takes it"
+    region = "none" if found.offset is None else f"at {found.offset}, carrier: {carrier}"
+    lines = [
+        ("file", f"{found.file_size} bytes, {found.kind}"),
+        ("targets", ", ".join(found.targets) or "none"),
+        ("region", region),
+    ]
+    if found.info:
+        lines += [
+            ("version", str(found.info.version)),
+            ("size", f"{found.info.size} bytes without the region"),
+            ("hash", found.info.hash.hex()),
+            ("intact", _WORDS[found.is_intact]),
+            ("signed", f"{_WORDS[found.is_signed_by_owner]} (by that owner)"),
+        ]
+    lines += [("problem", problem) for problem in found.problems]
+    # A name is the file's own bytes: nothing in it may steer the terminal.
+    return lines + [
+        ("section", f"{section.offset:>12} {section.size:>12}  {ascii(section.name)[1:-1]}")
+        for section in found.sections
+    ]

@@ -1,0 +1,61 @@
+"""Arguments that several commands share: how they are read, and what is said when they make no sense."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from pypatcher.errors import PatcherError
+from pypatcher.keys import OwnerKey, parse_public_key
+from pypatcher.targets import Target, find_target
+from pypatcher.version import Version
+
+__all__ = ["add_file", "add_json", "add_target", "print_json", "public_key", "target", "version"]
+
+
+def version(text: str) -> Version:
+    """Read ``MAJOR.MINOR.PATCH`` and check that it can be announced, for argparse."""
+    try:
+        parsed = Version.parse(text)
+        parsed.seq()
+    except PatcherError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return parsed
+
+
+def public_key(text: str) -> OwnerKey:
+    """Read an owner's public key, for argparse."""
+    try:
+        return parse_public_key(text)
+    except PatcherError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def target(text: str) -> Target:
+    """Read a target's name, for argparse."""
+    try:
+        return find_target(text)
+    except PatcherError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_file(parser: argparse.ArgumentParser, what: str = "the program: an ELF file or a zipapp") -> None:
+    """The positional FILE."""
+    parser.add_argument("file", metavar="FILE", type=Path, help=what)
+
+
+def add_target(parser: argparse._ActionsContainer, what: str) -> None:
+    """``--target T``."""
+    parser.add_argument("--target", metavar="T", type=target, help=what)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One JSON object on one line."""
+    print(json.dumps(values))

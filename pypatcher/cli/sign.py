@@ -1,0 +1,93 @@
+"""``pypatcher sign``: signs a program with a key from a file or the environment; never makes one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from pypatcher.cli.options import add_file, add_json, add_target, print_json, version
+from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
+from pypatcher.keys import ANY_TARGET, KeyPair, decode_key, encode_key, public_key_path, read_key_file, read_public_file
+from pypatcher.targets import Target, find_target
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "sign a program that carries a region"
+EXAMPLES = """\
+  pypatcher sign app --key-file armv7.key                     the version that the build put into it
+  pypatcher sign app --key-file armv7.key --version 1.4.0
+  RELEASE_KEY=... pypatcher sign app --key-env RELEASE_KEY --target armv7
+
+The file is replaced by one rename, with mode, owner and attributes kept; signing twice changes nothing.
+It must be for the target that KEY.pub, beside the key file, or --target says."""
+
+_LOOKS_LIKE_KEY = re.compile(r"[a-z0-9]{52}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``sign``."""
+    add_file(parser)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--key-file", metavar="PATH", help="the secret key's file, as 'pypatcher gen' wrote it")
+    source.add_argument("--key-env", metavar="VAR", help="the environment variable that holds the secret key")
+    parser.add_argument("--version", metavar="X.Y.Z", type=version, help="the version, instead of the one built in")
+    add_target(parser, "the target that the file must be for, if KEY.pub does not say it")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sign the file and say what was signed."""
+    from pypatcher.artifact import program_target, sign_file
+    from pypatcher.artifact.replace import open_program
+
+    key, target = _key_and_target(args)
+    try:
+        info = sign_file(args.file, key, args.version, target)
+        with open_program(args.file) as fd:
+            fits = sorted(program_target(fd))
+    except ArtifactError as error:
+        raise type(error)(f"{args.file} is not signed: {error}") from None
+    checked = target.name if target else ANY_TARGET
+    if args.json:
+        print_json(
+            {
+                "file": str(args.file),
+                "version": str(info.version),
+                "target": checked,
+                "fits": fits,
+                "hash": info.hash.hex(),
+                "size": info.size,
+                "public_key": encode_key(key.public),
+            }
+        )
+        return 0
+    hint = (
+        "" if target else f" (not checked: no KEY.pub or --target names one; the file fits {', '.join(fits) or 'none'})"
+    )
+    print(f"{args.file}: version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}")
+    return 0
+
+
+def _key_and_target(args: argparse.Namespace) -> tuple[KeyPair, Target | None]:
+    if _LOOKS_LIKE_KEY.fullmatch(args.key_file or args.key_env):
+        raise SettingError("a key never goes on the command line: give the name of its file or environment variable")
+    if args.key_env:
+        text = os.environ.get(args.key_env)
+        if text is None:
+            raise SettingError(f"environment variable {args.key_env} is not set: put the secret key into it")
+        return KeyPair.from_seed(decode_key(text.strip(), f"environment variable {args.key_env}")), args.target
+    path = Path(args.key_file)
+    key = read_key_file(path)
+    public_path = public_key_path(path)
+    if not public_path.exists():
+        return key, args.target
+    name, public = read_public_file(public_path)
+    if public != key.public:
+        raise KeyFileError(f"{public_path} is not of the key in {path}: put the right one beside it, or none")
+    if name == ANY_TARGET:
+        return key, args.target
+    if args.target is not None and args.target.name != name:
+        raise WrongTargetError(f"{path} is the key for target {name}, not {args.target.name}: use the other key")
+    return key, find_target(name)

@@ -1,0 +1,94 @@
+"""``pypatcher verify``: the checks of a device, on a file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pypatcher.cli.options import add_file, add_json, add_target, print_json, public_key
+from pypatcher.errors import ArtifactError, RegionError
+from pypatcher.keys import encode_key
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "check that a program is exactly what its owner signed"
+EXAMPLES = """\
+  pypatcher verify app --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y
+  pypatcher verify app --public-key ... --target aarch64 --json
+  pypatcher verify app --public-key ... --scan        take the region wherever it is; no device does that
+
+Exit status 0: a device that trusts the key would take it (with --scan: content and signature are good)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``verify``."""
+    add_file(parser)
+    parser.add_argument("--public-key", metavar="K", type=public_key, required=True, help="the owner's public key")
+    add_target(parser, "the target that the file must be for")
+    parser.add_argument("--scan", action="store_true", help="search the whole file for the region")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the file and say what was found."""
+    from pypatcher.artifact import check_target, locate_region, program_target, verify_release
+    from pypatcher.artifact.replace import open_program
+    from pypatcher.artifact.verify import verify_content
+
+    try:
+        with open_program(args.file) as fd:
+            if args.scan:
+                info, offset = _scan(fd)
+                whole = verify_content(fd, info, offset, args.public_key)
+                if args.target is not None:
+                    check_target(fd, args.target)
+                try:
+                    carrier = locate_region(fd).carrier.value
+                except ArtifactError:
+                    carrier = "none"
+            else:
+                verified = verify_release(fd, args.public_key, args.target)
+                info, whole = verified.info, verified.sha512
+                offset, carrier = verified.located.offset, verified.located.carrier.value
+            try:
+                fits = sorted(program_target(fd))
+            except ArtifactError:
+                fits = []
+    except ArtifactError as error:
+        raise type(error)(f"{args.file} does not verify: {error}") from None
+    if args.json:
+        print_json(
+            {
+                "file": str(args.file),
+                "verifies": True,
+                "version": str(info.version),
+                "carrier": carrier,
+                "offset": offset,
+                "fits": fits,
+                "hash": info.hash.hex(),
+                "size": info.size,
+                "sha512": whole.hex(),
+            }
+        )
+        return 0
+    place = (
+        f"region at {offset} ({carrier})" if carrier != "none" else f"region at {offset}, where no device accepts it"
+    )
+    print(
+        f"{args.file}: version {info.version}, signed by {encode_key(args.public_key)}, "
+        f"for {', '.join(fits) or 'no known target'}, {place}"
+    )
+    return 0
+
+
+def _scan(fd: int) -> tuple[PatchInfo, int]:
+    from pypatcher.artifact import PatchInfo, scan_regions
+    from pypatcher.artifact.verify import read_region
+
+    offsets = scan_regions(fd)
+    if len(offsets) != 1:
+        raise RegionError(f"it carries {len(offsets)} regions instead of one")
+    return PatchInfo.from_region(read_region(fd, offsets[0])), offsets[0]
