@@ -1,1 +1,121 @@
-"""pypatcher."""
+"""Secure, fully decentralized self-update for single-file programs on Linux devices.
+
+    import pypatcher
+
+    @pypatcher.public_key("xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y")
+    async def main() -> None:
+        await pypatcher.spawn(pypatcher.UpdaterMode.At(3, 30))
+        ...                                     # the application
+
+    asyncio.run(main())
+
+The owner signs a build and runs it on one device; every device that trusts the owner's key finds it in the BitTorrent
+Mainline DHT, fetches it from its peers, verifies it, replaces itself and restarts. README.md has the release workflow,
+docs/protocol.md the bytes. This module is the public API and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from pypatcher.errors import PatcherError
+from pypatcher.events import Emit, Event
+from pypatcher.node.patcher import Confirm, Kind, NodeSettings, Patcher
+from pypatcher.node.schedule import Mode, UpdaterMode
+
+if TYPE_CHECKING:
+    from pypatcher.node.current import Patch, Version
+
+__all__ = [
+    "Event",
+    "Patch",
+    "PatcherError",
+    "UpdaterMode",
+    "Version",
+    "confirm",
+    "on_event",
+    "on_restart",
+    "public_key",
+    "spawn",
+    "start",
+    "stop",
+]
+
+_Main = TypeVar("_Main", bound=Callable[..., Any])
+_patcher = Patcher()
+
+
+def public_key(key: str | None = None, /, *, namespace: Kind = "pypatcher", **keys: str) -> Callable[[_Main], _Main]:
+    """Trust this owner's key; decorate the application's main with the result, or ignore it.
+
+    Args:
+        key: z-base-32 text, as ``pypatcher gen`` prints it, for whatever device this is.
+        namespace: ``rustpatcher`` joins the devices of the Rust program of that name.
+        keys: one key a target instead, such as ``armv7="..."``; the running device picks its own.
+
+    Raises:
+        KeyFileError, SettingError: a key is none, or a target is unknown.
+    """
+    _patcher.trust(key, keys, namespace)
+    return _patcher.wrap
+
+
+async def spawn(mode: Mode = UpdaterMode.Now, *, confirm: Confirm = "uptime", **settings: Unpack[NodeSettings]) -> None:
+    """Update this program from now on; for programs with an asyncio loop. Returns at once.
+
+    The node runs in a thread of its own. Nothing about the network, the disk or the environment is raised; it is
+    logged to the logger ``pypatcher`` and said to ``on_event``. Outside a single-file program this says so, once, and
+    does nothing.
+
+    Args:
+        mode: when a staged release takes over.
+        confirm: ``uptime``: a new version is confirmed after 5 minutes; ``manual``: by ``confirm()`` alone.
+        settings: what the environment variables of README.md set, and wins over them.
+
+    Raises:
+        SettingError: an argument makes no sense, or the updater runs already.
+    """
+    start(mode, confirm=confirm, **settings)
+
+
+def start(mode: Mode = UpdaterMode.Now, *, confirm: Confirm = "uptime", **settings: Unpack[NodeSettings]) -> None:
+    """The same as ``spawn``, for programs without a loop; call it from the main thread."""
+    _patcher.start(mode, confirm, settings)
+
+
+def stop() -> None:
+    """Stop updating and wait until the node is gone, 5 seconds at most."""
+    _patcher.stop()
+
+
+def confirm() -> bool:
+    """The version that runs works: end its trial. Returns False when it is not on trial.
+
+    Raises:
+        OSError: that could not be written down; try again.
+    """
+    return _patcher.confirm()
+
+
+def on_event(callback: Emit) -> Callable[[], None]:
+    """Call ``callback`` with every event, in whichever thread it happens; returns the function that ends this."""
+    return _patcher.bus.subscribe(callback)
+
+
+def on_restart(callback: Callable[[], object]) -> None:
+    """Call ``callback``, a function or coroutine function, before this program is restarted.
+
+    The restart waits until it returns, 10 minutes at most for all of them.
+    """
+    _patcher.on_restart(callback)
+
+
+def __getattr__(name: str) -> object:
+    # Reading signed files needs more imports than an application's start should wait for.
+    if name in ("Patch", "Version"):
+        from pypatcher.node import current
+
+        found: object = getattr(current, name)
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -151,7 +151,6 @@ class ReleaseActivated(Event):
 
     name: ClassVar[str] = "release.activated"
     version: str
-    previous: str
 
 
 @dataclass(frozen=True, slots=True)

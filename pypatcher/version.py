@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import total_ordering
+from typing import Self
 
 from pypatcher.errors import VersionError
 
@@ -21,9 +23,10 @@ _MAJOR_BITS, _MINOR_BITS, _PATCH_BITS, _REVISION_BITS = 13, 14, 14, 12
 _CANONICAL = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
 class Version:
-    """``major.minor.patch``, each from 0 to 2**31 - 1, at most 16 characters together.
+    """``major.minor.patch``, each from 0 to 2**31 - 1, at most 16 characters together; compares with subclasses too.
 
     Raises:
         VersionError: a component is negative or too large, or the text does not fit its 16 bytes.
@@ -42,8 +45,20 @@ class Version:
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
 
+    def __eq__(self, other: object) -> bool:
+        return self._numbers() == other._numbers() if isinstance(other, Version) else NotImplemented
+
+    def __lt__(self, other: object) -> bool:
+        return self._numbers() < other._numbers() if isinstance(other, Version) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._numbers())
+
+    def _numbers(self) -> tuple[int, int, int]:
+        return self.major, self.minor, self.patch
+
     @classmethod
-    def parse(cls, text: str) -> Version:
+    def parse(cls, text: str) -> Self:
         """Read canonical decimal text: ``1.2.3``, no sign, no leading zero, no suffix.
 
         Raises:
@@ -59,7 +74,7 @@ class Version:
         return str(self).encode("ascii").ljust(TEXT_SIZE, b"\0")
 
     @classmethod
-    def from_field(cls, field: bytes) -> Version:
+    def from_field(cls, field: bytes) -> Self:
         """Read a region's version field: canonical text, then NUL bytes only.
 
         Raises:

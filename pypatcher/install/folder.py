@@ -162,7 +162,21 @@ class Installation:
                 files.close(fd)
                 files.unlink(entry)
 
-        return Partial(fd, entry, self.layout.path(entry), discard)
+        return Partial(fd, files, entry, self.layout.path(entry), discard)
+
+    def has_pending(self) -> bool:
+        """Whether `settle` must come before the application's main: a release is staged, or a trial is on.
+
+        Cheap, for a start: one small file is read, nothing is hashed.
+        """
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                if files.stat(self.layout.staged) is not None:
+                    return True
+                state = Operations(files, self.layout).read_state() if files.stat(self.layout.state) else None
+                return state is not None and state.trial is not None
+        except (OSError, PatcherError):
+            return False
 
     def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
         """Would this device take a release of that version, as far as its announcement tells?
@@ -244,21 +258,25 @@ class Installation:
         staged = self.layout.path(self.layout.staged)
         return next((one for one in self.held() if one.path == staged), None)
 
-    def confirm(self) -> Version | None:
-        """The program that this process settled on works: end its trial. None when there is nothing to confirm.
+    def confirm(self, own: bytes | None = None) -> Version | None:
+        """The program that this process runs works: end its trial. None when there is nothing to confirm.
+
+        Args:
+            own: the program's SHA-512 over its whole file; by default the one that `settle` found.
 
         Raises:
-            OSError: the disk is full or broken; try again.
+            CannotReplaceError, OSError: it cannot be written down; try again.
         """
-        if self._own is None or not self.layout.state_folder.exists():
+        own = own or (None if self._own is None else self._own.sha512)
+        if own is None:
             return None
         with self._transaction(StateFolder.MADE) as session:
             session.operations.begin()
             state = session.operations.read_state()
-            if state is None or state.trial is None or state.trial.program.sha512 != self._own.sha512:
+            if state is None or state.trial is None or state.trial.program.sha512 != own or own in state.refused:
                 return None
             found = session.examine(self.layout.target)
-            if found.id is None or found.id.sha512 != self._own.sha512 or self._own.sha512 in state.refused:
+            if found.id is None or found.id.sha512 != own:
                 return None
             session.operations.confirm(state)
             return found.id.version
@@ -274,8 +292,6 @@ class Installation:
             OSError: the disk is full or broken; the next start counts it.
         """
         caller = caller or self._caller or current_caller("guard", os.environ)
-        if not self.layout.state_folder.exists():
-            return False
         with self._transaction(StateFolder.MADE) as session:
             session.operations.begin()
             state = session.operations.read_state()

@@ -11,9 +11,18 @@ import json
 import os
 from typing import TextIO
 
-from pypatcher.events import Emit, Event, FetchProgress
+from pypatcher.events import (
+    Emit,
+    Event,
+    FetchProgress,
+    PreflightFailed,
+    ReleaseActivated,
+    TrialRolledBack,
+    TrialStarted,
+)
+from pypatcher.install import Settled
 
-__all__ = ["json_lines", "plain_lines"]
+__all__ = ["json_lines", "plain_lines", "say_settled"]
 
 
 def json_lines(descriptor: int = 2) -> Emit:
@@ -42,3 +51,16 @@ def plain_lines(stream: TextIO) -> Emit:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def say_settled(settled: Settled, emit: Emit) -> None:
+    """Say what a start found and did."""
+    version = str(settled.version)
+    if settled.rolled_back is not None:
+        emit(TrialRolledBack(str(settled.rolled_back), version))
+    if settled.activated is not None:
+        emit(ReleaseActivated(version))
+    if settled.on_trial and not settled.must_exec:
+        emit(TrialStarted(version, settled.failed))
+    if settled.reason:
+        emit(PreflightFailed(settled.reason))

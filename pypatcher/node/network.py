@@ -19,7 +19,7 @@ from pypatcher.node.cache import Memory
 from pypatcher.node.candidates import Candidate
 from pypatcher.node.hints import own_addresses, usable_hints
 from pypatcher.node.settings import Settings
-from pypatcher.transport import Endpoint, fetch_release
+from pypatcher.transport import Endpoint, fetch_from
 
 __all__ = ["Network", "open_network"]
 
@@ -65,19 +65,22 @@ class Network:
         write: Callable[[bytes], None],
         progress: Callable[[int, int], None],
     ) -> PatchInfo:
-        """Fetch a release from the node at ``address``; see ``transport.fetch_release``.
+        """Fetch a release from the node at ``address``; see ``transport.fetch_from``.
 
         Raises:
             PeerError, ArtifactError: the peer did not deliver what it announced.
             OSError: whatever ``write`` raises.
         """
-        connection = await self.endpoint.connect(address, node_id=node_id, alpn=self.namespace.alpn)
-        try:
-            return await fetch_release(
-                connection, owner=self.namespace.owner, expect=expect, write=write, on_progress=progress
-            )
-        finally:
-            connection.close()
+        return await fetch_from(
+            self.endpoint,
+            address,
+            node_id=node_id,
+            alpn=self.namespace.alpn,
+            owner=self.namespace.owner,
+            expect=expect,
+            write=write,
+            on_progress=progress,
+        )
 
 
 @asynccontextmanager

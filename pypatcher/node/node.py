@@ -19,6 +19,7 @@ from pypatcher.discovery import Namespace
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
 from pypatcher.install import Installation
+from pypatcher.keys import OwnerKey
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.candidates import Candidate, Candidates
@@ -28,9 +29,10 @@ from pypatcher.node.publisher import Publisher
 from pypatcher.node.schedule import Backoff, Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.updater import Updater
+from pypatcher.targets import Target
 from pypatcher.transport import UploadLimiter
 
-__all__ = ["Node"]
+__all__ = ["Node", "namespace_for"]
 
 _log = logging.getLogger("pypatcher")
 _CONFIRM_AFTER = 300.0
@@ -48,7 +50,7 @@ class Node:
         installation: of the program; ``settle`` was called on it.
         mode: of the updater, for people.
         confirm_by_uptime: end a trial after 5 minutes with this node up.
-        on_staged: told in the node's loop when a release was staged.
+        on_change: told in the node's loop when a release was staged or a trial ended.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Node:
         mode: Mode,
         emit: Emit,
         confirm_by_uptime: bool = True,
-        on_staged: Callable[[PatchInfo], None] = lambda info: None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._namespace = namespace
         self._installation = installation
@@ -68,7 +70,7 @@ class Node:
         self._mode = mode
         self._emit = emit
         self._confirm_by_uptime = confirm_by_uptime
-        self._on_staged = on_staged
+        self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
         self._memory = Memory()
@@ -140,7 +142,7 @@ class Node:
             if release is not None:
                 self._staged_here[info.hash.hex()] = release.sha512.hex()
             self._save(network)
-            self._on_staged(info)
+            self._on_change()
 
         updater = Updater(
             look=look,
@@ -172,6 +174,7 @@ class Node:
         version = await asyncio.to_thread(self._installation.confirm)
         if version is not None:
             self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
+            self._on_change()
 
     async def _save_now_and_then(self, network: Network) -> None:
         while True:
@@ -187,6 +190,11 @@ class Node:
                 staged=dict(list(self._staged_here.items())[-_REMEMBERED_RELEASES:]),
             )
         )
+
+
+def namespace_for(target: Target | None, owner: OwnerKey) -> Namespace:
+    """Ours for that target, or the Rust program's, which knows no targets."""
+    return Namespace.rustpatcher(owner) if target is None else Namespace.ours(target.name, owner)
 
 
 async def _keep_running(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar, TypeAlias
 
 from pypatcher.errors import SettingError
 
-__all__ = ["At", "Backoff", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "jittered", "parse_mode"]
+__all__ = ["At", "Backoff", "Mode", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "jittered", "parse_mode"]
 
 _JITTER = 0.1
 _RESTART_JITTER = 300.0

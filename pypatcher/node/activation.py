@@ -1,0 +1,61 @@
+"""When a staged release takes over: after the mode's time has come, and never during a trial.
+
+One coroutine in the node's loop, for ``spawn`` and ``run`` alike; what taking over means is the caller's ``restart``.
+DESIGN "Staging, activating, restarting, going back".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from pypatcher.install import Installation
+from pypatcher.node.schedule import Mode, RestartAlarm
+
+__all__ = ["Activation"]
+
+
+class Activation:
+    """Waits for a staged release and for its time.
+
+    Args:
+        restart: restarts the program into the version given, or explains why the next start will.
+    """
+
+    def __init__(self, mode: Mode, installation: Installation, restart: Callable[[str], Awaitable[None]]) -> None:
+        self._mode = mode
+        self._installation = installation
+        self._restart = restart
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def look_again(self) -> None:
+        """A release was staged, or a trial ended."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Restart when it is time, for every release that comes, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            version = await asyncio.to_thread(self._waiting_version)
+            if version is not None and await self._time_has_come():
+                # A newer one may have been staged meanwhile; it is the one that will be activated.
+                newest = await asyncio.to_thread(self._waiting_version)
+                await self._restart(newest or version)
+
+    def _waiting_version(self) -> str | None:
+        staged = self._installation.staged_release()
+        if staged is None or self._installation.status().trial is not None:
+            return None
+        return str(staged.info.version)
+
+    async def _time_has_come(self) -> bool:
+        alarm = RestartAlarm(self._mode, random.Random())  # noqa: S311 - jitter
+        while (wait := alarm.wait(time.time(), time.monotonic())) is not None:
+            if wait <= 0.0:
+                return True
+            await asyncio.sleep(wait)
+        return False
