@@ -187,12 +187,12 @@ def main() -> None:
             say("owner", f"built and signed {version}: one file of {apps[version].stat().st_size / 1e6:.1f} MB")
 
         testnet = subprocess.Popen(
-            [tools / "pypatcher", "testnet", "--nodes", "20"], stdout=subprocess.PIPE, text=True, cwd=work
+            [tools / "pypatcher", "testnet", "--nodes", "20", "--json"], stdout=subprocess.PIPE, text=True, cwd=work
         )
         cleanup.callback(testnet.wait)
         cleanup.callback(testnet.terminate)
         assert testnet.stdout is not None
-        bootstrap = testnet.stdout.readline().strip()
+        bootstrap = ",".join(json.loads(testnet.stdout.readline())["bootstrap"])
         say("network", f"a private DHT of 20 nodes, entry points {bootstrap}")
 
         devices = []
