@@ -53,6 +53,7 @@ class Connection:
         self._closed = asyncio.Event()
         self._failure: PeerError | None = None
         self._terminated = False
+        self._by_peer = False
         self._timer: asyncio.TimerHandle | None = None
         self._farewell: list[tuple[bytes, Address]] = []
         self._late_datagrams = 0
@@ -84,6 +85,12 @@ class Connection:
     def is_closed(self) -> bool:
         """Whether either side ended it."""
         return self._failure is not None
+
+    @property
+    def peer_is_done(self) -> bool:
+        """Whether it ended because the peer said that it has all it wanted."""
+        closing = self._quic.closing if self._by_peer else None
+        return closing is not None and closing[:2] == (CloseCode.DONE, True)
 
     async def open_stream(self) -> Stream:
         """A new bidirectional stream.
@@ -192,6 +199,7 @@ class Connection:
         if self._quic.closing is not None:
             self._farewell = self._farewell or datagrams
             if self._failure is None:
+                self._by_peer = True
                 self._end(close_error(*self._quic.closing))
         else:
             self._forget_streams()

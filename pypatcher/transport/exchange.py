@@ -359,7 +359,12 @@ async def _send(
                 await _write_watched(stream, piece, watch)
             offset += len(chunk)
         await stream.finish()
-        await _delivered(stream, watch)
+        try:
+            await _delivered(stream, watch)
+        except PeerError:
+            # A peer that has all of it may leave before its last acknowledgement.
+            if not connection.peer_is_done:
+                raise
     except _StalledError:
         connection.close(CloseCode.STALLED)
         raise

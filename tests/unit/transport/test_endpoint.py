@@ -1,0 +1,281 @@
+"""Sockets, connections and streams on loopback: DESIGN "Transport and transfer"."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from pypatcher.errors import PeerError, SettingError
+from pypatcher.keys import KeyPair
+from pypatcher.transport import Connection, Endpoint, Stream
+from pypatcher.transport.stream import DEFAULT_WINDOW, WRITE_LIMIT
+from tests.support.transport import ALPN, loopback, open_endpoint
+
+
+async def pair(server: Endpoint, client: Endpoint) -> tuple[Connection, Connection, asyncio.Event]:
+    """A connection seen from both sides; the server's ends when the event is set."""
+    accepted: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def handle(connection: Connection) -> None:
+        accepted.set_result(connection)
+        await over.wait()
+
+    server.serve(ALPN, handle)
+    dialed = await client.connect(server.addresses[0], node_id=server.node_id, alpn=ALPN)
+    return dialed, await accepted, over
+
+
+async def test_both_sides_prove_their_keys_and_agree_on_a_protocol() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        dialed, accepted, _ = await pair(server, client)
+        assert (dialed.peer_id, accepted.peer_id) == (server.node_id, client.node_id)
+        assert dialed.alpn == accepted.alpn == ALPN
+        assert (dialed.peer_address, accepted.peer_address) == (server.addresses[0], client.addresses[0])
+        assert (dialed.dialed, accepted.dialed) == (True, False)
+
+
+async def test_either_side_opens_streams_of_both_kinds() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        for opener, acceptor in ((one, other), (other, one)):
+            both = await opener.open_stream()
+            await both.write(b"question")
+            await both.finish()
+            answering = await acceptor.accept_stream()
+            assert await answering.read_exactly(8) == b"question"
+            assert await answering.read(9) == b""
+            await answering.write(b"answer")
+            await answering.finish()
+            assert await both.read(100) == b"answer"
+            single = await opener.open_uni()
+            await single.write(b"offer")
+            await single.finish()
+            await single.delivered()
+            receiving = await acceptor.accept_uni()
+            assert await receiving.read_exactly(5) == b"offer"
+            assert await receiving.read(1) == b""
+
+
+async def test_much_data_passes_both_ways_at_once_in_order() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        data = os.urandom(3_000_000)
+
+        async def read_all(stream: Stream) -> bytes:
+            parts = []
+            while part := await stream.read(100_000):
+                parts.append(part)
+            return b"".join(parts)
+
+        async def write_all(stream: Stream, data: bytes) -> None:
+            await stream.write(data)
+            await stream.finish()
+
+        near = await one.open_stream()
+        sending = asyncio.ensure_future(write_all(near, data))
+        far = await other.accept_stream()
+        answering = asyncio.ensure_future(write_all(far, data[::-1]))
+        got = await asyncio.gather(read_all(far), read_all(near))
+        await asyncio.gather(sending, answering)
+        assert got[0] == data
+        assert got[1] == data[::-1]
+
+
+async def test_a_writer_waits_for_a_reader_that_does_not_read_and_nothing_piles_up() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        stream = await one.open_stream()
+        writing = asyncio.ensure_future(stream.write(bytes(WRITE_LIMIT + DEFAULT_WINDOW + 1)))
+        receiving = await other.accept_stream()
+        await asyncio.wait([writing], timeout=0.3)
+        assert not writing.done()
+        assert sum(map(len, receiving._chunks)) <= DEFAULT_WINDOW
+        missing = WRITE_LIMIT + DEFAULT_WINDOW + 1
+        while missing:
+            missing -= len(await receiving.read(50_000))
+        await writing
+
+
+async def test_a_reset_is_an_error_on_the_other_side_and_the_connection_lives() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        stream = await one.open_stream()
+        await stream.write(b"x")
+        receiving = await other.accept_stream()
+        assert await receiving.read(1) == b"x"
+        receiving.reset(1)
+        with pytest.raises(PeerError):
+            await stream.read(1)
+        with pytest.raises(PeerError):
+            await stream.write(bytes(WRITE_LIMIT * 2))
+        again = await one.open_stream()
+        await again.write(b"y")
+        assert await (await other.accept_stream()).read(1) == b"y"
+
+
+async def test_closing_one_side_ends_every_wait_on_the_other() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        stream = await one.open_stream()
+        waits = [stream.read(1), one.accept_stream(), one.accept_uni()]
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        await asyncio.sleep(0)
+        other.close(1, "enough")
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(result, PeerError)
+            assert "enough" in str(result)
+        await one.wait_closed()
+        with pytest.raises(PeerError):
+            await one.open_stream()
+
+
+async def test_a_finished_connection_leaves_no_route_no_timer_and_no_task() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, _other, over = await pair(server, client)
+        one.close()
+        over.set()
+        async with asyncio.timeout(5):
+            while server.connections or client.connections:
+                await asyncio.sleep(0.01)
+        for endpoint in (server, client):
+            assert not endpoint._routes
+            assert not endpoint._reset_tokens
+            assert not endpoint._tasks
+        loop = asyncio.get_running_loop()
+        assert not [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+
+
+async def test_an_idle_endpoint_has_no_timer() -> None:
+    async with open_endpoint() as endpoint:
+        endpoint.serve(ALPN, Connection.wait_closed)
+        await asyncio.sleep(0)
+        assert not asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+
+
+async def test_dialing_another_key_or_protocol_or_nobody_fails_and_says_so() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        server.serve(ALPN, Connection.wait_closed)
+        address = server.addresses[0]
+        with pytest.raises(PeerError, match="Another node"):
+            await client.connect(address, node_id=client.node_id, alpn=ALPN)
+        with pytest.raises(PeerError, match="ALPN"):
+            await client.connect(address, node_id=server.node_id, alpn=ALPN + "1")
+        with pytest.raises(PeerError, match="did not answer"):
+            await client.connect((loopback(), 9), node_id=None, alpn=ALPN, timeout=0.2)
+        with pytest.raises(PeerError, match="no socket"):
+            await client.connect(("::1", 9), node_id=None, alpn=ALPN)
+        assert (await client.connect(address, node_id=None, alpn=ALPN)).peer_id == server.node_id
+
+
+async def test_a_dial_that_is_cancelled_leaves_nothing() -> None:
+    async with open_endpoint() as client:
+        dialing = asyncio.ensure_future(client.connect((loopback(), 9), node_id=None, alpn=ALPN))
+        await asyncio.sleep(0.01)
+        dialing.cancel()
+        await asyncio.gather(dialing, return_exceptions=True)
+        async with asyncio.timeout(5):
+            while client.connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_the_dht_and_quic_share_one_socket_and_each_gets_its_own_packets() -> None:
+    heard: list[tuple[bytes, tuple[str, int]]] = []
+    hear = {"on_krpc": lambda data, source: heard.append((data, source))}
+    async with open_endpoint(**hear) as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        stream = await one.open_stream()
+        query = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t4:aaaa1:y1:qe"
+        for number in range(200):
+            client.send_krpc(query, server.addresses[0])
+            client.send_krpc(b"\x01junk", server.addresses[0])
+            await stream.write(number.to_bytes(2, "big") * 500)
+        await stream.finish()
+        receiving = await other.accept_stream()
+        got = b""
+        while part := await receiving.read(10_000):
+            got += part
+        assert got == b"".join(number.to_bytes(2, "big") * 500 for number in range(200))
+        async with asyncio.timeout(5):
+            while len(heard) < 200:
+                await asyncio.sleep(0.01)
+        assert set(heard) == {(query, client.addresses[0])}
+
+
+async def test_both_families_get_the_same_port_and_a_taken_preferred_one_is_left_alone() -> None:
+    first = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0), ("::1", 0)])
+    port = first.addresses[0][1]
+    second = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0), ("::1", 0)], preferred_port=port)
+    try:
+        assert [port for _, port in first.addresses] == [port, port]
+        assert second.addresses[0][1] == second.addresses[1][1] != port
+        await first.close()
+        third = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0), ("::1", 0)], preferred_port=port)
+        assert [port for _, port in third.addresses] == [port, port]
+        await third.close()
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_it_works_over_ipv6() -> None:
+    server = await Endpoint.open(KeyPair.generate(), [("::1", 0)])
+    client = await Endpoint.open(KeyPair.generate(), [("::1", 0)])
+    try:
+        one, other, _ = await pair(server, client)
+        assert other.peer_address == client.addresses[0]
+        stream = await one.open_stream()
+        await stream.write(bytes(100_000))
+        receiving = await other.accept_stream()
+        assert await receiving.read_exactly(100_000) == bytes(100_000)
+    finally:
+        await client.close()
+        await server.close()
+
+
+async def test_a_port_that_was_asked_for_and_is_taken_is_a_clear_error() -> None:
+    async with open_endpoint() as endpoint:
+        with pytest.raises(SettingError, match="PYPATCHER_BIND"):
+            await Endpoint.open(KeyPair.generate(), [endpoint.addresses[0]])
+
+
+async def test_a_path_that_carries_more_than_1200_bytes_is_found_and_used() -> None:
+    async with open_endpoint() as server, open_endpoint(max_datagram_size=1400) as client:
+        one, other, _ = await pair(server, client)
+        stream = await one.open_stream()
+        await stream.write(bytes(200_000))
+        await (await other.accept_stream()).read_exactly(200_000)
+        async with asyncio.timeout(5):
+            while one._quic._max_datagram_size != 1400 or other._quic._max_datagram_size != 1452:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_path_that_loses_large_datagrams_stays_at_1200_and_works() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        for endpoint in (server, client):
+            (udp,) = endpoint._sockets.values()
+            send = udp.send_all
+            udp.send_all = lambda datagrams, send=send: send([pair for pair in datagrams if len(pair[0]) <= 1200])  # type: ignore[method-assign]
+        one, other, _ = await pair(server, client)
+        stream = await one.open_stream()
+        writing = asyncio.ensure_future(stream.write(bytes(400_000)))
+        await (await other.accept_stream()).read_exactly(400_000)
+        await writing
+        assert one._quic._max_datagram_size == 1200
+
+
+async def test_closing_an_endpoint_tells_its_peers_and_frees_its_sockets(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    async with open_endpoint() as client:
+        async with open_endpoint() as server:
+            one, _other, _ = await pair(server, client)
+            address = server.addresses[0]
+        async with asyncio.timeout(2):
+            await one.wait_closed()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+            again.bind(address)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,238 @@
+"""The v0 exchange between two endpoints: DESIGN "Transport and transfer"."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pypatcher.errors import ContentMismatchError, MinuteRefusedError, PeerBusyError, PeerError, SignatureMismatchError
+from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.transport import (
+    Connection,
+    Endpoint,
+    Served,
+    UploadLimiter,
+    fetch_from,
+    fetch_release,
+    serve_release,
+    wire,
+)
+from tests.support.transport import ALPN, OWNER_KEY, RUST_ALPN, Server, make_release, open_endpoint, open_server
+
+MINUTE = 29_000_000
+
+
+async def fetch(server: Server, client: Endpoint, *, alpn: str = ALPN, at: int = MINUTE, **options: object) -> bytes:
+    """Fetch from ``server`` with a clock that shows the minute ``at``."""
+    got = bytearray()
+    await fetch_from(
+        client,
+        server.address,
+        node_id=server.endpoint.node_id,
+        alpn=alpn,
+        **{"owner": OWNER_KEY, "expect": None, "write": got.extend, "now": lambda: at * 60.0, **options},
+    )
+    return bytes(got)
+
+
+@pytest.mark.parametrize("size", [176, 177, 50_000, 1 << 18, (1 << 18) + 1, 3_000_000])
+async def test_a_release_arrives_as_it_is_on_disk(tmp_path: Path, size: int) -> None:
+    info, body = make_release(tmp_path, size)
+    progress: list[tuple[int, int]] = []
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        got = await fetch(server, client, expect=info, on_progress=lambda *step: progress.append(step))
+        assert got == body
+        assert progress[-1] == (size, size)
+        async with asyncio.timeout(5):
+            while not server.outcomes:
+                await asyncio.sleep(0.01)
+        assert server.outcomes == [size]
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1, -2, 2, 500_000])
+async def test_a_clock_that_is_wrong_by_any_amount_blocks_nobody_in_our_namespace(tmp_path: Path, off: int) -> None:
+    info, body = make_release(tmp_path)
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        assert await fetch(server, client, at=MINUTE + off) == body
+        assert len(server.outcomes) <= 1
+
+
+async def test_the_rust_namespace_refuses_a_wrong_minute_without_a_word(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path)
+    async with open_server(Served(info, tmp_path / "release"), alpn=RUST_ALPN) as server, open_endpoint() as client:
+        assert await fetch(server, client, alpn=RUST_ALPN) == body
+        with pytest.raises(PeerError, match="refused"):
+            await fetch(server, client, alpn=RUST_ALPN, at=MINUTE + 2)
+
+
+async def test_a_peer_that_names_its_minute_and_hangs_up_is_dialed_once_more_with_it(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path)
+    dials = []
+
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+
+        async def hang_up_first(connection: Connection) -> None:
+            dials.append(connection)
+            if len(dials) > 1:
+                return await server.handle(connection)
+            stream = await connection.accept_stream()
+            await stream.read_exactly(64)
+            await stream.write(wire.encode_refusal(MINUTE))
+            await stream.finish()
+            await stream.delivered()
+            return None
+
+        server.endpoint.serve(ALPN, hang_up_first)
+        assert await fetch(server, client, at=5) == body
+        assert len(dials) == 2
+
+
+async def test_a_peer_that_refuses_its_own_minute_is_given_up_after_the_second_try(tmp_path: Path) -> None:
+    asked = []
+
+    async def refuse(connection: Connection) -> None:
+        while True:
+            stream = await connection.accept_stream()
+            asked.append(await stream.read_exactly(64))
+            await stream.write(wire.encode_refusal(len(asked)))
+            await stream.finish()
+
+    async with open_server(None) as server, open_endpoint() as client:
+        server.endpoint.serve(ALPN, refuse)
+        with pytest.raises(MinuteRefusedError):
+            await fetch(server, client, at=5)
+        assert len(asked) <= 3
+
+
+async def test_another_owners_key_is_refused(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        with pytest.raises(PeerError):
+            await fetch(server, client, owner=OwnerKey(KeyPair.generate().public))
+
+
+async def test_the_side_that_dialed_can_be_the_one_that_gives(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path)
+    offer = ALPN.replace("/v0", "/offer/v0")
+    async with open_endpoint() as holder, open_endpoint() as seeker:
+        got = bytearray()
+        fetched = asyncio.get_running_loop().create_future()
+
+        async def take(connection: Connection) -> None:
+            fetched.set_result(
+                await fetch_release(connection, owner=OWNER_KEY, expect=info, write=got.extend, max_size=len(body))
+            )
+
+        seeker.serve(offer, take)
+        connection = await holder.connect(seeker.addresses[0], node_id=seeker.node_id, alpn=offer)
+        sent = await serve_release(
+            connection, owner=OWNER_KEY, release=Served(info, tmp_path / "release"), limiter=UploadLimiter()
+        )
+        assert await fetched == info
+        assert (sent, bytes(got)) == (len(body), body)
+
+
+async def test_several_peers_are_served_at_once(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, 2_000_000)
+    async with open_server(Served(info, tmp_path / "release")) as server:
+        clients = [open_endpoint() for _ in range(6)]
+        endpoints = [await client.__aenter__() for client in clients]
+        try:
+            copies = await asyncio.gather(*(fetch(server, endpoint, expect=info) for endpoint in endpoints))
+        finally:
+            for client in clients:
+                await client.__aexit__(None, None, None)
+        assert copies == [body] * 6
+
+
+async def test_a_busy_server_says_so_at_once_and_has_a_place_later(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path)
+    limiter = UploadLimiter(lan_uploads=1)
+    place = limiter.admit(("127.0.0.1", 1), 1)
+    assert place is not None
+    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+        with pytest.raises(PeerBusyError):
+            await fetch(server, client)
+        place.end()
+        assert await fetch(server, client) == body
+        assert await fetch(server, client) == body
+
+
+async def test_a_server_without_a_release_or_whose_file_changed_says_so(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    async with open_server(None) as server, open_endpoint() as client:
+        with pytest.raises(PeerError, match="unavailable"):
+            await fetch(server, client)
+        server.release = Served(info, tmp_path / "nowhere")
+        with pytest.raises(PeerError, match="unavailable"):
+            await fetch(server, client)
+        (tmp_path / "release").write_bytes(b"short")
+        server.release = Served(info, tmp_path / "release")
+        with pytest.raises(PeerError, match="unavailable"):
+            await fetch(server, client)
+        os.mkfifo(tmp_path / "pipe")
+        server.release = Served(info, tmp_path / "pipe")
+        with pytest.raises(PeerError, match="unavailable"):
+            await fetch(server, client)
+
+
+async def test_a_file_replaced_by_a_rename_while_it_is_served_still_arrives_as_it_was(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, 4_000_000)
+
+    def replace(done: int, _total: int) -> None:
+        if done <= 1 << 18:
+            (tmp_path / "next").write_bytes(bytes(4_000_000))
+            (tmp_path / "next").replace(tmp_path / "release")
+
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        assert await fetch(server, client, on_progress=replace) == body
+
+
+async def test_another_release_than_announced_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    other, _ = make_release(tmp_path, version="2.0.1")
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        with pytest.raises(ContentMismatchError):
+            await fetch(server, client, expect=other, write=pytest.fail)
+        with pytest.raises(ContentMismatchError):
+            await fetch(server, client, max_size=49_999, write=pytest.fail)
+        forged = type(info)(info.version, info.size, info.hash, bytes(64))
+        server.release = Served(forged, tmp_path / "release")
+        with pytest.raises(SignatureMismatchError):
+            await fetch(server, client, write=pytest.fail)
+
+
+async def test_a_full_disk_ends_the_fetch_with_its_own_error(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, 3_000_000)
+
+    def full(_data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        with pytest.raises(OSError, match="No space"):
+            await fetch(server, client, write=full)
+
+
+async def test_after_a_fetch_was_cancelled_nothing_is_written_any_more(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, 6_000_000)
+    started, go_on = threading.Event(), threading.Event()
+    over = False
+
+    def slow(_data: bytes) -> None:
+        started.set()
+        go_on.wait(5)
+        assert not over
+
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        task = asyncio.ensure_future(fetch(server, client, write=slow))
+        await asyncio.to_thread(started.wait, 5)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        over = True
+        assert go_on.is_set()
