@@ -174,3 +174,17 @@ async def check_hostile_slot(bootstrap: tuple[Address, ...], host: str) -> None:
         assert published.stored > 0
         (heard,) = await Tracker(dht, OURS, node(2), now=clock).look()
         assert (str(heard.info.version), heard.node_id) == ("1.2.3", node(1).public)
+
+
+async def test_a_device_of_both_families_is_heard_in_either() -> None:
+    clock, info = Clock(), release("1.2.3")
+    async with Testnet(6, host="127.83.1.2") as four, Testnet(6, host="::1") as six, asyncio.timeout(30):
+        bootstrap = (*four.bootstrap, *six.bootstrap)
+        async with UdpDht((("127.83.1.2", 0), ("::1", 0)), bootstrap=bootstrap) as both:
+            await asyncio.gather(*(each.joined() for each in both.by_family.values()))
+            assert (await Tracker(both, OURS, node(1), now=clock).publish(info, HINTS)).stored > 6
+        for host in ("127.83.1.2", "::1"):
+            async with UdpDht((host, 0), bootstrap=bootstrap) as one:
+                await one.joined()
+                (heard,) = await Tracker(one, OURS, node(2), now=clock).look()
+                assert (heard.info, heard.node_id) == (info, node(1).public)
