@@ -83,12 +83,13 @@ def test_the_hints_beyond_eight_are_cut() -> None:
     [
         encode_bytes(bytes(7)) + encode_bytes(b""),
         encode_bytes(pack_compact(V4)) + encode_bytes(bytes(17)),
+        encode_bytes(pack_compact(V4) * 9 + b"x") + encode_bytes(b""),
         b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
         b"\x86\x00" + pack_compact(V4) + b"\x00",
         b"\x0c" + pack_compact(V4),
         encode_bytes(pack_compact(V4)),
     ],
-    ids=["ragged IPv4", "ragged IPv6", "endless", "not minimal", "cut off", "one list"],
+    ids=["ragged IPv4", "ragged IPv6", "ragged behind the eighth", "endless", "not minimal", "cut off", "one list"],
 )
 def test_a_malformed_list_counts_as_none(trailing: bytes) -> None:
     assert decode_content(INFO.to_postcard() + trailing) == (INFO, ())
