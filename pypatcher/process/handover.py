@@ -26,14 +26,15 @@ _POLL = 0.05
 
 
 def hand_over(image: Image, launcher: int | None) -> None:
-    """Leave a helper behind that executes ``image`` once ``launcher`` (None: this process) has ended.
+    """Leave a helper behind that executes ``image`` once ``launcher``, or this process if there is none, has ended.
 
     The caller then ends this process at once with ``os._exit``: the launcher waits for that.
 
     Raises:
         OSError: no process can be made; nothing was changed.
     """
-    awaited = launcher if launcher is not None else os.getpid()
+    # A launcher that was killed meanwhile waits for nobody, and its number may be another process's by now.
+    awaited = launcher if launcher is not None and launcher == os.getppid() else os.getpid()
     try:
         watch = os.pidfd_open(awaited)
     except OSError:

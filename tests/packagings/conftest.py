@@ -1,0 +1,35 @@
+"""One device a test; nothing of it runs on afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.packagings import World
+
+ONEFILES = ["pyinstaller", "nuitka"] if os.environ.get("PYPATCHER_PACKAGINGS") == "all" else ["pyinstaller"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``onefile`` runs over the onefile packagings; Nuitka's only in ``make packagings``, as building takes minutes."""
+    if "onefile" in metafunc.fixturenames:
+        metafunc.parametrize("onefile", ONEFILES)
+    if "packaging" in metafunc.fixturenames:
+        metafunc.parametrize("packaging", ["zipapp", *ONEFILES])
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Callable[[str], World]]:
+    """Makes a device for a packaging."""
+    worlds: list[World] = []
+
+    def make(packaging: str) -> World:
+        worlds.append(World(tmp_path, packaging))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.close()
