@@ -6,6 +6,7 @@ says so; `pypatcher --version` says later which it is.
 
 from __future__ import annotations
 
+import logging
 import os
 
 from setuptools import Extension, setup
@@ -48,7 +49,7 @@ class BuildExtensions(build_ext):
 
     def _drop(self, ext: Extension, reason: str) -> None:
         self.distribution.ext_modules = [other for other in self.distribution.ext_modules if other is not ext]
-        self.announce(f"pypatcher: {ext.name} is not built ({reason}); its pure Python twin is used", level=5)
+        self.announce(f"pypatcher: {ext.name} is not built ({reason}); its pure Python twin is used", logging.WARNING)
 
 
 class BuildWheel(bdist_wheel):

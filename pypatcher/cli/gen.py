@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _decorator(keys: dict[str, str]) -> str:
-    if len(keys) == 1:
+    if list(keys) == [ANY_TARGET]:
         return f'@pypatcher.public_key("{next(iter(keys.values()))}")'
     arguments = ", ".join(f'{name}="{key}"' for name, key in keys.items())
     return f"@pypatcher.public_key({arguments})"

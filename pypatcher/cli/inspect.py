@@ -19,7 +19,8 @@ EXAMPLES = """\
 
 Exit status 0: the file could be read, whatever was found; for a judgement use 'pypatcher verify'."""
 
-_WORDS = {None: "unknown", True: "yes", False: "no"}
+_INTACT = {None: "no signature yet", True: "yes", False: "no"}
+_SIGNED = {None: "not checked (give --public-key)", True: "by that key", False: "not by that key"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +80,8 @@ def _lines(found: Survey) -> list[tuple[str, str]]:
             ("version", str(found.info.version)),
             ("size", f"{found.info.size} bytes without the region"),
             ("hash", found.info.hash.hex()),
-            ("intact", _WORDS[found.is_intact]),
-            ("signed", f"{_WORDS[found.is_signed_by_owner]} (by that owner)"),
+            ("intact", _INTACT[found.is_intact]),
+            ("signed", _SIGNED[found.is_signed_by_owner]),
         ]
     lines += [("problem", problem) for problem in found.problems]
     # A name is the file's own bytes: nothing in it may steer the terminal.

@@ -1,65 +1,89 @@
-"""Programs for tests of the installation: a line of text each, and a verifier that takes them for signed releases.
-
-What a signature is worth is tested with the artifacts; here only matters what the device does with good and bad files.
-"""
+"""Small program files of every kind, made byte by byte: what the artifact room reads, without a compiler."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass
+import io
+import json
+import struct
+import zipfile
 from pathlib import Path
+from typing import Any
 
-from pypatcher.artifact import PatchInfo
-from pypatcher.errors import ContentMismatchError, NoRegionError
+from pypatcher.artifact.region import REGION_SIZE, template
 from pypatcher.version import Version
 
-__all__ = ["Released", "program", "release_of", "verify_program", "write_program"]
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "rustpatcher.json").read_text())
 
-_LIMIT = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What a verifier returns."""
-
-    info: PatchInfo
-    sha512: bytes
+X86_64, AARCH64, ARM = 62, 183, 40
+PROGBITS, STRTAB, NOBITS = 1, 3, 8
 
 
-def program(version: str, text: str = "") -> bytes:
-    """A program's bytes; another ``text`` is another build of the same version."""
-    return f"PROGRAM {version} {text} END".encode()
+def make_elf(  # noqa: PLR0914
+    *,
+    bits: int = 64,
+    order: str = "<",
+    machine: int = X86_64,
+    flags: int = 0,
+    kind: int = 3,
+    sections: tuple[tuple[str, int, bytes], ...] = ((".text", PROGBITS, b"\xc3" * 40),),
+) -> bytes:
+    """An ELF file: header, the sections' bytes, their names, the section table. It parses; it does not run."""
+    header_size, entry_size, word = (64, 64, "Q") if bits == 64 else (52, 40, "I")
+    names = b"\0" + b"".join(name.encode() + b"\0" for name, _, _ in sections) + b".shstrtab\0"
+    blob, entries, name_at = b"", [bytes(entry_size)], 1
+    for name, section_kind, data in sections:
+        at = header_size + len(blob)
+        entries.append(struct.pack(f"{order}II4{word}II2{word}", name_at, section_kind, 0, 0, at, len(data), 0, 0, 1, 0))
+        blob += b"" if section_kind == NOBITS else data
+        name_at += len(name) + 1
+    at = header_size + len(blob)
+    entries.append(struct.pack(f"{order}II4{word}II2{word}", name_at, STRTAB, 0, 0, at, len(names), 0, 0, 1, 0))
+    blob += names
+    blob += bytes(-(header_size + len(blob)) % 8)
+    ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
+    table = header_size + len(blob)
+    counts = (header_size, 0, 0, entry_size, len(entries), len(entries) - 1)
+    header = ident + struct.pack(f"{order}HHI3{word}I6H", kind, machine, 1, 0, 0, table, flags, *counts)
+    return header + blob + b"".join(entries)
 
 
-def release_of(data: bytes) -> Released:
-    """What the bytes are as a release.
-
-    Raises:
-        ArtifactError: they are none.
-    """
-    words = data.split(b" ")
-    if words[0] != b"PROGRAM" or len(words) < 3:
-        raise NoRegionError("it carries no region")
-    if words[-1] != b"END":
-        raise ContentMismatchError("it is truncated or changed")
-    digest = hashlib.sha512(data).digest()
-    info = PatchInfo(Version.parse(words[1].decode()), len(data), digest[:32], bytes(64))
-    return Released(info, digest)
+def with_section(version: str = "1.2.3", name: str = ".embedded_signature", **options: Any) -> bytes:
+    """An ELF file that carries an unsigned region in a section between two others."""
+    region = template(Version.parse(version))
+    sections = ((".text", PROGBITS, b"\xc3" * 40), (name, PROGBITS, region), (".data", PROGBITS, bytes(range(64))))
+    return make_elf(sections=sections, **options)
 
 
-def verify_program(fd: int, expect: PatchInfo | None = None, /) -> Released:
-    """Stands for `pypatcher.artifact.verify_release`."""
-    released = release_of(os.pread(fd, _LIMIT, 0))
-    if expect is not None and expect != released.info:
-        raise ContentMismatchError("it is not what was announced")
-    return released
+def with_tail(version: str = "1.2.3", **options: Any) -> bytes:
+    """An ELF file that carries an unsigned region at its end."""
+    return make_elf(**options) + template(Version.parse(version))
 
 
-def write_program(path: Path, version: str, text: str = "", mode: int = 0o755) -> Path:
-    """A program as a build tool or a person leaves it: a new file, renamed over what was there."""
-    beside = path.with_name(path.name + ".build")
-    beside.write_bytes(program(version, text))
-    beside.chmod(mode)
-    beside.rename(path)
-    return path
+def make_zipapp(
+    members: dict[str, bytes] | None = None, *, comment: bytes = b"", shebang: bytes = b"#!/usr/bin/env python3\n"
+) -> bytes:
+    """A zipapp of those members."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in (members or {"__main__.py": b"print('hello')\n"}).items():
+            file.writestr(name, data)
+        file.comment = comment
+    return shebang + archive.getvalue()
+
+
+def with_comment(version: str = "1.2.3", members: dict[str, bytes] | None = None) -> bytes:
+    """A zipapp that carries an unsigned region as its comment."""
+    return make_zipapp(members, comment=template(Version.parse(version)))
+
+
+def vector_file(vector: dict[str, Any]) -> bytes:
+    """A file that the Rust program signed, rebuilt from its vector."""
+    body = bytes((index * 7 + index // 256) % 251 for index in range(vector["body_length"]))
+    offset = vector["region_offset"]
+    return body[:offset] + bytes.fromhex(vector["region"]) + body[offset:]
+
+
+def move_region(data: bytes, old: int, new: int) -> bytes:
+    """``data`` with its region taken from offset ``old`` and put in at ``new`` of what is left."""
+    region, rest = data[old : old + REGION_SIZE], data[:old] + data[old + REGION_SIZE :]
+    return rest[:new] + region + rest[new:]

@@ -1,0 +1,59 @@
+"""Both twins of each speedup, wherever the compiled one was built, and files on disk."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pypatcher.keys import KeyPair
+
+
+def _twins(name: str) -> list[ModuleType]:
+    twins = [importlib.import_module(f"pypatcher.artifact.{name}_py")]
+    try:
+        twins.append(importlib.import_module(f"pypatcher.artifact.{name}_c"))
+    except ImportError:
+        pass
+    return twins
+
+
+HASHING, SECTIONS = _twins("_hashing"), _twins("_sections")
+
+
+@pytest.fixture(params=HASHING, ids=lambda twin: twin.__name__.rpartition(".")[2])
+def walk(request: pytest.FixtureRequest) -> ModuleType:
+    """Each twin of the walk over a file."""
+    return request.param
+
+
+@pytest.fixture(params=SECTIONS, ids=lambda twin: twin.__name__.rpartition(".")[2])
+def parser(request: pytest.FixtureRequest) -> ModuleType:
+    """Each twin of the ELF parser."""
+    return request.param
+
+
+@pytest.fixture
+def key() -> KeyPair:
+    """An owner."""
+    return KeyPair.from_seed(bytes(range(32)))
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
+    """Writes bytes into a file and returns a descriptor for reading it; closes them all in the end."""
+    fds: list[int] = []
+
+    def write(data: bytes) -> int:
+        path = tmp_path / f"file-{len(fds)}"
+        path.write_bytes(data)
+        fds.append(os.open(path, os.O_RDONLY))
+        return fds[-1]
+
+    yield write
+    for fd in fds:
+        os.close(fd)
