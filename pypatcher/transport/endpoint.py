@@ -25,7 +25,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from pypatcher.addresses import Address, format_address
-from pypatcher.errors import PeerError, SettingError
+from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
 from pypatcher.transport.admission import Admission, Verdict
 from pypatcher.transport.connection import Connection
@@ -36,6 +36,7 @@ from pypatcher.transport.identity import (
     QUIC_VERSIONS,
     QuicIdentity,
     RawKeyConnection,
+    encode_connection_refused,
 )
 from pypatcher.transport.wire import CloseCode
 
@@ -46,6 +47,7 @@ Handler = Callable[[Connection], Awaitable[None]]
 
 _HANDSHAKE_SECONDS = 10.0
 _PORT_TRIES = 16
+_CONNECTIONS_LIMIT = 256
 _DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
 _NO_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 
@@ -142,6 +144,7 @@ class Endpoint:
             timeout: seconds for the whole handshake.
 
         Raises:
+            PeerBusyError: it has no place for us now.
             PeerError: nobody answers there, another node does, or it does not speak ``alpn``.
         """
         udp = self._sockets.get(":" in address[0])
@@ -161,7 +164,8 @@ class Endpoint:
             connection.close(CloseCode.DONE)
             raise error from None
         except PeerError as error:
-            raise PeerError(f"{format_address(address)}: {error}") from None
+            kind = PeerBusyError if isinstance(error, PeerBusyError) else PeerError
+            raise kind(f"{format_address(address)}: {error}") from None
         except asyncio.CancelledError:
             connection.close(CloseCode.DONE)
             raise
@@ -211,13 +215,13 @@ class Endpoint:
     def established(self, connection: Connection) -> None:
         """A handshake is complete: whoever serves its protocol takes over."""
         entry = self._connections[connection]
-        entry.finish()
+        entry.finished = True
         if entry.deadline is not None:
             entry.deadline.cancel()
             entry.deadline = None
         for token in connection.reset_tokens:
             self._reset_tokens[token] = connection
-        if not connection.dialed:
+        if entry.counted:
             self._admission.finished()
             handler = self._handlers.get(connection.alpn)
             if handler is None:
@@ -227,19 +231,26 @@ class Endpoint:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def ended(self, connection: Connection) -> None:
-        """The connection is over and is forgotten."""
-        entry = self._connections.pop(connection, None)
+    def closed(self, connection: Connection) -> None:
+        """The connection carries nothing any more: its place is free, though late packets still find it."""
+        entry = self._connections.get(connection)
         if entry is None:
             return
         if entry.deadline is not None:
             entry.deadline.cancel()
+            entry.deadline = None
+        if entry.counted:
+            entry.counted = False
+            self._admission.ended(entry.address, entry.finished)
+
+    def ended(self, connection: Connection) -> None:
+        """The connection is over and is forgotten."""
+        if self._connections.pop(connection, None) is None:
+            return
         self._awake.pop(connection, None)
         for table in (self._routes, self._reset_tokens):
             for key in [key for key, value in table.items() if value is connection]:
                 del table[key]
-        if not connection.dialed:
-            self._admission.ended(entry.address, entry.finished)
 
     # Inside.
 
@@ -335,7 +346,12 @@ class Endpoint:
             except ValueError:
                 return
             retry_id = header.destination_cid
-        match self._admission.judge(source, validated=retry_id is not None):
+        verdict = self._admission.judge(source, validated=retry_id is not None)
+        if len(self._connections) >= _CONNECTIONS_LIMIT:
+            verdict = Verdict.REFUSE
+        match verdict:
+            case Verdict.REFUSE:
+                self._reply(source, encode_connection_refused(header.destination_cid, header.source_cid))
             case Verdict.VALIDATE:
                 self._ask_to_return(header, source)
             case Verdict.ACCEPT:
@@ -360,6 +376,7 @@ class Endpoint:
         error = PeerError("the handshake was not finished in time")
         deadline = self._loop.call_later(_HANDSHAKE_SECONDS, connection.abandon, error)
         self._connections[connection] = _Entry(self._sockets[":" in source[0]], source, deadline)
+        self._connections[connection].counted = True
         self._admission.opened(source)
         self.add_route(destination_id, connection)
         self.add_route(quic.host_cid, connection)
@@ -427,13 +444,11 @@ class Endpoint:
 class _Entry:
     """What the endpoint knows of a connection: its socket, who opened it, and until when it must be established."""
 
-    __slots__ = ("address", "deadline", "finished", "udp")
+    __slots__ = ("address", "counted", "deadline", "finished", "udp")
 
     def __init__(self, udp: DatagramSocket, address: Address, deadline: asyncio.TimerHandle | None) -> None:
         self.udp = udp
         self.address = address
         self.deadline = deadline
         self.finished = False
-
-    def finish(self) -> None:
-        self.finished = True
+        self.counted = False

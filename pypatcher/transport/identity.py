@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicConnectionState
+from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
 
     from pypatcher.keys import KeyPair
 
-__all__ = ["CONNECTION_ID_SIZE", "MIN_DATAGRAM_SIZE", "QUIC_VERSIONS", "QuicIdentity", "RawKeyConnection"]
+__all__ = [
+    "CONNECTION_ID_SIZE",
+    "MIN_DATAGRAM_SIZE",
+    "QUIC_VERSIONS",
+    "QuicIdentity",
+    "RawKeyConnection",
+    "encode_connection_refused",
+]
 
 CONNECTION_ID_SIZE = 8
 """Bytes of every connection id that we issue; DESIGN's demultiplexing rests on it."""
@@ -151,6 +159,30 @@ class _Silent:
     def debug(self, *_args: object) -> None: ...
     def info(self, *_args: object) -> None: ...
     def warning(self, *_args: object) -> None: ...
+
+
+def encode_connection_refused(destination_id: bytes, source_id: bytes) -> bytes:
+    """The answer to a first packet that we have no place for, made without any state; shorter than the packet.
+
+    Args:
+        destination_id: the connection id that the client chose for us; its packets are encrypted with it.
+        source_id: the client's own.
+    """
+    crypto = CryptoPair()
+    crypto.setup_initial(cid=destination_id, is_client=False, version=QUIC_VERSIONS[0])
+    builder = QuicPacketBuilder(
+        host_cid=destination_id,
+        is_client=False,
+        max_datagram_size=MIN_DATAGRAM_SIZE,
+        peer_cid=source_id,
+        version=QUIC_VERSIONS[0],
+    )
+    builder.start_packet(QuicPacketType.INITIAL, crypto)
+    buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
+    for value in (QuicErrorCode.CONNECTION_REFUSED, QuicFrameType.PADDING, 0):
+        buf.push_uint_var(value)
+    (datagram,), _ = builder.flush()
+    return bytes(datagram)
 
 
 class RawKeyConnection(QuicConnection):

@@ -46,6 +46,7 @@ HEADER_LIMIT = 3 * 5 + 10 + 32 + 64 + 10
 
 _U64 = 1 << 64
 _REASON_LIMIT = 80
+_CONNECTION_REFUSED = 0x2
 
 
 class CloseCode(enum.IntEnum):
@@ -120,6 +121,8 @@ def close_error(code: int, by_application: bool, reason: str) -> PeerError:
     """What a connection that the peer or QUIC ended means to whoever waits on it."""
     said = f" ({reason[:_REASON_LIMIT]!r})" if reason else ""
     if not by_application:
+        if code == _CONNECTION_REFUSED:
+            return PeerBusyError("the peer has no place for another connection")
         return PeerError(f"the connection failed with QUIC error 0x{code:x}{said}")
     if code == CloseCode.BUSY:
         return PeerBusyError("the peer is busy serving others")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.errors import PeerError, SettingError
+from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
-from pypatcher.transport import Connection, Endpoint, Stream
+from pypatcher.transport import Admission, Connection, Endpoint, Stream
 from pypatcher.transport.stream import DEFAULT_WINDOW, WRITE_LIMIT
 from tests.support.transport import ALPN, loopback, open_endpoint
 
@@ -170,6 +170,20 @@ async def test_dialing_another_key_or_protocol_or_nobody_fails_and_says_so() -> 
         with pytest.raises(PeerError, match="no socket"):
             await client.connect(("::1", 9), node_id=None, alpn=ALPN)
         assert (await client.connect(address, node_id=None, alpn=ALPN)).peer_id == server.node_id
+
+
+async def test_a_server_without_a_place_says_so_at_once_and_a_place_is_free_when_a_connection_closes() -> None:
+    async with open_endpoint(admission=Admission(connections=2)) as server, open_endpoint() as client:
+        server.serve(ALPN, Connection.wait_closed)
+        for _ in range(3):
+            one = await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=1)
+            two = await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=1)
+            with pytest.raises(PeerBusyError):
+                async with asyncio.timeout(0.15):
+                    await client.connect(server.addresses[0], node_id=None, alpn=ALPN)
+            one.close()
+            two.close()
+            await asyncio.sleep(0.02)
 
 
 async def test_a_dial_that_is_cancelled_leaves_nothing() -> None:
