@@ -22,7 +22,7 @@ from pypatcher.errors import PatcherError, SettingError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("gen", "embed", "include", "sign", "verify", "inspect", "testnet")
+COMMANDS = ("gen", "embed", "include", "sign", "verify", "inspect", "run", "fetch", "testnet")
 """In the order of a release's life."""
 
 _KEY_LIKE = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")

@@ -5,6 +5,8 @@ What a node and the command ``fetch`` have in common. Nothing here knows of a pr
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Dht, DhtNode
-from pypatcher.discovery import Namespace, Tracker
+from pypatcher.discovery import Namespace, Published, Tracker
 from pypatcher.keys import KeyPair
 from pypatcher.node.cache import Memory
 from pypatcher.node.candidates import Candidate
@@ -22,6 +24,8 @@ from pypatcher.node.settings import Settings
 from pypatcher.transport import Endpoint, fetch_from
 
 __all__ = ["Network", "open_network"]
+
+_JOIN_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,15 @@ class Network:
         """Where others may reach us, as far as we know."""
         return own_addresses(self.endpoint.addresses, self.dht.external_addresses)
 
+    async def joined(self) -> None:
+        """Wait until the DHT has somebody to ask, a minute at most: a device may start before its network does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_JOIN_PATIENCE):
+                await self.dht.joined()
+
     async def look(self) -> list[Candidate]:
         """Who is heard in the minute slots, one candidate an address that is worth a packet."""
+        await self.joined()
         heard = await self.tracker.look()
         ours = self.own_addresses()
         return [
@@ -56,6 +67,11 @@ class Network:
             for each in heard
             for address in usable_hints(each.addresses, ours)
         ]
+
+    async def publish(self, info: PatchInfo) -> Published:
+        """Say that we have ``info``; see ``Tracker.publish``."""
+        await self.joined()
+        return await self.tracker.publish(info, self.own_addresses())
 
     async def fetch(
         self,

@@ -23,6 +23,7 @@ from pypatcher.keys import OwnerKey
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
@@ -78,6 +79,11 @@ class Node:
         self._budget = FetchBudget()
         self._candidates = Candidates()
         self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
+        self._program_started = asyncio.Event()
+
+    def program_started(self) -> None:
+        """Under ``run``: the program was started again. Its uptime begins, and its file may be another one."""
+        self._program_started.set()
 
     async def run(self) -> None:
         """Be a node until cancelled.
@@ -91,8 +97,7 @@ class Node:
             self._budget.succeeded(peer)
         async with open_network(self._namespace, self._settings, self._memory) as network:
             publisher = Publisher(
-                network.tracker,
-                network.own_addresses,
+                network.publish,
                 interval=self._settings.publish_interval,
                 emit=self._emit,
                 rng=self._rng,
@@ -109,7 +114,7 @@ class Node:
                         ("publisher", publisher.run),
                         ("updater", lambda: self._update(network, publisher)),
                         ("cache", lambda: self._save_now_and_then(network)),
-                        ("confirmation", self._confirm),
+                        ("confirmation", lambda: self._confirm(publisher)),
                     ):
                         tasks.create_task(_keep_running(name, run), name=f"pypatcher {name}")
             finally:
@@ -167,14 +172,20 @@ class Node:
             said = True
             await asyncio.sleep(_LOCK_RETRY)
 
-    async def _confirm(self) -> None:
-        if not self._confirm_by_uptime:
-            return
-        await asyncio.sleep(_CONFIRM_AFTER)
-        version = await asyncio.to_thread(self._installation.confirm)
-        if version is not None:
-            self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
-            self._on_change()
+    async def _confirm(self, publisher: Publisher) -> None:
+        """End a trial after 5 minutes of the program's uptime; each start of the program begins them anew."""
+        while True:
+            self._program_started.clear()
+            try:
+                await asyncio.wait_for(self._program_started.wait(), _CONFIRM_AFTER)
+            except TimeoutError:
+                if self._confirm_by_uptime:
+                    version = await asyncio.to_thread(self._installation.confirm)
+                    if version is not None:
+                        self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
+                        self._on_change()
+                await self._program_started.wait()
+            await self._hold(publisher)
 
     async def _save_now_and_then(self, network: Network) -> None:
         while True:
@@ -192,9 +203,9 @@ class Node:
         )
 
 
-def namespace_for(target: Target | None, owner: OwnerKey) -> Namespace:
+def namespace_for(kind: Kind, target: Target, owner: OwnerKey) -> Namespace:
     """Ours for that target, or the Rust program's, which knows no targets."""
-    return Namespace.rustpatcher(owner) if target is None else Namespace.ours(target.name, owner)
+    return Namespace.rustpatcher(owner) if kind == "rustpatcher" else Namespace.ours(target.name, owner)
 
 
 async def _keep_running(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -21,20 +21,19 @@ from pypatcher.errors import PatcherError, SettingError
 from pypatcher.events import EventBus, Restart, TrialConfirmed
 from pypatcher.install import Installation, Settled
 from pypatcher.keys import OwnerKey, parse_public_key
-from pypatcher.node.device import own_target
+from pypatcher.node.device import Kind, own_key, own_target
 from pypatcher.node.log import json_lines, say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.thread import NodePlan, NodeThread
 from pypatcher.process import Program, Restarter, detect
-from pypatcher.targets import Target, find_target
+from pypatcher.targets import find_target
 
 __all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
 
 _log = logging.getLogger("pypatcher")
 _Main = TypeVar("_Main", bound=Callable[..., Any])
 
-Kind: TypeAlias = Literal["pypatcher", "rustpatcher"]
 Confirm: TypeAlias = Literal["uptime", "manual"]
 
 
@@ -131,6 +130,7 @@ class Patcher:
             if chosen.json_log and self._json_lines is None:
                 self._json_lines = self.bus.subscribe(json_lines())
             plan = NodePlan(
+                kind=self._kind,
                 target=running.target,
                 owner=running.owner,
                 installation=running.installation,
@@ -181,7 +181,7 @@ class Patcher:
                 return self._running
             self._looked = True
             try:
-                running = _Running(detect(), self._keys, self._kind, self.bus)
+                running = _Running(detect(), self._keys, self.bus)
             except (PatcherError, OSError) as error:
                 _log.warning("no updates: %s", error)
                 return None
@@ -211,11 +211,11 @@ class Patcher:
 class _Running:
     """The program of this process, and whose releases it takes."""
 
-    def __init__(self, program: Program, keys: Mapping[str | None, OwnerKey], kind: Kind, bus: EventBus) -> None:
+    def __init__(self, program: Program, keys: Mapping[str | None, OwnerKey], bus: EventBus) -> None:
         self.program = program
         self.restarter = Restarter(program)
-        self.target = own_target(program.path, program.executable) if kind == "pypatcher" else None
-        self.owner = _own_key(keys, self.target)
+        self.target = own_target(program.path, program.executable)
+        self.owner = own_key(keys, self.target)
         self.installation = Installation(program.path, self.owner, self.target)
         self._bus = bus
         self._settled: Settled | None = None
@@ -230,13 +230,3 @@ class _Running:
         """The same, after the application has ended."""
         self._settled = self.installation.settle("spawn", main_pid=self.program.launcher)
         say_settled(self._settled, self._bus.emit)
-
-
-def _own_key(keys: Mapping[str | None, OwnerKey], target: Target | None) -> OwnerKey:
-    if None in keys:
-        return keys[None]
-    if target is None:
-        raise SettingError('the namespace rustpatcher knows no targets: give one key, public_key("...")')
-    if target.name not in keys:
-        raise SettingError(f"public_key() names no key for target {target.name}")
-    return keys[target.name]

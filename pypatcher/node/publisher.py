@@ -7,38 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
 
-from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
-from pypatcher.discovery import Tracker
+from pypatcher.discovery import Published
 from pypatcher.events import Emit, RecordPublished
 from pypatcher.node.schedule import Backoff, jittered
 
 __all__ = ["Publisher"]
 
 _LONGEST_PAUSE = 3600.0
+_FIRST_RETRY = 2.0
 
 
 class Publisher:
     """Publishes the release that is held, one record a minute slot.
 
     Args:
-        addresses: our address hints, asked anew for each record.
-        interval: seconds between publications.
+        publish: writes one record.
+        interval: seconds between publications; after one that reached nobody it begins at 2 s and doubles.
     """
 
     def __init__(
         self,
-        tracker: Tracker,
-        addresses: Callable[[], Iterable[Address]],
+        publish: Callable[[PatchInfo], Awaitable[Published]],
         *,
         interval: float,
         emit: Emit,
         rng: random.Random,
     ) -> None:
-        self._tracker = tracker
-        self._addresses = addresses
+        self._publish = publish
         self._interval = interval
         self._emit = emit
         self._rng = rng
@@ -53,17 +51,20 @@ class Publisher:
     async def run(self) -> None:
         """Publish until cancelled."""
         crowded = Backoff(2 * self._interval, _LONGEST_PAUSE)
+        unheard = Backoff(min(_FIRST_RETRY, self._interval), self._interval)
         while True:
             pause = self._interval
             self._changed.clear()
             if self._info is not None:
-                published = await self._tracker.publish(self._info, tuple(self._addresses()))
-                if published.stored:
-                    self._emit(RecordPublished(str(self._info.version), published.minute, published.stored))
+                published = await self._publish(self._info)
                 if published.full or published.newer:
                     pause = crowded.fail()
-                else:
+                elif published.stored:
+                    self._emit(RecordPublished(str(self._info.version), published.minute, published.stored))
                     crowded.succeed()
+                    unheard.succeed()
+                else:
+                    pause = unheard.fail()
             try:
                 await asyncio.wait_for(self._changed.wait(), jittered(pause, self._rng))
             except TimeoutError:

@@ -18,6 +18,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.events import Emit
 from pypatcher.install import Installation, Settled
 from pypatcher.keys import OwnerKey
+from pypatcher.node.device import Kind
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.targets import Target
@@ -33,9 +34,10 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """What a node is to be; ``target`` is None in the namespace ``rustpatcher``."""
+    """What a node is to be."""
 
-    target: Target | None
+    kind: Kind
+    target: Target
     owner: OwnerKey
     installation: Installation
     settings: Settings
@@ -114,7 +116,7 @@ class NodeThread:
 
         activation = self._activation = Activation(plan.mode, plan.installation, restart)
         node = Node(
-            namespace_for(plan.target, plan.owner),
+            namespace_for(plan.kind, plan.target, plan.owner),
             plan.installation,
             plan.settings,
             mode=plan.mode,

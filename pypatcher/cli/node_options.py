@@ -1,0 +1,78 @@
+"""Arguments of the commands that are nodes: the settings of ``pypatcher.node.settings``, keys and namespaces."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pypatcher.addresses import parse_addresses
+from pypatcher.errors import KeyFileError, SettingError
+from pypatcher.events import EventBus
+from pypatcher.keys import OwnerKey, parse_public_key
+from pypatcher.node.log import json_lines, plain_lines
+from pypatcher.node.settings import Settings
+from pypatcher.targets import find_target
+
+__all__ = ["add_namespace", "add_settings", "event_bus", "read_keys", "read_settings"]
+
+
+def add_namespace(parser: argparse.ArgumentParser) -> None:
+    """``--namespace``."""
+    parser.add_argument(
+        "--namespace",
+        choices=("pypatcher", "rustpatcher"),
+        default="pypatcher",
+        help="rustpatcher joins the devices of the Rust program of that name",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The settings that every node takes; each wins over its environment variable."""
+    group = parser.add_argument_group("settings of the node (each has an environment variable, see README.md)")
+    group.add_argument("--bootstrap", metavar="HOST:PORT,...", help="DHT entry points; empty for none")
+    group.add_argument("--bind", metavar="HOST:PORT,...", help="addresses of the UDP sockets, one a family")
+    group.add_argument("--state", metavar="DIR", type=Path, help="cache folder")
+
+
+def read_settings(args: argparse.Namespace) -> Settings:
+    """The environment's settings, and the arguments' where given.
+
+    Raises:
+        SettingError: one of them makes no sense.
+    """
+    values: dict[str, object] = {}
+    if args.bootstrap is not None:
+        values["bootstrap"] = parse_addresses(args.bootstrap)
+    if args.bind is not None:
+        values["bind"] = parse_addresses(args.bind)
+    if args.state is not None:
+        values["state"] = args.state
+    return Settings.from_environment(os.environ).replace(**values)
+
+
+def read_keys(texts: list[str]) -> dict[str | None, OwnerKey]:
+    """Read ``[TARGET=]K`` arguments; None stands for every target.
+
+    Raises:
+        SettingError: one of them is no key, names no target, or is given twice.
+    """
+    keys: dict[str | None, OwnerKey] = {}
+    for text in texts:
+        name, equals, key = text.rpartition("=")
+        target = find_target(name).name if equals else None
+        if target in keys:
+            raise SettingError(f"--public-key is given twice for {target or 'every target'}")
+        try:
+            keys[target] = parse_public_key(key)
+        except KeyFileError as error:
+            raise SettingError(f"--public-key: {error}") from None
+    return keys
+
+
+def event_bus(settings: Settings) -> EventBus:
+    """Events on stderr: JSON lines if the settings say so, else plain lines."""
+    bus = EventBus()
+    bus.subscribe(json_lines() if settings.json_log else plain_lines(sys.stderr))
+    return bus

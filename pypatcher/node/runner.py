@@ -1,0 +1,152 @@
+"""``pypatcher run``: a program that knows nothing of updates, and its node beside it in one process.
+
+Glue between the supervisor (``process``), the installation (``install``) and the node: what each start and end of the
+program means for a version on trial, and how a staged release takes over. DESIGN "`run`".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypatcher.errors import PatcherError
+from pypatcher.events import Emit, Restart, TrialConfirmed
+from pypatcher.install import Installation
+from pypatcher.keys import OwnerKey
+from pypatcher.node.activation import Activation
+from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.node.log import say_settled
+from pypatcher.node.schedule import Backoff, Mode
+from pypatcher.node.settings import Settings
+from pypatcher.process import Hooks, Program, Supervisor
+from pypatcher.targets import Target
+
+if TYPE_CHECKING:
+    from pypatcher.node.node import Node
+
+__all__ = ["RunPlan", "run_program"]
+
+_log = logging.getLogger("pypatcher")
+_NODE_PAUSES = (5.0, 600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What to run and how; ``keys`` are by target, None for every target."""
+
+    program: Program
+    keys: Mapping[str | None, OwnerKey]
+    kind: Kind
+    mode: Mode
+    confirm_by_uptime: bool
+    stop_timeout: float
+    settings: Settings
+
+
+async def run_program(plan: RunPlan, emit: Emit) -> int:
+    """Run the program until it ends for good; returns its status, or minus the signal that ended it.
+
+    Whatever keeps updates from working here is logged and keeps the program from nothing.
+
+    Raises:
+        OSError: no process can be made.
+    """
+    try:
+        target = own_target(plan.program.path, Path(sys.executable))
+        owner = own_key(plan.keys, target)
+    except (PatcherError, OSError) as error:
+        _log.error("no updates: %s", error)
+        return await Supervisor(plan.program, stop_timeout=plan.stop_timeout).run()
+    runner = _Runner(plan, target, owner, emit)
+    node = asyncio.create_task(runner.keep_node())
+    try:
+        return await runner.supervisor.run()
+    finally:
+        node.cancel()
+        await asyncio.gather(node, return_exceptions=True)
+
+
+class _Runner:
+    def __init__(self, plan: RunPlan, target: Target, owner: OwnerKey, emit: Emit) -> None:
+        self._plan = plan
+        self._target = target
+        self._owner = owner
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._installation = Installation(plan.program.path, owner, target)
+        self._activation = Activation(plan.mode, self._installation, self._replace)
+        self._node: Node | None = None
+        self._first_start = asyncio.Event()
+        hooks = Hooks(
+            before_start=self._before_start,
+            started=self._started,
+            ready=self._ready,
+            before_stop=self._before_stop,
+            ended=self._ended,
+        )
+        self.supervisor = Supervisor(plan.program, hooks=hooks, stop_timeout=plan.stop_timeout)
+
+    async def keep_node(self) -> None:
+        """Be a node from the program's first start on: whatever ends it, start it again after a pause that grows."""
+        await self._first_start.wait()
+        backoff = Backoff(*_NODE_PAUSES)
+        while True:
+            try:
+                # The program runs already: it does not wait for the heavy imports.
+                node = await asyncio.to_thread(self._make_node)
+                self._node = node
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._activation.run())
+                    tasks.create_task(node.run())
+            except* PatcherError as errors:
+                _log.error("no updates for now: %s", "; ".join(map(str, errors.exceptions)))
+            except* Exception:
+                _log.exception("the node failed")
+            await asyncio.sleep(backoff.fail())
+
+    def _make_node(self) -> Node:
+        from pypatcher.node.node import Node, namespace_for
+
+        return Node(
+            namespace_for(self._plan.kind, self._target, self._owner),
+            self._installation,
+            self._plan.settings,
+            mode=self._plan.mode,
+            emit=self._emit,
+            confirm_by_uptime=self._plan.confirm_by_uptime,
+            on_change=self._activation.look_again,
+        )
+
+    async def _replace(self, version: str) -> None:
+        self._emit(Restart(version, "stop and start"))
+        await self.supervisor.replace()
+
+    # Around the program: see process.Hooks for when and in which thread.
+
+    def _before_start(self) -> None:
+        say_settled(self._installation.settle("run"), self._emit)
+
+    def _started(self, _pid: int) -> None:
+        self._first_start.set()
+        if self._node is not None:
+            self._node.program_started()
+
+    def _ready(self) -> None:
+        self._loop.run_in_executor(None, self._confirm)
+
+    def _before_stop(self) -> None:
+        self._installation.end_start(requested=True)
+
+    def _ended(self, _returncode: int) -> bool:
+        return self._installation.end_start(requested=False)
+
+    def _confirm(self) -> None:
+        version = self._installation.confirm()
+        if version is not None:
+            self._emit(TrialConfirmed(str(version), "READY=1"))
+            self._loop.call_soon_threadsafe(self._activation.look_again)
