@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pypatcher.dht.facade import Dht
 from pypatcher.dht.mutable import MutableItem, mutable_target
-from pypatcher.dht.node import DhtNode, MutableLookup, StoringNode
+from pypatcher.dht.node import DhtNode
+from pypatcher.dht.search import MutableLookup, StoringNode
 from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from pypatcher.addresses import Address, format_address, is_lan
+from pypatcher.addresses import Address, format_address
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Failure, RemoteError, Response
-from pypatcher.dht.limits import RateLimiter, limit_key
+from pypatcher.dht.limits import RateLimiter, is_near, limit_key
 from pypatcher.errors import PeerError
 
 __all__ = ["Calls", "NoAnswerError", "RoundTrip"]
@@ -107,19 +107,18 @@ class Calls:
         ``on_slow`` is called when the first wait is over. Cancelling the future forgets the question.
         """
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        limiter = self._near if is_lan(address) else self._far
-        now = self._clock()
-        if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not limiter.allow(limit_key(address), now):
+        if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not self._may_send(address):
             answer.set_exception(NoAnswerError(address, asked=False))
             return answer
         transaction = self._random.randbytes(4)
         while transaction in self._calls:
             transaction = self._random.randbytes(4)
         packet = krpc.encode_query(transaction, method, sender, arguments, read_only=read_only)
-        call = _Call(address, packet, answer, self._round_trip.wait, tries, now, on_slow)
+        call = _Call(address, packet, answer, self._round_trip.wait, tries, self._clock(), on_slow)
         self._calls[transaction] = call
         answer.add_done_callback(lambda _: self._forget(transaction))
-        self._try(call)
+        self._await_once_more(call)
+        self._send(packet, address)
         return answer
 
     def received(self, message: Response | Failure, source: Address) -> bool:
@@ -141,11 +140,14 @@ class Calls:
         for call in list(self._calls.values()):
             call.answer.cancel()
 
-    def _try(self, call: _Call) -> None:
+    def _await_once_more(self, call: _Call) -> None:
         call.tries -= 1
         call.timer = asyncio.get_running_loop().call_later(call.wait, self._expire, call)
         call.wait *= 2
-        self._send(call.packet, call.address)
+
+    def _may_send(self, address: Address) -> bool:
+        limiter = self._near if is_near(address) else self._far
+        return limiter.allow(limit_key(address), self._clock())
 
     def _expire(self, call: _Call) -> None:
         if call.answer.done():
@@ -156,7 +158,9 @@ class Calls:
         if call.on_slow is not None and not call.repeated:
             call.on_slow()
         call.repeated = True
-        self._try(call)
+        self._await_once_more(call)
+        if self._may_send(call.address):
+            self._send(call.packet, call.address)
 
     def _forget(self, transaction: bytes) -> None:
         call = self._calls.pop(transaction)

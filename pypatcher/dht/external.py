@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.addresses import Address, budget_group
+from pypatcher.dht.limits import is_near
 
 __all__ = ["ExternalVotes"]
 
@@ -25,7 +26,7 @@ class ExternalVotes:
 
     def add(self, voter: Address, observed: Address) -> None:
         """Count what the node at ``voter`` sees; its network's earlier word is replaced."""
-        near = is_lan(voter)
+        near = is_near(voter)
         voice = voter[0] if near else budget_group(voter)
         self._votes.pop(voice, None)
         self._votes[voice] = observed

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pypatcher.addresses import Address, family
 from pypatcher.dht.mutable import MutableItem
-from pypatcher.dht.node import DhtNode, MutableLookup
+from pypatcher.dht.node import DhtNode
+from pypatcher.dht.search import MutableLookup
 
 __all__ = ["Dht"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pypatcher.addresses import Address, pack_compact, unpack_compact
 from pypatcher.dht import bencode
@@ -153,8 +154,13 @@ def encode_failure(transaction: bytes, code: int, text: str) -> bytes:
 
 def is_usable(address: Address) -> bool:
     """Whether a packet may be sent there because a stranger said so: one host, a real port."""
-    ip = ipaddress.ip_address(address[0])
-    if address[1] == 0 or ip.is_multicast or ip.is_unspecified:
+    return address[1] > 0 and _is_host(address[0])
+
+
+@lru_cache(maxsize=4096)
+def _is_host(host: str) -> bool:
+    ip = ipaddress.ip_address(host)
+    if ip.is_multicast or ip.is_unspecified:
         return False
     return not ip.is_reserved if isinstance(ip, ipaddress.IPv4Address) else ip.ipv4_mapped is None
 

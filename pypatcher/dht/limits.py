@@ -12,14 +12,19 @@ from functools import lru_cache
 
 from pypatcher.addresses import Address, budget_group, is_lan
 
-__all__ = ["Crowd", "RateLimiter", "limit_key"]
+__all__ = ["Crowd", "RateLimiter", "is_near", "limit_key"]
 
 _PER_HOST, _PER_GROUP = 2, 8
 
 
 def limit_key(address: Address) -> Hashable:
     """What is counted: the host, or in a LAN and on loopback, where nodes share hosts, host and port."""
-    return address if is_lan(address) else address[0]
+    return address if is_near(address) else address[0]
+
+
+def is_near(address: Address) -> bool:
+    """Whether the address is in the LAN or on this machine; remembered, since lookups ask often."""
+    return _place(address[0])[0]
 
 
 class RateLimiter:

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, is_lan
-from pypatcher.dht.limits import Crowd
+from pypatcher.addresses import Address
+from pypatcher.dht.limits import Crowd, is_near
 from pypatcher.dht.nodeid import Contact, distance
 
 __all__ = ["ALPHA", "MAX_QUERIES", "NEAREST", "Lookup"]
@@ -126,7 +126,7 @@ class Lookup:
         for source in candidate.sources:
             self._credit[source] += 2
         for node in nodes:
-            if is_lan(contact.address) or not is_lan(node.address):
+            if is_near(contact.address) or not is_near(node.address):
                 self._add(node, contact.address)
 
     def slow(self, contact: Contact) -> None:
@@ -157,7 +157,9 @@ class Lookup:
     def _add(self, contact: Contact, source: Address | None) -> None:
         known = self._by_address.get(contact.address)
         if known is not None:
-            if source is not None and known.sources and len(known.sources) < self._nearest:
+            if source is not None and known.state is _State.ANSWERED:
+                self._credit[source] += 2
+            elif source is not None and known.sources and len(known.sources) < self._nearest:
                 known.sources.add(source)
             return
         if contact.id == self._own_id or not self._crowd.has_room(contact.address):

@@ -10,63 +10,35 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from random import Random, SystemRandom
-from typing import TypeAlias
 
-from pypatcher.addresses import Address, family, format_address, is_lan
+from pypatcher.addresses import Address, family, format_address
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.calls import Calls, NoAnswerError
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.krpc import Query, RemoteError, Response
-from pypatcher.dht.limits import RateLimiter
+from pypatcher.dht.limits import RateLimiter, is_near
 from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.maintenance import Maintenance
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
 from pypatcher.dht.routing import RoutingTable
+from pypatcher.dht.search import MutableLookup, OnAnswer, StoringNode, search
 from pypatcher.dht.server import Server
 from pypatcher.errors import CodecError, PeerError
 
-__all__ = ["DhtNode", "MutableLookup", "StoringNode"]
+__all__ = ["DhtNode"]
 
 _LOG = logging.getLogger("pypatcher.dht")
 
-_OnAnswer: TypeAlias = Callable[[Contact, Response], None]
-
 _LOOKUPS_AT_ONCE = 8
 _FRESH_LOOKUP = 240.0
-_PUT_TRIES = 3
+_LOOKUP_TRIES, _PUT_TRIES = 2, 3
 _OWN_PEERS = 500
 _PROBES = (2.0, 64.0)
 _ID_LIFETIME = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoringNode:
-    """A node near a target, with the token that lets us write there for the next minutes."""
-
-    contact: Contact
-    token: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class MutableLookup:
-    """What a lookup of a mutable item found.
-
-    Attributes:
-        target: 20 bytes.
-        items: every distinct valid item, the highest seq first.
-        nodes: where to store, nearest first, at most 20 a family.
-        time: when it ended, on the node's clock.
-    """
-
-    target: bytes
-    items: tuple[MutableItem, ...]
-    nodes: tuple[StoringNode, ...]
-    time: float
 
 
 class DhtNode:
@@ -326,15 +298,15 @@ class DhtNode:
 
     async def _peers_lookup(self, info_hash: bytes, peers: dict[Address, None]) -> tuple[StoringNode, ...]:
         def collect(contact: Contact, answer: Response) -> None:
-            near = is_lan(contact.address)
+            near = is_near(contact.address)
             for peer in krpc.peers_of(answer.values, self.family):
-                if len(peers) < krpc.MAX_PEERS and (near or not is_lan(peer)):
+                if len(peers) < krpc.MAX_PEERS and (near or not is_near(peer)):
                     peers[peer] = None
 
         return await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect)
 
     async def _storing_lookup(
-        self, method: bytes, name: bytes, target: bytes, on_answer: _OnAnswer
+        self, method: bytes, name: bytes, target: bytes, on_answer: OnAnswer
     ) -> tuple[StoringNode, ...]:
         answers = await self._lookup(method, name, target, on_answer)
         tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers)
@@ -345,62 +317,16 @@ class DhtNode:
         method: bytes,
         name: bytes,
         target: bytes,
-        on_answer: _OnAnswer | None = None,
+        on_answer: OnAnswer | None = None,
         *,
         seeds: Iterable[Contact] = (),
         max_queries: int = MAX_QUERIES,
     ) -> list[tuple[Contact, Response]]:
         async with self._lookups:
-            seeds = [*self._table.nearest(target, NEAREST), *seeds]
+            seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
             lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries)
-            return await self._drive(lookup, method, {name: target}, on_answer)
-
-    async def _drive(
-        self,
-        lookup: Lookup,
-        method: bytes,
-        arguments: Mapping[bytes, Value],
-        on_answer: _OnAnswer | None,
-    ) -> list[tuple[Contact, Response]]:
-        wake = asyncio.Event()
-        under_way: set[asyncio.Future[Response]] = set()
-        answers: dict[Address, Response] = {}
-
-        def done(contact: Contact, future: asyncio.Future[Response]) -> None:
-            under_way.discard(future)
-            wake.set()
-            if future.cancelled():
-                lookup.failed(contact)
-                return
-            error = future.exception()
-            if error is not None:
-                lookup.failed(contact)
-                if isinstance(error, NoAnswerError) and error.asked:
-                    self._silent(contact.address)
-                return
-            answer = future.result()
-            answers[contact.address] = answer
-            lookup.answered(contact, answer.sender, krpc.nodes_of(answer.values, self.family))
-            if on_answer is not None:
-                on_answer(contact, answer)
-
-        def slow(contact: Contact) -> None:
-            lookup.slow(contact)
-            wake.set()
-
-        try:
-            while True:
-                wake.clear()
-                for contact in lookup.next_queries():
-                    future = self._query(contact.address, method, arguments, 2, partial(slow, contact))
-                    under_way.add(future)
-                    future.add_done_callback(partial(done, contact))
-                if lookup.finished:
-                    return [(contact, answers[contact.address]) for contact in lookup.closest()]
-                await wake.wait()
-        finally:
-            for future in under_way:
-                future.cancel()
+            ask = partial(self._query, method=method, arguments={name: target}, tries=_LOOKUP_TRIES)
+            return await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._silent)
 
     async def _write(self, method: bytes, arguments: Mapping[bytes, Value], nodes: Sequence[StoringNode]) -> int:
         ours = [node for node in nodes if family(node.contact.address) == self.family]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from pypatcher.addresses import Address, is_lan, pack_compact
+from pypatcher.addresses import Address, pack_compact
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Query, RemoteError
-from pypatcher.dht.limits import RateLimiter, limit_key
+from pypatcher.dht.limits import RateLimiter, is_near, limit_key
 from pypatcher.dht.mutable import MAX_SALT, MAX_VALUE, MutableItem, mutable_target
 from pypatcher.dht.nodeid import ID_SIZE
 from pypatcher.dht.routing import RoutingTable
@@ -135,8 +135,8 @@ class Server:
             if table is None:
                 continue
             nearest = table.nearest(target, count, good=True)
-            if not is_lan(source):
-                nearest = [contact for contact in nearest if not is_lan(contact.address)]
+            if not is_near(source):
+                nearest = [contact for contact in nearest if not is_near(contact.address)]
             values[_FIELDS[family]] = krpc.pack_nodes(nearest)
         return values
 

@@ -1,0 +1,181 @@
+"""The lookup state machine, driven by hand: whom it asks, when it ends, what lies do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pypatcher.dht.lookup import ALPHA, MAX_QUERIES, NEAREST, Lookup
+from pypatcher.dht.nodeid import Contact, distance, random_id
+
+_OWN = b"\xff" * 20
+_TARGET = bytes(20)
+
+
+def _contact(number: int, *, node_id: bytes | None = None) -> Contact:
+    return Contact(node_id or number.to_bytes(20, "big"), (f"20.{number >> 8}.{number & 255}.1", 6881))
+
+
+def _lookup(seeds: Iterable[Contact]) -> Lookup:
+    return Lookup(_TARGET, seeds, own_id=_OWN)
+
+
+def _run(lookup: Lookup, world: dict[Contact, list[Contact]], silent: frozenset[Contact] = frozenset()) -> int:
+    asked = 0
+    while True:
+        queries = lookup.next_queries()
+        if lookup.finished:
+            return asked
+        assert queries
+        for contact in queries:
+            asked += 1
+            if contact in silent or contact not in world:
+                lookup.failed(contact)
+            else:
+                lookup.answered(contact, contact.id, world[contact])
+
+
+def test_it_asks_a_few_at_a_time_the_nearest_first() -> None:
+    lookup = _lookup(_contact(number) for number in (9, 3, 7, 1, 5, 8, 2))
+    assert lookup.next_queries() == [_contact(number) for number in (1, 2, 3, 5, 7)]
+    assert lookup.next_queries() == []
+    lookup.answered(_contact(3), _contact(3).id, [])
+    assert lookup.next_queries() == [_contact(8)]
+
+
+def test_a_slow_node_frees_its_place_and_still_counts_when_it_answers() -> None:
+    lookup = _lookup(_contact(number) for number in range(1, 8))
+    first = lookup.next_queries()
+    assert len(first) == ALPHA
+    lookup.slow(first[0])
+    assert lookup.next_queries() == [_contact(6)]
+    for contact in [*first[1:], _contact(6)]:
+        lookup.answered(contact, contact.id, [])
+    (last,) = lookup.next_queries()
+    lookup.answered(last, last.id, [])
+    assert not lookup.finished
+    lookup.answered(first[0], first[0].id, [])
+    assert lookup.finished
+    assert lookup.closest()[0] == first[0]
+
+
+def test_without_anybody_to_ask_it_is_over() -> None:
+    lookup = _lookup([])
+    assert lookup.next_queries() == []
+    assert lookup.finished
+    assert lookup.closest() == []
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 1 << 32), st.integers(1, 150), st.floats(0, 0.5))
+def test_it_finds_the_nearest_living_nodes_of_a_network(seed: int, size: int, dead: float) -> None:
+    random = Random(seed)
+    everyone = [_contact(number, node_id=random_id(random)) for number in range(size)]
+    silent = frozenset(contact for contact in everyone if random.random() < dead)
+    ranked = sorted(everyone, key=lambda contact: distance(contact.id, _TARGET))
+    living = [contact for contact in ranked if contact not in silent]
+    near = 8 + NEAREST
+    world = {contact: living[:near] + random.sample(everyone, min(4, size)) for contact in everyone}
+    lookup = _lookup(random.sample(everyone, min(8, size)))
+    asked = _run(lookup, world, silent)
+    assert asked <= MAX_QUERIES
+    if set(lookup.closest()):
+        assert lookup.closest() == living[:NEAREST]
+
+
+def test_an_endless_chain_of_ever_nearer_nodes_ends() -> None:
+    lookup = _lookup([_contact(60_000)])
+    asked = 0
+    number = 60_000
+    while not lookup.finished:
+        for contact in lookup.next_queries():
+            asked += 1
+            fresh = [_contact(number - step) for step in range(1, 17)]
+            number -= 16
+            lookup.answered(contact, contact.id, fresh)
+        if asked > 2 * MAX_QUERIES:
+            break
+    assert asked <= MAX_QUERIES
+
+
+def test_who_names_only_dead_nodes_is_not_believed_for_long() -> None:
+    liar, honest = _contact(50_000), [_contact(60_000 + number) for number in range(5)]
+    fakes = [_contact(number) for number in range(1, 33)]
+    world = {liar: fakes, **dict.fromkeys(honest, honest)}
+    lookup = _lookup([liar, *honest])
+    asked = _run(lookup, world)
+    assert asked < len(honest) + 1 + len(fakes) / 2
+    assert set(lookup.closest()) == {liar, *honest}
+
+
+def test_a_node_that_many_name_is_asked_though_a_liar_named_it_too() -> None:
+    liar, honest, good = _contact(50_000), _contact(60_000), _contact(40_000)
+    fakes = [_contact(number) for number in range(1, 20)]
+    world = {liar: [*fakes, good], honest: [good], good: []}
+    lookup = _lookup([liar, honest])
+    _run(lookup, world)
+    assert good in lookup.closest()
+
+
+def test_a_crowd_of_ids_on_one_host_or_network_stays_small() -> None:
+    random = Random(1)
+    same_host = [Contact(random_id(random), ("66.6.6.6", port)) for port in range(1, 30)]
+    same_network = [Contact(random_id(random), (f"66.6.7.{host}", 1)) for host in range(1, 30)]
+    start = _contact(1)
+    world = {start: [*same_host, *same_network], **{contact: [] for contact in same_host + same_network}}
+    lookup = _lookup([start])
+    assert _run(lookup, world) == 1 + 2 + 8
+
+
+def test_a_node_far_away_sends_nobody_into_the_lan() -> None:
+    start = _contact(1)
+    inside = [Contact(bytes((9, n)) * 10, (host, 1)) for n, host in enumerate(("127.0.0.1", "192.168.1.1", "10.0.0.1"))]
+    lookup = _lookup([start])
+    assert _run(lookup, {start: inside}) == 1
+
+
+def test_a_node_in_the_lan_may_name_its_neighbours() -> None:
+    start = Contact(b"\x01" * 20, ("192.168.1.1", 1))
+    inside = Contact(b"\x02" * 20, ("192.168.1.2", 1))
+    lookup = _lookup([start])
+    assert _run(lookup, {start: [inside], inside: []}) == 2
+
+
+def test_a_node_counts_under_the_id_that_it_answers_with() -> None:
+    claimed = _contact(1)
+    actual = b"\xee" * 20
+    lookup = _lookup([claimed])
+    lookup.next_queries()
+    lookup.answered(claimed, actual, [])
+    assert lookup.closest() == [Contact(actual, claimed.address)]
+
+
+def test_we_are_never_among_the_found() -> None:
+    ourselves = _contact(1)
+    lookup = _lookup([Contact(_OWN, ("20.9.9.9", 1)), ourselves])
+    assert lookup.next_queries() == [ourselves]
+    lookup.answered(ourselves, _OWN, [])
+    assert lookup.finished
+    assert lookup.closest() == []
+
+
+def test_answers_that_nobody_waits_for_change_nothing() -> None:
+    lookup = _lookup([_contact(1)])
+    lookup.answered(_contact(2), _contact(2).id, [_contact(3)])
+    lookup.failed(_contact(2))
+    lookup.slow(_contact(2))
+    assert lookup.next_queries() == [_contact(1)]
+    lookup.failed(_contact(1))
+    lookup.answered(_contact(1), _contact(1).id, [_contact(3)])
+    assert lookup.finished
+    assert lookup.closest() == []
+
+
+def test_what_it_remembers_is_bounded() -> None:
+    seeds = [Contact(random_id(Random(n)), (f"10.0.{n >> 8}.{n & 255}", 1)) for n in range(5000)]
+    lookup = _lookup(seeds)
+    nearest = min(seeds, key=lambda contact: distance(contact.id, _TARGET))
+    assert lookup.next_queries()[0] == nearest

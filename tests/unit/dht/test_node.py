@@ -1,0 +1,369 @@
+"""Whole nodes on a simulated network and virtual time: joining, finding, storing, coming and going."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from pypatcher.dht import Dht, DhtNode, MutableItem
+from pypatcher.dht.nodeid import distance, is_secure
+from pypatcher.keys import KeyPair
+from tests.support.dht_network import Network
+from tests.support.virtual_time import run_virtual
+
+_PAIR = KeyPair.from_seed(bytes(32))
+_HASH = b"\x07" * 20
+_ENTRY = ("5.0.0.1", 6881)
+
+
+def _item(salt: bytes = b"salt", seq: int = 1, value: bytes = b"value") -> MutableItem:
+    return MutableItem.sign(_PAIR, salt, seq, value)
+
+
+def test_two_nodes_are_a_network() -> None:
+    async def body() -> None:
+        net = Network()
+        first = net.add(_ENTRY)
+        await first.start()
+        (second,) = await net.join(1, [_ENTRY])
+        await first.joined()
+        assert await second.put_mutable(_item()) == 1
+        assert (await first.get_mutable(_PAIR.public, b"salt")).items == (_item(),)
+        assert await first.announce_peer(_HASH, 99) == 1
+        assert await second.get_peers(_HASH) == [(_ENTRY[0], 99)]
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_alone_everything_ends_at_once_and_finds_nothing() -> None:
+    async def body() -> None:
+        net = Network()
+        node = net.add(_ENTRY)
+        await node.start()
+        assert (await node.get_mutable(_PAIR.public, b"salt")).items == ()
+        assert await node.put_mutable(_item()) == 0
+        assert await node.get_peers(_HASH) == []
+        assert await node.announce_peer(_HASH) == 0
+        assert not await node.ping(("5.9.9.9", 1))
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_what_one_of_a_handful_stores_every_other_reads() -> None:
+    async def body() -> None:
+        net = Network()
+        await net.add(_ENTRY).start()
+        nodes = await net.join(5, [_ENTRY])
+        for number, writer in enumerate(nodes):
+            item = _item(b"%d" % number)
+            assert await writer.put_mutable(item) == 5
+            for reader in nodes:
+                if reader is not writer:
+                    assert (await reader.get_mutable(_PAIR.public, item.salt)).items == (item,)
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_joining_many_nodes_takes_a_moment_and_few_packets() -> None:
+    async def body() -> None:
+        net = Network(latency=(0.0005, 0.001))
+        await net.add(_ENTRY).start()
+        await net.join(59, [_ENTRY])
+        net.sent.clear()
+        before = asyncio.get_running_loop().time()
+        (late,) = await net.join(1, [_ENTRY])
+        assert asyncio.get_running_loop().time() - before < 0.1
+        await asyncio.sleep(2)
+        assert len(late.nodes()) >= 20
+        assert net.sent[net.address_of(late)] < 200
+        await net.stop()
+
+    run_virtual(body())
+
+
+@pytest.mark.parametrize(("loss", "dead"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.4), (0.1, 0.3)])
+def test_items_are_stored_and_found_whatever_is_lost_or_dead(loss: float, dead: float) -> None:
+    async def body() -> None:
+        net = Network(loss=loss)
+        net.grow(150)
+        net.down.update(net.random.sample(list(net.nodes), int(dead * len(net.nodes))))
+        living = [node for address, node in net.nodes.items() if address not in net.down]
+        for number in range(4):
+            item = _item(b"%d" % number)
+            writer, reader = net.random.sample(living, 2)
+            found = await writer.get_mutable(_PAIR.public, item.salt)
+            nearest = sorted(living, key=lambda node: distance(node.node_id, item.target))[:20]
+            assert len({net.address_of(node) for node in nearest} & {n.contact.address for n in found.nodes}) >= 12
+            assert await writer.put_mutable(item, found) >= 15
+            assert (await reader.get_mutable(_PAIR.public, item.salt)).items == (item,)
+        assert asyncio.get_running_loop().time() < 120
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_lookup_sends_a_bounded_number_of_packets() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(200)
+        net.down.update(list(net.nodes)[1:])
+        net.sent.clear()
+        await nodes[0].get_mutable(_PAIR.public, b"salt")
+        assert sum(net.sent.values()) <= 200
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_node_whose_entry_point_is_down_joins_once_it_is_up() -> None:
+    async def body() -> None:
+        net = Network()
+        early = net.add(bootstrap=[_ENTRY])
+        await early.start()
+        await asyncio.sleep(600)
+        assert net.sent[net.address_of(early)] < 60
+        await net.add(_ENTRY).start()
+        async with asyncio.timeout(180):
+            await early.joined()
+        assert early.nodes() == [_ENTRY]
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_node_that_lost_everybody_joins_again() -> None:
+    async def body() -> None:
+        net = Network()
+        await net.add(_ENTRY).start()
+        (node,) = await net.join(1, [_ENTRY])
+        net.down.add(_ENTRY)
+        await asyncio.sleep(4 * 3600)
+        assert node.nodes() == []
+        net.down.clear()
+        async with asyncio.timeout(600):
+            await node.joined()
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_known_nodes_of_an_earlier_run_replace_the_entry_points() -> None:
+    async def body() -> None:
+        net = Network()
+        net.grow(30)
+        node = net.add(known_nodes=[("5.200.0.1", 1), *list(net.nodes)[:3]])
+        await node.start()
+        async with asyncio.timeout(2):
+            await node.joined()
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_name_as_entry_point_is_resolved_off_the_loop() -> None:
+    async def body() -> None:
+        asked: list[str] = []
+        node = DhtNode(lambda data, address: asked.append(address[0]), bootstrap=[("localhost", 9), ("no.invalid", 9)])
+        await node.start()
+        async with asyncio.timeout(5):
+            while not asked:
+                await asyncio.sleep(0.01)
+        assert asked[0] == "127.0.0.1"
+        await node.stop()
+
+    asyncio.run(body())
+
+
+def test_nodes_that_come_and_go_leave_the_items_readable() -> None:
+    async def body() -> None:
+        net = Network(latency=(0.005, 0.02))
+        await net.add(_ENTRY).start()
+        nodes = await net.join(40, [_ENTRY])
+        await asyncio.sleep(120)
+        assert await nodes[0].put_mutable(_item()) == 20
+        for number in range(10):
+            net.down.add(net.address_of(nodes[1 + number]))
+            await net.join(1, [_ENTRY])
+            await asyncio.sleep(60)
+            found = await nodes[20 + number].get_mutable(_PAIR.public, b"salt")
+            assert found.items == (_item(),)
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_an_idle_node_is_nearly_silent() -> None:
+    async def body() -> None:
+        net = Network()
+        await net.add(_ENTRY).start()
+        nodes = await net.join(12, [_ENTRY])
+        await asyncio.sleep(300)
+        net.sent_bytes.clear()
+        await asyncio.sleep(3600)
+        for node in nodes:
+            assert net.sent_bytes[net.address_of(node)] / 3600 < 20
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_read_only_node_reads_and_writes_but_is_asked_nothing() -> None:
+    async def body() -> None:
+        net = Network()
+        net.grow(30)
+        entry = next(iter(net.nodes))
+        (quiet,) = await net.join(1, [entry], read_only=True)
+        assert await quiet.put_mutable(_item()) >= 16
+        assert (await quiet.get_mutable(_PAIR.public, b"salt")).items == (_item(),)
+        await asyncio.sleep(3600)
+        address = net.address_of(quiet)
+        assert not any(address in node.nodes() for node in net.nodes.values())
+        assert not await net.nodes[entry].ping(address)
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_all_values_of_the_nearest_nodes_are_returned_the_highest_seq_first() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(30)
+        items = [_item(seq=seq, value=b"%d" % seq) for seq in (3, 9, 5)]
+        nearest = sorted(nodes, key=lambda node: distance(node.node_id, items[0].target))
+        for item, node in zip(items, nearest, strict=False):
+            node.server.items.put(item, _ENTRY, 0.0)
+        found = await nearest[10].get_mutable(_PAIR.public, b"salt")
+        assert [item.seq for item in found.items] == [9, 5, 3]
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_put_reuses_a_fresh_lookup_and_makes_a_new_one_later() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(30)
+        found = await nodes[0].get_mutable(_PAIR.public, b"salt")
+        net.sent.clear()
+        assert await nodes[0].put_mutable(_item(), found) == 20
+        assert net.sent[net.address_of(nodes[0])] == 20
+        await asyncio.sleep(3600)
+        assert await nodes[0].put_mutable(_item(seq=2), found) == 20
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_cas_protects_what_others_wrote() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(30)
+        assert await nodes[0].put_mutable(_item(seq=4)) == 20
+        assert await nodes[0].put_mutable(_item(seq=6), cas=5) == 0
+        assert await nodes[0].put_mutable(_item(seq=6), cas=4) == 20
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_an_announced_port_is_ours_or_the_one_that_others_see() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(30)
+        assert await nodes[0].announce_peer(_HASH) == 20
+        assert await nodes[1].announce_peer(_HASH, 7777) == 20
+        peers = await nodes[2].get_peers(_HASH)
+        assert set(peers) == {net.address_of(nodes[0]), (net.address_of(nodes[1])[0], 7777)}
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_node_takes_an_id_that_its_address_allows() -> None:
+    async def body() -> None:
+        net = Network()
+        net.grow(30)
+        (node,) = await net.join(1, [next(iter(net.nodes))])
+        address = net.address_of(node)
+        await asyncio.sleep(10)
+        assert node.external_address == address
+        assert node.external_port_varies is False
+        assert is_secure(node.node_id, address[0])
+        assert await node.put_mutable(_item()) == 20
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_stopped_node_is_silent_and_has_no_tasks() -> None:
+    async def body() -> None:
+        net = Network()
+        others = net.grow(30)
+        (node,) = await net.join(1, [net.address_of(others[0])])
+        await node.stop()
+        net.sent.clear()
+        await others[0].ping(net.address_of(node))
+        assert (await node.get_mutable(_PAIR.public, b"salt")).items == ()
+        assert net.sent[net.address_of(node)] == 0
+        await net.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(body())
+
+
+def test_a_socket_that_fails_loses_packets_and_nothing_else() -> None:
+    async def body() -> None:
+        def broken(data: bytes, address: tuple[str, int]) -> None:
+            raise OSError("network is unreachable")
+
+        node = DhtNode(broken, bootstrap=[_ENTRY], clock=asyncio.get_running_loop().time, random=Random(1))
+        await node.start()
+        assert not await node.ping(_ENTRY)
+        node.datagram_received(b"d1:ad2:id20:" + bytes(20) + b"e1:q4:ping1:t1:a1:y1:qe", _ENTRY)
+        await node.stop()
+
+    run_virtual(body())
+
+
+def test_two_families_are_asked_together() -> None:
+    async def body() -> None:
+        net = Network()
+        networks = []
+        for family, hosts in ((4, "5.77.{}.1"), (6, "2a00:{}::1")):
+            addresses = [(hosts.format(number), 6881) for number in range(1, 8)]
+            nodes = [
+                net.add(address, family=family, bootstrap=addresses[:1] if number else ())
+                for number, address in enumerate(addresses)
+            ]
+            for node in nodes:
+                await node.start()
+            networks.append(nodes)
+        a, b = (Dht([four, six]) for four, six in zip(networks[0][-2:], networks[1][-2:], strict=True))
+        await a.joined()
+        await asyncio.sleep(30)
+        assert await a.put_mutable(_item()) == 12
+        found = await b.get_mutable(_PAIR.public, b"salt")
+        assert found.items == (_item(),)
+        assert len(found.nodes) == 12
+        assert await b.announce_peer(_HASH) == 12
+        assert len(await a.get_peers(_HASH)) == 2
+        assert len(a.external_addresses) == 2
+        assert len(a.nodes()) >= 10
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_facade_takes_one_node_a_family() -> None:
+    async def body() -> None:
+        nodes = [DhtNode(lambda data, address: None) for _ in range(2)]
+        for wrong in ([], nodes):
+            with pytest.raises(ValueError, match="one node a family"):
+                Dht(wrong)
+
+    run_virtual(body())

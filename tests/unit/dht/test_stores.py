@@ -1,0 +1,176 @@
+"""Tokens, stores, limits and votes: small pure parts, each bounded."""
+
+from __future__ import annotations
+
+from random import Random
+
+from pypatcher.addresses import Address
+from pypatcher.dht import MutableItem
+from pypatcher.dht.external import ExternalVotes
+from pypatcher.dht.limits import Crowd, RateLimiter, limit_key
+from pypatcher.dht.storage import ITEM_LIFETIME, PEER_LIFETIME, ItemStore, PeerStore
+from pypatcher.dht.tokens import TOKEN_ROTATION, Tokens
+from pypatcher.keys import KeyPair
+
+_HASH, _OTHER = b"\x01" * 20, b"\x02" * 20
+_PAIR = KeyPair.from_seed(bytes(32))
+_US = ("8.8.8.8", 6881)
+
+
+def _item(number: int, seq: int = 1) -> MutableItem:
+    return MutableItem(_PAIR.public, b"%d" % number, seq, b"", bytes(64))
+
+
+def test_a_token_holds_for_its_host_and_target_alone() -> None:
+    tokens = Tokens(Random(1), 0.0)
+    token = tokens.make("192.0.2.1", _HASH, 0.0)
+    assert tokens.check(token, "192.0.2.1", _HASH, 1.0)
+    assert not tokens.check(token, "192.0.2.2", _HASH, 1.0)
+    assert not tokens.check(token, "192.0.2.1", _OTHER, 1.0)
+    assert not any(tokens.check(wrong, "192.0.2.1", _HASH, 1.0) for wrong in (b"", b"x" * 8, None, 7, [token]))
+
+
+def test_a_token_lives_between_one_and_two_rotations() -> None:
+    for made_at in (0.0, TOKEN_ROTATION - 1):
+        tokens = Tokens(Random(1), 0.0)
+        token = tokens.make("192.0.2.1", _HASH, made_at)
+        assert tokens.check(token, "192.0.2.1", _HASH, TOKEN_ROTATION + 1)
+        assert not tokens.check(token, "192.0.2.1", _HASH, 2 * TOKEN_ROTATION + 2)
+
+
+def test_a_token_does_not_outlive_a_long_silence() -> None:
+    tokens = Tokens(Random(1), 0.0)
+    token = tokens.make("192.0.2.1", _HASH, 0.0)
+    assert not tokens.check(token, "192.0.2.1", _HASH, 10 * TOKEN_ROTATION)
+
+
+def test_peers_are_kept_for_their_time_and_no_longer() -> None:
+    store = PeerStore()
+    store.add(_HASH, _US, 0.0)
+    assert store.get(_HASH, PEER_LIFETIME, 10, Random(1)) == [_US]
+    assert store.get(_HASH, PEER_LIFETIME + 1, 10, Random(1)) == []
+    assert len(store) == 0
+
+
+def test_a_peer_that_announces_again_is_one_peer_and_fresh() -> None:
+    store = PeerStore()
+    for now in (0.0, PEER_LIFETIME):
+        store.add(_HASH, _US, now)
+    assert store.get(_HASH, 2 * PEER_LIFETIME, 10, Random(1)) == [_US]
+
+
+def test_many_peers_give_a_choice_of_them() -> None:
+    store = PeerStore()
+    for port in range(1, 101):
+        store.add(_HASH, ("192.0.2.1", port), 0.0)
+    assert len(set(store.get(_HASH, 0.0, 30, Random(1)))) == 30
+
+
+def test_the_peer_store_is_bounded_both_ways() -> None:
+    store = PeerStore(info_hashes=5, peers_each=7)
+    for number in range(50):
+        for port in range(1, 20):
+            store.add(number.to_bytes(20, "big"), ("192.0.2.1", port), 0.0)
+    assert len(store) == 5 * 7
+
+
+def test_an_item_is_kept_for_its_time_and_replaced_by_the_next() -> None:
+    store = ItemStore()
+    store.put(_item(1), _US, 0.0)
+    store.put(_item(1, seq=2), _US, 10.0)
+    assert store.get(_item(1).target, ITEM_LIFETIME) == _item(1, seq=2)
+    assert store.get(_item(1).target, ITEM_LIFETIME + 11) is None
+    assert len(store) == 1
+
+
+def test_a_writer_of_junk_evicts_itself_first() -> None:
+    store = ItemStore(limit=50)
+    for number in range(10):
+        store.put(_item(number), (f"20.0.{number}.1", 1), 0.0)
+    for number in range(1000, 3000):
+        store.put(_item(number), (f"66.6.6.{number % 250}", 1), 1.0)
+    assert len(store) == 50
+    assert all(store.get(_item(number).target, 2.0) for number in range(10))
+
+
+def test_dead_items_leave_when_others_come() -> None:
+    store = ItemStore()
+    for number in range(100):
+        store.put(_item(number), _US, 0.0)
+    store.put(_item(100), _US, ITEM_LIFETIME + 1)
+    assert len(store) == 1
+
+
+def test_a_limit_lets_a_burst_pass_and_then_its_rate() -> None:
+    limiter = RateLimiter(rate=2.0, burst=10.0)
+    assert sum(limiter.allow("a", 0.0) for _ in range(50)) == 10
+    assert sum(limiter.allow("a", 5.0) for _ in range(50)) == 10
+    assert sum(limiter.allow("a", 6.0) for _ in range(50)) == 2
+    assert limiter.allow("b", 6.0)
+
+
+def test_a_limiter_remembers_a_bounded_number_of_sources() -> None:
+    limiter = RateLimiter(rate=0.0, burst=1.0, capacity=10)
+    for source in range(1000):
+        assert limiter.allow(source, 0.0)
+    assert not limiter.allow(999, 0.0)
+    assert limiter.allow(0, 0.0)
+
+
+def test_far_away_a_host_is_counted_as_one_and_nearby_each_port() -> None:
+    assert limit_key(("8.8.8.8", 1)) == limit_key(("8.8.8.8", 2))
+    assert limit_key(("127.0.0.1", 1)) != limit_key(("127.0.0.1", 2))
+
+
+def test_a_place_that_is_left_may_be_taken_again() -> None:
+    crowd = Crowd()
+    for port in (1, 2):
+        crowd.add(("8.8.8.8", port))
+    assert not crowd.has_room(("8.8.8.8", 3))
+    crowd.remove(("8.8.8.8", 1))
+    assert crowd.has_room(("8.8.8.8", 3))
+
+
+def _votes(*votes: tuple[str, Address]) -> ExternalVotes:
+    box = ExternalVotes()
+    for host, seen in votes:
+        box.add((host, 6881), seen)
+    return box
+
+
+def test_three_networks_that_agree_settle_our_address() -> None:
+    votes = [(f"20.0.{number}.1", _US) for number in range(3)]
+    assert _votes(*votes[:2]).address is None
+    assert _votes(*votes).address == _US
+    assert _votes(*votes).port_varies is False
+
+
+def test_a_liar_with_a_whole_network_is_one_voice() -> None:
+    lies = [(f"66.6.6.{number}", ("9.9.9.9", 9)) for number in range(200)]
+    honest = [(f"20.0.{number}.1", _US) for number in range(3)]
+    assert _votes(*lies).address is None
+    assert _votes(*lies, *honest).address == _US
+
+
+def test_without_a_majority_there_is_no_address() -> None:
+    split = [(f"20.0.{number}.1", (f"8.8.8.{number % 2}", 1)) for number in range(10)]
+    assert _votes(*split).address is None
+
+
+def test_different_ports_show_a_hard_router() -> None:
+    hard = [(f"20.0.{number}.1", ("8.8.8.8", 1000 + number)) for number in range(6)]
+    box = _votes(*hard)
+    assert box.address is not None
+    assert box.address[0] == "8.8.8.8"
+    assert box.port_varies is True
+
+
+def test_a_changed_address_wins_once_the_newer_voices_say_so() -> None:
+    box = _votes(*((f"20.0.{number}.1", _US) for number in range(10)))
+    for number in range(10):
+        box.add((f"20.0.{number}.1", 6881), ("9.9.9.9", 9))
+    assert box.address == ("9.9.9.9", 9)
+
+
+def test_nearby_one_voice_is_enough() -> None:
+    assert _votes(("127.0.0.1", ("127.0.0.1", 7))).address == ("127.0.0.1", 7)
