@@ -18,7 +18,7 @@ X86_64, AARCH64, ARM = 62, 183, 40
 PROGBITS, STRTAB, NOBITS = 1, 3, 8
 
 
-def make_elf(  # noqa: PLR0914
+def make_elf(
     *,
     bits: int = 64,
     order: str = "<",
@@ -33,7 +33,9 @@ def make_elf(  # noqa: PLR0914
     blob, entries, name_at = b"", [bytes(entry_size)], 1
     for name, section_kind, data in sections:
         at = header_size + len(blob)
-        entries.append(struct.pack(f"{order}II4{word}II2{word}", name_at, section_kind, 0, 0, at, len(data), 0, 0, 1, 0))
+        entries.append(
+            struct.pack(f"{order}II4{word}II2{word}", name_at, section_kind, 0, 0, at, len(data), 0, 0, 1, 0)
+        )
         blob += b"" if section_kind == NOBITS else data
         name_at += len(name) + 1
     at = header_size + len(blob)

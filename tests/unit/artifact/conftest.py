@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -15,10 +16,8 @@ from pypatcher.keys import KeyPair
 
 def _twins(name: str) -> list[ModuleType]:
     twins = [importlib.import_module(f"pypatcher.artifact.{name}_py")]
-    try:
+    with contextlib.suppress(ImportError):
         twins.append(importlib.import_module(f"pypatcher.artifact.{name}_c"))
-    except ImportError:
-        pass
     return twins
 
 

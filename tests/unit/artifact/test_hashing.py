@@ -22,7 +22,8 @@ KNOWN = random.Random(1).randbytes(3 * CHUNK + 1234)
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, 0), (0, 1), (5, 5), (0, CHUNK), (1, CHUNK + 1), (CHUNK - 1, 2 * CHUNK + 7), (17, len(KNOWN))]
+    ("start", "stop"),
+    [(0, 0), (0, 1), (5, 5), (0, CHUNK), (1, CHUNK + 1), (CHUNK - 1, 2 * CHUNK + 7), (17, len(KNOWN))],
 )
 def test_feed_gives_exactly_the_bytes_asked_for(walk: ModuleType, opened: Opened, start: int, stop: int) -> None:
     pieces: list[bytes] = []

@@ -28,7 +28,9 @@ HAS_VERSION = [vector for vector in VECTORS["patch_info"] if min(vector["version
 IMPOSSIBLE = [vector for vector in VECTORS["patch_info"] if min(vector["version"]) < 0]
 
 
-@pytest.mark.parametrize("vector", VECTORS["files"], ids=lambda vector: f"{vector['version']}-{vector['region_offset']}")
+@pytest.mark.parametrize(
+    "vector", VECTORS["files"], ids=lambda vector: f"{vector['version']}-{vector['region_offset']}"
+)
 def test_hash_signature_and_region_are_what_the_rust_program_writes(vector: dict[str, Any]) -> None:
     data, at = vector_file(vector), vector["region_offset"]
     assert hashlib.sha512(data).hexdigest() == vector["file_sha512"]

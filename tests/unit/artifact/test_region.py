@@ -21,7 +21,9 @@ def test_the_marker_is_the_one_of_design() -> None:
     assert len(marker()) == 28
 
 
-@pytest.mark.parametrize("vector", VECTORS["files"], ids=lambda vector: f"{vector['version']}-{vector['region_offset']}")
+@pytest.mark.parametrize(
+    "vector", VECTORS["files"], ids=lambda vector: f"{vector['version']}-{vector['region_offset']}"
+)
 def test_regions_of_the_rust_program_read_and_pack_to_the_same_bytes(vector: dict[str, str]) -> None:
     data = bytes.fromhex(vector["region"])
     region = Region.unpack(data)

@@ -1,0 +1,78 @@
+"""One line an error, 2 for wrong use, 1 for a refusal, and only the command asked for is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pypatcher.cli.dispatch import COMMANDS
+
+Run = Callable[..., Any]
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    outcome = run("--help")
+    assert outcome.status == 0
+    for command in COMMANDS:
+        assert f"\n    {command} " in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(run: Run, command: str) -> None:
+    outcome = run(command, "--help")
+    assert outcome.status == 0
+    assert "examples:" in outcome.out
+    assert f"pypatcher {command}" in outcome.out.partition("examples:")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("sign",), ("sign", "app"), ("gen", "k", "--target", "pdp11")]
+)
+def test_wrong_use_is_one_line_and_status_2(run: Run, arguments: tuple[str, ...]) -> None:
+    outcome = run(*arguments)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert "--help" in outcome.err
+
+
+def test_a_refusal_is_one_line_and_status_1(run: Run) -> None:
+    outcome = run("inspect", "missing")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "pypatcher inspect: cannot read missing: No such file or directory\n"
+
+
+def test_a_message_cannot_steer_the_terminal(run: Run) -> None:
+    outcome = run("inspect", "mis\x1b[2Jsing\nsecond line")
+    assert outcome.status == 1
+    assert "\x1b" not in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_version_says_whether_the_extensions_are_used(run: Run) -> None:
+    outcome = run("--version")
+    assert outcome.status == 0
+    assert "extensions" in outcome.out
+
+
+@pytest.mark.parametrize("command", ["gen", "sign", "verify", "inspect", "embed", "include"])
+def test_commands_about_files_load_no_network_stack(command: str) -> None:
+    code = (
+        "import sys; from pypatcher.cli import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "import pypatcher.artifact\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "sys.exit(','.join(loaded & {'aioquic', 'cryptography', 'elftools'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "pypatcher", "include", "--cflags"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("-I/")
