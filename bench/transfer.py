@@ -16,7 +16,6 @@ import hashlib
 import ipaddress
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,8 +34,9 @@ def resident() -> int:
 
 
 def peak() -> int:
-    """Most bytes of memory that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Most bytes of memory that this program ever held; ``ru_maxrss`` would count its parent's, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def report(**values: object) -> None:
@@ -180,6 +180,12 @@ async def bare_fetch(path: Path, datagram: int, port: int) -> None:
 SIDES = {"ours": (ours_serve, ours_fetch), "bare": (bare_serve, bare_fetch)}
 
 
+def digest(path: Path) -> bytes:
+    """Of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def transfer(kind: str, source: Path, copy: Path, datagram: int) -> dict[str, float]:
     """One transfer in two processes."""
     command = [sys.executable, "-m", "bench.transfer", "--side", kind, "--datagram", str(datagram)]
@@ -192,7 +198,7 @@ def transfer(kind: str, source: Path, copy: Path, datagram: int) -> dict[str, fl
         )
         out, _ = server.communicate()
     client, serving = json.loads(done.stdout), json.loads(out)
-    if hashlib.sha256(copy.read_bytes()).digest() != hashlib.sha256(source.read_bytes()).digest():
+    if digest(copy) != digest(source):
         raise SystemExit(f"{kind}: the copy differs")
     return {
         "rate": source.stat().st_size / client["seconds"] / 1e6,

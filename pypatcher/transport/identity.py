@@ -3,7 +3,7 @@
 DESIGN "Transport and transfer": TLS 1.3 with raw public keys both ways (RFC 7250), ed25519 only, no certificates, no
 server name, no resumption. aioquic has no parameter for any of it, nor for a receiver's flow control that follows
 what was read, so two of its classes are extended here: the TLS context and the connection. This is the one module
-that may use names of aioquic that are not public; it was written for and tested with aioquic 1.7.2, and
+that may use names of aioquic that are not public; it was tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and
 ``pyproject.toml`` allows 1.7 alone.
 
 What a stranger can make us hold is decided here: bytes of a handshake, bytes of a stream, streams, nothing else.
