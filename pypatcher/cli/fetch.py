@@ -1,0 +1,113 @@
+"""``pypatcher fetch``: the newest verified release, from the network to a file."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypatcher.addresses import Address, parse_address
+from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_settings
+from pypatcher.cli.options import add_json, add_target, print_json, public_key, version
+from pypatcher.cli.progress import progress_bar
+from pypatcher.errors import SettingError
+
+if TYPE_CHECKING:
+    from pypatcher.node.acquire import Acquired
+    from pypatcher.node.settings import Settings
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "fetch the newest release of an owner to a file"
+EXAMPLES = """\
+  pypatcher fetch --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y --out app
+  pypatcher fetch --public-key ... --target armv7 --min-version 1.4.0 --out app
+  pypatcher fetch --public-key ... --peer NODEID@192.0.2.7:6881 --out app
+
+The file is written whole and verified, or not at all. Exit status 1: nobody has such a release."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``fetch``."""
+    parser.add_argument("--public-key", metavar="K", type=public_key, required=True, help="the owner's public key")
+    add_target(parser, "whose releases (default: this machine's target)")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="where to write it; replaced if there")
+    parser.add_argument("--peer", metavar="NODEID@HOST:PORT", help="ask this node alone, without discovery")
+    parser.add_argument("--min-version", metavar="X.Y.Z", type=version, help="the lowest version that will do")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="how long to look for what is newest; three nodes that agree end it early (default: 60)",
+    )
+    add_namespace(parser)
+    add_settings(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch, and say what and how sure.
+
+    Raises:
+        PatcherError: nobody delivered such a release.
+    """
+    if not 1 <= args.timeout <= 86400:
+        raise SettingError("--timeout takes seconds, from 1 to 86400")
+    peer = None if args.peer is None else _read_peer(args.peer)
+    acquired = asyncio.run(_fetch(args, peer, read_settings(args)))
+    if args.json:
+        print_json(
+            {
+                "version": str(acquired.info.version),
+                "size": acquired.info.file_size,
+                "out": str(args.out),
+                "peer": acquired.peer,
+                "sources": acquired.sources,
+                "older": acquired.others,
+            }
+        )
+    else:
+        print(f"{args.out}: version {acquired.info.version}, verified; {_how_sure(acquired)}")
+    return 0
+
+
+async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, settings: Settings) -> Acquired:
+    from pypatcher.node.acquire import Acquirer
+    from pypatcher.node.cache import Memory
+    from pypatcher.node.device import own_target
+    from pypatcher.node.network import open_network
+    from pypatcher.node.node import namespace_for
+
+    bus = event_bus(settings)
+    interpreter = Path(sys.executable)
+    target = args.target or own_target(interpreter, interpreter)
+    checked = None if args.namespace == "rustpatcher" and args.target is None else target
+    namespace = namespace_for(args.namespace, target, args.public_key)
+    async with open_network(namespace, settings, Memory()) as network:
+        with progress_bar(bus):
+            acquirer = Acquirer(network, args.out, checked, args.min_version, bus.emit)
+            return await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
+
+
+def _read_peer(text: str) -> tuple[bytes, Address]:
+    node_id, at, address = text.partition("@")
+    try:
+        key = bytes.fromhex(node_id)
+    except ValueError:
+        key = b""
+    if not at or len(key) != 32 or len(node_id) != 64:
+        raise SettingError(f"--peer {text!r}: write NODEID@HOST:PORT, with the 64 hex digits that node.started shows")
+    return key, parse_address(address)
+
+
+def _how_sure(acquired: Acquired) -> str:
+    from pypatcher.node.acquire import ENOUGH_SOURCES
+
+    if not acquired.sources:
+        return f"from {acquired.peer}; nobody else was asked, so there may be a newer one"
+    nodes = "1 node says" if acquired.sources == 1 else f"{acquired.sources} nodes say"
+    sure = "" if acquired.sources >= ENOUGH_SOURCES else "; fewer than three, so there may be a newer one"
+    return f"{nodes} that it is the newest, {acquired.others} had an older one{sure}"
