@@ -1,10 +1,14 @@
 """Starting a onefile program again after its launcher has ended (DESIGN "Restart", outside systemd).
 
 A onefile is a launcher, which waits for the application and then deletes the unpacked folder, and the application.
-The helper is a fork of the application made at its very end: everything it needs is in its memory already, and it
-does nothing but system calls, so it does not care that the folder disappears under it. It waits on a pidfd of the
-launcher, then executes P, which is a new launcher in the helper's process: same session, process group, terminal and
-standard streams, another process id. A shell that waited for the old launcher has its prompt back.
+The helper is a fork of the application: everything it needs is in its memory already, and it does nothing but system
+calls, so it does not care that the folder disappears under it. It waits on a pidfd of the launcher, then executes P,
+which is a new launcher in the helper's process: same session, process group, terminal and standard streams, another
+process id. A shell that waited for the old launcher has its prompt back.
+
+The helper is made when the application is told to end, since Python 3.12 does not fork any more once it ends, and it
+starts the program only if it was told to: should the application be killed meanwhile, the helper just ends. It is no
+child of the application, which may be waiting for all of its children.
 """
 
 from __future__ import annotations
@@ -15,48 +19,74 @@ import select
 import time
 from typing import NoReturn
 
-from pypatcher.process.image import EXIT_OWN_FAILURE, Image
+from pypatcher.process.image import Image
 
-__all__ = ["hand_over"]
+__all__ = ["Helper"]
 
 _PATIENCE = 120.0
 """Seconds to wait for the launcher; one that hangs while it cleans up must not keep the program from running."""
 
 _POLL = 0.05
+_GO = b"go"
 
 
-def hand_over(image: Image, launcher: int | None) -> None:
-    """Leave a helper behind that executes ``image`` once ``launcher``, or this process if there is none, has ended.
-
-    The caller then ends this process at once with ``os._exit``: the launcher waits for that.
+class Helper:
+    """A process that executes ``image`` once ``launcher``, or this process if there is none, has ended.
 
     Raises:
-        OSError: no process can be made; nothing was changed.
+        OSError: no process can be made.
     """
-    # A launcher that was killed meanwhile waits for nobody, and its number may be another process's by now.
-    awaited = launcher if launcher is not None and launcher == os.getppid() else os.getpid()
-    try:
-        watch = os.pidfd_open(awaited)
-    except OSError:
-        watch = -1  # kernels before 5.3, some sandboxes; or it is gone already, which the wait finds out
-    if os.fork() == 0:
-        _helper(image, awaited, watch)
-    if watch >= 0:
-        os.close(watch)
+
+    def __init__(self, image: Image, launcher: int | None) -> None:
+        # A launcher that was killed meanwhile waits for nobody, and its number may be another process's by now.
+        awaited = launcher if launcher is not None and launcher == os.getppid() else os.getpid()
+        try:
+            watch = os.pidfd_open(awaited)
+        except OSError:
+            watch = -1  # kernels before 5.3, some sandboxes
+        reader, self._writer = os.pipe()
+        try:
+            _fork_away(image, awaited, watch, reader)
+        finally:
+            os.close(reader)
+            if watch >= 0:
+                os.close(watch)
+
+    def go(self) -> None:
+        """Let it start the program; the caller ends this process next, with ``os._exit``: the launcher waits for it."""
+        os.write(self._writer, _GO)
 
 
-def _helper(image: Image, awaited: int, watch: int) -> NoReturn:
+def _fork_away(image: Image, awaited: int, watch: int, reader: int) -> None:
+    intermediate = 0
+    # Python 3.12 and newer warn about forks of processes with threads; the copy makes system calls only.
+    with contextlib.suppress(DeprecationWarning):
+        intermediate = os.fork()
+        if intermediate == 0:
+            _become_helper(image, awaited, watch, reader)
+    if intermediate:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(intermediate, 0)
+
+
+def _become_helper(image: Image, awaited: int, watch: int, reader: int) -> NoReturn:
     try:
-        # Locks and ports of the old process must be free when it has ended, not when the helper ends.
-        image.close_descriptors(keep=watch)
         image.reset_signals()
-        _wait(awaited, watch)
-        image.execute()
+        if os.fork() == 0:
+            # Locks and ports of the application must be free when it has ended, not when the helper ends.
+            image.close_descriptors(keep=(watch, reader))
+            _wait(awaited, watch, reader)
+            if os.read(reader, len(_GO)) == _GO:
+                image.execute()
     finally:
-        os._exit(EXIT_OWN_FAILURE)
+        os._exit(0)
 
 
-def _wait(awaited: int, watch: int) -> None:
+def _wait(awaited: int, watch: int, reader: int) -> None:
+    """Until the application has said go or ended, then until the launcher has ended."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    poll.poll()
     if watch >= 0:
         poll = select.poll()
         poll.register(watch, select.POLLIN)

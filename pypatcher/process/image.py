@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Mapping
 from typing import NoReturn
 
 from pypatcher.process.packaging import Program
@@ -31,10 +32,10 @@ _SIG_DFL, _SIG_IGN = 0, 1
 _FIRST_LISTEN_FD = 3
 
 
-def listen_descriptors(environment: dict[str, str], pid: int) -> range:
-    """The sockets that systemd passed to process ``pid``; empty if none, or if they were meant for another."""
+def listen_descriptors(environment: Mapping[str, str], *pids: int | None) -> range:
+    """The sockets that systemd passed to one of the processes ``pids``; empty if none, or if meant for another."""
     count = environment.get("LISTEN_FDS", "")
-    if environment.get("LISTEN_PID") != str(pid) or not (count.isascii() and count.isdigit()):
+    if environment.get("LISTEN_PID", "") not in [str(pid) for pid in pids] or not (count.isascii() and count.isdigit()):
         return range(0)
     return range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + min(int(count[:4]), 1000))
 
@@ -47,17 +48,17 @@ class Image:
         self._argv = program.argv
         self._environment = program.environment()
         self._origin = program.origin
-        self._listen = listen_descriptors(self._environment, os.getpid())
+        self._listen = listen_descriptors(self._environment, os.getpid(), program.launcher)
         self._signals = tuple(int(number) for number in signal.valid_signals())
         # libc's signal() may be called from any thread, signal.signal() only from the main one.
         self._set_disposition = ctypes.CDLL(None).signal
         self._set_disposition.argtypes = (ctypes.c_int, ctypes.c_void_p)
         self._set_disposition.restype = ctypes.c_void_p
 
-    def close_descriptors(self, keep: int = -1) -> None:
+    def close_descriptors(self, keep: tuple[int, ...]) -> None:
         """Close all but 0, 1, 2, the sockets from systemd and ``keep``."""
         for number in _open_descriptors():
-            if number > 2 and number != keep and number not in self._listen:
+            if number > 2 and number not in keep and number not in self._listen:
                 with contextlib.suppress(OSError):
                     os.close(number)
 

@@ -39,7 +39,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from pypatcher.process.handover import hand_over
+from pypatcher.process.handover import Helper
 from pypatcher.process.image import Image
 from pypatcher.process.packaging import Program
 from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
@@ -88,6 +88,9 @@ class Restarter:
         self._armed = False
         self._activate: Callable[[], None] | None = None
         self._leaving = threading.Lock()
+        self._flush = threading.Event()
+        self._flushed = threading.Event()
+        self._helper: Helper | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
         self._signal: signal.Signals | int | None = None
@@ -168,15 +171,21 @@ class Restarter:
         ``activate`` is called as the last thing before the program is started, in the main thread after the atexit
         handlers (or in a thread of ours, by force). It must import nothing.
 
-        Returns False, and does nothing, if one was requested before or the plan is ``NEXT_START``.
+        Returns False, and does nothing, if one was requested before, the plan is ``NEXT_START``, or the program is
+        ending by itself.
         """
         with self._lock:
             if self._requested or not self.plan.at_once:
                 return False
+            try:
+                threading.Thread(
+                    target=self._carry_out, args=(activate,), name="pypatcher-restart", daemon=True
+                ).start()
+            except RuntimeError:  # the interpreter ends
+                return False
             self._requested = True
             self._cancelled.clear()
-        threading.Thread(target=self._carry_out, args=(activate,), name="pypatcher-restart", daemon=True).start()
-        return True
+            return True
 
     def cancel(self) -> bool:
         """Take a request back; False if the application was told to end already."""
@@ -188,12 +197,15 @@ class Restarter:
             return True
 
     def _carry_out(self, activate: Callable[[], None] | None) -> None:
-        self._run_callbacks()
-        with self._lock:
-            # A program that ends by itself meanwhile is not brought back to life.
-            if self._cancelled.is_set() or not threading.main_thread().is_alive():
-                return
-            self._arm(activate)
+        try:
+            self._run_callbacks()
+            with self._lock:
+                # A program that ends by itself meanwhile is not brought back to life.
+                if self._cancelled.is_set() or not threading.main_thread().is_alive():
+                    return
+                self._arm(activate)
+        except RuntimeError:  # no threads and forks any more: the same, noticed a moment later
+            return
         self._interrupt()
         self._force_later()
 
@@ -223,6 +235,11 @@ class Restarter:
 
     def _arm(self, activate: Callable[[], None] | None) -> None:
         self._activate = activate
+        if self.plan.how is Restarting.HELPER:
+            with contextlib.suppress(OSError):
+                self._helper = Helper(self._image, self.program.launcher)
+        # Once the interpreter ends it starts no threads any more.
+        threading.Thread(target=self._flush_when_told, name="pypatcher-flush", daemon=True).start()
         self._armed = True
         atexit.register(self._at_exit)
 
@@ -254,10 +271,15 @@ class Restarter:
         if self._leaving.locked():
             return
         _log.warning("the program did not end within %g s; it is replaced by force", self._grace)
-        flush = threading.Thread(target=_flush_files, daemon=True)
-        flush.start()
-        flush.join(_FLUSH_LIMIT)
+        # In another thread: whoever hangs may do so in the middle of a write, with the file's lock held.
+        self._flush.set()
+        self._flushed.wait(_FLUSH_LIMIT)
         self._leave()
+
+    def _flush_when_told(self) -> None:
+        self._flush.wait()
+        _flush_files()
+        self._flushed.set()
 
     def _leave(self) -> NoReturn:
         # One thread leaves, the other waits here until that has replaced or ended the process.
@@ -269,13 +291,10 @@ class Restarter:
                 _log.exception("the staged release could not be activated")
         if self.plan.how is Restarting.STATUS:
             os._exit(self.plan.status)
-        if self.plan.how is Restarting.HELPER:
-            try:
-                hand_over(self._image, self.program.launcher)
-            except OSError:
-                # No room for another process: go on in this one, at the price of a launcher that stays.
-                self._image.execute()
+        if self._helper is not None:
+            self._helper.go()
             os._exit(0)
+        # Also a onefile, if there was no room for a helper: at the price of a launcher that stays until it ends.
         self._image.execute()
 
 

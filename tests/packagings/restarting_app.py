@@ -45,6 +45,7 @@ def say_start(restarter: Restarter) -> None:
         "environment": dict(os.environ),
         "directory": str(Path.cwd()),
         "pid": os.getpid(),
+        "parent": os.getppid(),
         "session": os.getsid(0),
         "blocked": int(status["SigBlk"], 16),
         "ignored": int(status["SigIgn"], 16),

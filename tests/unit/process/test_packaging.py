@@ -1,0 +1,94 @@
+"""What is a single-file program, and what is not; the packaged ones are tried in tests/packagings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pypatcher.errors import NotSingleFileError
+from pypatcher.process import Packaging, native
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+ASK = """
+import sys
+sys.path.append({repository!r})
+from pypatcher.errors import NotSingleFileError
+from pypatcher.process import detect
+try:
+    program = detect()
+    print(program.packaging.name, program.path, *program.argv)
+except NotSingleFileError as error:
+    print("refused:", error)
+"""
+
+
+def ask(folder: Path, *command: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def code() -> str:
+    return ASK.format(repository=str(REPOSITORY))
+
+
+@pytest.fixture
+def archive(tmp_path: Path, code: str) -> Path:
+    with zipfile.ZipFile(tmp_path / "app.pyz", "w") as made:
+        made.writestr("__main__.py", code)
+        made.writestr("inside.py", code)
+    return tmp_path / "app.pyz"
+
+
+def test_script_is_refused_with_a_reason(tmp_path, code):
+    (tmp_path / "script.py").write_text(code)
+    assert ask(tmp_path, "script.py").startswith("refused: this is no single-file program")
+
+
+def test_command_line_code_and_folders_are_refused(tmp_path, code):
+    (tmp_path / "__main__.py").write_text(code)
+    assert ask(tmp_path, "-c", code).startswith("refused:")
+    assert ask(tmp_path.parent, str(tmp_path)).startswith("refused:")
+
+
+def test_zipapp_is_known_by_its_resolved_path_and_keeps_its_command_line(archive):
+    (archive.parent / "link").symlink_to(archive)
+    told = ask(archive.parent, "-B", "-X", "dev", "link", "--option", "link")
+    assert told == f"ZIPAPP {archive} {sys.executable} -B -X dev link --option link"
+
+
+def test_module_run_out_of_an_archive_is_refused(archive):
+    assert "was not started by its path" in ask(archive.parent, "-m", "inside", PYTHONPATH=str(archive))
+
+
+def test_variables_of_another_bundle_make_no_bundle_of_a_zipapp(archive):
+    assert ask(archive.parent, "app.pyz", NUITKA_ONEFILE_PARENT="1", _PYI_PARENT_PROCESS_LEVEL="0").startswith("ZIPAPP")
+
+
+def test_native_program_is_found_by_path_and_by_name():
+    assert native("/bin/sh", ("-c", "true")).argv == ("/bin/sh", "-c", "true")
+    found = native("sh", ())
+    assert found.packaging is Packaging.ELF
+    assert found.path == Path("/bin/sh").resolve()
+    assert found.argv == ("sh",)
+
+
+def test_native_program_may_be_missing_but_not_a_folder(tmp_path):
+    assert native(tmp_path / "gone", ()).path == tmp_path / "gone"
+    with pytest.raises(NotSingleFileError, match="not a regular file"):
+        native(tmp_path, ())
+    with pytest.raises(NotSingleFileError, match="not in PATH"):
+        native("no-such-program", ())
