@@ -20,7 +20,7 @@ from pypatcher.transport.wire import CloseCode, close_error
 
 __all__ = ["Connection"]
 
-_WAITING_STREAMS = 8
+_WAITING_STREAMS = 4
 
 
 class ConnectionHost(Protocol):

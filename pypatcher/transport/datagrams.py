@@ -178,11 +178,11 @@ def _train_end(datagrams: list[tuple[bytes, Address]], start: int) -> int:
     """The end of the longest run from ``start`` to one address in equal sizes, where the last may be shorter."""
     first, address = datagrams[start]
     size = len(first)
-    limit = min(len(datagrams), start + _TRAIN_DATAGRAMS, start + max(1, _TRAIN_BYTES // size))
+    limit = min(len(datagrams), start + _TRAIN_DATAGRAMS, start + max(1, _TRAIN_BYTES // max(1, size)))
     end = start + 1
     while end < limit:
         data, other = datagrams[end]
-        if other != address or len(data) > size:
+        if other != address or not 0 < len(data) <= size:
             break
         end += 1
         if len(data) < size:

@@ -23,6 +23,8 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, Qu
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from pypatcher.transport.stream import DEFAULT_WINDOW
+
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
 
@@ -53,9 +55,8 @@ _SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 """DER of an ed25519 SubjectPublicKeyInfo (RFC 8410) up to the 32 bytes of the key."""
 
 _IDLE_TIMEOUT = 30.0
-_STREAM_WINDOW = 65536
 _CONNECTION_WINDOW = 1 << 20
-_STREAMS = 8
+_STREAMS = 4
 _HANDSHAKE_LIMIT = 16384
 _BLACK_HOLE_TIMEOUTS = 3
 _PATH_PROBES = 3
@@ -217,7 +218,7 @@ class RawKeyConnection(QuicConnection):
                 connection_id_length=CONNECTION_ID_SIZE,
                 idle_timeout=_IDLE_TIMEOUT,
                 max_data=_CONNECTION_WINDOW,
-                max_stream_data=_STREAM_WINDOW,
+                max_stream_data=DEFAULT_WINDOW,
                 max_datagram_size=MIN_DATAGRAM_SIZE,
                 supported_versions=list(QUIC_VERSIONS),
                 verify_mode=ssl.CERT_NONE,

@@ -14,7 +14,7 @@ from pypatcher.errors import PeerError
 
 __all__ = ["DEFAULT_WINDOW", "WRITE_LIMIT", "Stream"]
 
-DEFAULT_WINDOW = 65536
+DEFAULT_WINDOW = 16384
 """Bytes that a peer may send ahead of the reader, unless ``expect_much`` raised it."""
 
 WRITE_LIMIT = 1 << 20

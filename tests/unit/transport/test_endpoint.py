@@ -293,3 +293,16 @@ async def test_closing_an_endpoint_tells_its_peers_and_frees_its_sockets(tmp_pat
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
             again.bind(address)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+async def test_a_peer_that_forgot_a_connection_ends_it_by_its_reset_token_and_nobody_else_can() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        token = other._quic._host_cids[0].stateless_reset_token
+        server.send_krpc(b"\x45" + bytes(30) + bytes(16), client.addresses[0])
+        await asyncio.sleep(0.02)
+        assert not one.is_closed
+        server.send_krpc(b"\x45" + bytes(30) + token, client.addresses[0])
+        async with asyncio.timeout(1):
+            await one.wait_closed()
+        assert client.connections == 0
