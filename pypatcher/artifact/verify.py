@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 
 from pypatcher.artifact.fit import check_target
-from pypatcher.artifact.hashing import hash_both
+from pypatcher.artifact.hashing import hash_both, hash_without_region
 from pypatcher.artifact.locate import Located, locate_region
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
 from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, Region
@@ -18,7 +18,15 @@ from pypatcher.errors import ContentMismatchError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target
 
-__all__ = ["Release", "VerifiedRelease", "read_region", "read_release", "verify_content", "verify_release"]
+__all__ = [
+    "Release",
+    "VerifiedRelease",
+    "check_release",
+    "read_region",
+    "read_release",
+    "verify_content",
+    "verify_release",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +70,36 @@ def read_release(fd: int) -> Release:
     return Release(info, located, os.fstat(fd).st_size)
 
 
-def verify_content(fd: int, info: PatchInfo, offset: int, owner: OwnerKey) -> bytes:
+def verify_content(fd: int, info: PatchInfo, offset: int, owner: OwnerKey) -> None:
     """Check a file's length, hash and signature against ``info``, its region being at ``offset``.
-
-    Returns SHA-512 over the whole file, 64 bytes.
 
     Raises:
         ContentMismatchError: length or hash are others.
         SignatureMismatchError: ``owner`` did not sign it.
         OSError: reading failed.
     """
-    file_size = os.fstat(fd).st_size
-    if file_size > MAX_FILE_SIZE:
-        raise ContentMismatchError(f"the file has {file_size} bytes, more than the {MAX_FILE_SIZE} that are allowed")
-    if file_size != info.file_size:
-        what = "truncated" if file_size < info.file_size else "too long"
-        raise ContentMismatchError(f"the file is {what}: {file_size} bytes instead of {info.file_size}")
-    digest, whole = hash_both(fd, file_size, offset)
-    if digest[:HASH_SIZE] != info.hash:
-        raise ContentMismatchError("the file's hash is not the signed one: it is damaged or was changed")
+    file_size = _check_length(fd, info)
+    _check_digest(hash_without_region(fd, file_size, offset), info)
     info.verify(owner)
-    return whole
+
+
+def check_release(fd: int, owner: OwnerKey, target: Target | None, *, expect: PatchInfo | None = None) -> Release:
+    """Check everything about a release that its file can tell; ``verify_release`` without the whole file's hash.
+
+    Raises:
+        As ``verify_release``.
+    """
+    release = _read_expected(fd, expect)
+    verify_content(fd, release.info, release.located.offset, owner)
+    if target is not None:
+        check_target(fd, target)
+    return release
 
 
 def verify_release(
     fd: int, owner: OwnerKey, target: Target | None, *, expect: PatchInfo | None = None
 ) -> VerifiedRelease:
-    """Check everything about a release that its file can tell.
+    """Check everything about a release that its file can tell, and hash the whole file on the way.
 
     Args:
         fd: a readable regular file; its position is neither used nor changed.
@@ -101,12 +112,36 @@ def verify_release(
         ContentMismatchError: not what was announced, or another length or hash.
         SignatureMismatchError: ``owner`` did not sign it.
         WrongTargetError: it is for another target.
+        ArtifactError: a zipapp's members cannot be read.
         OSError: reading failed.
     """
-    release = read_release(fd)
-    if expect is not None and release.info != expect:
-        raise ContentMismatchError(f"the file says {release.info.version} but is not what was announced")
-    whole = verify_content(fd, release.info, release.located.offset, owner)
+    release = _read_expected(fd, expect)
+    info, located = release.info, release.located
+    digest, whole = hash_both(fd, _check_length(fd, info), located.offset)
+    _check_digest(digest, info)
+    info.verify(owner)
     if target is not None:
         check_target(fd, target)
-    return VerifiedRelease(release.info, release.located, whole)
+    return VerifiedRelease(info, located, whole)
+
+
+def _read_expected(fd: int, expect: PatchInfo | None) -> Release:
+    release = read_release(fd)
+    if expect is not None and release.info != expect:
+        raise ContentMismatchError(f"the file, version {release.info.version}, is not what was announced")
+    return release
+
+
+def _check_length(fd: int, info: PatchInfo) -> int:
+    file_size = os.fstat(fd).st_size
+    if file_size > MAX_FILE_SIZE:
+        raise ContentMismatchError(f"the file has {file_size} bytes, more than the {MAX_FILE_SIZE} that are allowed")
+    if file_size != info.file_size:
+        what = "truncated" if file_size < info.file_size else "too long"
+        raise ContentMismatchError(f"the file is {what}: {file_size} bytes instead of {info.file_size}")
+    return file_size
+
+
+def _check_digest(digest: bytes, info: PatchInfo) -> None:
+    if digest[:HASH_SIZE] != info.hash:
+        raise ContentMismatchError("the file's hash is not the signed one: it is damaged or was changed")

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify the file and say what was found."""
-    from pypatcher.artifact import check_target, locate_region, program_target, verify_release
+    from pypatcher.artifact import check_release, check_target, locate_region, program_target
     from pypatcher.artifact.replace import open_program
     from pypatcher.artifact.verify import verify_content
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         with open_program(args.file) as fd:
             if args.scan:
                 info, offset = _scan(fd)
-                whole = verify_content(fd, info, offset, args.public_key)
+                verify_content(fd, info, offset, args.public_key)
                 if args.target is not None:
                     check_target(fd, args.target)
                 try:
@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
                 except ArtifactError:
                     carrier = "none"
             else:
-                verified = verify_release(fd, args.public_key, args.target)
-                info, whole = verified.info, verified.sha512
-                offset, carrier = verified.located.offset, verified.located.carrier.value
+                release = check_release(fd, args.public_key, args.target)
+                info, located = release.info, release.located
+                offset, carrier = located.offset, located.carrier.value
             try:
                 fits = sorted(program_target(fd))
             except ArtifactError:
@@ -70,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
                 "fits": fits,
                 "hash": info.hash.hex(),
                 "size": info.size,
-                "sha512": whole.hex(),
             }
         )
         return 0

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from pypatcher.artifact.hashing import hash_both
 from pypatcher.artifact.locate import locate_region
 from pypatcher.artifact.patch import PatchInfo, make_info
 from pypatcher.artifact.region import REGION_SIZE, marker
 from pypatcher.artifact.sign import sign_file
-from pypatcher.artifact.verify import read_release, verify_content, verify_release
+from pypatcher.artifact.verify import check_release, read_release, verify_content, verify_release
 from pypatcher.errors import (
     ArtifactError,
     ContentMismatchError,
@@ -64,6 +65,7 @@ def test_a_signed_file_verifies(opened: Opened, signed: bytes) -> None:
     assert read_release(fd).info == verified.info
     assert read_release(fd).file_size == len(signed)
     assert verify_release(fd, OWNER, None, expect=verified.info) == verified
+    assert check_release(fd, OWNER, find_target("x86_64"), expect=verified.info) == read_release(fd)
 
 
 def test_a_flipped_byte_anywhere_is_refused(opened: Opened, signed: bytes, tmp_path: Path) -> None:
@@ -73,8 +75,9 @@ def test_a_flipped_byte_anywhere_is_refused(opened: Opened, signed: bytes, tmp_p
         for at in range(len(signed)):
             file.seek(at)
             file.write(bytes([signed[at] ^ 0x01]))
-            with pytest.raises(ArtifactError):
-                verify_release(fd, OWNER, None)
+            for check in (check_release, verify_release):
+                with pytest.raises(ArtifactError):
+                    check(fd, OWNER, None)
             file.seek(at)
             file.write(signed[at : at + 1])
     verify_release(fd, OWNER, None)
@@ -162,8 +165,9 @@ def test_what_the_rust_program_signed_verifies_byte_for_byte(opened: Opened, vec
     data = vector_file(vector)
     key = KeyPair.from_seed(bytes.fromhex(vector["owner_seed"]))
     info, _ = PatchInfo.from_postcard(bytes.fromhex(vector["patch_info_postcard"]))
-    whole = verify_content(opened(data), info, vector["region_offset"], OwnerKey(key.public))
-    assert whole.hex() == vector["file_sha512"]
+    fd = opened(data)
+    verify_content(fd, info, vector["region_offset"], OwnerKey(key.public))
+    assert hash_both(fd, len(data), vector["region_offset"])[1].hex() == vector["file_sha512"]
 
 
 def test_a_rust_program_s_own_section_verifies(opened: Opened, tmp_path: Path) -> None:
