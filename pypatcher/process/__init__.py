@@ -1,6 +1,8 @@
-"""The program as it runs: which packaging, restart and hand-over. (``run`` and systemd notify: their own modules.)"""
+"""The program as it runs: which packaging, restart and hand-over, the supervisor of ``run``, systemd notify."""
 
 from pypatcher.process.child import end_like
+from pypatcher.process.image import EXIT_OWN_FAILURE
+from pypatcher.process.notify import Notifier
 from pypatcher.process.origin import Origin
 from pypatcher.process.packaging import Packaging, Program, detect, native
 from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
@@ -8,7 +10,9 @@ from pypatcher.process.restart import Restarter, RestartExit
 from pypatcher.process.supervisor import Hooks, Supervisor
 
 __all__ = [
+    "EXIT_OWN_FAILURE",
     "Hooks",
+    "Notifier",
     "Origin",
     "Packaging",
     "Program",

@@ -9,6 +9,7 @@ exec would run new code with the old bundle's files, or leak a process and an un
 | anywhere below a systemd service otherwise | at the next start: the service would end with the launcher |
 | a container whose first process is the launcher or its parent | at the next start: the container would end with it |
 | below another supervisor that starts it again by itself (runit, s6, supervisord ...) | at the next start |
+| the launcher leads its terminal (``xterm -e``, ``ssh -t``, a login) | at the next start: the terminal would close |
 | the launcher is gone (killed) | a helper at once: nobody waits for us |
 | else (a shell, cron, rc.local) | a helper waits for the launcher to end, then executes P |
 """
@@ -29,7 +30,8 @@ __all__ = ["RESTART_STATUS_VARIABLE", "RestartPlan", "Restarting", "Surroundings
 RESTART_STATUS_VARIABLE = "PYPATCHER_RESTART_STATUS"
 
 _SUPERVISORS = frozenset(
-    {"runsv", "s6-supervise", "supervise", "supervise-daemon", "supervisord", "circusd", "procd", "nosh", "monit"}
+    # As /proc/PID/comm has them: 15 characters.
+    {"runsv", "s6-supervise", "supervise", "supervise-daemo", "supervisord", "circusd", "procd", "nosh", "monit"}
 )
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
 
@@ -67,6 +69,7 @@ class Surroundings:
     launcher_parent_name: str
     cgroup: str
     own_pid_namespace: bool
+    leads_terminal: bool
     environment: Mapping[str, str]
 
 
@@ -86,6 +89,7 @@ def plan_restart(program: Program) -> RestartPlan:
             launcher_parent_name=_read(f"/proc/{parent}/comm"),
             cgroup=_read("/proc/self/cgroup").rpartition(":")[2],
             own_pid_namespace=_pid_namespace() not in (0, _INITIAL_PID_NAMESPACE),
+            leads_terminal=launcher is not None and _leads_terminal(launcher),
             environment=program.origin.environment,
         )
     )
@@ -99,20 +103,24 @@ def decide(around: Surroundings) -> RestartPlan:
     below_systemd = "INVOCATION_ID" in around.environment
     if status is not None and (not below_systemd or _is_main_process(around)):
         return RestartPlan(Restarting.STATUS, status)
-    if below_systemd and (_is_main_process(around) or around.cgroup.endswith(".service")):
-        return _wait(
+    obstacle = _why_not_now(around, below_systemd)
+    return RestartPlan(Restarting.NEXT_START, reason=obstacle) if obstacle else RestartPlan(Restarting.HELPER)
+
+
+def _why_not_now(around: Surroundings, below_systemd: bool) -> str:
+    """Why nothing that the launcher leaves behind could start the program; empty if a helper can."""
+    if below_systemd and (_is_main_process(around) or _is_service(around.cgroup)):
+        return (
             f"its systemd unit would not start it again: the unit needs {RESTART_STATUS_VARIABLE}=86 beside "
             "RestartForceExitStatus=86"
         )
     if around.own_pid_namespace and 1 in (around.launcher, around.launcher_parent):
-        return _wait("its container would end with it")
+        return "its container would end with it"
+    if around.leads_terminal:
+        return "its terminal would close with it"
     if around.launcher_parent_name in _SUPERVISORS:
-        return _wait(f"{around.launcher_parent_name} starts it again by its own rules; set {RESTART_STATUS_VARIABLE}")
-    return RestartPlan(Restarting.HELPER)
-
-
-def _wait(reason: str) -> RestartPlan:
-    return RestartPlan(Restarting.NEXT_START, reason=reason)
+        return f"{around.launcher_parent_name} starts it again by its own rules; set {RESTART_STATUS_VARIABLE}"
+    return ""
 
 
 def _is_main_process(around: Surroundings) -> bool:
@@ -122,6 +130,12 @@ def _is_main_process(around: Surroundings) -> bool:
         return around.launcher is not None and main == str(around.launcher)
     # Before systemd 248; its user instance is no process 1, and has that name as well.
     return around.launcher is not None and around.launcher_parent_name == "systemd"
+
+
+def _is_service(cgroup: str) -> bool:
+    """Is the innermost unit of this control group a service? A shell's is a scope, inside ``user@1000.service``."""
+    kinds = (part.rpartition(".")[2] for part in reversed(cgroup.split("/")))
+    return next((kind for kind in kinds if kind in ("service", "scope", "slice")), "") == "service"
 
 
 def _restart_status(environment: Mapping[str, str]) -> int | None:
@@ -135,9 +149,20 @@ def _restart_status(environment: Mapping[str, str]) -> int | None:
 
 def _parent_of(pid: int) -> int:
     """Parent of ``pid``; 0 when it cannot be told."""
+    return _numbers_of(pid)[0]
+
+
+def _leads_terminal(pid: int) -> bool:
+    """Is ``pid`` the leader of a session that has a controlling terminal?"""
+    _parent, _group, session, terminal = _numbers_of(pid)
+    return session == pid and terminal != 0
+
+
+def _numbers_of(pid: int) -> tuple[int, ...]:
+    """Parent, process group, session and terminal of ``pid`` (proc_pid_stat(5)); zeros when they cannot be told."""
     # The command's name stands in brackets and may hold anything, a bracket included.
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return int(fields[1]) if len(fields) > 1 else 0
+    return tuple(map(int, fields[1:5])) if len(fields) > 4 else (0, 0, 0, 0)
 
 
 def _pid_namespace() -> int:

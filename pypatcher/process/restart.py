@@ -18,6 +18,9 @@ The way of a restart:
    logged, and the program at P, whichever it is, is started all the same.
 5. **Leave** as planned: exec, exit status, or helper.
 
+A stop that is asked for meanwhile (SIGTERM, SIGINT or SIGQUIT, whose handlers the application has) wins: the program
+ends and is not started again.
+
 Whoever has not arrived at 4 within the grace time (30 s, as ``run`` gives before SIGKILL) is not waited for: a thread
 of ours then does 4 and 5, without atexit handlers. This is for programs that swallow ``SystemExit``, block all signals
 (``sigwait``), or have a thread that never ends; they lose what SIGKILL would cost them.
@@ -28,6 +31,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import gc
 import io
 import logging
@@ -37,6 +41,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import NoReturn
 
 from pypatcher.process.handover import Helper
@@ -51,6 +56,7 @@ _log = logging.getLogger("pypatcher")
 DELAY_LIMIT = 600.0
 GRACE = 30.0
 _FLUSH_LIMIT = 1.0
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class RestartExit(SystemExit):
@@ -87,6 +93,7 @@ class Restarter:
         self._cancelled = threading.Event()
         self._armed = False
         self._activate: Callable[[], None] | None = None
+        self._stopped = False
         self._leaving = threading.Lock()
         self._flush = threading.Event()
         self._flushed = threading.Event()
@@ -163,7 +170,7 @@ class Restarter:
             self._requested = True
         self._arm(activate)
         threading.Thread(target=self._force_later, name="pypatcher-restart", daemon=True).start()
-        raise RestartExit
+        self._raise()
 
     def request(self, activate: Callable[[], None] | None = None) -> bool:
         """Ask for a restart, from any thread; returns at once.
@@ -247,15 +254,34 @@ class Restarter:
         loop, task = self._loop, self._task
         if loop is not None and loop.is_running():
             with contextlib.suppress(RuntimeError):  # closed since
-                loop.call_soon_threadsafe(self._raise if task is None or task.done() else task.cancel)
+                loop.call_soon_threadsafe(self._interrupt_loop, task)
                 return
         if self._signal is not None:
             with contextlib.suppress(OSError):
                 signal.pthread_kill(_ident(threading.main_thread()), self._signal)
 
-    def _raise(self, *_: object) -> None:
-        if os.getpid() == self._pid:
-            raise RestartExit
+    def _interrupt_loop(self, task: asyncio.Task[object] | None) -> None:
+        if task is None or task.done():
+            self._raise()
+        self._watch_for_stops()
+        task.cancel()
+
+    def _raise(self, *_: object) -> NoReturn:
+        self._watch_for_stops()
+        raise RestartExit
+
+    def _watch_for_stops(self) -> None:
+        """Note stop signals before the application's handlers get them; exec would make them forgotten."""
+        for number in _STOPS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                signal.signal(number, functools.partial(self._note_stop, handler))
+
+    def _note_stop(
+        self, handler: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None
+    ) -> None:
+        self._stopped = True
+        handler(number, frame)
 
     def _at_exit(self) -> None:
         if os.getpid() != self._pid:  # a fork of the application ends
@@ -264,11 +290,12 @@ class Restarter:
         atexit._run_exitfuncs()
         _flush_files()
         _reap_children()
-        self._leave()
+        if not self._stopped:
+            self._leave()
 
     def _force_later(self) -> None:
         time.sleep(self._grace)
-        if self._leaving.locked():
+        if self._leaving.locked() or self._stopped:
             return
         _log.warning("the program did not end within %g s; it is replaced by force", self._grace)
         # In another thread: whoever hangs may do so in the middle of a write, with the file's lock held.
@@ -289,6 +316,8 @@ class Restarter:
                 self._activate()
             except Exception:
                 _log.exception("the staged release could not be activated")
+        if self._stopped:
+            os._exit(0)
         if self.plan.how is Restarting.STATUS:
             os._exit(self.plan.status)
         if self._helper is not None:

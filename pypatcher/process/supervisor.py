@@ -224,6 +224,18 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal, number)
             cleanup.callback(loop.remove_signal_handler, number)
 
+        if os.getpid() == 1:
+            loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
+            cleanup.callback(loop.remove_signal_handler, signal.SIGCHLD)
+
+    def _reap_orphans(self) -> None:
+        """The first process of a container is given every process there whose parent has ended."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if self._child is not None and ended.si_pid == self._child.pid:
+                    return
+                os.waitpid(ended.si_pid, 0)
+
     def _on_signal(self, number: int) -> None:
         if number in _STOPS or number == self._stop_signal:
             if self._stop is None:

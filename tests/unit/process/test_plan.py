@@ -20,6 +20,7 @@ SHELL = Surroundings(
     launcher_parent_name="bash",
     cgroup="/user.slice/user-0.slice/session-1.scope",
     own_pid_namespace=False,
+    leads_terminal=False,
     environment={},
 )
 SERVICE = replace(SHELL, launcher_parent=1, launcher_parent_name="systemd", cgroup="/system.slice/app.service")
@@ -78,6 +79,25 @@ def test_first_process_of_a_container_waits_for_the_next_start(launcher, parent)
 
 def test_process_adopted_by_init_outside_a_container_leaves_a_helper():
     assert decide(replace(SHELL, launcher_parent=1, launcher_parent_name="init")).how is Restarting.HELPER
+
+
+def test_leader_of_a_terminal_waits_for_the_next_start():
+    assert not decide(replace(SHELL, leads_terminal=True)).at_once
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "at_once"),
+    [
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope", True),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.example.service", False),
+        ("/system.slice/app.service/workers", False),
+        ("/", True),
+        ("", True),
+    ],
+)
+def test_innermost_unit_tells_whether_a_service_would_end_with_the_launcher(cgroup, at_once):
+    around = replace(SHELL, cgroup=cgroup, environment=INVOCATION | {"SYSTEMD_EXEC_PID": "12"})
+    assert decide(around).at_once is at_once
 
 
 @pytest.mark.parametrize("name", ["runsv", "s6-supervise", "supervisord"])
