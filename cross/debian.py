@@ -1,0 +1,47 @@
+"""The Debian packages that the host needs: looked for first, installed only if missing and if we may."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from cross.workshop import StepFailedError, run, say
+from pypatcher.targets import Target
+
+__all__ = ["emulator_packages", "install_missing", "toolchain_packages"]
+
+
+def toolchain_packages(target: Target) -> dict[str, str]:
+    """Command -> package, for building for ``target``."""
+    if shutil.which(f"{target.gnu_triplet}-gcc"):  # the host's own one has this name too
+        return {}
+    return {f"{target.gnu_triplet}-gcc": f"gcc-{target.gnu_triplet.replace('_', '-')}"}
+
+
+def emulator_packages(target: Target) -> dict[str, str]:
+    """Command -> package, for running programs of ``target``."""
+    return {target.qemu: "qemu-user-static"}
+
+
+def install_missing(wanted: dict[str, str]) -> None:
+    """Install the packages whose commands are not there.
+
+    Raises:
+        StepFailedError: something is missing and cannot be installed by us.
+    """
+    missing = sorted({package for command, package in wanted.items() if not shutil.which(command)})
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise StepFailedError(f"please install these Debian packages first: {' '.join(missing)}")
+    say(f"installing {' '.join(missing)}")
+    run("apt-get", "update", "-qq")
+    run(
+        "apt-get",
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        *missing,
+        environment={"DEBIAN_FRONTEND": "noninteractive"},
+    )

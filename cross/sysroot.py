@@ -1,0 +1,135 @@
+"""A target's sysroot: Debian packages of that architecture, downloaded by a private apt and unpacked, never installed.
+
+It serves twice: the cross compiler finds headers and libraries in it, and ``qemu/`` copies it as a device's root
+filesystem. apt takes the host's own suite and mirror, with its own lists and an empty list of installed packages, so
+that it resolves every dependency itself. No package's scripts run.
+"""
+
+from __future__ import annotations
+
+import compileall
+import os
+import re
+import shutil
+from pathlib import Path
+
+from cross.debian import install_missing
+from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
+from pypatcher.targets import Target
+
+__all__ = ["glibc_minor", "make_sysroot"]
+
+_FORMAT = "1"
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64")
+
+
+def make_sysroot(target: Target) -> Path:
+    """The folder of ``target``'s sysroot, made if it is not there yet.
+
+    Raises:
+        StepFailedError: apt cannot download it.
+    """
+    sysroot = CACHE / target.name / "sysroot"
+    stamp = CACHE / target.name / f"sysroot-{_FORMAT}-{python_version()}.done"
+    with locked(f"sysroot-{target.name}"):
+        if stamp.exists():
+            return sysroot
+        say(f"{target.name}: sysroot of Debian {target.debian_arch} packages")
+        install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
+        archives = _download(target, _packages())
+        _unpack(archives, sysroot)
+        shutil.rmtree(archives.parent)
+        compileall.compile_dir(
+            sysroot / "usr" / "lib" / f"python{python_version()}",
+            quiet=2,
+            stripdir=str(sysroot),
+            rx=re.compile(r"/(test|tests|lib2to3|idlelib)/"),
+            invalidation_mode=None,
+        )
+        stamp.touch()
+    return sysroot
+
+
+def glibc_minor(target: Target) -> int:
+    """2.N of the glibc that devices of this suite have.
+
+    Raises:
+        StepFailedError: the sysroot has no glibc.
+    """
+    headers = make_sysroot(target) / "usr" / "include"
+    for header in (headers / "features.h", headers / target.gnu_triplet / "features.h"):
+        found = re.search(r"#define\s+__GLIBC_MINOR__\s+(\d+)", header.read_text("utf-8")) if header.exists() else None
+        if found:
+            return int(found[1])
+    raise StepFailedError(f"{headers} has no features.h of glibc: run `make clean-cross` and try again")
+
+
+def _packages() -> list[str]:
+    python = f"python{python_version()}"
+    return [f"{python}-dev", f"lib{python}-dev", "libssl-dev", "libffi-dev", "zlib1g-dev", "libc6-dev", "busybox-static"]
+
+
+def _download(target: Target, packages: list[str]) -> Path:
+    """Download packages with all that they depend on; returns the folder of the ``.deb`` files."""
+    private = fresh_folder(CACHE / target.name / "apt")
+    for folder in ("etc/sources.list.d", "etc/preferences.d", "lists/partial", "archives/partial"):
+        (private / folder).mkdir(parents=True)
+    (private / "status").touch()
+    (private / "etc" / "sources.list").write_text(_sources(), encoding="utf-8")
+    options = [
+        f"APT::Architecture={target.debian_arch}",
+        f"APT::Architectures={target.debian_arch}",
+        f"Dir::Etc::sourcelist={private}/etc/sources.list",
+        f"Dir::Etc::sourceparts={private}/etc/sources.list.d",
+        f"Dir::Etc::preferencesparts={private}/etc/preferences.d",
+        f"Dir::State::lists={private}/lists",
+        f"Dir::State::status={private}/status",
+        f"Dir::Cache={private}",
+        "Dir::Cache::archives=archives",
+        "Acquire::Languages=none",
+        "Debug::NoLocking=true",
+    ]
+    if os.geteuid() == 0:
+        options.append("APT::Sandbox::User=root")  # the apt user cannot write into our folder
+    apt = ["apt-get", "-qq", *(f"-o{option}" for option in options)]
+    run(*apt, "update")
+    run(*apt, "install", "--download-only", "-y", "--no-install-recommends", *packages)
+    return private / "archives"
+
+
+def _sources() -> str:
+    """The line of the host's own Debian suite; its ``main`` alone, without updates (they lag for some targets)."""
+    listed = run(
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(CODENAME)", "Created-By: Packages",
+        "Component: main", "Origin: Debian",
+    )  # fmt: skip
+    for line in listed.splitlines():
+        mirror, release, codename = line.split()
+        if release == codename and "-" not in release:
+            signed = "/usr/share/keyrings/debian-archive-keyring.gpg"
+            return f"deb [signed-by={signed}] {mirror} {codename} main\n"
+    raise StepFailedError("apt knows no Debian suite here: run `apt-get update` as root, on Debian")
+
+
+def _unpack(archives: Path, sysroot: Path) -> None:
+    fresh_folder(sysroot)
+    for name in _MERGED:
+        (sysroot / "usr" / name).mkdir(parents=True)
+        (sysroot / name).symlink_to(f"usr/{name}")
+    for archive in sorted(archives.glob("*.deb")):
+        # dpkg-deb -x would put folders in the place of the links just made.
+        run("dpkg-deb", "--fsys-tarfile", archive, output=archives / "files.tar")
+        run("tar", "-x", "--keep-directory-symlink", "-f", archives / "files.tar", "-C", sysroot)
+    for name in ("share/doc", "share/man", "share/locale"):
+        shutil.rmtree(sysroot / "usr" / name, ignore_errors=True)
+    for folder, folders, files in os.walk(sysroot):
+        for name in (*folders, *files):
+            _make_relative(Path(folder) / name, sysroot)
+
+
+def _make_relative(link: Path, sysroot: Path) -> None:
+    """An absolute link means the host's file to a cross compiler."""
+    if link.is_symlink() and link.readlink().is_absolute():
+        destination = sysroot / str(link.readlink()).lstrip("/")
+        link.unlink()
+        link.symlink_to(os.path.relpath(destination, link.parent))
