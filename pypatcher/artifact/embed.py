@@ -27,7 +27,7 @@ CARRIERS = ("auto", *(carrier.value for carrier in Carrier))
 _ONEFILE_SECTION = "pydata"
 _PROGBITS = 1
 _PROGRAM_KINDS = (2, 3)
-_MAX_SECTIONS = 0xFF00
+_MAX_SECTIONS = 4096
 
 
 def embed_region(path: Path, version: Version, *, carrier: str = "auto") -> Located:
@@ -94,7 +94,7 @@ def _minds_its_end(fd: int, elf: Elf) -> bool:
 
 
 def _append_section(fd: int, elf: Elf, region: bytes) -> None:
-    if len(elf.sections) + 1 >= _MAX_SECTIONS:
+    if len(elf.sections) >= _MAX_SECTIONS:
         raise ArtifactError("it has too many sections for one more: use --carrier tail")
     order = "<" if elf.byte_order == "little" else ">"
     word, align = ("Q", 8) if elf.elf_class == 64 else ("I", 4)

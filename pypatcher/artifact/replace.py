@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[int]:
     """
     real = Path(os.path.realpath(path))
     with open_program(real) as source:
-        temporary = real.with_name(f".{real.name[:200]}.{secrets.token_hex(6)}.tmp")
+        temporary = real.with_name(f".pypatcher-{secrets.token_hex(8)}.tmp")
         try:
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:

@@ -31,7 +31,7 @@ HEADER_SIZE = 64
 
 _STRTAB = 3
 _NULL, _NOBITS = 0, 8
-_FIRST_RESERVED_INDEX = 0xFF00
+_SECTION_LIMIT = 4096
 _NAME_TABLE_LIMIT = 1 << 20
 
 
@@ -90,7 +90,7 @@ def parse_elf_header(data: bytes) -> Elf:
 def parse_elf(fd: int) -> Elf:
     """Read the header and the section table of a file.
 
-    At most 65279 sections and 1 MiB of names are read; extended numbering (more sections than that) is refused.
+    At most 4096 sections and 1 MiB of names are read: a linked program has some dozens, and this also comes from peers.
 
     Raises:
         ArtifactError: header, table or names cannot be parsed, or do not lie inside the file.
@@ -104,7 +104,7 @@ def parse_elf(fd: int) -> Elf:
         return Elf(machine, elf_class, byte_order, flags, kind)
     expected = 64 if elf_class == 64 else 40
     end = offset + count * entry_size
-    if entry_size != expected or not 0 < names_index < count < _FIRST_RESERVED_INDEX:
+    if entry_size != expected or not 0 < names_index < count <= _SECTION_LIMIT:
         raise ArtifactError("its ELF header describes no usable section table")
     if offset < (64 if elf_class == 64 else 52) or end > file_size:
         raise ArtifactError("its ELF section table is not inside the file")

@@ -135,6 +135,12 @@ def test_unfit_files_are_refused_and_left_alone(
     assert [path.name for path in program.parent.iterdir()] == ["app"]
 
 
+def test_a_program_with_as_many_sections_as_we_read_gets_no_more(program: Path) -> None:
+    program.write_bytes(make_elf(sections=tuple((f".s{number}", PROGBITS, b"") for number in range(4094))))
+    with pytest.raises(ArtifactError, match="too many sections"):
+        embed_region(program, VERSION, carrier="section")
+
+
 def test_a_version_that_cannot_be_announced_is_refused(program: Path) -> None:
     with pytest.raises(VersionError):
         embed_region(program, Version(9999, 0, 0))

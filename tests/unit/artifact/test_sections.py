@@ -170,6 +170,13 @@ def test_every_truncation_is_refused(opened: Opened, tmp_path: Path) -> None:
             parse_elf(fd)
 
 
+def test_more_sections_than_any_program_has_are_refused(opened: Opened) -> None:
+    sections = tuple((f".s{number}", PROGBITS, b"") for number in range(4094))
+    assert len(parse_elf(opened(make_elf(sections=sections))).sections) == 4096
+    with pytest.raises(ArtifactError, match="no usable section table"):
+        parse_elf(opened(make_elf(sections=(*sections, (".more", PROGBITS, b"")))))
+
+
 def test_names_of_any_bytes_are_read(opened: Opened) -> None:
     elf = parse_elf(opened(make_elf(sections=(("\x1b[2Jü", PROGBITS, b"x"),))))
     assert elf.sections[1].name.encode("latin-1").decode() == "\x1b[2Jü"
