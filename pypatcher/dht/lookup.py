@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pypatcher.addresses import Address
@@ -48,7 +48,7 @@ class _Candidate:
 
 
 class Lookup:
-    """A lookup of ``target`` that starts at ``seeds``; nodes with ``own_id`` are us and left out."""
+    """A lookup of ``target`` that starts at ``seeds``; left out are we (``own_id``) and whom ``avoid`` says."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Lookup:
         nearest: int = NEAREST,
         alpha: int = ALPHA,
         max_queries: int = MAX_QUERIES,
+        avoid: Callable[[Address], bool] = lambda _: False,
     ) -> None:
         self.target = target
         self.queries = 0
@@ -66,6 +67,7 @@ class Lookup:
         self._nearest = nearest
         self._alpha = alpha
         self._max_queries = max_queries
+        self._avoid = avoid
         self._sorted: list[_Candidate] = []
         self._by_address: dict[Address, _Candidate] = {}
         self._crowd = Crowd()
@@ -162,7 +164,7 @@ class Lookup:
             elif source is not None and known.sources and len(known.sources) < self._nearest:
                 known.sources.add(source)
             return
-        if contact.id == self._own_id or not self._crowd.has_room(contact.address):
+        if contact.id == self._own_id or not self._crowd.has_room(contact.address) or self._avoid(contact.address):
             return
         candidate = _Candidate(distance(contact.id, self.target), contact, sources={source} if source else set())
         if len(self._sorted) >= _MAX_CANDIDATES and not self._drop_farther_than(candidate):

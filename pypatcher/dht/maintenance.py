@@ -8,6 +8,7 @@ blocking the loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -30,8 +31,9 @@ _LOG = logging.getLogger("pypatcher.dht")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
 _EARLY_REFRESHES = (3.0, 60.0)
 _REFRESH, _CHECK, _QUIET = 1800.0, 60.0, 600.0
-_LOOK_AROUND, _LOOK_AROUND_QUERIES = 4, 8
+_LOOK_AROUND_ROUNDS, _LOOK_AROUND_BUCKETS, _LOOK_AROUND_QUERIES = 4, 4, 8
 _ENTRIES, _KNOWN = 16, 32
+_SETTLE_TIME = 2.0
 _RESOLVE_TIME = 10.0
 _AFTER_CRASH = 5.0
 _PROBES_AT_ONCE = 64
@@ -70,6 +72,7 @@ class Maintenance:
         self._random = random
         self._rejoin = asyncio.Event()
         self._refresh = asyncio.Event()
+        self._settled = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes = 0
 
@@ -84,6 +87,12 @@ class Maintenance:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settled(self) -> None:
+        """Wait until the first look around has ended, or for 2 seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_TIME):
+                await self._settled.wait()
 
     def rejoin(self) -> None:
         """Nobody is left in the table."""
@@ -132,6 +141,7 @@ class Maintenance:
             if await self._join():
                 break
             if not self._bootstrap and not self._known:
+                self._settled.set()
                 break
             await asyncio.sleep(self._jittered(pause))
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -154,19 +164,27 @@ class Maintenance:
             if len(entered) == 1:
                 contacts = krpc.nodes_of(answer.values, self._node.family)
                 await self._node.find_nodes(own_id, [Contact(answer.sender, address), *contacts])
+                await self._look_around()
+                self._settled.set()
 
         async with asyncio.TaskGroup() as group:
             for address in entries:
                 group.create_task(enter(address))
-        await self._look_around()
         return len(self._node.table) > 0
 
     async def _look_around(self) -> None:
         """Fill the shallow buckets: answers hold 8 nodes, too few to know the 20 nearest to any target."""
-        for index in range(_LOOK_AROUND):
-            if self._node.table.room(index):
-                target = sibling_id(self._node.node_id, index, self._random)
-                await self._node.find_nodes(target, max_queries=_LOOK_AROUND_QUERIES)
+        node = self._node
+        for _ in range(_LOOK_AROUND_ROUNDS):
+            known = len(node.table)
+            targets = [
+                sibling_id(node.node_id, index, self._random)
+                for index in range(_LOOK_AROUND_BUCKETS)
+                if node.table.room(index)
+            ]
+            await asyncio.gather(*(node.find_nodes(target, max_queries=_LOOK_AROUND_QUERIES) for target in targets))
+            if len(node.table) <= known:
+                break
 
     async def _resolve(self) -> set[Address]:
         results = await asyncio.gather(*(self._resolve_one(entry) for entry in self._bootstrap))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random, SystemRandom
@@ -39,6 +40,7 @@ _LOOKUP_TRIES, _PUT_TRIES = 2, 3
 _OWN_PEERS = 500
 _PROBES = (2.0, 64.0)
 _ID_LIFETIME = 600.0
+_SILENT_NODES, _SILENCE = 512, 120.0
 
 
 class DhtNode:
@@ -77,6 +79,7 @@ class DhtNode:
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._probes = RateLimiter(*_PROBES, capacity=1)
         self._someone = asyncio.Event()
+        self._silent: OrderedDict[Address, float] = OrderedDict()
         self._adopted = -_ID_LIFETIME
         self._is_stopped = False
         self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
@@ -122,8 +125,9 @@ class DhtNode:
         self._calls.close()
 
     async def joined(self) -> None:
-        """Wait until somebody is in the routing table."""
+        """Wait until somebody is in the routing table, and a moment more while we look around for others."""
         await self._someone.wait()
+        await self._maintenance.settled()
 
     def nodes(self) -> list[Address]:
         """Nodes that answered lately, the last one first: what to keep for the next start."""
@@ -233,7 +237,7 @@ class DhtNode:
             return await self._query(address, method, arguments, tries)
         except NoAnswerError as error:
             if error.asked:
-                self._silent(address)
+                self._note_silence(address)
             raise
 
     def _send(self, data: bytes, address: Address) -> None:
@@ -274,6 +278,7 @@ class DhtNode:
                 self._maintenance.probe(contact)
 
     def _answer_received(self, answer: Response, source: Address) -> None:
+        self._silent.pop(source, None)
         self._table.answered(Contact(answer.sender, source), self._clock())
         if len(self._table):
             self._someone.set()
@@ -290,11 +295,20 @@ class DhtNode:
             self._table.rebase(secure_id(seen[0], self._random))
             self._maintenance.refresh_soon()
 
-    def _silent(self, address: Address) -> None:
+    def _note_silence(self, address: Address) -> None:
+        self._silent.pop(address, None)
+        self._silent[address] = self._clock()
+        if len(self._silent) > _SILENT_NODES:
+            self._silent.popitem(last=False)
         self._table.failed(address)
         if not len(self._table):
             self._someone.clear()
             self._maintenance.rejoin()
+
+    def _is_silent(self, address: Address) -> bool:
+        """Whether a node that others still name did not answer us a moment ago; those that did once are asked."""
+        since = self._silent.get(address)
+        return since is not None and self._clock() - since < _SILENCE and not self._table.knows(address)
 
     async def _peers_lookup(self, info_hash: bytes, peers: dict[Address, None]) -> tuple[StoringNode, ...]:
         def collect(contact: Contact, answer: Response) -> None:
@@ -324,9 +338,9 @@ class DhtNode:
     ) -> list[tuple[Contact, Response]]:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
-            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries)
+            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._is_silent)
             ask = partial(self._query, method=method, arguments={name: target}, tries=_LOOKUP_TRIES)
-            return await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._silent)
+            return await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
 
     async def _write(self, method: bytes, arguments: Mapping[bytes, Value], nodes: Sequence[StoringNode]) -> int:
         ours = [node for node in nodes if family(node.contact.address) == self.family]

@@ -123,6 +123,10 @@ class RoutingTable:
         node = min(self._by_address.values(), key=lambda node: node.seen, default=None)
         return node.contact if node is not None and node.seen < before else None
 
+    def knows(self, address: Address) -> bool:
+        """Whether the node at an address is in the table."""
+        return address in self._by_address
+
     def room(self, index: int) -> bool:
         """Whether the bucket of nodes that share ``index`` leading bits with us is not full."""
         return len(self._buckets.get(index, ())) < BUCKET_SIZE

@@ -128,7 +128,9 @@ def test_lies_next_to_the_target_hide_and_change_nothing(lie: Callable[..., list
                 node.table.answered(host.contact, 0.0)
         await nodes[0].put_mutable(_ITEM)
         net.sent.clear()
+        net.received.clear()
         found = await nodes[1].get_mutable(_PAIR.public, b"salt")
+        assert sum(net.received[host.address] for host in hostile) >= 8
         assert found.items == (_ITEM,)
         assert net.sent[net.address_of(nodes[1])] <= 200
         assert await nodes[1].put_mutable(MutableItem.sign(_PAIR, b"salt", 6, b"next")) >= 8

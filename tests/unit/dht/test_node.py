@@ -77,10 +77,10 @@ def test_joining_many_nodes_takes_a_moment_and_few_packets() -> None:
         net.sent.clear()
         before = asyncio.get_running_loop().time()
         (late,) = await net.join(1, [_ENTRY])
-        assert asyncio.get_running_loop().time() - before < 0.1
+        assert asyncio.get_running_loop().time() - before < 0.2
         await asyncio.sleep(2)
         assert len(late.nodes()) >= 20
-        assert net.sent[net.address_of(late)] < 200
+        assert net.sent[net.address_of(late)] < 300
         await net.stop()
 
     run_virtual(body())
@@ -158,7 +158,7 @@ def test_known_nodes_of_an_earlier_run_replace_the_entry_points() -> None:
         net.grow(30)
         node = net.add(known_nodes=[("5.200.0.1", 1), *list(net.nodes)[:3]])
         await node.start()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(3):
             await node.joined()
         await net.stop()
 
