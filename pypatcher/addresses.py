@@ -17,6 +17,7 @@ __all__ = [
     "family",
     "format_address",
     "is_lan",
+    "is_literal",
     "pack_compact",
     "parse_address",
     "parse_addresses",
@@ -86,6 +87,15 @@ def is_lan(address: Address) -> bool:
     """Whether the address can only be near: loopback, private, link-local or unique local."""
     ip = ipaddress.ip_address(address[0].partition("%")[0])
     return ip.is_loopback or ip.is_link_local or (ip.is_private and not ip.is_unspecified)
+
+
+def is_literal(address: Address) -> bool:
+    """Whether the host is an IP address, and no name that would have to be resolved first."""
+    try:
+        ipaddress.ip_address(address[0])
+    except ValueError:
+        return False
+    return True
 
 
 def budget_group(address: Address) -> str:

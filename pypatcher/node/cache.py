@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pypatcher.addresses import Address, format_address, parse_address
+from pypatcher.addresses import Address, format_address, is_literal, parse_address
 from pypatcher.errors import SettingError
 
 __all__ = ["Cache", "Memory", "cache_folder"]
@@ -113,9 +113,11 @@ def _addresses(items: object) -> tuple[Address, ...]:
     found = []
     for item in items[:_LIST_LIMIT]:
         try:
-            found.append(parse_address(str(item)))
+            address = parse_address(str(item))
         except SettingError:
             continue
+        if is_literal(address) and address[1]:
+            found.append(address)
     return tuple(found)
 
 

@@ -37,7 +37,7 @@ class Candidate:
 
 
 class Candidates:
-    """At most 512 candidates of the last 15 minutes; the oldest go first."""
+    """At most 512 candidates of the last 15 minutes; those of older versions go first, then who was heard first."""
 
     def __init__(self) -> None:
         self._heard: OrderedDict[tuple[bytes, Address], tuple[Candidate, float]] = OrderedDict()
@@ -48,8 +48,10 @@ class Candidates:
             key = candidate.node_id, candidate.address
             self._heard[key] = candidate, now
             self._heard.move_to_end(key)
-            if len(self._heard) > _LIMIT:
-                self._heard.popitem(last=False)
+        # Node ids cost nothing: whoever repeats an old release under many must not crowd out holders of the new one.
+        if (excess := len(self._heard) - _LIMIT) > 0:
+            for key in sorted(self._heard, key=lambda key: self._heard[key][0].info.version)[:excess]:
+                del self._heard[key]
 
     def releases(self, now: float) -> dict[PatchInfo, list[Candidate]]:
         """What may be had, the newest version first, with those who may have it, last heard first."""

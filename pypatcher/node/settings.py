@@ -7,10 +7,10 @@ Reads the environment that it is given; touches no file and no socket.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pypatcher.addresses import Address, parse_addresses
+from pypatcher.addresses import Address, family, is_literal, parse_addresses
 from pypatcher.errors import SettingError
 
 __all__ = ["PUBLIC_BOOTSTRAP", "Settings"]
@@ -26,6 +26,7 @@ PUBLIC_BOOTSTRAP: tuple[Address, ...] = (
 _ANY_BIND: tuple[Address, ...] = (("0.0.0.0", 0), ("::", 0))  # noqa: S104 - a peer-to-peer node listens everywhere
 _MEBIBYTE = 1 << 20
 _EARLY_LOOK, _LATE_LOOK = 55.0, 300.0
+_SECONDS = (0.1, 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +79,50 @@ class Settings:
             values["json_log"] = True
         return settings.replace(**values)
 
+    def __post_init__(self) -> None:
+        """Check what came from code as strictly as what came from the environment."""
+        for name in ("bootstrap", "bind"):
+            if not _are_addresses(getattr(self, name)):
+                raise SettingError(f"{name}={getattr(self, name)!r}: give a tuple of (host, port) pairs")
+        families = [family(address) for address in self.bind]
+        if not families or len(set(families)) != len(families) or not all(map(is_literal, self.bind)):
+            raise SettingError(
+                "bind (PYPATCHER_BIND) takes one IPv4 address, one IPv6 address, or one of each; no names"
+            )
+        _check_seconds("publish_interval", self.publish_interval)
+        if self.look_interval is not None:
+            _check_seconds("look_interval", self.look_interval)
+        if type(self.upload) is not int or self.upload < 0:
+            raise SettingError(f"upload={self.upload!r}: give bytes a second as a whole number, or 0 to serve nobody")
+        if not isinstance(self.state, Path | None):
+            raise SettingError(f"state={self.state!r}: give a pathlib.Path")
+        if type(self.json_log) is not bool:
+            raise SettingError(f"json_log={self.json_log!r}: give True or False")
+
     def replace(self, **values: object) -> Settings:
-        """The same settings with some values changed, checked again.
+        """The same settings with some values changed.
 
         Raises:
-            SettingError: they contradict each other.
+            SettingError: a value makes no sense.
         """
-        from dataclasses import replace
-
-        settings = replace(self, **values)  # type: ignore[arg-type]
-        families = [":" in host for host, _ in settings.bind]
-        if not families or len(set(families)) != len(families):
-            raise SettingError("PYPATCHER_BIND takes one IPv4 address, one IPv6 address, or one of each")
-        return settings
+        return replace(self, **values)  # type: ignore[arg-type]
 
     def pause_between_looks(self, uptime: float) -> float:
         """Seconds until the next look, ``uptime`` seconds after the node's start, before jitter."""
         if self.look_interval is not None:
             return self.look_interval
         return _EARLY_LOOK if uptime < 600 else _LATE_LOOK
+
+
+def _are_addresses(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(address, tuple)
+        and len(address) == 2
+        and isinstance(address[0], str)
+        and type(address[1]) is int
+        and 0 <= address[1] <= 65535
+        for address in value
+    )
 
 
 def _named(variable: str, text: str) -> tuple[Address, ...]:
@@ -111,9 +137,13 @@ def _seconds(variable: str, text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0.1 <= seconds <= 86400:
-        raise SettingError(f"{variable}={text!r}: give seconds, from 0.1 to 86400")
+    _check_seconds(variable, seconds, text)
     return seconds
+
+
+def _check_seconds(name: str, seconds: object, text: str | None = None) -> None:
+    if type(seconds) not in (int, float) or not _SECONDS[0] <= seconds <= _SECONDS[1]:  # type: ignore[operator]
+        raise SettingError(f"{name}={seconds if text is None else text!r}: give seconds, from 0.1 to 86400")
 
 
 def _bytes(variable: str, text: str) -> int:

@@ -1,0 +1,85 @@
+"""Addresses as bytes and text, and the groups that budgets count by."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypatcher.addresses import (
+    budget_group,
+    family,
+    format_address,
+    is_lan,
+    pack_compact,
+    parse_address,
+    parse_addresses,
+    unpack_compact,
+)
+from pypatcher.errors import CodecError, SettingError
+
+hosts = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+addresses = st.tuples(hosts, st.integers(0, 65535))
+
+
+@given(addresses)
+def test_compact_bytes_and_text_round_trip(address: tuple[str, int]) -> None:
+    packed = pack_compact(address)
+    assert len(packed) == (6 if family(address) == 4 else 18)
+    assert pack_compact(unpack_compact(packed)) == packed
+    assert parse_address(format_address(address)) == address
+
+
+@given(st.binary(max_size=20).filter(lambda data: len(data) not in (6, 18)))
+def test_other_lengths_are_no_compact_address(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        unpack_compact(data)
+
+
+def test_text_may_name_a_host() -> None:
+    assert parse_address(" router.example:6881 ") == ("router.example", 6881)
+    assert parse_address("[2001:db8::1]:0") == ("2001:db8::1", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "host", "host:", ":6881", "host:port", "host:-1", "host:65536", "::1:6881", "[::1]", "host:٦٨٨١"]
+)
+def test_other_text_is_refused_and_says_how_to_write_it(text: str) -> None:
+    with pytest.raises(SettingError, match="write"):
+        parse_address(text)
+
+
+def test_a_list_may_be_empty_and_have_spaces() -> None:
+    assert parse_addresses("") == parse_addresses(" , ") == ()
+    assert parse_addresses("a:1, [::1]:2,") == (("a", 1), ("::1", 2))
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("127.0.0.1", True),
+        ("127.77.1.2", True),
+        ("10.1.2.3", True),
+        ("172.16.0.1", True),
+        ("192.168.1.1", True),
+        ("169.254.3.4", True),
+        ("::1", True),
+        ("fe80::1%eth0", True),
+        ("fd00::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("8.8.8.8", False),
+        ("100.64.0.1", False),
+        ("172.32.0.1", False),
+        ("2001:4860::1", False),
+    ],
+)
+def test_only_what_can_only_be_near_is_the_lan(host: str, near: bool) -> None:
+    assert is_lan((host, 1)) is near
+
+
+def test_failures_are_counted_by_24_bits_of_ipv4_and_48_of_ipv6() -> None:
+    assert budget_group(("8.8.8.8", 1)) == budget_group(("8.8.8.200", 2)) != budget_group(("8.8.9.8", 1))
+    assert budget_group(("2001:db8:1::1", 1)) == budget_group(("2001:db8:1:ffff::2", 1))
+    assert budget_group(("2001:db8:1::1", 1)) != budget_group(("2001:db8:2::1", 1))
+    assert budget_group(("fe80::1%eth0", 1)) == "fe80::/48"
