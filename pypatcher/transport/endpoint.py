@@ -262,7 +262,7 @@ class Endpoint:
             try:
                 for host, own_port in bind:
                     self._bind_one((host, own_port or port), optional=len(bind) > 1)
-                    port = port or self.addresses[0][1]
+                    port = port or next((bound for _, bound in self.addresses), 0)
                 break
             except OSError as error:
                 for udp in self._sockets.values():

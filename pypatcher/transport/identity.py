@@ -21,6 +21,7 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicCon
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketPacer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pypatcher.transport.stream import DEFAULT_WINDOW
@@ -60,6 +61,7 @@ _STREAMS = 4
 _HANDSHAKE_LIMIT = 16384
 _BLACK_HOLE_TIMEOUTS = 3
 _PATH_PROBES = 3
+_SHORTEST_BURST = 0.002
 
 
 class _CertificateRequiredAlert(tls.Alert):
@@ -186,6 +188,14 @@ def encode_connection_refused(destination_id: bytes, source_id: bytes) -> bytes:
     return bytes(datagram)
 
 
+class _Pacer(QuicPacketPacer):
+    """Pacing that allows for timers with steps of a millisecond: a shorter burst would leave the line idle."""
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        super().update_rate(congestion_window=congestion_window, smoothed_rtt=smoothed_rtt)
+        self.bucket_max = max(self.bucket_max, _SHORTEST_BURST)
+
+
 class RawKeyConnection(QuicConnection):
     """aioquic's state machine with our TLS, a receive window that follows the reader, and path MTU probing.
 
@@ -229,6 +239,7 @@ class RawKeyConnection(QuicConnection):
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             limit.value = limit.sent = _STREAMS
         self._logger = self._loss._logger = cast("Any", _Silent())
+        self._loss._pacer = _Pacer(max_datagram_size=MIN_DATAGRAM_SIZE)
         self._expected_peer = peer_id
         self._probe_size = max_datagram_size if max_datagram_size > MIN_DATAGRAM_SIZE else 0
         self._probes_left = _PATH_PROBES - 1

@@ -236,6 +236,15 @@ async def test_both_families_get_the_same_port_and_a_taken_preferred_one_is_left
         await second.close()
 
 
+async def test_a_family_that_this_machine_does_not_have_is_left_out() -> None:
+    nowhere = ("2001:db8::1", 0)
+    endpoint = await Endpoint.open(KeyPair.generate(), [nowhere, ("127.0.0.1", 0)])
+    assert [host for host, _ in endpoint.addresses] == ["127.0.0.1"]
+    await endpoint.close()
+    with pytest.raises(SettingError):
+        await Endpoint.open(KeyPair.generate(), [nowhere])
+
+
 async def test_it_works_over_ipv6() -> None:
     server = await Endpoint.open(KeyPair.generate(), [("::1", 0)])
     client = await Endpoint.open(KeyPair.generate(), [("::1", 0)])

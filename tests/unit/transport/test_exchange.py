@@ -162,6 +162,16 @@ async def test_a_busy_server_says_so_at_once_and_has_a_place_later(tmp_path: Pat
         assert await fetch(server, client) == body
 
 
+async def test_outside_the_lan_an_upload_keeps_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pypatcher.transport.limiter.is_lan", lambda _address: False)
+    info, body = make_release(tmp_path, 1_000_000)
+    limiter = UploadLimiter(2_000_000)
+    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+        started = asyncio.get_running_loop().time()
+        assert await fetch(server, client) == body
+        assert 0.2 < asyncio.get_running_loop().time() - started < 2
+
+
 async def test_a_server_without_a_release_or_whose_file_changed_says_so(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path)
     async with open_server(None) as server, open_endpoint() as client:
