@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aioquic import tls
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pypatcher.artifact.patch import PatchInfo
-from pypatcher.errors import ContentMismatchError, PeerError, SignatureMismatchError
+from pypatcher.errors import ContentMismatchError, PeerBusyError, PeerError, SignatureMismatchError
 from pypatcher.keys import KeyPair
 from pypatcher.transport import (
     CloseCode,
@@ -447,6 +448,28 @@ def test_a_handshake_frame_far_behind_a_gap_is_refused(offset: int) -> None:
     assert "too long" in ended[2]
 
 
+async def test_frames_of_noise_under_valid_keys_break_their_own_connection_alone(honest: Server) -> None:
+    noise = random.Random(11)
+    async with open_endpoint() as client:
+        for number in range(150):
+            connection = await client.connect(honest.address, node_id=None, alpn=ALPN)
+            quic = connection._quic
+            builder = QuicPacketBuilder(
+                host_cid=quic.host_cid,
+                peer_cid=quic._peer_cid.cid,
+                version=1,
+                is_client=True,
+                max_datagram_size=1200,
+                packet_number=quic._packet_number,
+            )
+            builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[tls.Epoch.ONE_RTT])
+            buf = builder.start_frame(number % 0x32, capacity=2)
+            buf.push_bytes(noise.randbytes(noise.choice((1, 10, 200))))
+            ((packet,), _) = builder.flush()
+            client.send_krpc(packet, honest.address)
+            connection.close()
+
+
 # Floods.
 
 
@@ -561,3 +584,53 @@ async def test_a_busy_answer_cannot_be_forged_by_a_third_party(honest: Server) -
         await asyncio.sleep(0.05)
         assert not connection.is_closed
         connection.close(CloseCode.DONE)
+
+
+# Networks that are no better than peers.
+
+
+def make_lossy(endpoint: Endpoint, share: float, seed: int) -> None:
+    """Lose a share of the datagrams that the endpoint sends, and swap some neighbours."""
+    noise = random.Random(seed)
+    (udp,) = endpoint._sockets.values()
+    send = udp.send_all
+
+    def send_some(datagrams: list[tuple[bytes, tuple[str, int]]]) -> None:
+        kept = [datagram for datagram in datagrams if noise.random() >= share]
+        if len(kept) > 2 and noise.random() < 0.3:
+            kept[0], kept[-1] = kept[-1], kept[0]
+        send(kept)
+
+    udp.send_all = send_some  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_network_that_loses_and_swaps_packets_only_takes_longer(tmp_path: Path, seed: int) -> None:
+    info, body = make_release(tmp_path, 300_000)
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        make_lossy(server.endpoint, 0.05, seed)
+        make_lossy(client, 0.05, seed + 100)
+        assert await fetch(server, client) == body
+
+
+async def test_a_farewell_that_was_lost_is_said_again_when_the_peer_goes_on_talking() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+
+        async def handler(connection: Connection) -> None:
+            await connection.accept_stream()
+            (udp,) = server._sockets.values()
+            send = udp.send_all
+            dropped = []
+            udp.send_all = dropped.append  # type: ignore[method-assign, assignment]
+            connection.close(CloseCode.BUSY)
+            server._flush()
+            assert dropped
+            udp.send_all = send  # type: ignore[method-assign]
+
+        server.serve(ALPN, handler)
+        connection = await client.connect(server.addresses[0], node_id=None, alpn=ALPN)
+        stream = await connection.open_stream()
+        with pytest.raises(PeerBusyError):
+            async with asyncio.timeout(5):
+                await stream.write(bytes(1000))
+                await stream.read(1)
