@@ -68,7 +68,8 @@ def main() -> None:
             note(f"worker: {error}")
         return
     program = detect()
-    restarter = Restarter(program, grace=1.0 if how.startswith("stubborn") else 20.0)
+    grace, limit = (1.0 if how.startswith("stubborn") else 20.0), (0.3 if how == "callback-hangs" else 600.0)
+    restarter = Restarter(program, grace=grace, delay_limit=limit)
     say_start(restarter)
     buffered.write(f"{VERSION}\n")
     os.environ["APP_CHANGED_BY_ITSELF"] = "yes"
@@ -85,6 +86,12 @@ def main() -> None:
         sys.exit(7)
     if restarter.plan.how is Restarting.NEXT_START or how == "at-start":
         restarter.restart(activate_next(program.path))
+    if how == "callback-hangs":
+        restarter.on_restart(threading.Event().wait)
+    if how == "callback-fails":
+        restarter.on_restart(lambda: 1 // 0)
+    if how == "async-callback":
+        restarter.on_restart(async_callback)
     restarter.on_restart(lambda: note("on_restart"))
     run(how, restarter, activate_next(program.path))
 
@@ -152,6 +159,20 @@ def waits_for_lock() -> None:
     lock.acquire()
 
 
+async def async_callback() -> None:
+    await asyncio.sleep(0.3)
+    note("async on_restart, before the application was told to end")
+
+
+def ends_slowly() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: note("stop"))
+    try:
+        time.sleep(60)
+    finally:
+        note("ending")
+        time.sleep(1)
+
+
 def long_c_call() -> None:
     hashlib.pbkdf2_hmac("sha512", b"password", b"salt", 1_500_000)
     time.sleep(60)
@@ -195,6 +216,9 @@ def has_thread_that_never_ends() -> None:
 
 SYNC = {
     "sleep": lambda: time.sleep(60),
+    "slow-end": ends_slowly,
+    "callback-hangs": lambda: time.sleep(60),
+    "callback-fails": lambda: time.sleep(60),
     "lock": waits_for_lock,
     "child": lambda: subprocess.run(["sleep", "1"], check=False) and time.sleep(60),
     "c-call": long_c_call,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import socket
+import termios
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,20 @@ def test_executes_the_new_file_once_at_the_next_start_where_nobody_would_start_i
     assert new["bundled"] == "bundled with 2"
     world.wait_for_end()
     assert world.unpacked() == []
+
+
+def test_waits_for_the_next_start_where_its_terminal_would_close_with_it(device, onefile):
+    world = device(onefile)
+    keyboard, terminal = pty.openpty()
+
+    def lead_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    assert world.start("sleep", preexec=lead_terminal).wait(30) == 7
+    assert world.starts()[0]["plan"] == "NEXT_START"
+    os.close(keyboard)
+    os.close(terminal)
 
 
 def test_restarts_although_its_launcher_was_killed(device, onefile):

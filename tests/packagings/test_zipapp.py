@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+CALLBACKS = ["callback-hangs", "callback-fails", "async-callback"]
 PATIENT = ["sleep", "lock", "child", "c-call", "leftovers", "blocks-sigterm", "bare", "async-main", "async-spawn"]
 STUBBORN = ["stubborn-swallow", "stubborn-sigwait", "stubborn-thread"]
 
@@ -68,6 +69,19 @@ def test_interpreter_and_its_options_are_kept(device):
     world.stage(1)
     world.start("sleep", wrapper=(sys.executable, "-X", "utf8=1", "-W", "ignore", "-B")).wait(30)
     assert [start["argv"] for start in world.starts()] == [["./app", "sleep"]] * 2
+
+
+@pytest.mark.parametrize("how", CALLBACKS)
+def test_on_restart_callbacks_delay_it_and_no_more(device, how):
+    world = device("zipapp")
+    world.stage(1)
+    assert world.start(how).wait(30) == 7
+    assert [start["version"] for start in world.starts()] == ["1", "2"]
+    assert "on_restart" in world.notes()
+    if how == "async-callback":
+        notes = world.notes()
+        told = notes.index("async on_restart, before the application was told to end")
+        assert told < notes.index("cancelled async-callback")
 
 
 def test_restarts_at_once_when_its_file_is_another_one_at_the_start(device):

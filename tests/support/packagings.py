@@ -144,7 +144,12 @@ class World:
             shutil.copy(build(self.packaging, "21"[number % 2]), self.state / f"next-{number:02}")
 
     def start(
-        self, *arguments: str, wrapper: tuple[str, ...] = (), descriptors: tuple[int, ...] = (), **variables: str
+        self,
+        *arguments: str,
+        wrapper: tuple[str, ...] = (),
+        descriptors: tuple[int, ...] = (),
+        preexec: Callable[[], None] | None = None,
+        **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start the program as a shell in ``bin`` would, below ``wrapper`` if given."""
         environment = {
@@ -158,6 +163,7 @@ class World:
             cwd=self.path.parent,
             env=environment,
             pass_fds=descriptors,
+            preexec_fn=preexec,  # noqa: PLW1509 - the tests have one thread
             stdin=subprocess.DEVNULL,
             stdout=(self.state / "output").open("ab"),
             stderr=(self.state / "errors").open("ab"),
