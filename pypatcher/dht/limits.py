@@ -1,4 +1,4 @@
-"""How often a source may be answered and a destination asked, and how many nodes one place may have.
+"""How often a source may be answered and a destination asked, who is silent, how many nodes a place may have.
 
 Pure, in bounded memory; time is passed in. libtorrent bans an address for 5 minutes after 50 packets within 10 s, so
 nobody of ours may send that many, whatever a hostile node tells it to ask.
@@ -12,9 +12,10 @@ from functools import lru_cache
 
 from pypatcher.addresses import Address, budget_group, is_lan
 
-__all__ = ["Crowd", "RateLimiter", "is_near", "limit_key"]
+__all__ = ["Crowd", "RateLimiter", "Silence", "is_near", "limit_key"]
 
 _PER_HOST, _PER_GROUP = 2, 8
+_SILENT_NODES, _SILENCE = 512, 120.0
 
 
 def limit_key(address: Address) -> Hashable:
@@ -45,6 +46,29 @@ class RateLimiter:
         if len(self._buckets) > self._capacity:
             self._buckets.popitem(last=False)
         return allowed
+
+
+class Silence:
+    """Remembers who did not answer within the last 2 minutes, 512 addresses at most."""
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[Address, float] = OrderedDict()
+
+    def begin(self, address: Address, now: float) -> None:
+        """A node did not answer."""
+        self._since.pop(address, None)
+        self._since[address] = now
+        if len(self._since) > _SILENT_NODES:
+            self._since.popitem(last=False)
+
+    def end(self, address: Address) -> None:
+        """It answered after all."""
+        self._since.pop(address, None)
+
+    def holds(self, address: Address, now: float) -> bool:
+        """Whether it was silent a moment ago."""
+        since = self._since.get(address)
+        return since is not None and now - since < _SILENCE
 
 
 class Crowd:

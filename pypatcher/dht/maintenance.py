@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Response
 from pypatcher.dht.nodeid import Contact, sibling_id
+from pypatcher.dht.resolve import Resolver
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
 
@@ -73,6 +73,7 @@ class Maintenance:
         self._rejoin = asyncio.Event()
         self._refresh = asyncio.Event()
         self._settled = asyncio.Event()
+        self._resolver = Resolver(node.family)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes = 0
 
@@ -95,7 +96,7 @@ class Maintenance:
                 await self._settled.wait()
 
     def rejoin(self) -> None:
-        """Nobody is left in the table."""
+        """Nobody is left who answers: the entry points are asked again."""
         self._rejoin.set()
 
     def refresh_soon(self) -> None:
@@ -137,16 +138,12 @@ class Maintenance:
 
     async def _keep_joined(self) -> None:
         pause = _FIRST_PAUSE
-        while not len(self._node.table):
-            if await self._join():
-                break
-            if not self._bootstrap and not self._known:
-                self._settled.set()
-                break
+        while not await self._join() and (self._bootstrap or self._known):
             await asyncio.sleep(self._jittered(pause))
             pause = min(2 * pause, _LONGEST_PAUSE)
-        await self._rejoin.wait()
+        self._settled.set()
         self._rejoin.clear()
+        await self._rejoin.wait()
 
     async def _join(self) -> bool:
         entries = {*await self._resolve(), *(known for known in self._known if self._is_ours(known))}
@@ -170,7 +167,7 @@ class Maintenance:
         async with asyncio.TaskGroup() as group:
             for address in entries:
                 group.create_task(enter(address))
-        return len(self._node.table) > 0
+        return bool(entered or self._node.table.good())
 
     async def _look_around(self) -> None:
         """Fill the shallow buckets: answers hold 8 nodes, too few to know the 20 nearest to any target."""
@@ -197,16 +194,14 @@ class Maintenance:
             pass
         else:
             return [entry] if self._is_ours(entry) else []
-        kind = socket.AF_INET if self._node.family == 4 else socket.AF_INET6
         try:
             async with asyncio.timeout(_RESOLVE_TIME):
-                infos = await asyncio.get_running_loop().getaddrinfo(
-                    entry[0], entry[1], family=kind, type=socket.SOCK_DGRAM
-                )
-        except (OSError, TimeoutError, UnicodeError) as error:
-            _LOG.debug("entry point %s: %s", entry[0], error)
-            return []
-        return [(str(info[4][0]), int(info[4][1])) for info in infos[:4]]
+                found = await self._resolver.resolve(entry)
+        except TimeoutError:
+            found = []
+        if not found:
+            _LOG.debug("entry point %s has no address now", entry[0])
+        return found
 
     def _is_ours(self, address: Address) -> bool:
         return family(address) == self._node.family and krpc.is_usable(address)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random, SystemRandom
@@ -20,7 +19,7 @@ from pypatcher.dht.bencode import Value
 from pypatcher.dht.calls import Calls, NoAnswerError
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.krpc import Query, RemoteError, Response
-from pypatcher.dht.limits import RateLimiter, is_near
+from pypatcher.dht.limits import RateLimiter, Silence, is_near
 from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.maintenance import Maintenance
 from pypatcher.dht.mutable import MutableItem, mutable_target
@@ -40,7 +39,6 @@ _LOOKUP_TRIES, _PUT_TRIES = 2, 3
 _OWN_PEERS = 500
 _PROBES = (2.0, 64.0)
 _ID_LIFETIME = 600.0
-_SILENT_NODES, _SILENCE = 512, 120.0
 
 
 class DhtNode:
@@ -79,7 +77,7 @@ class DhtNode:
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._probes = RateLimiter(*_PROBES, capacity=1)
         self._someone = asyncio.Event()
-        self._silent: OrderedDict[Address, float] = OrderedDict()
+        self._silence = Silence()
         self._adopted = -_ID_LIFETIME
         self._is_stopped = False
         self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
@@ -128,6 +126,14 @@ class DhtNode:
         """Wait until somebody is in the routing table, and a moment more while we look around for others."""
         await self._someone.wait()
         await self._maintenance.settled()
+
+    def introduce(self, contacts: Iterable[Contact]) -> None:
+        """Take nodes into the table unasked: for networks that one process sets up as a whole."""
+        now = self._clock()
+        for contact in contacts:
+            self._table.answered(contact, now)
+        if len(self._table):
+            self._someone.set()
 
     def nodes(self) -> list[Address]:
         """Nodes that answered lately, the last one first: what to keep for the next start."""
@@ -278,7 +284,7 @@ class DhtNode:
                 self._maintenance.probe(contact)
 
     def _answer_received(self, answer: Response, source: Address) -> None:
-        self._silent.pop(source, None)
+        self._silence.end(source)
         self._table.answered(Contact(answer.sender, source), self._clock())
         if len(self._table):
             self._someone.set()
@@ -296,10 +302,7 @@ class DhtNode:
             self._maintenance.refresh_soon()
 
     def _note_silence(self, address: Address) -> None:
-        self._silent.pop(address, None)
-        self._silent[address] = self._clock()
-        if len(self._silent) > _SILENT_NODES:
-            self._silent.popitem(last=False)
+        self._silence.begin(address, self._clock())
         self._table.failed(address)
         if not len(self._table):
             self._someone.clear()
@@ -307,8 +310,7 @@ class DhtNode:
 
     def _is_silent(self, address: Address) -> bool:
         """Whether a node that others still name did not answer us a moment ago; those that did once are asked."""
-        since = self._silent.get(address)
-        return since is not None and self._clock() - since < _SILENCE and not self._table.knows(address)
+        return self._silence.holds(address, self._clock()) and not self._table.knows(address)
 
     async def _peers_lookup(self, info_hash: bytes, peers: dict[Address, None]) -> tuple[StoringNode, ...]:
         def collect(contact: Contact, answer: Response) -> None:
@@ -340,7 +342,10 @@ class DhtNode:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
             lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._is_silent)
             ask = partial(self._query, method=method, arguments={name: target}, tries=_LOOKUP_TRIES)
-            return await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
+            answers = await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
+        if not answers:
+            self._maintenance.rejoin()
+        return answers
 
     async def _write(self, method: bytes, arguments: Mapping[bytes, Value], nodes: Sequence[StoringNode]) -> int:
         ours = [node for node in nodes if family(node.contact.address) == self.family]

@@ -1,24 +1,26 @@
 """A private DHT in one process: full nodes on real UDP sockets, for demos, tests and trying things out offline.
 
-Nothing in it is special: the nodes join through the first one by the same code as on the Internet, and devices in
-other processes or network namespaces use its entry points as they would the public ones.
+Its nodes are told of each other at the start, which saves a second of traffic; from then on nothing in it is special,
+and devices in other processes or network namespaces use its entry points as they would the public ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+from random import sample
 from types import TracebackType
 from typing import Self
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, family
+from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.udp import UdpDht
 from pypatcher.errors import SettingError
 
 __all__ = ["Testnet"]
 
 _ENTRY_POINTS = 3
-_JOIN_TIME = 20.0
+_INTRODUCED = 160
 _MOST = 500
 
 
@@ -55,30 +57,23 @@ class Testnet:
         return tuple(dht.address for dht in self.dhts[:_ENTRY_POINTS])
 
     async def start(self) -> None:
-        """Open every node and wait until all are joined.
+        """Open every node.
 
         Raises:
             SettingError: the address cannot be bound.
         """
         try:
-            await self._add(self._first, ())
-            entry = self.dhts[0].address
-            for _ in range(self._count - 1):
-                await self._add((self._first[0], 0), (entry,))
-            async with asyncio.timeout(_JOIN_TIME):
-                for dht in self.dhts[1:]:
-                    await dht.joined()
-        except TimeoutError:
-            await self.stop()
-            raise SettingError(f"the testnet's nodes do not reach each other at {format_address(entry)}") from None
+            for number in range(self._count):
+                dht = UdpDht(self._first if number == 0 else (self._first[0], 0))
+                await dht.open()
+                self.dhts.append(dht)
         except BaseException:
             await self.stop()
             raise
-
-    async def _add(self, bind: Address, bootstrap: tuple[Address, ...]) -> None:
-        dht = UdpDht(bind, bootstrap=bootstrap)
-        await dht.open()
-        self.dhts.append(dht)
+        nodes = [(dht.by_family[family(self._first)], dht.address) for dht in self.dhts]
+        contacts = [Contact(node.node_id, address) for node, address in nodes]
+        for node, _ in nodes:
+            node.introduce(sample(contacts, min(len(contacts), _INTRODUCED)))
 
     async def stop(self) -> None:
         """Close every node."""

@@ -179,3 +179,8 @@ def test_what_it_remembers_is_bounded() -> None:
     lookup = _lookup(seeds)
     nearest = min(seeds, key=lambda contact: distance(contact.id, _TARGET))
     assert lookup.next_queries()[0] == nearest
+
+
+def test_whom_we_avoid_is_not_asked() -> None:
+    lookup = Lookup(_TARGET, [_contact(1), _contact(2)], own_id=_OWN, avoid=_contact(1).address.__eq__)
+    assert lookup.next_queries() == [_contact(2)]

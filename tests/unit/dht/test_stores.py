@@ -7,7 +7,7 @@ from random import Random
 from pypatcher.addresses import Address
 from pypatcher.dht import MutableItem
 from pypatcher.dht.external import ExternalVotes
-from pypatcher.dht.limits import Crowd, RateLimiter, limit_key
+from pypatcher.dht.limits import Crowd, RateLimiter, Silence, limit_key
 from pypatcher.dht.storage import ITEM_LIFETIME, PEER_LIFETIME, ItemStore, PeerStore
 from pypatcher.dht.tokens import TOKEN_ROTATION, Tokens
 from pypatcher.keys import KeyPair
@@ -174,3 +174,17 @@ def test_a_changed_address_wins_once_the_newer_voices_say_so() -> None:
 
 def test_nearby_one_voice_is_enough() -> None:
     assert _votes(("127.0.0.1", ("127.0.0.1", 7))).address == ("127.0.0.1", 7)
+
+
+def test_silence_is_remembered_for_a_while_and_in_bounded_memory() -> None:
+    silence = Silence()
+    silence.begin(_US, 0.0)
+    assert silence.holds(_US, 100.0)
+    assert not silence.holds(_US, 121.0)
+    silence.begin(_US, 200.0)
+    silence.end(_US)
+    assert not silence.holds(_US, 200.0)
+    silence.begin(_US, 300.0)
+    for port in range(600):
+        silence.begin(("20.0.0.1", port), 300.0)
+    assert not silence.holds(_US, 300.0)
