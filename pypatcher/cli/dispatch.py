@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         parser.error("say which command")
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
     except PatcherError as error:
         return _fail(parser.prog, name, str(error), 2 if isinstance(error, SettingError) else 1)
     except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,3 +77,14 @@ def test_commands_about_files_load_no_network_stack(command: str) -> None:
 def test_the_module_runs_as_a_program() -> None:
     command = [sys.executable, "-m", "pypatcher", "include", "--cflags"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("-I/")
+
+
+def test_a_reader_that_went_away_is_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pypatcher", "inspect", sys.executable]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -1,0 +1,96 @@
+"""What setuptools makes of the repository: wheels with and without a compiler, and a source distribution."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pypatcher.artifact.region import marker
+
+ROOT = Path(__file__).parent.parent.parent
+ALWAYS = {
+    "pypatcher/py.typed",
+    "pypatcher/include/pypatcher.h",
+    "pypatcher/_targets/x86_64.toml",
+    "pypatcher/_targets/aarch64.toml",
+    "pypatcher/_targets/armv7.toml",
+    "pypatcher/artifact/_hashing_py.py",
+    "pypatcher/cli/sign.py",
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of what is under version control and built, without anything that was built in place."""
+    folder = tmp_path / "source"
+    ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
+    for name in ("pypatcher", "_speedups", "targets"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "README.md").touch()
+    return folder
+
+
+def _build(source: Path, command: str, **environment: str) -> tuple[Path, str]:
+    line = [sys.executable, "setup.py", "-q", command, "-d", "out"]
+    done = subprocess.run(
+        line, cwd=source, env=os.environ | environment, check=True, capture_output=True, text=True, timeout=300
+    )
+    [built] = (source / "out").iterdir()
+    return built, done.stdout + done.stderr
+
+
+def _metadata(wheel: zipfile.ZipFile) -> str:
+    [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/WHEEL")]
+    return wheel.read(name).decode()
+
+
+def test_with_a_compiler_the_wheel_is_one_for_every_python_from_3_11(source: Path) -> None:
+    built, _ = _build(source, "bdist_wheel", PYPATCHER_NO_EXTENSIONS="0")
+    assert "-cp311-abi3-linux_" in built.name
+    with zipfile.ZipFile(built) as wheel:
+        names = set(wheel.namelist())
+        assert "Root-Is-Purelib: false" in _metadata(wheel)
+        assert [name for name in names if marker() in wheel.read(name)] == []
+    assert names >= ALWAYS | {"pypatcher/artifact/_hashing_c.abi3.so", "pypatcher/artifact/_sections_c.abi3.so"}
+    assert not [name for name in names if name.endswith((".pyx", ".c")) or name.startswith(("tests", "_speedups"))]
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"CC": "/nonexistent/cc", "PYPATCHER_NO_EXTENSIONS": "0"}, "No such file"),
+        ({"PYPATCHER_NO_EXTENSIONS": "1"}, "is set"),
+    ],
+    ids=["no compiler", "not wanted"],
+)
+def test_without_a_compiler_the_wheel_is_pure_and_the_build_says_so(
+    source: Path, environment: dict[str, str], reason: str
+) -> None:
+    built, output = _build(source, "bdist_wheel", **environment)
+    assert built.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(built) as wheel:
+        names = set(wheel.namelist())
+        assert "Root-Is-Purelib: true" in _metadata(wheel)
+    assert names >= ALWAYS
+    assert not [name for name in names if name.endswith(".so")]
+    for twin in ("_hashing_c", "_sections_c"):
+        assert f"pypatcher.artifact.{twin} is not built" in output
+    assert reason in output
+
+
+def test_the_source_distribution_holds_what_a_build_needs(source: Path) -> None:
+    built, _ = _build(source, "sdist")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= {name.replace("pypatcher/_targets", "targets") for name in ALWAYS}
+    assert names >= {"setup.py", "pyproject.toml", "LICENSE", "_speedups/hashing.pyx", "_speedups/sections.pyx"}
