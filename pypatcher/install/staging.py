@@ -6,13 +6,13 @@ from its descriptor. Nothing here decides whether a release is wanted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class Partial:
     Use it as a context manager: what was not staged is discarded at its end.
     """
 
-    def __init__(self, fd: int, entry: Entry, path: Path, discard: Callable[[int], None]) -> None:
+    def __init__(self, fd: int, files: Files, entry: Entry, path: Path, discard: Callable[[int], None]) -> None:
         self._fd = fd
+        self._files = files
         self._discard = discard
         self._open = True
         self.entry = entry
@@ -65,15 +66,13 @@ class Partial:
         Raises:
             OSError: the disk is full or broken.
         """
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        self._files.write(self._fd, data)
 
     def close(self) -> None:
         """Give up the descriptor and leave the file, which has another name by now."""
         if self._open:
             self._open = False
-            os.close(self._fd)
+            self._files.close(self._fd)
 
     def discard(self) -> None:
         """Remove the file. Once is enough, more does nothing."""

@@ -1,0 +1,225 @@
+"""The table of INSTALL.md, row by row, and the other pure decisions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import pytest
+
+from pypatcher.errors import NotNewerError, RefusedReleaseError
+from pypatcher.install.decide import Action, Decision, Limits, check_stageable, closed_trial, decide
+from pypatcher.install.found import Found, Kind
+from pypatcher.install.starts import Fate, Launcher
+from pypatcher.install.trial import ProgramId, Start, Trial, TrialState
+from pypatcher.version import Version
+
+
+def known(text: str) -> ProgramId:
+    return ProgramId(hashlib.sha512(text.encode()).digest(), Version.parse(text))
+
+
+V1, V2, V3 = known("1.0.0"), known("2.0.0"), known("3.0.0")
+ABSENT = Found(Kind.ABSENT)
+EMPTY = Found(Kind.EMPTY)
+INVALID = Found(Kind.INVALID)
+OPEN = Start("boot", "start", 1, 1, "run", True)
+
+
+def good(program: ProgramId) -> Found:
+    return Found(Kind.GOOD, program)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Facts, written down."""
+
+    state: TrialState | None
+    program: Found
+    staged: Found = ABSENT
+    previous: Found = ABSENT
+    fate: Fate = Fate.NONE
+    alone: bool = True
+    launcher: Launcher = "run"
+
+
+def confirmed(
+    program: ProgramId = V1, *, refused: tuple[ProgramId, ...] = (), trial: Trial | None = None
+) -> TrialState:
+    return TrialState(program, program.version, tuple(one.sha512 for one in refused), trial)
+
+
+FAILED_TWICE = Trial(V2, failed=2, open=OPEN)
+OVER = Trial(V2, failed=3)
+
+ROWS = {
+    "P missing": (Disk(confirmed(), ABSENT, previous=good(V1)), 1, Action.RUN_ALONE),
+    "P damaged, whatever previous is": (Disk(confirmed(), INVALID, previous=good(V1)), 1, Action.RUN_ALONE),
+    "P empty, previous good": (Disk(confirmed(), EMPTY, previous=good(V1)), 1, Action.RESTORE),
+    "P empty, J lost": (Disk(None, EMPTY, previous=good(V1)), 1, Action.RESTORE),
+    "P empty, previous refused": (Disk(confirmed(V2, refused=(V1,)), EMPTY, previous=good(V1)), 1, Action.RUN_ALONE),
+    "P empty, no previous": (Disk(confirmed(), EMPTY), 1, Action.RUN_ALONE),
+    "P empty, seen by spawn": (Disk(confirmed(), EMPTY, previous=good(V1), launcher="spawn"), 1, Action.RUN_ALONE),
+    "J lost, another previous": (Disk(None, good(V2), previous=good(V1)), 2, Action.ADOPT_WITH_WAY_BACK),
+    "J lost, previous is P": (Disk(None, good(V1), previous=good(V1)), 3, Action.ADOPT),
+    "J lost, previous damaged": (Disk(None, good(V1), previous=INVALID), 3, Action.ADOPT),
+    "first start": (Disk(None, good(V1)), 3, Action.ADOPT),
+    "put by hand": (Disk(confirmed(), good(V2)), 4, Action.BY_HAND),
+    "a refused one put by hand": (Disk(confirmed(refused=(V2,)), good(V2)), 4, Action.BY_HAND),
+    "staged damaged": (Disk(confirmed(), good(V1), staged=INVALID), 5, Action.DROP_STAGED),
+    "staged empty": (Disk(confirmed(), good(V1), staged=EMPTY), 5, Action.DROP_STAGED),
+    "staged refused": (Disk(confirmed(refused=(V2,)), good(V1), staged=good(V2)), 5, Action.DROP_STAGED),
+    "staged not newer": (Disk(confirmed(V2), good(V2), staged=good(V1)), 5, Action.DROP_STAGED),
+    "staged older than the newest confirmed": (
+        Disk(replace(confirmed(), newest=V3.version), good(V1), staged=good(V2)),
+        5,
+        Action.DROP_STAGED,
+    ),
+    "staged good": (Disk(confirmed(), good(V1), staged=good(V2)), 6, Action.ACTIVATE),
+    "staged good, others run": (Disk(confirmed(), good(V1), staged=good(V2), alone=False), 6, Action.WAIT),
+    "nothing to do": (Disk(confirmed(), good(V1)), 7, Action.RUN),
+    "activation over a failed version without a way back": (
+        Disk(confirmed(V1, refused=(V2,), trial=Trial(V3)), good(V2), staged=good(V3)),
+        8,
+        Action.PLACE_TRIAL,
+    ),
+    "another put by hand during a trial": (Disk(confirmed(trial=Trial(V2)), good(V3)), 9, Action.BY_HAND),
+    "a refused one put by hand during a trial": (
+        Disk(confirmed(refused=(V3,), trial=FAILED_TWICE), good(V3), staged=good(V2)),
+        9,
+        Action.BY_HAND,
+    ),
+    "activation unfinished": (
+        Disk(confirmed(trial=Trial(V2)), good(V1), staged=good(V2)),
+        10,
+        Action.RESUME_ACTIVATION,
+    ),
+    "rollback done, not recorded": (
+        Disk(confirmed(refused=(V2,), trial=Trial(V2, failed=3)), good(V1)),
+        11,
+        Action.CLEAR_TRIAL,
+    ),
+    "c put back by hand during a trial": (Disk(confirmed(trial=FAILED_TWICE), good(V1)), 11, Action.CLEAR_TRIAL),
+    "a newer one staged over the one that was being activated": (
+        Disk(confirmed(trial=Trial(V2)), good(V1), staged=good(V3)),
+        11,
+        Action.CLEAR_TRIAL,
+    ),
+    "rollback intended": (
+        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V1)),
+        12,
+        Action.FINISH_ROLLBACK,
+    ),
+    "rollback intended, others run": (
+        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V1), alone=False),
+        12,
+        Action.WAIT,
+    ),
+    "refused, no way back, a newer one here": (
+        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), staged=good(V3)),
+        13,
+        Action.REPLACE_TRIAL,
+    ),
+    "limit reached, no way back, a newer one here": (
+        Disk(confirmed(trial=OVER), good(V2), staged=good(V3)),
+        13,
+        Action.REPLACE_TRIAL,
+    ),
+    "limit reached, no way back, the one here is not newer": (
+        Disk(confirmed(trial=Trial(V3, failed=3)), good(V3), staged=good(V2)),
+        16,
+        Action.COUNT,
+    ),
+    "refused, nothing else here": (Disk(confirmed(refused=(V2,), trial=OVER), good(V2)), 14, Action.RUN_REFUSED),
+    "refused, previous is not the confirmed one": (
+        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V3)),
+        14,
+        Action.RUN_REFUSED,
+    ),
+    "limit reached": (Disk(confirmed(trial=OVER), good(V2), previous=good(V1)), 15, Action.ROLL_BACK),
+    "limit reached by the start that just ended": (
+        Disk(confirmed(trial=FAILED_TWICE), good(V2), previous=good(V1), fate=Fate.ENDED),
+        15,
+        Action.ROLL_BACK,
+    ),
+    "limit of reboots reached": (
+        Disk(confirmed(trial=Trial(V2, reboots=9, open=OPEN)), good(V2), previous=good(V1), fate=Fate.REBOOTED),
+        15,
+        Action.ROLL_BACK,
+    ),
+    "a second process of the last chance": (
+        Disk(confirmed(trial=FAILED_TWICE), good(V2), previous=good(V1), fate=Fate.ALIVE),
+        16,
+        Action.COUNT,
+    ),
+    "on trial": (Disk(confirmed(trial=Trial(V2)), good(V2), previous=good(V1)), 16, Action.COUNT),
+    "on trial, a hotfix waits": (
+        Disk(confirmed(trial=Trial(V2)), good(V2), staged=good(V3), previous=good(V1)),
+        16,
+        Action.COUNT,
+    ),
+    "limit reached without a way back refuses nothing": (Disk(confirmed(trial=OVER), good(V2)), 16, Action.COUNT),
+}
+
+
+@pytest.mark.parametrize(("disk", "row", "action"), ROWS.values(), ids=ROWS)
+def test_the_first_row_that_matches_decides(disk: Disk, row: int, action: Action) -> None:
+    assert decide(disk) == Decision(row, action)
+
+
+def test_every_row_of_the_page_is_tested() -> None:
+    assert {row for _, row, _ in ROWS.values()} == set(range(1, 17))
+
+
+def test_limits_are_three_failures_and_ten_reboots() -> None:
+    assert Limits() == Limits(failed=3, reboots=10)
+
+
+def test_a_start_that_needs_only_the_program_looks_at_nothing_else() -> None:
+    class OnlyProgram(Disk):
+        def __getattribute__(self, name: str) -> object:
+            if name in {"previous", "alone"}:
+                raise AssertionError(f"{name} was looked up")
+            return super().__getattribute__(name)
+
+    assert decide(OnlyProgram(confirmed(), good(V1))).row == 7
+    assert decide(OnlyProgram(confirmed(trial=Trial(V2)), good(V2))).row == 16
+
+
+def test_a_start_that_ended_costs_one_failure_and_a_reboot_one_reboot() -> None:
+    trial = Trial(V2, failed=1, reboots=1, open=OPEN)
+    assert closed_trial(trial, Fate.ENDED) == Trial(V2, failed=2, reboots=1)
+    assert closed_trial(trial, Fate.REBOOTED) == Trial(V2, failed=1, reboots=2)
+    for fate in (Fate.OWN, Fate.ALIVE, Fate.CLAIMABLE, Fate.NONE):
+        assert closed_trial(trial, fate) == trial
+
+
+def test_a_newer_release_is_stageable_also_during_a_trial() -> None:
+    check_stageable(V2, V1.version, None, None)
+    check_stageable(V3, V2.version, confirmed(trial=Trial(V2)), None)
+    check_stageable(V3, V1.version, confirmed(), V2)
+
+
+def test_what_is_not_newer_than_the_program_is_not_staged() -> None:
+    with pytest.raises(NotNewerError):
+        check_stageable(V1, V1.version, confirmed(), None)
+    with pytest.raises(NotNewerError):
+        check_stageable(V2, V3.version, confirmed(trial=Trial(V3)), None)
+
+
+def test_what_is_not_newer_than_the_newest_ever_confirmed_is_not_staged() -> None:
+    with pytest.raises(NotNewerError):
+        check_stageable(V2, V1.version, replace(confirmed(), newest=V2.version), None)
+
+
+def test_a_refused_file_is_never_staged_again_but_another_build_of_its_version_is() -> None:
+    state = confirmed(refused=(V2,))
+    with pytest.raises(RefusedReleaseError):
+        check_stageable(V2, V1.version, state, None)
+    check_stageable(ProgramId(bytes(64), V2.version), V1.version, state, None)
+
+
+def test_a_newer_one_that_is_staged_stays() -> None:
+    with pytest.raises(NotNewerError):
+        check_stageable(V2, V1.version, confirmed(), V3)
+    check_stageable(V2, V1.version, confirmed(refused=(V3,)), V3)

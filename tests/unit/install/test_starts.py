@@ -1,0 +1,96 @@
+"""What became of the open start, for every kind of process that asks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from pypatcher.install.starts import Caller, Fate, current_caller, fate, process_lives, process_starttime
+from pypatcher.install.trial import Start
+
+BY_RUN = Start("boot", "unit", 10, 1, "run", True)
+BY_GUARD = Start("boot", "unit", 10, 1, "guard", False)
+
+
+def dead(pid: int, starttime: int) -> bool:
+    return False
+
+
+def alive(pid: int, starttime: int) -> bool:
+    return True
+
+
+def test_no_open_start_has_no_fate() -> None:
+    assert fate(None, Caller("run", "boot", "a", 1, 1), dead) is Fate.NONE
+
+
+@pytest.mark.parametrize("start", [BY_RUN, BY_GUARD])
+def test_another_boot_is_a_reboot_whoever_asks(start: Start) -> None:
+    for launcher in ("run", "guard", "spawn"):
+        assert fate(start, Caller(launcher, "later", "unit", 10, 1, main=True), alive) is Fate.REBOOTED
+
+
+def test_the_same_process_is_its_own_start_also_after_an_exec() -> None:
+    assert fate(BY_RUN, Caller("spawn", "boot", "other", 10, 1), alive) is Fate.OWN
+
+
+def test_a_reused_pid_is_another_process() -> None:
+    assert fate(BY_RUN, Caller("run", "boot", "other", 10, 2), dead) is Fate.ENDED
+
+
+def test_a_start_whose_process_lives_makes_the_caller_a_second_one() -> None:
+    assert fate(BY_RUN, Caller("spawn", "boot", "other", 11, 5), alive) is Fate.ALIVE
+
+
+def test_a_start_whose_process_is_gone_ended() -> None:
+    assert fate(BY_RUN, Caller("spawn", "boot", "other", 11, 5), dead) is Fate.ENDED
+
+
+def test_the_units_main_process_claims_the_guards_start_once() -> None:
+    main = Caller("spawn", "boot", "unit", 11, 5, main=True)
+    assert fate(BY_GUARD, main, dead) is Fate.CLAIMABLE
+    claimed = main.claim(BY_GUARD)
+    assert claimed == Start("boot", "unit", 11, 5, "guard", True)
+    assert fate(claimed, main, alive) is Fate.OWN
+    assert fate(claimed, Caller("spawn", "boot", "unit", 12, 6, main=True), alive) is Fate.ALIVE
+
+
+def test_a_shell_that_inherited_the_invocation_claims_nothing() -> None:
+    assert fate(BY_GUARD, Caller("spawn", "boot", "unit", 11, 5, main=False), dead) is Fate.ALIVE
+
+
+def test_the_next_guard_sees_that_the_last_ones_program_never_reached_spawn() -> None:
+    assert fate(BY_GUARD, Caller("guard", "boot", "next", 11, 5), dead) is Fate.ENDED
+    assert fate(BY_GUARD, Caller("guard", "boot", "unit", 11, 5), dead) is Fate.OWN
+    assert fate(BY_GUARD, Caller("run", "boot", "unit", 11, 5), dead) is Fate.ENDED
+    assert fate(BY_GUARD, Caller("spawn", "boot", "next", 11, 5, main=True), dead) is Fate.ENDED
+
+
+def test_a_guards_start_is_open_for_a_claim_and_others_are_not() -> None:
+    assert not Caller("guard", "boot", "unit", 1, 1).start().claimed
+    assert Caller("spawn", "boot", "unit", 1, 1).start().claimed
+
+
+def test_only_the_process_that_systemd_started_is_the_units_main_process() -> None:
+    pid = os.getpid()
+    main = current_caller("spawn", {"INVOCATION_ID": "i1", "SYSTEMD_EXEC_PID": str(pid)})
+    assert (main.main, main.start_id, main.pid) == (True, "i1", pid)
+    shell = current_caller("spawn", {"INVOCATION_ID": "i1", "SYSTEMD_EXEC_PID": str(pid + 1)})
+    assert not shell.main
+    assert shell.start_id != "i1"
+    onefile = current_caller("spawn", {"INVOCATION_ID": "i1", "SYSTEMD_EXEC_PID": "7"}, main_pid=7)
+    assert onefile.main
+    assert current_caller("guard", {"INVOCATION_ID": "i1"}).start_id == "i1"
+
+
+def test_a_process_lives_until_it_ended_even_when_nobody_waited_for_it() -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as child:
+        starttime = process_starttime(child.pid)
+        assert starttime is not None
+        assert process_lives(child.pid, starttime)
+        assert not process_lives(child.pid, starttime + 1)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not process_lives(child.pid, starttime)
