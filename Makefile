@@ -1,12 +1,13 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format packagings bench fuzz clean
+.PHONY: help demo test test-pure lint format packagings bench fuzz wheels wheelhouse qemu-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
+CROSS  := .cache/cross/tools/bin/python
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
 help: ## list the targets
@@ -39,6 +40,22 @@ packagings: $(READY) ## every packaging updates itself, Nuitka included (its bui
 bench: $(READY) ## hashing and transfer, side by side with what they are built on
 	$(BIN)/python bench/hashing.py
 	$(BIN)/python bench/transfer.py
+
+wheels: .cache/cross/tools/.ready ## pypatcher's own wheel for every target, in dist/
+	$(CROSS) -m cross wheels $(TARGET)
+
+wheelhouse: .cache/cross/tools/.ready ## all wheels that a device needs, in wheelhouse/: make wheelhouse TARGET=armv7 (default: every target)
+	$(CROSS) -m cross wheelhouse $(TARGET)
+
+qemu-test: .cache/cross/tools/.ready ## devices of the other targets, emulated, install, test and update themselves
+	$(CROSS) -m qemu $(TARGET)
+
+.cache/cross/tools/.ready: cross/requirements.txt scripts/venv scripts/packages
+	@PYTHON=$(PYTHON) scripts/venv .cache/cross/tools -r cross/requirements.txt
+	@touch $@
+
+clean-cross: ## remove sysroots, cross compilers' environments and built wheels
+	rm -rf .cache/cross .cache/qemu wheelhouse
 
 $(READY): pyproject.toml setup.py scripts/venv scripts/packages $(SPEEDUPS)
 	@PYTHON=$(PYTHON) scripts/venv $(VENV) -e '.[test,lint,progress]'
