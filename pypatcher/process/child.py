@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -79,7 +80,8 @@ def start_child(program: Program, added: Mapping[str, str], removed: frozenset[s
     # A signal to the copy must not run our handlers there, which share the event loop's wake-up socket with us.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        pid = os.fork()
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # see below: system calls only
+            pid = os.fork()
     except OSError:
         os.close(reader)
         os.close(writer)

@@ -117,7 +117,7 @@ def _pyinstaller(unpacked: Path) -> Program:
         path,
         tuple(sys.orig_argv),
         Origin.of_this_process(),
-        launcher=_parent_running(path),
+        launcher=_launcher_of(path, sys.orig_argv),
         unpacked=unpacked,
     )
 
@@ -202,12 +202,15 @@ def _initial_environment() -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _parent_running(path: Path) -> int | None:
-    """Our parent's process id if it runs ``path``; None once the launcher was killed and another has adopted us."""
+def _launcher_of(path: Path, argv: list[str]) -> int | None:
+    """Our parent's process id if it is our launcher; None once that was killed and another has adopted us."""
     parent = os.getppid()
     try:
         # Read as a link: the file at P may have been replaced since, then the kernel says "(deleted)".
-        running = str(Path(f"/proc/{parent}/exe").readlink()).removesuffix(" (deleted)")
+        if str(Path(f"/proc/{parent}/exe").readlink()).removesuffix(" (deleted)") == str(path):
+            return parent
+        # Where an emulator runs both, that is the emulator; the command line is the launcher's own.
+        words = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
         return None
-    return parent if running == str(path) else None
+    return parent if words[-len(argv) :] == [os.fsencode(word) for word in argv] else None

@@ -100,7 +100,7 @@ class Restarter:
         self._helper: Helper | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
-        self._signal: signal.Signals | int | None = None
+        self._signal: int | None = None
 
     @property
     def is_ending(self) -> bool:
@@ -120,9 +120,7 @@ class Restarter:
         with contextlib.suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
         if self._signal is None:
-            self._signal = _free_signal()
-            if self._signal is not None:
-                signal.signal(self._signal, self._raise)
+            self._signal = _take_free_signal(self._raise)
 
     @contextlib.contextmanager
     def around_main(self) -> Iterator[None]:
@@ -258,7 +256,7 @@ class Restarter:
                 return
         if self._signal is not None:
             with contextlib.suppress(OSError):
-                signal.pthread_kill(_ident(threading.main_thread()), self._signal)
+                signal.pthread_kill(threading.main_thread().ident or 0, self._signal)
 
     def _interrupt_loop(self, task: asyncio.Task[object] | None) -> None:
         if task is None or task.done():
@@ -346,13 +344,12 @@ def _reap_children() -> None:
             pass
 
 
-def _free_signal() -> int | None:
-    """A real-time signal that the application does not use."""
-    for number in range(signal.SIGRTMAX - 1, signal.SIGRTMIN, -1):
+def _take_free_signal(handler: Callable[..., object]) -> int | None:
+    """Put ``handler`` on a real-time signal that the application does not use; None if there is none."""
+    # Not from the very top: emulators of another processor have fewer than the processor they emulate.
+    for number in range(signal.SIGRTMAX - 8, signal.SIGRTMIN, -1):
         if signal.getsignal(number) is signal.SIG_DFL:
-            return number
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, handler)
+                return number
     return None
-
-
-def _ident(thread: threading.Thread) -> int:
-    return thread.ident or 0

@@ -41,6 +41,7 @@ _FORWARDED = (
     signal.SIGUSR2,
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
+_LAUNCHER_PATIENCE = 2.0
 _Result = TypeVar("_Result")
 _WATCHDOG_VARIABLES = frozenset({"WATCHDOG_PID"})
 
@@ -200,19 +201,22 @@ class Supervisor:
             self._replacement = None
 
     async def _end_child(self, child: Child) -> None:
-        """Stop signal, time, SIGKILL; a killed launcher's children are killed with it."""
+        """Stop signal, time, SIGKILL.
+
+        SIGKILL goes to its descendants first: the launcher of a onefile program then still deletes the unpacked folder.
+        """
         child.send(self._stop_signal)
         waiting = asyncio.create_task(asyncio.to_thread(child.wait))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(waiting), self._stop_timeout)
+        if await _ends_within(waiting, self._stop_timeout):
             return
         _log.warning("the program did not end within %g s; it is killed", self._stop_timeout)
         below = descendants(child.pid)
-        child.send(signal.SIGKILL)
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        await waiting
+        if not below or not await _ends_within(waiting, _LAUNCHER_PATIENCE):
+            child.send(signal.SIGKILL)
+            await waiting
 
     # Signals.
 
@@ -221,8 +225,9 @@ class Supervisor:
         for number in _FORWARDED:
             if number in self._program.origin.ignored:
                 continue
-            loop.add_signal_handler(number, self._on_signal, number)
-            cleanup.callback(loop.remove_signal_handler, number)
+            with contextlib.suppress(RuntimeError):  # an emulator may have fewer signals
+                loop.add_signal_handler(number, self._on_signal, number)
+                cleanup.callback(loop.remove_signal_handler, number)
 
         if os.getpid() == 1:
             loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
@@ -293,6 +298,14 @@ class _Replacement:
     activate: Callable[[], None] | None
     activated: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def _ends_within(waiting: asyncio.Task[None], seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(asyncio.shield(waiting), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _is_foreground() -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import socket
+import sys
 import termios
 from pathlib import Path
 
 import pytest
 
-from tests.support.packagings import wait_until
+from tests.support.packagings import REPOSITORY, build, wait_until
 
 UPDATES = 5
 
@@ -139,6 +141,27 @@ def test_worker_that_it_starts_from_its_own_file_does_not_update(device, onefile
     world.start("worker-started").wait(30)
     assert len(world.starts()) == 1
     world.wait_for_end()
+
+
+@pytest.mark.parametrize(("how", "timeout"), [("sleep-stay", "20"), ("ignores-stop-stay", "0.2")])
+def test_leaves_nothing_behind_below_run_either(device, onefile, how, timeout):
+    world = device(onefile)
+    replacement = world.state / "replacement"
+    variables = {"REPLACE": str(replacement), "HOOKS": str(world.state / "hooks"), "STOP_TIMEOUT": timeout}
+    run = (sys.executable, "-m", "tests.support.supervised")
+    process = world.start(how, wrapper=run, PYTHONPATH=str(REPOSITORY), **variables)
+    world.wait_for_starts(1)
+    shutil.copy(build(onefile, "2"), world.state / "copy")
+    (world.state / "copy").rename(replacement)
+    assert world.wait_for_starts(2)[1]["version"] == "2"
+    assert len(world.processes()) == 3
+    assert len(world.unpacked()) == 1
+    process.terminate()
+    wait_until(lambda: process.poll() is not None or how != "sleep-stay", "its end")
+    if how != "sleep-stay":
+        os.kill(world.starts()[1]["pid"], signal.SIGKILL)
+    world.wait_for_end()
+    assert world.unpacked() == []
 
 
 def _without_bundle(start: dict) -> dict:
