@@ -49,7 +49,8 @@ def test_peers_are_kept_for_their_time_and_no_longer() -> None:
     store.add(_HASH, _US, 0.0)
     assert store.get(_HASH, PEER_LIFETIME, 10, Random(1)) == [_US]
     assert store.get(_HASH, PEER_LIFETIME + 1, 10, Random(1)) == []
-    assert len(store) == 0
+    store.add(_OTHER, _US, PEER_LIFETIME + 1)
+    assert len(store) == 1
 
 
 def test_a_peer_that_announces_again_is_one_peer_and_fresh() -> None:
@@ -66,12 +67,24 @@ def test_many_peers_give_a_choice_of_them() -> None:
     assert len(set(store.get(_HASH, 0.0, 30, Random(1)))) == 30
 
 
-def test_the_peer_store_is_bounded_both_ways() -> None:
-    store = PeerStore(info_hashes=5, peers_each=7)
+def test_the_peer_store_is_bounded_an_info_hash_and_in_all() -> None:
+    store = PeerStore(limit=50, each=7)
     for number in range(50):
         for port in range(1, 20):
-            store.add(number.to_bytes(20, "big"), ("192.0.2.1", port), 0.0)
-    assert len(store) == 5 * 7
+            store.add(number.to_bytes(20, "big"), (f"20.0.{number}.1", port), 0.0)
+        assert len(store.get(number.to_bytes(20, "big"), 0.0, 100, Random(1))) <= 7
+    assert len(store) == 50
+    assert sum(len(store.get(number.to_bytes(20, "big"), 0.0, 100, Random(1))) for number in range(50)) == 50
+
+
+def test_who_announces_junk_evicts_its_own_peers_first() -> None:
+    store = PeerStore(limit=100)
+    for number in range(20):
+        store.add(_HASH, (f"20.0.{number}.1", 1), 0.0)
+    for number in range(3000):
+        store.add(number.to_bytes(20, "big"), ("66.6.6.6", 1 + number), 1.0)
+    assert len(store.get(_HASH, 2.0, 100, Random(1))) == 20
+    assert len(store) == 100
 
 
 def test_an_item_is_kept_for_its_time_and_replaced_by_the_next() -> None:
