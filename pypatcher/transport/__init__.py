@@ -5,9 +5,10 @@ from __future__ import annotations
 from pypatcher.transport.admission import Admission
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.endpoint import Endpoint, Handler
-from pypatcher.transport.exchange import Served, fetch_from, fetch_release, serve_release
+from pypatcher.transport.fetch import fetch_from, fetch_release
 from pypatcher.transport.limiter import UploadLimiter
 from pypatcher.transport.pace import StallRule
+from pypatcher.transport.serve import Served, serve_release
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode
 

@@ -9,34 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 from collections.abc import Awaitable, Callable, Sequence
 
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.packet import (
-    QuicHeader,
-    QuicPacketType,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
-    pull_quic_header,
-)
-from aioquic.quic.retry import QuicRetryTokenHandler
-
 from pypatcher.addresses import Address, format_address
-from pypatcher.errors import PeerBusyError, PeerError, SettingError
+from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.keys import KeyPair
-from pypatcher.transport.admission import Admission, Verdict
+from pypatcher.transport.admission import Admission
 from pypatcher.transport.connection import Connection
-from pypatcher.transport.datagrams import DatagramSocket
+from pypatcher.transport.datagrams import DatagramSocket, open_sockets
+from pypatcher.transport.frontdoor import FrontDoor, Welcome
 from pypatcher.transport.identity import (
     CONNECTION_ID_SIZE,
     MIN_DATAGRAM_SIZE,
-    QUIC_VERSIONS,
     QuicIdentity,
     RawKeyConnection,
-    encode_connection_refused,
 )
 from pypatcher.transport.wire import CloseCode
 
@@ -46,10 +33,8 @@ Handler = Callable[[Connection], Awaitable[None]]
 """Serves one connection; the connection is closed when it returns."""
 
 _HANDSHAKE_SECONDS = 10.0
-_PORT_TRIES = 16
 _CONNECTIONS_LIMIT = 256
 _DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
-_NO_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 
 _logger = logging.getLogger("pypatcher.transport")
 
@@ -79,7 +64,7 @@ class Endpoint:
         self._flush_soon: asyncio.Handle | None = None
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._retry = QuicRetryTokenHandler()
+        self._front_door = FrontDoor(admission)
         self._closed = False
 
     @classmethod
@@ -107,7 +92,7 @@ class Endpoint:
             SettingError: an address cannot be bound.
         """
         endpoint = cls(identity, on_krpc, admission or Admission(), max_datagram_size)
-        endpoint._bind(bind, preferred_port)
+        endpoint._sockets = open_sockets(bind, preferred_port, endpoint._open_socket)
         return endpoint
 
     @property
@@ -254,36 +239,8 @@ class Endpoint:
 
     # Inside.
 
-    def _bind(self, bind: Sequence[Address], preferred_port: int) -> None:
-        fixed = [port for _, port in bind if port]
-        first = fixed[0] if fixed else preferred_port
-        for attempt in range(_PORT_TRIES):
-            port = first if attempt == 0 else 0
-            try:
-                for host, own_port in bind:
-                    self._bind_one((host, own_port or port), optional=len(bind) > 1)
-                    port = port or next((bound for _, bound in self.addresses), 0)
-                break
-            except OSError as error:
-                for udp in self._sockets.values():
-                    udp.close()
-                self._sockets.clear()
-                taken = error.errno in (errno.EADDRINUSE, errno.EACCES) and not fixed
-                if not taken or attempt == _PORT_TRIES - 1:
-                    wanted = ", ".join(format_address(address) for address in bind)
-                    raise SettingError(f"cannot bind {wanted}: {error.strerror}; see PYPATCHER_BIND") from None
-        if not self._sockets:
-            raise SettingError("none of the addresses in PYPATCHER_BIND exists on this machine")
-
-    def _bind_one(self, address: Address, optional: bool) -> None:
-        try:
-            udp = DatagramSocket(address, self._datagram_received, self._flush, self._flush)
-        except OSError as error:
-            # A machine without IPv6 is an ordinary machine.
-            if optional and error.errno in _NO_FAMILY:
-                return
-            raise
-        self._sockets[":" in address[0]] = udp
+    def _open_socket(self, address: Address) -> DatagramSocket:
+        return DatagramSocket(address, self._datagram_received, self._flush, self._flush)
 
     def _datagram_size(self, address: Address) -> int:
         return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if ":" in address[0] else _DATAGRAM_SIZE_V4)
@@ -319,53 +276,20 @@ class Endpoint:
     def _first_packet(self, data: bytes, source: Address) -> None:
         if len(data) < MIN_DATAGRAM_SIZE or not self._handlers:
             return
-        try:
-            header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_SIZE)
-        except ValueError:
-            return
-        if header.version not in QUIC_VERSIONS:
-            # Version 0 is itself a version negotiation: answering it could go on for ever between two nodes.
-            if header.version:
-                self._reply(
-                    source,
-                    encode_quic_version_negotiation(
-                        source_cid=header.destination_cid,
-                        destination_cid=header.source_cid,
-                        supported_versions=QUIC_VERSIONS,
-                    ),
-                )
-            return
-        if header.packet_type != QuicPacketType.INITIAL or len(header.destination_cid) < CONNECTION_ID_SIZE:
-            return
-        original_id, retry_id = header.destination_cid, None
-        if header.token:
-            try:
-                original_id = self._retry.validate_token(
-                    address=source, destination_cid=original_id, token=header.token, now=self._loop.time()
-                )
-            except ValueError:
-                return
-            retry_id = header.destination_cid
-        verdict = self._admission.judge(source, validated=retry_id is not None)
-        if len(self._connections) >= _CONNECTIONS_LIMIT:
-            verdict = Verdict.REFUSE
-        match verdict:
-            case Verdict.REFUSE:
-                self._reply(source, encode_connection_refused(header.destination_cid, header.source_cid))
-            case Verdict.VALIDATE:
-                self._ask_to_return(header, source)
-            case Verdict.ACCEPT:
-                self._accept(header.destination_cid, original_id, retry_id, data, source)
+        full = len(self._connections) >= _CONNECTIONS_LIMIT
+        match self._front_door.answer(data, source, self._loop.time(), full):
+            case bytes(reply):
+                self._sockets[":" in source[0]].send(reply, source)
+            case Welcome() as welcome:
+                self._accept(welcome, data, source)
 
-    def _accept(
-        self, destination_id: bytes, original_id: bytes, retry_id: bytes | None, data: bytes, source: Address
-    ) -> None:
+    def _accept(self, welcome: Welcome, data: bytes, source: Address) -> None:
         quic = RawKeyConnection(
             self._identity,
             list(self._handlers),
             max_datagram_size=self._datagram_size(source),
-            original_destination_connection_id=original_id,
-            retry_source_connection_id=retry_id,
+            original_destination_connection_id=welcome.original_id,
+            retry_source_connection_id=welcome.retry_id,
         )
         connection = Connection(quic, self, source, dialed=False)
         with contextlib.suppress(Exception):
@@ -378,31 +302,9 @@ class Endpoint:
         self._connections[connection] = _Entry(self._sockets[":" in source[0]], source, deadline)
         self._connections[connection].counted = True
         self._admission.opened(source)
-        self.add_route(destination_id, connection)
+        self.add_route(welcome.destination_id, connection)
         self.add_route(quic.host_cid, connection)
         self._awake[connection] = None
-
-    def _ask_to_return(self, header: QuicHeader, source: Address) -> None:
-        retry_id = os.urandom(CONNECTION_ID_SIZE)
-        token = self._retry.create_token(
-            address=source,
-            original_destination_connection_id=header.destination_cid,
-            retry_source_connection_id=retry_id,
-            now=self._loop.time(),
-        )
-        self._reply(
-            source,
-            encode_quic_retry(
-                version=QUIC_VERSIONS[0],
-                source_cid=retry_id,
-                destination_cid=header.source_cid,
-                original_destination_cid=header.destination_cid,
-                retry_token=token,
-            ),
-        )
-
-    def _reply(self, source: Address, data: bytes) -> None:
-        self._sockets[":" in source[0]].send(data, source)
 
     def _flush(self) -> None:
         """Pump every connection that has something to do; those whose socket is full wait for it."""

@@ -1,14 +1,20 @@
-"""When a peer is too slow to be worth waiting for. Pure: the clock is passed in.
+"""How long a peer is worth waiting for: a rule for transfers, whose clock is passed in, and a limit for short answers.
 
 DESIGN "Transport and transfer": below 1 kB/s for 60 s is a stall.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-__all__ = ["DEFAULT_STALL", "StallRule", "StallWatch"]
+from pypatcher.errors import PeerError
+
+__all__ = ["DEFAULT_STALL", "StallRule", "StallWatch", "StalledError", "answer_time"]
+
+_ANSWER_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +52,21 @@ class StallWatch:
     def remaining(self) -> float:
         """Seconds until it is a stall; 0: it is one."""
         return max(0.0, self._deadline - self._clock())
+
+
+class StalledError(PeerError):
+    """The peer stalled; told apart so that it can be told, too."""
+
+
+@contextlib.asynccontextmanager
+async def answer_time() -> AsyncIterator[None]:
+    """Give a peer 15 seconds for a few bytes.
+
+    Raises:
+        PeerError: they were over.
+    """
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            yield
+    except TimeoutError:
+        raise PeerError(f"the peer was silent for {_ANSWER_SECONDS:g} s") from None

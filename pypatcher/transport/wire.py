@@ -36,6 +36,7 @@ __all__ = [
     "decode_patch_header",
     "encode_acceptance",
     "encode_refusal",
+    "tells_minute",
 ]
 
 REQUEST_SIZE = 64
@@ -92,6 +93,11 @@ def encode_acceptance(info: PatchInfo, data_size: int) -> bytes:
     """Everything of an accepted answer that comes before the ``data_size`` bytes of the signed file."""
     header = info.to_postcard() + encode_unsigned(data_size)
     return ACCEPTED + (len(header) + data_size).to_bytes(LENGTH_SIZE, "big") + header
+
+
+def tells_minute(alpn: str) -> bool:
+    """Whether a refusal carries the server's minute: in our own namespaces, not in the Rust program's."""
+    return alpn.startswith("/pypatcher/")
 
 
 def encode_refusal(minute: int | None) -> bytes:

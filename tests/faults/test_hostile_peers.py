@@ -33,8 +33,8 @@ from pypatcher.transport import (
     StallRule,
     Stream,
     UploadLimiter,
-    exchange,
     fetch_release,
+    pace,
     wire,
 )
 from pypatcher.transport.identity import QuicIdentity, RawKeyConnection
@@ -137,7 +137,7 @@ async def test_a_server_that_drips_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(pace, "_ANSWER_SECONDS", 0.2)
     await expect_from(Connection.wait_closed, PeerError, "silent")
 
 
@@ -337,7 +337,7 @@ async def test_a_client_with_a_replayed_request_gets_nothing_but_the_minute(hone
 
 
 async def test_a_client_that_says_nothing_loses_its_place(honest: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(pace, "_ANSWER_SECONDS", 0.2)
     async with open_endpoint() as client:
         silent = await client.connect(honest.address, node_id=None, alpn=ALPN)
         half = await client.connect(honest.address, node_id=None, alpn=ALPN)

@@ -1,53 +1,32 @@
-"""The v0 exchange over a connection: a release from disk, and a release to disk. Neither end holds it in memory.
+"""The client's side of the v0 exchange: a release to disk, never in memory as a whole.
 
 DESIGN "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. Sizes are
 checked before a byte is written, against what the OWNER signed; whether the bytes are the release is for
-``pypatcher.artifact`` to say afterwards. The bytes themselves are in ``wire``, the limits in ``limiter`` and ``pace``.
+``pypatcher.artifact`` to say afterwards. The bytes of the exchange are in ``wire``, how slow is too slow in ``pace``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from pypatcher.addresses import Address
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
-from pypatcher.errors import CodecError, ContentMismatchError, MinuteRefusedError, PatcherError, PeerError
+from pypatcher.errors import CodecError, ContentMismatchError, MinuteRefusedError, PeerError
 from pypatcher.keys import OwnerKey
 from pypatcher.transport import wire
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.endpoint import Endpoint
-from pypatcher.transport.limiter import Upload, UploadLimiter
-from pypatcher.transport.pace import DEFAULT_STALL, StallRule, StallWatch
+from pypatcher.transport.pace import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode
 
-__all__ = ["Served", "fetch_from", "fetch_release", "serve_release"]
+__all__ = ["fetch_from", "fetch_release"]
 
-_OWN_NAMESPACE = "/pypatcher/"
 _CHUNK = 1 << 18
-_FETCH_WINDOW = 1 << 21
-_ANSWER_SECONDS = 15.0
-_REQUESTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A release on disk that is given to others.
-
-    Attributes:
-        info: what the owner signed about it.
-        path: the whole signed file; opened for each upload, so that a rename over it harms none that runs.
-    """
-
-    info: PatchInfo
-    path: Path
+_WINDOW = 1 << 21
 
 
 async def fetch_release(
@@ -113,7 +92,7 @@ async def fetch_release(
             on_progress=on_progress,
         )
         code = CloseCode.DONE
-    except _StalledError:
+    except StalledError:
         code = CloseCode.STALLED
         raise
     finally:
@@ -153,81 +132,11 @@ async def fetch_from(
             connection.close(CloseCode.DONE)
 
 
-async def serve_release(
-    connection: Connection,
-    *,
-    owner: OwnerKey,
-    release: Served | Callable[[], Served | None] | None,
-    limiter: UploadLimiter,
-    now: Callable[[], float] = time.time,
-    stall: StallRule = DEFAULT_STALL,
-    clock: Callable[[], float] = time.monotonic,
-) -> int:
-    """Answer a peer's requests on ``connection``: one upload at most, streamed from disk.
-
-    Args:
-        connection: from the peer, whichever side opened it; it is closed at the end.
-        owner: whose release.
-        release: what we give, or a function that says so when the peer asked rightly; None gives nothing.
-        limiter: the node's upload limits.
-        now: unix time.
-        stall: a peer that takes its bytes slower than this is dropped.
-        clock: monotonic seconds, for ``stall``.
-
-    Returns:
-        Bytes of the file that the peer acknowledged: all or 0.
-
-    Raises:
-        PeerError: the peer broke the protocol, stalled or went away.
-    """
-    tell_minute = connection.alpn.startswith(_OWN_NAMESPACE)
-    for _ in range(_REQUESTS):
-        async with _answer_time():
-            stream = await connection.accept_stream()
-            request = await stream.read_exactly(wire.REQUEST_SIZE)
-        minute = int(now() // 60)
-        if wire.check_auth(request, owner, minute):
-            break
-        await stream.write(wire.encode_refusal(minute if tell_minute else None))
-        await stream.finish()
-    else:
-        async with _answer_time():
-            await stream.delivered()
-        connection.close(CloseCode.REFUSED)
-        return 0
-    served = release() if callable(release) else release
-    if served is None:
-        connection.close(CloseCode.UNAVAILABLE)
-        return 0
-    upload = limiter.admit(connection.peer_address, served.info.file_size)
-    if upload is None:
-        connection.close(CloseCode.BUSY)
-        return 0
-    try:
-        return await _send(connection, stream, served, upload, StallWatch(stall, clock))
-    finally:
-        upload.end()
-
-
-class _StalledError(PeerError):
-    """Told apart so that the peer can be told, too."""
-
-
-@contextlib.asynccontextmanager
-async def _answer_time() -> AsyncIterator[None]:
-    """A peer may take so long for a few bytes."""
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            yield
-    except TimeoutError:
-        raise PeerError(f"the peer was silent for {_ANSWER_SECONDS:g} s") from None
-
-
 async def _request(connection: Connection, owner: OwnerKey, minute: int) -> Stream:
     """Ask, and return the stream behind the byte that accepts."""
-    async with _answer_time():
+    async with answer_time():
         stream = await connection.open_stream()
-        stream.expect_much(_FETCH_WINDOW)
+        stream.expect_much(_WINDOW)
         await stream.write(wire.auth_value(owner, minute))
         await stream.finish()
         verdict = await stream.read_exactly(1)
@@ -236,7 +145,7 @@ async def _request(connection: Connection, owner: OwnerKey, minute: int) -> Stre
         if verdict != wire.REFUSED:
             stream.reset(CloseCode.PROTOCOL)
             raise PeerError("the peer answered with something else than the v0 exchange")
-        theirs = await stream.read_exactly(8) if connection.alpn.startswith(_OWN_NAMESPACE) else b""
+        theirs = await stream.read_exactly(8) if wire.tells_minute(connection.alpn) else b""
         if await stream.read(1):
             stream.reset(CloseCode.PROTOCOL)
     if not theirs:
@@ -254,7 +163,7 @@ async def _receive(
     max_size: int,
     on_progress: Callable[[int, int], None],
 ) -> PatchInfo:
-    async with _answer_time():
+    async with answer_time():
         length = int.from_bytes(await stream.read_exactly(wire.LENGTH_SIZE), "big")
         start = await stream.read_exactly(min(length, wire.HEADER_LIMIT))
     try:
@@ -323,73 +232,6 @@ async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
         async with asyncio.timeout(watch.remaining()):
             data = await stream.read(limit)
     except TimeoutError:
-        raise _StalledError("the peer stalled: it is too slow to wait for") from None
+        raise StalledError("the peer stalled: it is too slow to wait for") from None
     watch.moved(len(data))
     return data
-
-
-async def _send(
-    connection: Connection,
-    stream: Stream,
-    served: Served,
-    upload: Upload,
-    watch: StallWatch,
-) -> int:
-    total = served.info.file_size
-    try:
-        descriptor = os.open(served.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        connection.close(CloseCode.UNAVAILABLE)
-        return 0
-    try:
-        if os.fstat(descriptor).st_size != total:
-            connection.close(CloseCode.UNAVAILABLE)
-            return 0
-        await stream.write(wire.encode_acceptance(served.info, total))
-        offset = 0
-        while offset < total:
-            chunk = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, total - offset), offset)
-            if not chunk:
-                raise PatcherError(f"{served.path} became shorter while it was served")
-            for start in range(0, len(chunk), upload.piece):
-                piece = chunk[start : start + upload.piece]
-                if delay := upload.spend(len(piece)):
-                    watch.pause(delay)
-                    await asyncio.sleep(delay)
-                await _write_watched(stream, piece, watch)
-            offset += len(chunk)
-        await stream.finish()
-        try:
-            await _delivered(stream, watch)
-        except PeerError:
-            # A peer that has all of it may leave before its last acknowledgement.
-            if not connection.peer_is_done:
-                raise
-    except _StalledError:
-        connection.close(CloseCode.STALLED)
-        raise
-    finally:
-        os.close(descriptor)
-    return total
-
-
-async def _write_watched(stream: Stream, piece: bytes, watch: StallWatch) -> None:
-    try:
-        async with asyncio.timeout(watch.remaining()):
-            await stream.write(piece)
-    except TimeoutError:
-        raise _StalledError("the peer stalled: it takes its bytes too slowly") from None
-    watch.moved(len(piece))
-
-
-async def _delivered(stream: Stream, watch: StallWatch) -> None:
-    """Wait for the peer to acknowledge the rest, as long as it does so fast enough."""
-    while True:
-        left = stream.unacknowledged
-        try:
-            async with asyncio.timeout(watch.remaining()):
-                return await stream.delivered()
-        except TimeoutError:
-            watch.moved(left - stream.unacknowledged)
-            if watch.remaining() <= 0:
-                raise _StalledError("the peer stalled: it takes its bytes too slowly") from None
