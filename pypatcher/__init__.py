@@ -17,15 +17,16 @@ docs/protocol.md the bytes. This module is the public API and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Event
-from pypatcher.node.patcher import Confirm, Kind, NodeSettings, Patcher
 from pypatcher.node.schedule import Mode, UpdaterMode
 
 if TYPE_CHECKING:
     from pypatcher.node.current import Patch, Version
+    from pypatcher.node.patcher import Confirm, Kind, NodeSettings, Patcher
 
 __all__ = [
     "Event",
@@ -43,7 +44,14 @@ __all__ = [
 ]
 
 _Main = TypeVar("_Main", bound=Callable[..., Any])
-_patcher = Patcher()
+
+
+@cache
+def _patcher() -> Patcher:
+    """The one of this process. Commands that sign a file import this package too, and need none."""
+    from pypatcher.node.patcher import Patcher
+
+    return Patcher()
 
 
 def public_key(key: str | None = None, /, *, namespace: Kind = "pypatcher", **keys: str) -> Callable[[_Main], _Main]:
@@ -57,8 +65,8 @@ def public_key(key: str | None = None, /, *, namespace: Kind = "pypatcher", **ke
     Raises:
         KeyFileError, SettingError: a key is none, or a target is unknown.
     """
-    _patcher.trust(key, keys, namespace)
-    return _patcher.wrap
+    _patcher().trust(key, keys, namespace)
+    return _patcher().wrap
 
 
 async def spawn(mode: Mode = UpdaterMode.Now, *, confirm: Confirm = "uptime", **settings: Unpack[NodeSettings]) -> None:
@@ -81,12 +89,12 @@ async def spawn(mode: Mode = UpdaterMode.Now, *, confirm: Confirm = "uptime", **
 
 def start(mode: Mode = UpdaterMode.Now, *, confirm: Confirm = "uptime", **settings: Unpack[NodeSettings]) -> None:
     """The same as ``spawn``, for programs without a loop; call it from the main thread."""
-    _patcher.start(mode, confirm, settings)
+    _patcher().start(mode, confirm, settings)
 
 
 def stop() -> None:
     """Stop updating and wait until the node is gone, 5 seconds at most."""
-    _patcher.stop()
+    _patcher().stop()
 
 
 def confirm() -> bool:
@@ -95,12 +103,12 @@ def confirm() -> bool:
     Raises:
         OSError: that could not be written down; try again.
     """
-    return _patcher.confirm()
+    return _patcher().confirm()
 
 
 def on_event(callback: Emit) -> Callable[[], None]:
     """Call ``callback`` with every event, in whichever thread it happens; returns the function that ends this."""
-    return _patcher.bus.subscribe(callback)
+    return _patcher().bus.subscribe(callback)
 
 
 def on_restart(callback: Callable[[], object]) -> None:
@@ -108,7 +116,7 @@ def on_restart(callback: Callable[[], object]) -> None:
 
     The restart waits until it returns, 10 minutes at most for all of them.
     """
-    _patcher.on_restart(callback)
+    _patcher().on_restart(callback)
 
 
 def __getattr__(name: str) -> object:
