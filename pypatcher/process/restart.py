@@ -120,7 +120,7 @@ class Restarter:
         with contextlib.suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
         if self._signal is None:
-            self._signal = _take_free_signal(self._raise)
+            self._signal = _take_free_signal(self._on_interrupt)
 
     @contextlib.contextmanager
     def around_main(self) -> Iterator[None]:
@@ -135,10 +135,13 @@ class Restarter:
                 self._task = asyncio.current_task()
         try:
             yield
+        except (asyncio.CancelledError, RestartExit):
+            if not self._armed:
+                raise
         finally:
             self._task = None
-            if self._armed:
-                raise RestartExit
+        if self._armed:
+            raise RestartExit
 
     def on_restart(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call ``callback`` before a restart; it delays it by not returning yet. A coroutine function runs in the
@@ -264,7 +267,12 @@ class Restarter:
         self._watch_for_stops()
         task.cancel()
 
-    def _raise(self, *_: object) -> NoReturn:
+    def _on_interrupt(self, *_: object) -> None:
+        if threading.main_thread().is_alive():  # else it has ended by itself and runs its atexit handlers
+            self._raise()
+        self._watch_for_stops()
+
+    def _raise(self) -> NoReturn:
         self._watch_for_stops()
         raise RestartExit
 

@@ -175,6 +175,13 @@ def ends_slowly() -> None:
         time.sleep(1)
 
 
+def fails_at_its_end() -> None:
+    try:
+        time.sleep(60)
+    finally:
+        raise ValueError("the application's own failure")
+
+
 def long_c_call() -> None:
     hashlib.pbkdf2_hmac("sha512", b"password", b"salt", 1_500_000)
     time.sleep(60)
@@ -219,6 +226,7 @@ def has_thread_that_never_ends() -> None:
 SYNC = {
     "sleep": lambda: time.sleep(60),
     "slow-end": ends_slowly,
+    "fails-at-end": fails_at_its_end,
     "callback-hangs": lambda: time.sleep(60),
     "callback-fails": lambda: time.sleep(60),
     "lock": waits_for_lock,

@@ -44,6 +44,14 @@ def test_replaces_by_force_what_does_not_end(device, how):
     world.wait_for_end()
 
 
+def test_failure_of_its_own_while_it_ends_is_shown_and_stops_nothing(device):
+    world = device("zipapp")
+    world.stage(1)
+    assert world.start("fails-at-end").wait(30) == 7
+    assert "the application's own failure" in world.errors()
+    assert [start["version"] for start in world.starts()] == ["1", "2"]
+
+
 def test_new_process_finds_what_the_first_one_found(device):
     world = device("zipapp")
     world.stage(1)
