@@ -22,12 +22,26 @@ class Activation:
 
     Args:
         restart: restarts the program into the version given, or explains why the next start will.
+        wall: unix time; it may jump.
+        monotonic: seconds that never jump.
     """
 
-    def __init__(self, mode: Mode, installation: Installation, restart: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        installation: Installation,
+        restart: Callable[[str], Awaitable[None]],
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
         self._mode = mode
         self._installation = installation
         self._restart = restart
+        self._wall = wall
+        self._monotonic = monotonic
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._changed = asyncio.Event()
         self._changed.set()
 
@@ -53,8 +67,8 @@ class Activation:
         return str(staged.info.version)
 
     async def _time_has_come(self) -> bool:
-        alarm = RestartAlarm(self._mode, random.Random())  # noqa: S311 - jitter
-        while (wait := alarm.wait(time.time(), time.monotonic())) is not None:
+        alarm = RestartAlarm(self._mode, self._rng)
+        while (wait := alarm.wait(self._wall(), self._monotonic())) is not None:
             if wait <= 0.0:
                 return True
             await asyncio.sleep(wait)

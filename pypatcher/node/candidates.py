@@ -25,7 +25,7 @@ class Candidate:
 
     Attributes:
         info: the release.
-        node_id: the node's ed25519 key, which its handshake must show.
+        node_id: the ed25519 key of the node that said so.
         address: where it may listen.
         source: where this was heard, for people.
     """

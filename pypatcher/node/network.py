@@ -76,12 +76,12 @@ class Network:
     async def fetch(
         self,
         address: Address,
-        node_id: bytes,
+        node_id: bytes | None,
         expect: PatchInfo | None,
         write: Callable[[bytes], None],
         progress: Callable[[int, int], None],
     ) -> PatchInfo:
-        """Fetch a release from the node at ``address``; see ``transport.fetch_from``.
+        """Fetch a release from the node at ``address``, ``node_id`` or any; see ``transport.fetch_from``.
 
         Raises:
             PeerError, ArtifactError: the peer did not deliver what it announced.

@@ -11,12 +11,11 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
-from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
@@ -27,8 +26,9 @@ from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
-from pypatcher.node.schedule import Backoff, Mode
+from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
+from pypatcher.node.tasks import keep_running
 from pypatcher.node.updater import Updater
 from pypatcher.targets import Target
 from pypatcher.transport import UploadLimiter
@@ -116,7 +116,7 @@ class Node:
                         ("cache", lambda: self._save_now_and_then(network)),
                         ("confirmation", lambda: self._confirm(publisher)),
                     ):
-                        tasks.create_task(_keep_running(name, run), name=f"pypatcher {name}")
+                        tasks.create_task(keep_running(name, run, _TASK_PAUSES), name=f"pypatcher {name}")
             finally:
                 self._save(network)
                 self._emit(NodeStopped(network.node_id))
@@ -137,8 +137,10 @@ class Node:
         async def fetch(
             candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
         ) -> PatchInfo:
+            # Anyone may write anyone's address into a record, so what answers there need not be the node that was
+            # heard; the release that it sends is the announced one, or nothing.
             return await network.fetch(
-                candidate.address, candidate.node_id, candidate.info, write, lambda done, _total: progress(done)
+                candidate.address, None, candidate.info, write, lambda done, _total: progress(done)
             )
 
         async def staged(info: PatchInfo) -> None:
@@ -206,16 +208,3 @@ class Node:
 def namespace_for(kind: Kind, target: Target, owner: OwnerKey) -> Namespace:
     """Ours for that target, or the Rust program's, which knows no targets."""
     return Namespace.rustpatcher(owner) if kind == "rustpatcher" else Namespace.ours(target.name, owner)
-
-
-async def _keep_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Await ``run()``; when it raises, log that and start it again after a pause that grows."""
-    backoff = Backoff(*_TASK_PAUSES)
-    while True:
-        try:
-            return await run()
-        except PatcherError as error:
-            _log.warning("%s: %s", name, error)
-        except Exception:
-            _log.exception("the %s failed", name)
-        await asyncio.sleep(backoff.fail())

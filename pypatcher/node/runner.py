@@ -21,8 +21,9 @@ from pypatcher.keys import OwnerKey
 from pypatcher.node.activation import Activation
 from pypatcher.node.device import Kind, own_key, own_target
 from pypatcher.node.log import say_settled
-from pypatcher.node.schedule import Backoff, Mode
+from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
+from pypatcher.node.tasks import keep_running
 from pypatcher.process import Hooks, Program, Supervisor
 from pypatcher.targets import Target
 
@@ -94,20 +95,14 @@ class _Runner:
     async def keep_node(self) -> None:
         """Be a node from the program's first start on: whatever ends it, start it again after a pause that grows."""
         await self._first_start.wait()
-        backoff = Backoff(*_NODE_PAUSES)
-        while True:
-            try:
-                # The program runs already: it does not wait for the heavy imports.
-                node = await asyncio.to_thread(self._make_node)
-                self._node = node
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._activation.run())
-                    tasks.create_task(node.run())
-            except* PatcherError as errors:
-                _log.error("no updates for now: %s", "; ".join(map(str, errors.exceptions)))
-            except* Exception:
-                _log.exception("the node failed")
-            await asyncio.sleep(backoff.fail())
+        await keep_running("no updates for now", self._be_node, _NODE_PAUSES)
+
+    async def _be_node(self) -> None:
+        # The program runs already: it does not wait for the heavy imports.
+        node = self._node = await asyncio.to_thread(self._make_node)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._activation.run())
+            tasks.create_task(node.run())
 
     def _make_node(self) -> Node:
         from pypatcher.node.node import Node, namespace_for

@@ -21,6 +21,7 @@ from pypatcher.keys import OwnerKey
 from pypatcher.node.device import Kind
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
+from pypatcher.node.tasks import keep_running
 from pypatcher.targets import Target
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = ["NodePlan", "NodeThread"]
 
 _log = logging.getLogger("pypatcher")
 _STOP_SECONDS = 5.0
+_NODE_PAUSES = (5.0, 600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,15 @@ class NodeThread:
             _log.exception("the node failed; the application runs on without updates")
 
     async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        if not self._stopping.is_set():
+            await keep_running("no updates for now", self._be_node, _NODE_PAUSES)
+
+    async def _be_node(self) -> None:
         from pypatcher.node.activation import Activation
         from pypatcher.node.node import Node, namespace_for
 
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        if self._stopping.is_set():
-            return
         plan = self._plan
 
         async def restart(version: str) -> None:

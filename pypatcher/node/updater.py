@@ -18,9 +18,11 @@ from pypatcher.errors import (
     ArtifactError,
     CannotReplaceError,
     NotNewerError,
+    PatcherError,
     PeerBusyError,
     PeerError,
     RefusedReleaseError,
+    StateError,
 )
 from pypatcher.events import (
     Emit,
@@ -101,6 +103,8 @@ class Updater:
         self._clock = clock
         self._rng = rng
         self._preflight_backoff = Backoff(*_PREFLIGHT_PAUSES)
+        self._not_before = 0.0
+        self._refused: set[PatchInfo] = set()
         self._said: set[str] = set()
 
     async def run(self) -> None:
@@ -116,6 +120,8 @@ class Updater:
 
     async def _pursue(self) -> float:
         """Try for the newest release first; returns the seconds after which trying again makes sense."""
+        if (pause := self._not_before - self._clock()) > 0.0:
+            return pause
         soonest = float("inf")
         for info, candidates in self._candidates.releases(self._clock()).items():
             if not await self._wants(info):
@@ -125,17 +131,37 @@ class Updater:
             self._say_once(found, f"found {info.version} {info.hash.hex()}")
             try:
                 await asyncio.to_thread(self._installation.preflight, info.file_size)
-            except CannotReplaceError as error:
-                self._say_once(PreflightFailed(str(error)))
-                return self._preflight_backoff.fail()
-            self._preflight_backoff.succeed()
-            wait = await self._fetch_from_one_of(info, candidates)
+                wait = await self._fetch_from_one_of(info, candidates)
+            except (CannotReplaceError, StateError) as error:
+                return self._pause(error)
+            except OSError as error:
+                return self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
+            except (NotNewerError, RefusedReleaseError) as error:
+                self._refuse(info, error)
+                continue
             if wait == 0.0:
+                self._preflight_backoff.succeed()
                 return float("inf")
             soonest = min(soonest, wait)
         return soonest
 
+    def _pause(self, error: PatcherError) -> float:
+        """It is this device, not a peer: other peers would be asked in vain."""
+        self._say_once(PreflightFailed(str(error)))
+        pause = self._preflight_backoff.fail()
+        self._not_before = self._clock() + pause
+        return pause
+
+    def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
+        """Remember what a download showed: nobody is asked for that release again."""
+        if len(self._refused) >= _SAID_LIMIT:
+            self._refused.clear()
+        self._refused.add(info)
+        self._say_once(ReleaseRefused(str(info.version), str(error)))
+
     async def _wants(self, info: PatchInfo) -> bool:
+        if info in self._refused:
+            return False
         sha512 = bytes.fromhex(self._known_files.get(info.hash.hex(), ""))
         try:
             await asyncio.to_thread(self._installation.check_wanted, info.version, sha512)
@@ -144,7 +170,7 @@ class Updater:
         except RefusedReleaseError as error:
             self._say_once(ReleaseRefused(str(info.version), str(error)))
             return False
-        except CannotReplaceError as error:
+        except (CannotReplaceError, OSError) as error:
             self._say_once(PreflightFailed(str(error)))
             return False
         return True
@@ -152,13 +178,19 @@ class Updater:
     async def _fetch_from_one_of(self, info: PatchInfo, candidates: list[Candidate]) -> float:
         """0 when the release is staged, else the seconds until a candidate may be asked (again)."""
         release = info.hash.hex()
-        by_address = {candidate.address: candidate for candidate in reversed(candidates)}
+        by_address = {candidate.address: candidate for candidate in candidates}
+        # In a new order every time: uploads spread over the holders, and nobody can talk himself to the front.
+        addresses = self._rng.sample(list(by_address), len(by_address))
         soonest = _RETRY
-        for address in rank_addresses(by_address, self._budget.good)[:_ROUND_LIMIT]:
+        asked = 0
+        for address in rank_addresses(addresses, self._budget.good):
             wait = self._budget.wait(release, address, self._clock())
             if wait > 0.0:
                 soonest = min(soonest, wait)
                 continue
+            if asked == _ROUND_LIMIT:
+                break
+            asked += 1
             if not is_lan(address) and self._budget.first_stranger(release):
                 await asyncio.sleep(self._rng.uniform(0, _STRANGER_JITTER))
             if await self._fetch_from(by_address[address]):
@@ -166,6 +198,12 @@ class Updater:
         return soonest
 
     async def _fetch_from(self, candidate: Candidate) -> bool:
+        """Whether it was fetched and staged; what is the peer's fault is counted.
+
+        Raises:
+            NotNewerError, RefusedReleaseError: this device does not want it after all.
+            CannotReplaceError, StateError, OSError: this device cannot keep it.
+        """
         info, address = candidate.info, candidate.address
         version, peer = str(info.version), format_address(address)
         size = info.file_size
@@ -187,12 +225,6 @@ class Updater:
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(version, peer, str(error)))
             self._count_failure(info, address, received, error)
-            return False
-        except (NotNewerError, RefusedReleaseError) as error:
-            self._emit(ReleaseRefused(version, str(error)))
-            return False
-        except OSError as error:
-            self._emit(PreflightFailed(f"cannot write the download beside the program: {error}"))
             return False
         finally:
             partial.discard()

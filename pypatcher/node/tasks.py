@@ -1,0 +1,39 @@
+"""Keeps a part of the node at work: what fails is seen, logged and started again after a pause that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from pypatcher.errors import PatcherError
+from pypatcher.node.schedule import Backoff
+
+__all__ = ["keep_running"]
+
+_log = logging.getLogger("pypatcher")
+
+
+async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tuple[float, float]) -> None:
+    """Await ``run()`` until it returns; whenever it raises, log that, pause and call it again.
+
+    Args:
+        what: for the log.
+        pauses: seconds after the first failure, and at most.
+    """
+    backoff = Backoff(*pauses)
+    while True:
+        try:
+            return await run()
+        except* PatcherError as errors:
+            for error in _leaves(errors):
+                _log.error("%s: %s", what, error)
+        except* Exception:
+            _log.exception("%s: failed, and is started again", what)
+        await asyncio.sleep(backoff.fail())
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]

@@ -1,0 +1,56 @@
+"""What fails is logged and started again, later every time, and what returns or is cancelled is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from pypatcher.errors import PatcherError, SettingError
+from pypatcher.node.tasks import keep_running
+from tests.support.node_fakes import run_alone
+
+
+class Failing:
+    """Raises its errors in turn, then returns."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.times: list[float] = []
+
+    async def run(self) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def test_pauses_grow_until_it_returns() -> None:
+    failing = Failing(*(PatcherError("no") for _ in range(5)))
+    run_alone(keep_running("this", failing.run, (1.0, 4.0)))
+    assert failing.times == [0, 1, 3, 7, 11, 15]
+
+
+def test_our_own_errors_are_one_line_even_out_of_groups_and_others_have_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    group = ExceptionGroup("tasks", [ExceptionGroup("inner", [SettingError("cannot bind")])])
+    failing = Failing(group, ValueError("a bug"), ExceptionGroup("both", [PatcherError("known"), KeyError("unknown")]))
+    with caplog.at_level(logging.ERROR, logger="pypatcher"):
+        run_alone(keep_running("no updates for now", failing.run, (1.0, 4.0)))
+    assert caplog.records[0].getMessage() == "no updates for now: cannot bind"
+    assert caplog.records[0].exc_info is None
+    assert "a bug" in caplog.text
+    assert "no updates for now: known" in caplog.text
+    assert "unknown" in caplog.text
+
+
+def test_a_cancellation_ends_it() -> None:
+    async def body() -> None:
+        task = asyncio.create_task(keep_running("this", asyncio.Event().wait, (1.0, 4.0)))  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_alone(body())
