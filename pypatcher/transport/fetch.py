@@ -14,7 +14,7 @@ from typing import Any
 
 from pypatcher.addresses import Address
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
-from pypatcher.errors import CodecError, ContentMismatchError, MinuteRefusedError, PeerError
+from pypatcher.errors import CodecError, ContentMismatchError, MinuteRefusedError, PeerBusyError, PeerError
 from pypatcher.keys import OwnerKey
 from pypatcher.transport import wire
 from pypatcher.transport.connection import Connection
@@ -68,18 +68,12 @@ async def fetch_release(
         SignatureMismatchError: the owner did not sign it.
         OSError: whatever ``write`` raises.
     """
-    asked = int(now() // 60) if minute is None else minute
     try:
-        stream = await _request(connection, owner, asked)
+        stream = await _request(connection, owner, int(now() // 60) if minute is None else minute)
     except MinuteRefusedError as error:
-        if minute is not None or connection.is_closed:
-            raise
-        try:
-            stream = await _request(connection, owner, error.minute)
-        except PeerError:
-            if connection.is_closed:
-                raise error from None
-            raise
+        if minute is not None:
+            raise PeerError("the peer refused us twice: the owner's key is another one there") from None
+        stream = await _request_again(connection, owner, error)
     code = CloseCode.PROTOCOL
     try:
         info = await _receive(
@@ -125,8 +119,6 @@ async def fetch_from(
         try:
             return await fetch_release(connection, owner=owner, expect=expect, write=write, minute=minute, **options)
         except MinuteRefusedError as error:
-            if minute is not None:
-                raise
             minute = error.minute
         finally:
             connection.close(CloseCode.DONE)
@@ -151,6 +143,20 @@ async def _request(connection: Connection, owner: OwnerKey, minute: int) -> Stre
     if not theirs:
         raise PeerError("the peer refused us: its clock or its owner's key is another one")
     raise MinuteRefusedError(int.from_bytes(theirs, "little"))
+
+
+async def _request_again(connection: Connection, owner: OwnerKey, refusal: MinuteRefusedError) -> Stream:
+    """Ask with the peer's own minute on the same connection, unless the peer hung up."""
+    try:
+        return await _request(connection, owner, refusal.minute)
+    except PeerBusyError:
+        raise
+    except MinuteRefusedError:
+        raise PeerError("the peer refused us twice: the owner's key is another one there") from None
+    except PeerError:
+        if connection.is_closed:
+            raise refusal from None
+        raise
 
 
 async def _receive(

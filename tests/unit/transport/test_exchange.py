@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.errors import ContentMismatchError, MinuteRefusedError, PeerBusyError, PeerError, SignatureMismatchError
+from pypatcher.errors import ContentMismatchError, PeerBusyError, PeerError, SignatureMismatchError
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.transport import (
     Connection,
@@ -103,9 +103,27 @@ async def test_a_peer_that_refuses_its_own_minute_is_given_up_after_the_second_t
 
     async with open_server(None) as server, open_endpoint() as client:
         server.endpoint.serve(ALPN, refuse)
-        with pytest.raises(MinuteRefusedError):
+        with pytest.raises(PeerError, match="twice"):
             await fetch(server, client, at=5)
-        assert len(asked) <= 3
+        assert len(asked) == 2
+
+
+async def test_a_peer_that_refuses_and_hangs_up_over_and_over_is_asked_twice(tmp_path: Path) -> None:
+    asked = []
+
+    async def refuse_and_go(connection: Connection) -> None:
+        stream = await connection.accept_stream()
+        asked.append(await stream.read_exactly(64))
+        await stream.write(wire.encode_refusal(len(asked)))
+        await stream.finish()
+        await stream.delivered()
+
+    async with open_server(None) as server, open_endpoint() as client:
+        server.endpoint.serve(ALPN, refuse_and_go)
+        with pytest.raises(PeerError):
+            await fetch(server, client, at=5)
+        assert len(asked) == 2
+        assert asked[1] == wire.auth_value(OWNER_KEY, 1)
 
 
 async def test_another_owners_key_is_refused(tmp_path: Path) -> None:
