@@ -1,0 +1,127 @@
+"""One emulated device: a root filesystem made from the target's sysroot, with pypatcher installed in it.
+
+What takes long is done once for the same wheels. Programs run chrooted, so that they see nothing but their device.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cross.sysroot import make_sysroot
+from cross.wheelhouse import make_wheelhouse
+from cross.workshop import HERE, REPOSITORY, StepFailedError, digest_of, fresh_folder, python_version, run
+from pypatcher.targets import Target
+from qemu.namespace import bind
+
+__all__ = ["CACHE", "Device"]
+
+CACHE = REPOSITORY / ".cache" / "qemu"
+_TEST_TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
+_VENV = "/opt/pypatcher"
+
+
+class Device:
+    """The device of one target."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.root = CACHE / target.name / "root"
+        self.wheelhouse = REPOSITORY / "wheelhouse" / target.name
+        self.python = f"{_VENV}/bin/python"
+        self.pypatcher = f"{_VENV}/bin/pypatcher"
+
+    def prepare(self) -> None:
+        """Make its root filesystem, on the host, if it is not there yet."""
+        make_wheelhouse(self.target)
+        sysroot = make_sysroot(self.target)
+        stamp = self.root.parent / f"root-{digest_of(Path(__file__), HERE / 'requirements.txt')}.done"
+        if stamp.exists() and stamp.stat().st_mtime > sysroot.stat().st_mtime:
+            return
+        fresh_folder(self.root.parent)
+        run("cp", "-a", "--link", sysroot, self.root)
+        for folder in ("proc", "dev", "tmp", "root", "src", "wheelhouse", "device", "opt/tests", "opt/pip"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        (self.root / "bin" / "sh").symlink_to("busybox")
+        etc = self.root / "etc"
+        (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
+        (etc / "group").write_text("root:x:0:\n", encoding="ascii")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile"]
+        run(*pip, "--target", self.root / "opt" / "pip", f"pip=={_pinned('pip')}")
+        run(*pip, "--only-binary=:all:", "--target", self.root / "opt" / "tests", *_TEST_TOOLS,
+            "--python-version", python_version(), "--platform", "any")  # fmt: skip
+        stamp.touch()
+
+    def mount(self) -> None:
+        """Inside the namespace: what a running device has at /proc, /dev, and the sources to test."""
+        # A mount of its own shows which filesystem the device is on, as on a real one.
+        bind(self.root, self.root)
+        bind(Path("/proc"), self.root / "proc")
+        bind(Path("/dev"), self.root / "dev")
+        bind(self.wheelhouse, self.root / "wheelhouse")
+        bind(REPOSITORY / "tests", self.root / "src" / "tests")
+        shutil.copy2(REPOSITORY / "pyproject.toml", self.root / "src")
+
+    def install(self) -> bool:
+        """pip installs pypatcher from the wheelhouse, without a network; False if these wheels are installed already.
+
+        Raises:
+            StepFailedError: it does not install.
+        """
+        wheels = sorted(self.wheelhouse.glob("*.whl"))
+        stamp = self.root / "opt" / f"installed-{digest_of(*wheels)}"
+        if stamp.exists():
+            return False
+        for old in (self.root / "opt").glob("installed-*"):
+            old.unlink()
+        shutil.rmtree(self.root / _VENV.lstrip("/"), ignore_errors=True)
+        self.run(f"/usr/bin/python{python_version()}", "-m", "venv", "--without-pip", _VENV)
+        self.run(
+            self.python, "-m", "pip", "install", "-q", "--no-index", "--find-links", "/wheelhouse", "pypatcher",
+            PYTHONPATH="/opt/pip", PIP_CONFIG_FILE="/dev/null",
+        )  # fmt: skip
+        stamp.touch()
+        return True
+
+    def run(self, *command: str, **environment: str) -> str:
+        """Run a program on the device to its end; returns its standard output.
+
+        Raises:
+            StepFailedError: it failed.
+        """
+        done = subprocess.run(
+            self.command(*command),
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode:
+            last = "\n".join(done.stdout.splitlines()[-60:])
+            raise StepFailedError(f"{self.target.name}: {' '.join(command)}\nstatus {done.returncode}:\n{last}")
+        return done.stdout
+
+    def command(self, *command: str) -> list[str]:
+        """The command line on the host."""
+        return ["/usr/sbin/chroot", str(self.root), *command]
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """The environment of a program there; nothing of the host's."""
+        base = {"PATH": f"{_VENV}/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+        return {**base, "QEMU_CPU": self.target.qemu_cpu, **extra}
+
+    def path(self, inside: str) -> Path:
+        """Where a path of the device is on the host."""
+        return self.root / inside.lstrip("/")
+
+
+def _pinned(name: str) -> str:
+    for line in (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{name}=="):
+            return line.partition("==")[2]
+    raise StepFailedError(f"cross/requirements.txt does not pin {name}")

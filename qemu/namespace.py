@@ -1,0 +1,86 @@
+"""A private place to be root in: user, mount and process namespaces, and a binfmt_misc of their own.
+
+Since Linux 6.7 binfmt_misc belongs to the user namespace, so that anybody may have ARM programs started by QEMU there
+without changing the host. Every mount and every process ends with the namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from cross.workshop import StepFailedError, run
+from pypatcher.targets import Target
+
+__all__ = ["INSIDE", "bind", "enter", "register"]
+
+INSIDE = "PYPATCHER_QEMU_INSIDE"
+_ET_EXEC = 2
+_HELP = """\
+cannot run programs of {name} here: {reason}
+What is needed is one of:
+  - Linux 6.7 or newer with user namespaces allowed (sysctl kernel.unprivileged_userns_clone=1,
+    kernel.apparmor_restrict_unprivileged_userns=0; in a container: permission to call unshare and mount), or
+  - {qemu} registered in the host's binfmt_misc with flag F (Debian: apt-get install qemu-user-static binfmt-support)"""
+
+
+def enter(*arguments: str) -> int:
+    """Run this package again inside new namespaces; returns its exit status. What it leaves behind ends with it."""
+    # The first process of the namespace only waits: a program whose parent is process 1 looks as in a container.
+    keeper = 'mount -t proc proc /proc && "$@"; exit $?'
+    command = [
+        "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child",
+        "sh", "-c", keeper, "sh", sys.executable, "-m", "qemu", *arguments,
+    ]  # fmt: skip
+    return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
+
+
+def register(target: Target, mount_point: Path) -> None:
+    """Have the kernel start programs of ``target`` by QEMU, in this namespace.
+
+    Raises:
+        StepFailedError: it does not; the message says what is missing.
+    """
+    problem = ""
+    rule = f":qemu-{target.name}:M::{_escaped(_magic(target))}:{_escaped(_mask())}:{shutil.which(target.qemu)}:F"
+    try:
+        if not (mount_point / "register").exists():
+            mount_point.mkdir(parents=True, exist_ok=True)
+            run("mount", "-t", "binfmt_misc", "binfmt_misc", mount_point)
+        (mount_point / "register").write_bytes(rule.encode("ascii"))
+    except (StepFailedError, OSError) as error:
+        problem = str(error)
+    # Where that failed the host may have it registered already: only starting one tells.
+    sysroot = mount_point.parent / target.name / "root"
+    try:
+        run("/usr/sbin/chroot", sysroot, "/bin/busybox", "true", environment={"QEMU_CPU": target.qemu_cpu})
+    except StepFailedError as error:
+        reason = (problem or str(error)).splitlines()[-1]
+        raise StepFailedError(_HELP.format(name=target.name, qemu=target.qemu, reason=reason)) from None
+
+
+def bind(source: Path, point: Path) -> None:
+    """Show ``source`` at ``point`` too, until the namespace ends."""
+    point.mkdir(parents=True, exist_ok=True)
+    run("mount", "--rbind", source, point)
+
+
+def _magic(target: Target) -> bytes:
+    order = "<" if target.byte_order == "little" else ">"
+    ident = b"\x7fELF" + bytes([target.elf_class // 32, 1 if order == "<" else 2, 1]) + bytes(9)
+    return ident + struct.pack(f"{order}HH", _ET_EXEC, target.elf_machine)
+
+
+def _mask() -> bytes:
+    """The OS ABI does not matter, and position-independent programs (type 3) are programs too."""
+    mask = bytearray(b"\xff" * 7 + bytes(9) + b"\xff" * 4)
+    mask[16:18] = b"\xfe\xfe"
+    return bytes(mask)
+
+
+def _escaped(data: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in data)
