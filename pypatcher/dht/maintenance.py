@@ -33,7 +33,7 @@ _EARLY_REFRESHES = (3.0, 60.0)
 _REFRESH, _CHECK, _QUIET = 1800.0, 60.0, 600.0
 _LOOK_AROUND_ROUNDS, _LOOK_AROUND_BUCKETS, _LOOK_AROUND_QUERIES = 4, 4, 8
 _ENTRIES, _KNOWN = 16, 32
-_SETTLE_TIME = 2.0
+_SETTLE_TIME = 1.0
 _RESOLVE_TIME = 10.0
 _AFTER_CRASH = 5.0
 _PROBES_AT_ONCE = 64
@@ -90,7 +90,7 @@ class Maintenance:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settled(self) -> None:
-        """Wait until the first look around has ended, or for 2 seconds."""
+        """Wait until the first look around has ended, or for a second."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_TIME):
                 await self._settled.wait()

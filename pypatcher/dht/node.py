@@ -341,7 +341,8 @@ class DhtNode:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
             lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._is_silent)
-            ask = partial(self._query, method=method, arguments={name: target}, tries=_LOOKUP_TRIES)
+            tries = 1 if method == b"find_node" else _LOOKUP_TRIES  # a map may have gaps, a value may not be missed
+            ask = partial(self._query, method=method, arguments={name: target}, tries=tries)
             answers = await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
         if not answers:
             self._maintenance.rejoin()

@@ -16,7 +16,6 @@ from pypatcher.dht import MutableItem, UdpDht, mutable_target
 from pypatcher.keys import KeyPair
 from tests.support.libtorrent_nodes import Swarm, libtorrent_swarm
 
-
 _NETWORKS = itertools.count(100)
 
 
@@ -113,3 +112,20 @@ async def test_libtorrent_nodes_that_know_only_us_meet_and_store_through_us() ->
         alert = await swarm.alert(second, libtorrent.dht_get_peers_reply_alert, lambda alert: bool(alert.peers()))
         assert alert.peers() == [(swarm.addresses[0][0], 4444)]
         assert {address[0] for address in hub.nodes()} == {address[0] for address in swarm.addresses}
+
+
+async def test_over_ipv6_items_pass_both_ways() -> None:
+    pair = KeyPair.generate()
+    item = MutableItem.sign(pair, b"salt", 3, b"over IPv6")
+    async with (
+        libtorrent_swarm(4, "::1") as swarm,
+        UdpDht(("::1", 0), bootstrap=swarm.addresses[:1]) as writer,
+        UdpDht(("::1", 0), bootstrap=swarm.addresses[1:2]) as reader,
+    ):
+        await writer.joined()
+        await reader.joined()
+        assert await writer.put_mutable(item) >= 4
+        assert (await reader.get_mutable(pair.public, b"salt")).items == (item,)
+        session = swarm.sessions[2]
+        session.dht_get_mutable_item(pair.public, b"salt")
+        await swarm.alert(session, libtorrent.dht_mutable_item_alert, lambda alert: alert.seq == 3)

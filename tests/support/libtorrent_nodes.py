@@ -37,8 +37,8 @@ class Swarm:
 def _session(host: str) -> Any:
     return libtorrent.session(
         {
-            "listen_interfaces": f"{host}:{PORT}",
-            "outgoing_interfaces": host,
+            "listen_interfaces": f"[{host}]:0" if ":" in host else f"{host}:{PORT}",
+            "outgoing_interfaces": "" if ":" in host else host,
             "enable_dht": True,
             "enable_lsd": False,
             "enable_upnp": False,
@@ -52,6 +52,13 @@ def _session(host: str) -> Any:
             | libtorrent.alert.category_t.dht_operation_notification,
         }
     )
+
+
+async def _port(session: Any) -> int:
+    async with asyncio.timeout(10):
+        while not session.listen_port():
+            await asyncio.sleep(0.02)
+    return int(session.listen_port())
 
 
 async def _until_each_knows(sessions: list[Any], enough: int) -> None:
@@ -71,10 +78,14 @@ def _known_nodes(session: Any) -> int:
 
 @asynccontextmanager
 async def libtorrent_swarm(count: int, network: str, *, known: UdpDht | None = None) -> AsyncIterator[Swarm]:
-    """``count`` nodes at ``network``.1, .2 and so on, such as 127.90.0, meshed; or told of ``known`` alone."""
-    addresses = [(f"{network}.{number}", PORT) for number in range(1, count + 1)]
-    sessions = [_session(host) for host, _ in addresses]
+    """``count`` nodes at ``network``.1, .2 and so on, such as 127.90.0, or all at the IPv6 address ``network``.
+
+    They are meshed, or told of ``known`` alone.
+    """
+    hosts = [network if ":" in network else f"{network}.{number}" for number in range(1, count + 1)]
+    sessions = [_session(host) for host in hosts]
     try:
+        addresses = [(host, await _port(session)) for host, session in zip(hosts, sessions, strict=True)]
         for session in sessions:
             for address in addresses if known is None else [known.address]:
                 session.add_dht_node(address)

@@ -86,6 +86,20 @@ def test_joining_many_nodes_takes_a_moment_and_few_packets() -> None:
     run_virtual(body())
 
 
+def test_joining_among_dead_nodes_takes_a_moment_too() -> None:
+    async def body() -> None:
+        net = Network(latency=(0.0005, 0.001))
+        net.grow(40)
+        net.down.update(list(net.nodes)[1:9])
+        before = asyncio.get_running_loop().time()
+        (late,) = await net.join(1, [next(iter(net.nodes))])
+        assert asyncio.get_running_loop().time() - before < 1.1
+        assert len(late.nodes()) >= 15
+        await net.stop()
+
+    run_virtual(body())
+
+
 @pytest.mark.parametrize(("loss", "dead"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.4), (0.1, 0.3)])
 def test_items_are_stored_and_found_whatever_is_lost_or_dead(loss: float, dead: float) -> None:
     async def body() -> None:
