@@ -116,13 +116,8 @@ class Supervisor:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a program can only be supervised from the main thread")
         with contextlib.ExitStack() as cleanup:
-            proxy = NotifyProxy(self._upstream, self._on_ready, lambda: self._stop is not None)
-            cleanup.callback(proxy.close)
             self._handle_signals(cleanup)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(proxy, proxy.receive)
-            cleanup.callback(loop.remove_reader, proxy)
-            return await self._run_until_end(proxy.address)
+            return await self._run_until_end(self._open_proxy(cleanup))
 
     async def replace(self, activate: Callable[[], None] | None = None) -> None:
         """Stop the program, call ``activate`` in a thread, start it again; returns when it was started.
@@ -140,7 +135,20 @@ class Supervisor:
                 await self._end_child(self._child)
         await replacement.done.wait()
 
-    async def _run_until_end(self, notify_address: str) -> int:
+    def _open_proxy(self, cleanup: contextlib.ExitStack) -> dict[str, str]:
+        """What the program is told of the notify socket; nothing, where a sandbox allows none."""
+        try:
+            proxy = NotifyProxy(self._upstream, self._on_ready, lambda: self._stop is not None)
+        except OSError as error:
+            _log.warning("no notify socket for the program: %s", error)
+            return {}
+        cleanup.callback(proxy.close)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(proxy, proxy.receive)
+        cleanup.callback(loop.remove_reader, proxy)
+        return {"NOTIFY_SOCKET": proxy.address}
+
+    async def _run_until_end(self, added: dict[str, str]) -> int:
         while True:
             async with self._watchdog_kept():
                 await self._activate()
@@ -150,7 +158,7 @@ class Supervisor:
                 return -self._stop
             if self._replacement is not None and not self._replacement.activated:
                 continue  # asked for since
-            returncode = await self._run_once(notify_address)
+            returncode = await self._run_once(added)
             if self._was_asked_to_end(returncode):
                 self._finish_replacement()
                 return returncode
@@ -161,10 +169,9 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), self._again_after)
 
-    async def _run_once(self, notify_address: str) -> int:
+    async def _run_once(self, added: dict[str, str]) -> int:
         loop = asyncio.get_running_loop()
         self._forwarded.clear()
-        added = {"NOTIFY_SOCKET": notify_address}
         child = self._child = start_child(self._program, added, _WATCHDOG_VARIABLES, self._stop_signal)
         self._finish_replacement()
         if child.failure:

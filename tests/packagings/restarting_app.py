@@ -106,8 +106,16 @@ def worker_arguments(program: object) -> list[str]:
 def activate_next(path: Path):
     def activate() -> None:
         staged()[0].rename(path)
+        sys.meta_path.insert(0, NoteImports())
 
     return activate
+
+
+class NoteImports:
+    """Asked for every module that is not there yet: there must be none once the file at P is another one."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        note(f"import of {name} after activation")
 
 
 def ask_soon(restarter: Restarter, activate) -> None:

@@ -40,6 +40,7 @@ def test_hands_over_to_a_helper_outside_systemd(device, onefile, how):
     assert world.notes().count("atexit registered before pypatcher was imported") == 2
     assert world.notes().count("atexit registered by the application") == 2
     assert world.buffered() == ["1", "2"]
+    assert not [text for text in world.notes() if "after activation" in text]
     assert world.errors() == ""
     assert world.unpacked() == []
 

@@ -27,6 +27,7 @@ def test_ends_in_good_order_and_starts_anew_in_the_same_process(device, how):
     assert world.notes().count("atexit registered by the application") == 2
     assert world.notes().count("on_restart") == 1
     assert world.buffered() == ["1", "2"]
+    assert not [text for text in world.notes() if "after activation" in text]
     assert world.errors() == ""
     world.wait_for_end()
 
