@@ -5,15 +5,19 @@ from __future__ import annotations
 from pypatcher.dht.facade import Dht
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.node import DhtNode
+from pypatcher.dht.nodeid import Contact
+from pypatcher.dht.peers import PeersLookup
 from pypatcher.dht.search import MutableLookup, StoringNode
 from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
 
 __all__ = [
+    "Contact",
     "Dht",
     "DhtNode",
     "MutableItem",
     "MutableLookup",
+    "PeersLookup",
     "StoringNode",
     "Testnet",
     "UdpDht",

@@ -9,6 +9,8 @@ from typing import TypeVar
 from pypatcher.addresses import Address, family
 from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.node import DhtNode
+from pypatcher.dht.nodeid import Contact
+from pypatcher.dht.peers import PeersLookup
 from pypatcher.dht.search import MutableLookup
 
 __all__ = ["Dht"]
@@ -74,19 +76,33 @@ class Dht:
         """Store on the nearest nodes of each family; returns how many said that they did."""
         return sum(await _together(node.put_mutable(item, at, cas=cas) for node in self._nodes.values()))
 
+    async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
+        """Peers of both families, and where to announce; ``near``: nodes that an earlier lookup found."""
+        known = tuple(near)
+        found = await _together(
+            node.find_peers(info_hash, [contact for contact in known if family(contact.address) == kind])
+            for kind, node in self._nodes.items()
+        )
+        return PeersLookup(
+            info_hash,
+            tuple(peer for lookup in found for peer in lookup.peers),
+            sum(lookup.confirmed for lookup in found),
+            tuple(node for lookup in found for node in lookup.nodes),
+            min(lookup.time for lookup in found),
+        )
+
     async def get_peers(self, info_hash: bytes) -> list[Address]:
         """Peers of both families, each once."""
-        found = await _together(node.get_peers(info_hash) for node in self._nodes.values())
-        return list(dict.fromkeys(peer for peers in found for peer in peers))
+        return list((await self.find_peers(info_hash)).peers)
 
-    async def announce_peer(self, info_hash: bytes, port: int | None = None) -> int:
+    async def announce_peer(self, info_hash: bytes, port: int | None = None, at: PeersLookup | None = None) -> int:
         """Announce us on each family; returns how many nodes said ok."""
-        return sum(await _together(node.announce_peer(info_hash, port) for node in self._nodes.values()))
+        return sum(await _together(node.announce_peer(info_hash, port, at) for node in self._nodes.values()))
 
-    async def ping(self, address: Address) -> bool:
-        """Whether a node answers there; False without a node of that family."""
+    async def ping(self, address: Address, *, tries: int = 2) -> bool:
+        """Whether a node answers there, asked with ``tries`` packets at most; False without a node of that family."""
         node = self._nodes.get(family(address))
-        return node is not None and await node.ping(address)
+        return node is not None and await node.ping(address, tries=tries)
 
     def nodes(self) -> list[Address]:
         """Good nodes of both families, for the cache."""
@@ -96,6 +112,11 @@ class Dht:
     def external_addresses(self) -> tuple[Address, ...]:
         """Our addresses as others see them, at most one a family."""
         return tuple(seen for node in self._nodes.values() if (seen := node.external_address) is not None)
+
+    @property
+    def port_varies(self) -> bool | None:
+        """Whether others see us at different ports, over IPv4 if there is it; None while too few have said."""
+        return self._nodes[min(self._nodes)].external_port_varies
 
     @property
     def external_address(self) -> Address | None:

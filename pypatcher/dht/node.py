@@ -24,6 +24,7 @@ from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.maintenance import Maintenance
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
+from pypatcher.dht.peers import PeerPoll, PeersLookup
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.dht.search import MutableLookup, OnAnswer, StoringNode, search
 from pypatcher.dht.server import Server
@@ -152,10 +153,10 @@ class DhtNode:
         elif self._calls.received(message, source) and isinstance(message, Response):
             self._answer_received(message, source)
 
-    async def ping(self, address: Address) -> bool:
-        """Whether a node answers there."""
+    async def ping(self, address: Address, *, tries: int = 2) -> bool:
+        """Whether a node answers there; at most ``tries`` packets."""
         try:
-            await self.ask(address, b"ping", {})
+            await self.ask(address, b"ping", {}, tries=tries)
         except PeerError:
             return False
         return True
@@ -207,22 +208,42 @@ class DhtNode:
             arguments[b"cas"] = cas
         return await self._write(b"put", arguments, at.nodes)
 
+    async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
+        """Peers announced for an info-hash (20 bytes), and the nodes to announce on.
+
+        Args:
+            near: nodes that were near to it in an earlier lookup: with them this one takes fewer packets.
+        """
+        poll = PeerPoll()
+        poll.add(self._server.peers.get(info_hash, self._clock(), _OWN_PEERS, self._random))
+
+        def collect(contact: Contact, answer: Response) -> None:
+            near = is_near(contact.address)
+            poll.add(peer for peer in krpc.peers_of(answer.values, self.family) if near or not is_near(peer))
+
+        nodes = await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect, near)
+        peers, confirmed = poll.result()
+        return PeersLookup(info_hash, peers, confirmed, nodes, self._clock())
+
     async def get_peers(self, info_hash: bytes) -> list[Address]:
         """Peers announced for an info-hash (20 bytes), each once."""
-        peers = dict.fromkeys(self._server.peers.get(info_hash, self._clock(), _OWN_PEERS, self._random))
-        await self._peers_lookup(info_hash, peers)
-        return list(peers)
+        return list((await self.find_peers(info_hash)).peers)
 
-    async def announce_peer(self, info_hash: bytes, port: int | None = None) -> int:
-        """Announce us for an info-hash at ``port``, or at the one that others see us at; returns how many said ok."""
-        nodes = await self._peers_lookup(info_hash, {})
+    async def announce_peer(self, info_hash: bytes, port: int | None = None, at: PeersLookup | None = None) -> int:
+        """Announce us for an info-hash at ``port``, or at the one that others see us at; returns how many said ok.
+
+        Args:
+            at: a lookup of the same info-hash, to save another one; not used once it is 4 minutes old.
+        """
+        if at is None or at.info_hash != info_hash or self._clock() - at.time > _FRESH_LOOKUP:
+            at = await self.find_peers(info_hash)
         known = self.external_address
         arguments: dict[bytes, Value] = {
             b"implied_port": int(port is None),
             b"info_hash": info_hash,
             b"port": port if port is not None else (known[1] if known else 0),
         }
-        return await self._write(b"announce_peer", arguments, nodes)
+        return await self._write(b"announce_peer", arguments, at.nodes)
 
     async def find_nodes(
         self, target: bytes, seeds: Iterable[Contact] = (), *, max_queries: int = MAX_QUERIES
@@ -312,19 +333,10 @@ class DhtNode:
         """Whether a node that others still name did not answer us a moment ago; those that did once are asked."""
         return self._silence.holds(address, self._clock()) and not self._table.knows(address)
 
-    async def _peers_lookup(self, info_hash: bytes, peers: dict[Address, None]) -> tuple[StoringNode, ...]:
-        def collect(contact: Contact, answer: Response) -> None:
-            near = is_near(contact.address)
-            for peer in krpc.peers_of(answer.values, self.family):
-                if len(peers) < krpc.MAX_PEERS and (near or not is_near(peer)):
-                    peers[peer] = None
-
-        return await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect)
-
     async def _storing_lookup(
-        self, method: bytes, name: bytes, target: bytes, on_answer: OnAnswer
+        self, method: bytes, name: bytes, target: bytes, on_answer: OnAnswer, seeds: Iterable[Contact] = ()
     ) -> tuple[StoringNode, ...]:
-        answers = await self._lookup(method, name, target, on_answer)
+        answers = await self._lookup(method, name, target, on_answer, seeds=seeds)
         tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers)
         return tuple(StoringNode(contact, token) for contact, token in tokens if token is not None)
 

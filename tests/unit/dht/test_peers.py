@@ -1,0 +1,41 @@
+"""Whose word counts when the nodes asked for peers name different ones."""
+
+from __future__ import annotations
+
+from pypatcher.dht.peers import PeerPoll
+
+
+def peers(first: int, count: int) -> list[tuple[str, int]]:
+    return [(f"5.{number >> 8}.{number & 255}.1", 6881) for number in range(first, first + count)]
+
+
+def test_who_is_named_by_the_most_nodes_comes_first_whatever_one_liar_adds() -> None:
+    poll = PeerPoll()
+    poll.add(peers(10_000, 10_000))
+    for start in range(3):
+        poll.add(peers(start, 3))
+    found, confirmed = poll.result()
+    assert found[0] == peers(2, 1)[0]
+    assert set(found[:3]) == set(peers(1, 3))
+    assert confirmed == 3
+
+
+def test_nodes_that_name_different_peers_take_turns() -> None:
+    poll = PeerPoll()
+    poll.add(peers(1000, 100))
+    poll.add(peers(1, 2))
+    assert set(found := poll.result()[0][:4]) >= set(peers(1, 2)), found
+
+
+def test_a_poll_is_bounded() -> None:
+    poll = PeerPoll()
+    for liar in range(40):
+        poll.add(peers(liar * 1000, 1000))
+    assert len(poll.result()[0]) == 2000
+
+
+def test_a_single_answer_counts_in_full_since_nobody_else_was_there() -> None:
+    poll = PeerPoll()
+    poll.add(peers(1, 4))
+    poll.add([])
+    assert poll.result() == (tuple(peers(1, 4)), 4)
