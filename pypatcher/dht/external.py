@@ -38,20 +38,30 @@ class ExternalVotes:
 
     @property
     def address(self) -> Address | None:
-        """The host that more than half of at least 3 networks name (near ones: any number), with its commonest port."""
-        if not self._votes or (len(self._votes) < _QUORUM and not self._near):
+        """The host that more than half of at least 3 networks name, with its commonest port.
+
+        Only where there are no 3 networks, as in a private DHT, the voices from nearby count too, however few.
+        """
+        votes = self._counted()
+        if not votes:
             return None
-        host, count = Counter(host for host, _ in self._votes.values()).most_common(1)[0]
-        if 2 * count <= len(self._votes):
+        host, count = Counter(host for host, _ in votes).most_common(1)[0]
+        if 2 * count <= len(votes):
             return None
-        ports = Counter(port for seen, port in self._votes.values() if seen == host)
+        ports = Counter(port for seen, port in votes if seen == host)
         return host, ports.most_common(1)[0][0]
 
     @property
     def port_varies(self) -> bool | None:
         """Whether voters see different ports, as behind a router with endpoint-dependent mapping; None: too few."""
-        address = self.address
-        if address is None or len(self._votes) < _QUORUM:
+        address, votes = self.address, self._counted()
+        if address is None or len(votes) < _QUORUM:
             return None
-        ports = Counter(port for host, port in self._votes.values() if host == address[0])
+        ports = Counter(port for host, port in votes if host == address[0])
         return 2 * ports.most_common(1)[0][1] <= ports.total()
+
+    def _counted(self) -> list[Address]:
+        far = [seen for voice, seen in self._votes.items() if voice not in self._near]
+        if len(far) >= _QUORUM:
+            return far
+        return list(self._votes.values()) if self._near else []

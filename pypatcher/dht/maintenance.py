@@ -68,7 +68,7 @@ class Maintenance:
     ) -> None:
         self._node = node
         self._bootstrap = tuple(bootstrap)[:_ENTRIES]
-        self._known = tuple(known_nodes)[:_KNOWN]
+        self._known = tuple(known for known in known_nodes if self._is_ours(known))[:_KNOWN]
         self._random = random
         self._rejoin = asyncio.Event()
         self._refresh = asyncio.Event()
@@ -146,7 +146,7 @@ class Maintenance:
         await self._rejoin.wait()
 
     async def _join(self) -> bool:
-        entries = {*await self._resolve(), *(known for known in self._known if self._is_ours(known))}
+        entries = {*await self._resolve(), *self._known}
         own_id = self._node.node_id
         entered: set[bytes] = set()
 
@@ -188,11 +188,7 @@ class Maintenance:
         return {address for addresses in results for address in addresses}
 
     async def _resolve_one(self, entry: Address) -> list[Address]:
-        try:
-            ipaddress.ip_address(entry[0])
-        except ValueError:
-            pass
-        else:
+        if _is_literal(entry[0]):
             return [entry] if self._is_ours(entry) else []
         try:
             async with asyncio.timeout(_RESOLVE_TIME):
@@ -204,7 +200,10 @@ class Maintenance:
         return found
 
     def _is_ours(self, address: Address) -> bool:
-        return family(address) == self._node.family and krpc.is_usable(address)
+        try:
+            return family(address) == self._node.family and krpc.is_usable(address)
+        except ValueError:
+            return False
 
     async def _keep_refreshed(self) -> None:
         await self._node.joined()
@@ -229,3 +228,11 @@ class Maintenance:
             quiet = self._node.table.stalest(self._node.clock() - _QUIET)
             if quiet is not None:
                 await self._node.ping(quiet.address)
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -190,7 +190,8 @@ def test_known_nodes_of_an_earlier_run_replace_the_entry_points() -> None:
     async def body() -> None:
         net = Network()
         net.grow(30)
-        node = net.add(known_nodes=[("5.200.0.1", 1), *list(net.nodes)[:3]])
+        useless = [("5.200.0.1", 1), ("::1", 1), ("a.name.in.a.cache", 1), ("5.200.0.1", 0)]
+        node = net.add(known_nodes=[*useless * 20, *list(net.nodes)[:3]])
         await node.start()
         async with asyncio.timeout(3):
             await node.joined()

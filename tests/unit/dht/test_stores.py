@@ -185,6 +185,12 @@ def test_a_changed_address_wins_once_the_newer_voices_say_so() -> None:
     assert box.address == ("9.9.9.9", 9)
 
 
+def test_neighbours_do_not_outvote_the_world() -> None:
+    near = [(f"192.168.1.{number}", ("192.168.1.200", 7)) for number in range(2, 20)]
+    far = [(f"20.0.{number}.1", _US) for number in range(3)]
+    assert _votes(*near, *far).address == _US
+
+
 def test_nearby_one_voice_is_enough() -> None:
     assert _votes(("127.0.0.1", ("127.0.0.1", 7))).address == ("127.0.0.1", 7)
 
