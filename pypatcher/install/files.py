@@ -168,7 +168,7 @@ class OsFiles:
             offset += len(chunk)
 
     def copy_attributes(self, source: int, target: int) -> None:
-        """See `Files`. The mode comes last: changing the owner clears bits of it."""
+        """See `Files`. The mode comes last: changing the owner clears bits of it. It is never setuid."""
         wanted, found = os.fstat(source), os.fstat(target)
         if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid):
             os.fchown(target, wanted.st_uid, wanted.st_gid)
@@ -176,7 +176,7 @@ class OsFiles:
         for name, value in _attributes(source).items():
             if present.get(name) != value:
                 os.setxattr(target, name, value)
-        os.fchmod(target, stat.S_IMODE(wanted.st_mode))
+        os.fchmod(target, wanted.st_mode & 0o777)
 
     def sync(self, fd: int) -> None:
         """See `Files`."""

@@ -112,12 +112,13 @@ class Installation:
                     if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
                         return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
             with self._transaction(StateFolder.MADE) as session:
-                settled = settle(session, caller, self._limits)
-                if caller.launcher == "guard":
-                    self._instances.release(session.files)
-                else:
-                    self._instances.share(session.files)
-                return settled
+                try:
+                    return settle(session, caller, self._limits)
+                finally:
+                    if caller.launcher == "guard":
+                        self._instances.release(session.files)
+                    else:
+                        self._instances.share(session.files)
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
             _log.warning("no updates for %s: %s", self.program, reason)

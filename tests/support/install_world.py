@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +86,10 @@ class Scenario:
     links: bool = True
     limits: Limits = field(default_factory=lambda: Limits(failed=2, reboots=2))
     without_sync: str | None = None
+
+    def without(self, fsync: str) -> Scenario:
+        """The same with one fsync of the code under test taken away; see `Exploration.syncs`."""
+        return replace(self, without_sync=fsync)
 
     @staticmethod
     def of(crashing: str = "", releases: str = "2", **settings: object) -> Scenario:
@@ -350,8 +354,10 @@ class _Device:
         known, after = _programs_in(_state(world.disk)), _programs_in(state)
         written = known != after
         relied_on = run.disk.full_from is None and run.end.content("P") in self.scenario.programs
-        if relied_on and (written or not world.torn_by_hand):
-            self._check_durable(what, run.end, ("P", _J, "previous") if written else ("P", _J))
+        if relied_on and (written or run.disk.hand is None):
+            activated = isinstance(run.result, Settled) and run.result.activated is not None
+            names = ["P", _J] + ["previous"] * written + ["staged"] * activated
+            self._check_durable(what, run.end, names)
         touched = run.disk.hand is not None or run.end.content("P") == TORN
         return world._replace(disk=run.end, by_hand=touched, torn_by_hand=touched, refused=refused)
 

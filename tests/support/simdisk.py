@@ -2,7 +2,8 @@
 
 What is written is visible at once and durable only after the right fsync. A cut keeps any subset, in order, of the
 folder operations that were not synced, and leaves a file that was not synced old, new or torn. A rename between two
-folders is one operation, of which a cut may keep both halves, none, or the new name alone, never the removal alone.
+folders is one operation, of which a cut may keep both halves, none, or the new name alone, never the removal alone:
+so an fsync of the folder that lost the name makes that durable only when the new name is (as with soft updates).
 A kill keeps everything visible. Before every operation that changes something the disk notes what it looks like, so
 that one run gives every point at which it could have been interrupted.
 """
@@ -327,11 +328,11 @@ def _apply(names: dict[str, int], operation: FolderOperation, *, removal: bool) 
 
 
 def _synced(operation: FolderOperation, folder: Folder) -> FolderOperation:
-    added = operation.added is None or _folder(operation.added) is folder
-    removed = operation.removed is not None and _folder(operation.removed) is folder
-    if removed:
-        return operation._replace(added_durable=True, removed_durable=True)
-    return operation._replace(added_durable=operation.added_durable or added)
+    added = operation.added_durable or operation.added is None or _folder(operation.added) is folder
+    removed = operation.removed_durable or (
+        added and operation.removed is not None and _folder(operation.removed) is folder
+    )
+    return operation._replace(added_durable=added, removed_durable=removed)
 
 
 def _name(entry: Entry) -> str:

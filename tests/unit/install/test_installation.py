@@ -15,16 +15,21 @@ from typing import TypeAlias
 
 import pytest
 
+from pypatcher.artifact import read_release, sign_file
 from pypatcher.errors import (
     ArtifactError,
     CannotReplaceError,
     NotNewerError,
     RefusedReleaseError,
+    SignatureMismatchError,
     StateError,
 )
 from pypatcher.install import Caller, Installation, Kind, Launcher
 from pypatcher.install.files import OsFiles
+from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.targets import find_target
 from pypatcher.version import Version
+from tests.support.programs import with_section
 from tests.support.text_programs import program, release_of, write_program
 
 MakeInstallation: TypeAlias = Callable[..., Installation]
@@ -506,3 +511,44 @@ def test_a_lock_that_nobody_gives_back_ends_the_transaction_and_not_the_start(ma
             transaction(files, device.layout, patience=1, clock=lambda: float(next(ticks))),
         ):
             raise AssertionError("two held it")
+
+
+def test_a_real_signed_release_goes_all_the_way(tmp_path: Path) -> None:
+    key = KeyPair.from_seed(bytes(32))
+
+    def signed(name: str, version: str, pair: KeyPair = key) -> Path:
+        path = tmp_path / name
+        path.write_bytes(with_section(version))
+        sign_file(path, pair, None, None)
+        return path
+
+    folder = tmp_path / "device"
+    folder.mkdir()
+    signed("one", "1.0.0").rename(folder / "app")
+    release = signed("two", "2.0.0")
+    forged = signed("three", "3.0.0", KeyPair.from_seed(b"x" * 32))
+    device = Installation(folder / "app", OwnerKey(key.public), find_target("x86_64"), kind=lambda _: "ext4")
+    assert device.settle("run").version == V1
+    for path, expected in ((forged, False), (release, True)):
+        with path.open("rb") as file:
+            info = read_release(file.fileno()).info
+        device.preflight(info.file_size)
+        with device.new_partial() as partial:
+            partial.write(path.read_bytes())
+            if expected:
+                assert device.stage(partial, info) == info
+            else:
+                with pytest.raises(SignatureMismatchError):
+                    device.stage(partial, info)
+    assert device.settle("run").activated == V2
+    assert device.confirm() == V2
+    assert (folder / "app").read_bytes() == release.read_bytes()
+
+
+def test_a_program_under_another_key_gets_no_updates_and_says_why(program_path: Path) -> None:
+    program_path.write_bytes(with_section("1.0.0"))
+    sign_file(program_path, KeyPair.from_seed(bytes(32)), None, None)
+    stranger = OwnerKey(KeyPair.from_seed(b"x" * 32).public)
+    settled = Installation(program_path, stranger, None).settle("run")
+    assert (settled.row, settled.serve) == (1, False)
+    assert "not signed by the owner" in settled.reason

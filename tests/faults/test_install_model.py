@@ -1,0 +1,117 @@
+"""The install protocol under every accident: the real code of ``install/`` on a disk that forgets.
+
+Each scenario is explored from a program's first start: whatever may happen next happens, and before every operation the
+process is killed or the power goes, which loses any subset of what was not synced. At each point INSTALL.md's
+invariants must hold, and fair weather must lead on to a good program, confirmed. The suite explores the beginning of
+each scenario; ``PYPATCHER_FAULTS_WORLDS=100000`` explores further (``make faults``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from pypatcher.install.layout import Entry, Folder, Layout
+from tests.support.install_world import InvariantError, Scenario, explore
+from tests.support.simdisk import TORN, Image, SimDisk, cut_images
+from tests.support.text_programs import program
+
+WORLDS = int(os.environ.get("PYPATCHER_FAULTS_WORLDS", "1000"))
+_BY_HAND = (program("1.0.0"), program("2.0.0"), program("9.0.0"))
+
+SCENARIOS = {
+    "run, a good release": Scenario.of(releases="2"),
+    "run, a crashing release and its hotfix": Scenario.of(crashing="2", releases="23"),
+    "run, a crashing release alone": Scenario.of(crashing="2", releases="2"),
+    "guard": Scenario.of(crashing="2", releases="23", launchers=("guard",)),
+    "spawn": Scenario.of(crashing="2", releases="23", launchers=("spawn",)),
+    "mixed launchers": Scenario.of(crashing="2", releases="23", launchers=("run", "guard", "spawn")),
+    "a person's mv": Scenario.of(crashing="2", releases="23", hands=_BY_HAND),
+    "a person's scp, also within a start": Scenario.of(crashing="2", releases="23", scp=True),
+    "a damaged trial.json": Scenario.of(crashing="2", releases="23", damage=True),
+    "a rollback by hand": Scenario.of(releases="23", rollback=True),
+    "two processes": Scenario.of(crashing="2", releases="23", second=True),
+    "a full disk at any write of a start": Scenario.of(crashing="2", releases="23", full=True),
+    "a filesystem without hard links": Scenario.of(crashing="2", releases="23", links=False),
+    "everything together": Scenario.of(
+        crashing="2",
+        releases="23",
+        launchers=("guard", "run"),
+        hands=_BY_HAND,
+        damage=True,
+        rollback=True,
+        second=True,
+    ),
+}
+
+FSYNCS = (
+    "begin: fsync trial.json",
+    "begin: fsync P",
+    "begin: fsync S",
+    "begin: fsync D",
+    "write_state: fsync trial.json.new",
+    "write_state: fsync S",
+    "stage: fsync partial",
+    "place_partial: fsync S",
+    "keep_previous: fsync P",
+    "keep_previous: fsync S",
+    "_copy: fsync previous.new",
+    "rename_to_program: fsync D",
+    "rename_to_program: fsync S",
+    "sync_program: fsync P",
+    "sync_program: fsync D",
+)
+"""Every fsync that INSTALL.md orders, by the function that makes it and what it syncs."""
+
+BY_RULE_ALONE = {"adopt_with_way_back: fsync previous", "intend_rollback_of_confirmed: fsync previous"}
+"""No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made."""
+
+REVEALING = (
+    (Scenario.of(crashing="2", releases="2", cuts=False), 250),
+    (Scenario.of(crashing="2", releases="2", launchers=("spawn",), cuts=False), 250),
+    (Scenario.of(crashing="2", releases="23"), 400),
+    (Scenario.of(crashing="2", releases="23", links=False), 400),
+    (Scenario.of(releases="2", scp=True, cuts=False), 600),
+)
+"""Small worlds in which the loss of an fsync shows."""
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_no_accident_breaks_an_invariant(scenario: Scenario, record_property: Callable[[str, object], None]) -> None:
+    found = explore(scenario, WORLDS)
+    record_property("explored", f"{found.worlds} worlds, {found.points} points, {found.images} images after a cut")
+    assert found.syncs <= {*FSYNCS, *BY_RULE_ALONE}
+    assert found.points + found.images > 20 * found.worlds
+
+
+@pytest.mark.parametrize("fsync", FSYNCS)
+def test_without_one_of_its_fsyncs_the_protocol_fails(fsync: str) -> None:
+    for scenario, worlds in REVEALING:
+        try:
+            explore(scenario.without(fsync), worlds)
+        except InvariantError:
+            return
+    pytest.fail(f"nothing shows that {fsync} is needed")
+
+
+def test_a_cut_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
+    image = Image(
+        names=(("P", 0), ("staged", 1)), durable=(("P", 0),), pending=(), inodes=((b"new", b"old"), (b"x", b"x"))
+    )
+    assert {outcome.content("P") for outcome in cut_images(image)} == {b"new", b"old", TORN}
+    assert {outcome.content("staged") for outcome in cut_images(image)} == {None}
+
+
+def test_a_rename_that_a_cut_hits_never_loses_both_names() -> None:
+    disk = SimDisk()
+    disk.put("P", b"old")
+    disk.put("staged", b"new")
+    disk.sync_folder(Folder.PROGRAM)
+    disk.sync_folder(Folder.STATE)
+    disk.rename(Layout.staged, Entry(Folder.PROGRAM, "P"))
+    both = {(one.content("P"), one.content("staged")) for one in cut_images(disk.image())}
+    assert both == {(b"old", b"new"), (b"new", b"new"), (b"new", None)}
+    disk.sync_folder(Folder.PROGRAM)
+    assert {one.content("P") for one in cut_images(disk.image())} == {b"new"}
