@@ -30,7 +30,7 @@ _LOG = logging.getLogger("pypatcher.dht")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
 _EARLY_REFRESHES = (3.0, 60.0)
-_REFRESH, _CHECK, _QUIET = 1800.0, 60.0, 600.0
+_REFRESH, _CHECK, _QUIET = 3600.0, 60.0, 600.0
 _LOOK_AROUND_ROUNDS, _LOOK_AROUND_BUCKETS, _LOOK_AROUND_QUERIES = 4, 4, 8
 _ENTRIES, _KNOWN = 16, 32
 _SETTLE_TIME = 1.0
@@ -210,8 +210,10 @@ class Maintenance:
         for pause in _EARLY_REFRESHES:
             await self._refresh_after(pause)
         while True:
+            known = len(self._node.table)
             await self._refresh_after(_REFRESH)
-            await self._look_around()
+            if len(self._node.table) > known:  # the network changed
+                await self._look_around()
 
     async def _refresh_after(self, pause: float) -> None:
         try:
@@ -225,6 +227,8 @@ class Maintenance:
     async def _keep_checked(self) -> None:
         while True:
             await asyncio.sleep(self._jittered(_CHECK))
+            good = (contact.address for contact in self._node.table.good()[:_KNOWN])
+            self._known = tuple(dict.fromkeys((*good, *self._known)))[:_KNOWN]  # for the day when all are silent
             quiet = self._node.table.stalest(self._node.clock() - _QUIET)
             if quiet is not None:
                 await self._node.ping(quiet.address)

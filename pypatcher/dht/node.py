@@ -1,7 +1,7 @@
 """One Mainline DHT node of one address family, without a socket: datagrams come in, datagrams go out by ``send``.
 
 The shell that gives the sans-IO parts (routing table, lookups, server) their time and their tasks. BEP 5, 32, 42, 43,
-44. Traffic is kept small: an idle node checks one quiet node a minute and refreshes its table every half hour.
+44. Traffic is kept small: an idle node checks one quiet node a minute and refreshes its table every hour.
 """
 
 from __future__ import annotations

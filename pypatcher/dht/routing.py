@@ -3,7 +3,7 @@
 Sans-IO: told who answered, asked and failed, it says whom to ask for a target and whom to check; it sends nothing.
 Only nodes that answered us enter. Buckets go by the length of the prefix shared with our own id, 20 nodes each, and up
 to 8 that answered while the bucket was full wait to replace one that dies. A node that stays silent is told to
-nobody, and forgotten when a better one waits or after its fifth silence. Away from the LAN one address may have 2
+nobody, and forgotten when a better one waits or after its third silence. Away from the LAN one address may have 2
 nodes and one /24 (or /48) 8, so that a crowd of ids on few machines cannot fill the table.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["BUCKET_SIZE", "RoutingTable"]
 BUCKET_SIZE = 20
 _WAITING = 8
 _TOTAL = 640
-_SUSPECT, _GONE = 2, 5
+_SUSPECT, _GONE = 2, 3
 
 
 @dataclass(slots=True)

@@ -68,7 +68,7 @@ def test_a_silent_node_is_told_to_nobody_and_in_the_end_forgotten() -> None:
     assert table.good() == []
     table.answered(_far(1), 1.0)
     assert table.nearest(_OWN, 8, good=True) == [_far(1)]
-    for _ in range(5):
+    for _ in range(3):
         table.failed(_far(1).address)
     assert len(table) == 0
 
