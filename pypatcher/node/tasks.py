@@ -28,9 +28,16 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tu
         except* PatcherError as errors:
             for error in _leaves(errors):
                 _log.error("%s: %s", what, error)
-        except* Exception:
+        except* Exception as errors:
+            if _interpreter_ends(errors):
+                await asyncio.Event().wait()
             _log.exception("%s: failed, and is started again", what)
         await asyncio.sleep(backoff.fail())
+
+
+def _interpreter_ends(errors: BaseException) -> bool:
+    """Whether the application has ended around us: the interpreter then makes no more threads, which is no failure."""
+    return all(isinstance(leaf, RuntimeError) and "shutdown" in str(leaf) for leaf in _leaves(errors))
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
