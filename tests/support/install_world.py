@@ -69,6 +69,7 @@ class Scenario:
         crashing: those that always end by themselves.
         releases: what peers offer, in order.
         hands: what a person may put at P, by mv.
+        race: the person does it between any two operations of a start.
         scp: the person does it in place as well, also just after a start's **Begin**, and copies J back.
     """
 
@@ -78,6 +79,7 @@ class Scenario:
     launchers: tuple[str, ...] = ("run",)
     hands: tuple[bytes, ...] = ()
     scp: bool = False
+    race: bool = False
     damage: bool = False
     rollback: bool = False
     second: bool = False
@@ -189,12 +191,16 @@ class _Device:
         world: World,
         code: Callable[[SimDisk], object],
         full_from: int | None = None,
-        hand: tuple[str, bytes] | None = None,
+        hand: tuple[str, bytes, int] | None = None,
     ) -> _Run:
         disk = SimDisk(world.disk)
         if hand is not None:
+            how, data, operation = hand
             disk.hand = hand
-            disk.after_begin = lambda: getattr(disk, hand[0])("P", hand[1])
+            if operation:
+                disk.before_operation = lambda number: disk.put("P", data) if number == operation else None
+            else:
+                disk.after_begin = lambda: getattr(disk, how)("P", data)
         disk.without_sync = self.scenario.without_sync
         disk.others_run = world.second
         disk.links = self.scenario.links
@@ -267,14 +273,18 @@ class _Device:
             touched = world._replace(by_hand=True, torn_by_hand=True, refused=frozenset())
             for data in self.scenario.programs:
                 for how in ("put", "overwrite"):
-                    yield from self._start(touched, launcher, hand=(how, data))
+                    yield from self._start(touched, launcher, hand=(how, data, 0))
+        if self.scenario.race and launcher != "spawn" and not self.fair:
+            touched = world._replace(by_hand=True, refused=frozenset())
+            for operation in range(1, 20):
+                yield from self._start(touched, launcher, hand=("put", self.scenario.programs[-1], operation))
 
     def _start(
-        self, world: World, launcher: str, full_from: int | None = None, hand: tuple[str, bytes] | None = None
+        self, world: World, launcher: str, full_from: int | None = None, hand: tuple[str, bytes, int] | None = None
     ) -> Iterator[tuple[str, World]]:
         pid = _unused_pid(world.disk)
         what = f"start by {launcher}" + ("" if full_from is None else f", disk full from operation {full_from}")
-        what += "" if hand is None else f", a person's {hand[0]} of {hand[1]!r} after Begin"
+        what += "" if hand is None else f", a person's {hand[0]} of {hand[1]!r} at {hand[2] or 'its decision'}"
         if launcher == "spawn":
             yield from self._spawn(what, world, pid, full_from)
             return
@@ -297,7 +307,7 @@ class _Device:
             yield from self._guarded(what, after, pid)
             return
         started = after._replace(running=(pid, self._at(after, after.disk)), launcher=launcher)
-        if full_from is None:
+        if full_from is None and (hand is None or not hand[2]):
             self._check_idempotent(what, started)
         yield what, started
 
@@ -354,7 +364,7 @@ class _Device:
         known, after = _programs_in(_state(world.disk)), _programs_in(state)
         written = known != after
         relied_on = run.disk.full_from is None and run.end.content("P") in self.scenario.programs
-        if relied_on and (written or run.disk.hand is None):
+        if relied_on and (run.disk.hand is None or (written and not run.disk.hand[2])):
             activated = isinstance(run.result, Settled) and run.result.activated is not None
             names = ["P", _J] + ["previous"] * written + ["staged"] * activated
             self._check_durable(what, run.end, names)

@@ -82,7 +82,7 @@ class SimDisk:
         self.syncs: set[str] = set()
         self.without_sync: str | None = None
         self.full_from: int | None = None
-        self.hand: tuple[str, bytes] | None = None
+        self.hand: tuple[str, bytes, int] | None = None
         self.after_begin: Callable[[], None] | None = None
         self.before_operation: Callable[[int], None] | None = None
         self.others_run = False
