@@ -28,14 +28,14 @@ _QUERIES_EACH, _QUERIES_EACH_NEAR = (1.5, 20.0), (50.0, 200.0)
 
 
 class NoAnswerError(PeerError):
-    """A node did not answer, or was not asked because it has been asked too often.
+    """A node did not answer, or was not asked: it has been asked too often, or we stopped.
 
     Attributes:
         asked: False if nothing was sent.
     """
 
     def __init__(self, address: Address, *, asked: bool) -> None:
-        super().__init__(f"no DHT answer from {format_address(address)}" + ("" if asked else " (asked too often)"))
+        super().__init__(f"no DHT answer from {format_address(address)}" + ("" if asked else " (not asked)"))
         self.asked = asked
 
 
@@ -135,10 +135,11 @@ class Calls:
         return True
 
     def close(self) -> None:
-        """Cancel every question under way, and ask nothing any more."""
+        """End every question under way as unanswered, and ask nothing any more."""
         self._is_closed = True
         for call in list(self._calls.values()):
-            call.answer.cancel()
+            if not call.answer.done():
+                call.answer.set_exception(NoAnswerError(call.address, asked=False))
 
     def _await_once_more(self, call: _Call) -> None:
         call.tries -= 1

@@ -373,6 +373,28 @@ def test_a_stopped_node_is_silent_and_has_no_tasks() -> None:
     run_virtual(body())
 
 
+def test_stopping_in_the_middle_ends_what_others_wait_for() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(30)
+        waits = [
+            asyncio.ensure_future(call)
+            for call in (
+                nodes[0].get_mutable(_PAIR.public, b"salt"),
+                nodes[0].put_mutable(_item()),
+                nodes[0].announce_peer(_HASH),
+                nodes[0].ping(net.address_of(nodes[1])),
+            )
+        ]
+        await asyncio.sleep(0.3)
+        await nodes[0].stop()
+        async with asyncio.timeout(1):
+            await asyncio.gather(*waits)
+        await net.stop()
+
+    run_virtual(body())
+
+
 def test_a_socket_that_fails_loses_packets_and_nothing_else() -> None:
     async def body() -> None:
         def broken(data: bytes, address: tuple[str, int]) -> None:
