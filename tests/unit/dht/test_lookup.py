@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pypatcher.dht.lookup import ALPHA, MAX_QUERIES, NEAREST, Lookup
-from pypatcher.dht.nodeid import Contact, distance, random_id
+from pypatcher.dht.nodeid import Contact, distance, prefix_length, random_id
 
 _OWN = b"\xff" * 20
 _TARGET = bytes(20)
@@ -84,6 +84,35 @@ def test_it_finds_the_nearest_living_nodes_of_a_network(seed: int, size: int, de
     assert asked <= MAX_QUERIES
     if set(lookup.closest()):
         assert lookup.closest() == living[:NEAREST]
+
+
+def test_in_a_network_of_five_thousand_with_dead_nodes_it_finds_most_of_the_nearest() -> None:
+    random = Random(3)
+    everyone = [_contact(number, node_id=random_id(random)) for number in range(5000)]
+    silent = frozenset(random.sample(everyone, 750))
+
+    def answer(asked: Contact) -> list[Contact]:
+        buckets: dict[int, list[Contact]] = {}
+        for contact in random.sample(everyone, len(everyone)):
+            bucket = buckets.setdefault(prefix_length(asked.id, contact.id), [])
+            if len(bucket) < 20:
+                bucket.append(contact)
+        known = [contact for bucket in buckets.values() for contact in bucket]
+        return sorted(known, key=lambda contact: distance(contact.id, _TARGET))[:8]
+
+    lookup = _lookup(random.sample(everyone, 20))
+    while queries := lookup.next_queries():
+        for contact in queries:
+            if contact in silent:
+                lookup.failed(contact)
+            else:
+                lookup.answered(contact, contact.id, answer(contact))
+    living = sorted(set(everyone) - silent, key=lambda contact: distance(contact.id, _TARGET))
+    assert lookup.finished
+    assert lookup.queries <= 60
+    assert lookup.closest()[0] == living[0]
+    assert set(living[:8]) <= set(lookup.closest())
+    assert len(set(lookup.closest()) & set(living[:NEAREST])) >= 12
 
 
 def test_an_endless_chain_of_ever_nearer_nodes_ends() -> None:
