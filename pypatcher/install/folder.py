@@ -81,6 +81,7 @@ class Installation:
         self._limits = limits
         self._own: ProgramId | None = None
         self._caller: Caller | None = None
+        self._put_off: Held | None = None
 
     @property
     def program(self) -> Path:
@@ -102,6 +103,7 @@ class Installation:
         settled = self._settle(caller)
         self._caller = caller
         self._own = None if settled.must_exec else settled.program
+        self._put_off = self.staged_release() if settled.put_off else None
         return settled
 
     def _settle(self, caller: Caller) -> Settled:
@@ -258,6 +260,22 @@ class Installation:
         """The release that waits for the next start, if it is good and not refused."""
         staged = self.layout.path(self.layout.staged)
         return next((one for one in self.held() if one.path == staged), None)
+
+    def release_for_restart(self) -> Held | None:
+        """The staged release that a restart would activate; None during a trial.
+
+        A release whose activation this process's own start had to put off is none: restarting for it again and again
+        would be a loop. A newer one is.
+        """
+        staged = self.staged_release()
+        if staged is None or (self._put_off is not None and staged.sha512 == self._put_off.sha512):
+            return None
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                state = Operations(files, self.layout).read_state()
+        except (OSError, PatcherError):
+            return None
+        return staged if state is not None and state.trial is None else None
 
     def confirm(self, own: bytes | None = None) -> Version | None:
         """The program that this process runs works: end its trial. None when there is nothing to confirm.

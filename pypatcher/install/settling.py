@@ -35,6 +35,9 @@ _ROUNDS = 16
 """Rounds of the table at most; the longest way that a disk can need is under half of it."""
 
 
+_CHANGING_ROWS = {6, 8, 10, 12, 13, 15}
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What a start is told.
@@ -62,6 +65,14 @@ class Settled:
     must_exec: bool = False
     serve: bool = False
     reason: str = ""
+
+    @property
+    def put_off(self) -> bool:
+        """Whether `P` should have changed and did not: the disk is full, or other processes run from it.
+
+        Another restart would end here again; the next start that comes by itself tries again.
+        """
+        return self.row in _CHANGING_ROWS and not self.must_exec
 
     @property
     def version(self) -> Version | None:

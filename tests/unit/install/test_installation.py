@@ -364,6 +364,45 @@ def test_the_program_is_not_changed_while_another_process_runs_from_it(make: Mak
     assert running.program.read_bytes() == program("1.0.0")
 
 
+def test_an_activation_that_was_put_off_is_no_reason_to_restart(make: MakeInstallation) -> None:
+    running, starting = make(), make()
+    running.settle("spawn")
+    download(running, "2.0.0")
+    assert running.release_for_restart() is not None
+    assert starting.settle("spawn", caller=caller(7, "spawn")).put_off
+    assert starting.release_for_restart() is None
+    download(running, "3.0.0")
+    assert starting.release_for_restart() is not None
+
+
+def test_a_full_disk_puts_an_activation_off(make: MakeInstallation, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = make()
+    device.settle("run")
+    download(device, "2.0.0")
+
+    def full(self: OsFiles, fd: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(OsFiles, "write", full)
+        settled = device.settle("run")
+    assert (settled.version, settled.put_off) == (V1, True)
+    assert "No space left" in settled.reason
+    assert device.release_for_restart() is None
+    assert device.settle("run").activated == V2
+
+
+def test_during_a_trial_nothing_waits_for_a_restart(make: MakeInstallation) -> None:
+    device = make()
+    device.settle("run")
+    download(device, "2.0.0")
+    device.settle("run")
+    download(device, "3.0.0")
+    assert device.release_for_restart() is None
+    device.confirm()
+    assert device.release_for_restart() is not None
+
+
 def test_two_programs_in_one_folder_do_not_meet(make: MakeInstallation) -> None:
     device = make()
     other = Installation(
