@@ -78,8 +78,7 @@ class Network:
         nodes = [self.add() for _ in range(count)]
         contacts = [Contact(node.node_id, address) for address, node in self.nodes.items()]
         for node in nodes:
-            for contact in self.random.sample(contacts, len(contacts)):
-                node.table.answered(contact, 0.0)
+            node.introduce(self.random.sample(contacts, len(contacts)))
         return nodes
 
     async def join(self, count: int, entries: Sequence[Address], **options: object) -> list[DhtNode]:
