@@ -69,8 +69,8 @@ class Files(Protocol):
     def fstat(self, fd: int) -> FileStat:
         """The open file."""
 
-    def read(self, fd: int, limit: int) -> bytes:
-        """The first ``limit`` bytes."""
+    def read(self, fd: int, limit: int, offset: int = 0) -> bytes:
+        """``limit`` bytes from ``offset`` on, fewer at the file's end."""
 
     def write(self, fd: int, data: bytes) -> None:
         """All of ``data``, at the descriptor's position."""
@@ -147,10 +147,10 @@ class OsFiles:
         """See `Files`."""
         return _file_stat(os.fstat(fd))
 
-    def read(self, fd: int, limit: int) -> bytes:
+    def read(self, fd: int, limit: int, offset: int = 0) -> bytes:
         """See `Files`."""
         data = b""
-        while len(data) < limit and (chunk := os.pread(fd, limit - len(data), len(data))):
+        while len(data) < limit and (chunk := os.pread(fd, limit - len(data), offset + len(data))):
             data += chunk
         return data
 

@@ -163,9 +163,9 @@ class SimDisk:
         """See `Files`."""
         return self._stat(self._open[fd])
 
-    def read(self, fd: int, limit: int) -> bytes:
+    def read(self, fd: int, limit: int, offset: int = 0) -> bytes:
         """See `Files`."""
-        return self.content(fd)[:limit]
+        return self.content(fd)[offset : offset + limit]
 
     def write(self, fd: int, data: bytes) -> None:
         """See `Files`."""
