@@ -329,9 +329,15 @@ class DhtNode:
             self._someone.clear()
             self._maintenance.rejoin()
 
-    def _is_silent(self, address: Address) -> bool:
-        """Whether a node that others still name did not answer us a moment ago; those that did once are asked."""
-        return self._silence.holds(address, self._clock()) and not self._table.knows(address)
+    def _whom_to_avoid(self) -> Callable[[Address], bool]:
+        """Tells of ourselves under an earlier id, and of nodes silent a moment ago, unless they answered us once."""
+        ourselves = self.external_address
+
+        def avoid(address: Address) -> bool:
+            silent = self._silence.holds(address, self._clock()) and not self._table.knows(address)
+            return silent or address == ourselves
+
+        return avoid
 
     async def _storing_lookup(
         self, method: bytes, name: bytes, target: bytes, on_answer: OnAnswer, seeds: Iterable[Contact] = ()
@@ -352,7 +358,7 @@ class DhtNode:
     ) -> list[tuple[Contact, Response]]:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
-            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._is_silent)
+            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid())
             tries = 1 if method == b"find_node" else _LOOKUP_TRIES  # a map may have gaps, a value may not be missed
             ask = partial(self._query, method=method, arguments={name: target}, tries=tries)
             answers = await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)

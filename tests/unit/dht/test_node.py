@@ -357,6 +357,30 @@ def test_a_node_takes_an_id_that_its_address_allows() -> None:
     run_virtual(body())
 
 
+def test_a_node_that_changed_its_id_does_not_ask_itself() -> None:
+    async def body() -> None:
+        net = Network()
+        nodes = net.grow(30)
+        for number in range(5):
+            for node in nodes:
+                await node.get_mutable(_PAIR.public, b"%d" % number)
+        address = net.address_of(nodes[0])
+        asked_itself = 0
+
+        def received(data: bytes, source: tuple[str, int]) -> None:
+            nonlocal asked_itself
+            asked_itself += source == address
+            nodes[0].datagram_received(data, source)
+
+        net.hosts[address] = received
+        for number in range(20):
+            await nodes[0].get_mutable(_PAIR.public, b"%d" % number)
+        assert asked_itself == 0
+        await net.stop()
+
+    run_virtual(body())
+
+
 def test_a_stopped_node_is_silent_and_has_no_tasks() -> None:
     async def body() -> None:
         net = Network()
