@@ -8,8 +8,10 @@ ends the loop. DESIGN "Discovery" (looking) and "Transport and transfer" (fetchi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
@@ -41,7 +43,7 @@ from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
 
-__all__ = ["Fetch", "Updater"]
+__all__ = ["Fetch", "Updater", "Ways"]
 
 _ROUND_LIMIT = 32
 _RETRY = 30.0
@@ -63,6 +65,16 @@ class Fetch(Protocol):
     ) -> Awaitable[PatchInfo]: ...
 
 
+class Ways(Protocol):
+    """Which addresses may be dialed now: somebody else opens the ways, within everybody's budgets."""
+
+    def seek(self, addresses: Collection[Address]) -> None:
+        """These hold a release that is wanted here, and no others do."""
+
+    def is_open(self, address: Address) -> bool:
+        """Whether it answered a moment ago."""
+
+
 class Updater:
     """One a node: brings the newest release that this device takes beside the program.
 
@@ -70,10 +82,12 @@ class Updater:
         look: asks discovery who has what; its failures are logged and end nothing.
         fetch: see ``Fetch``.
         installation: decides what is wanted, takes the bytes, verifies and stages.
-        candidates: fed by ``look`` and by every other source of addresses.
+        candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
         known_files: hash without region -> SHA-512 of the whole file, both hex, of releases that were staged here: by
             it a refused release is known before it is fetched again.
         on_staged: told each release that was staged here.
+        ways: which candidates may be dialed now; None is all of them.
+        on_wanted: told which of the releases heard of are wanted, the newest first.
     """
 
     def __init__(
@@ -90,7 +104,13 @@ class Updater:
         on_staged: Callable[[PatchInfo], Awaitable[None]],
         clock: Callable[[], float],
         rng: random.Random,
+        ways: Ways | None = None,
+        on_wanted: Callable[[list[PatchInfo]], None] = lambda _: None,
     ) -> None:
+        self._ways = ways
+        self._on_wanted = on_wanted
+        self._woken = asyncio.Event()
+        self._busy = asyncio.Lock()
         self._look = look
         self._fetch = fetch
         self._installation = installation
@@ -115,35 +135,82 @@ class Updater:
                 await self._look()
                 pause = self._settings.pause_between_looks(self._clock() - started)
                 next_look = self._clock() + jittered(pause, self._rng)
-            wait = await self._pursue()
-            await asyncio.sleep(max(0.05, min(next_look - self._clock(), wait)))
+            self._woken.clear()
+            async with self._busy:
+                wait = await self._pursue()
+            pause = max(0.05, min(next_look - self._clock(), wait))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), pause)
+
+    def wake(self) -> None:
+        """There are new candidates, or a way to one is open."""
+        self._woken.set()
+
+    async def would_take(self, info: PatchInfo, address: Address) -> bool:
+        """Whether an offer of ``info`` from ``address`` is wanted: the same decision as for a record.
+
+        Raises:
+            PeerBusyError: it is, but not just now.
+        """
+        if not await self._wants(info):
+            return False
+        paused = max(self._not_before - self._clock(), self._budget.wait(info.hash.hex(), address, self._clock()))
+        if self._busy.locked() or paused > 0.0:
+            raise PeerBusyError(f"{info.version} is fetched from somebody else, or paused")
+        return True
+
+    async def take(self, candidate: Candidate, fetch: Fetch) -> None:
+        """Fetch and stage what was offered, by ``fetch``, unless a fetch is under way."""
+        if self._busy.locked():
+            return
+        async with self._busy:
+            self._say_found(candidate)
+            await self._try(candidate.info, lambda: self._fetch_offered(candidate, fetch))
+        self.wake()
+
+    async def _fetch_offered(self, candidate: Candidate, fetch: Fetch) -> float:
+        return 0.0 if await self._fetch_from(candidate, fetch) else _RETRY
 
     async def _pursue(self) -> float:
         """Try for the newest release first; returns the seconds after which trying again makes sense."""
+        releases = self._candidates.releases(self._clock())
+        wanted = {info: candidates for info, candidates in releases.items() if await self._wants(info)}
+        self._on_wanted(list(wanted))
         if (pause := self._not_before - self._clock()) > 0.0:
             return pause
+        if self._ways is not None:
+            self._ways.seek({candidate.address for candidates in wanted.values() for candidate in candidates})
         soonest = float("inf")
-        for info, candidates in self._candidates.releases(self._clock()).items():
-            if not await self._wants(info):
-                continue
-            heard = candidates[0]
-            found = ReleaseFound(str(info.version), heard.node_id.hex(), heard.source)
-            self._say_once(found, f"found {info.version} {info.hash.hex()}")
-            try:
-                await asyncio.to_thread(self._installation.preflight, info.file_size)
-                wait = await self._fetch_from_one_of(info, candidates)
-            except (CannotReplaceError, StateError) as error:
-                return self._pause(error)
-            except OSError as error:
-                return self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
-            except (NotNewerError, RefusedReleaseError) as error:
-                self._refuse(info, error)
-                continue
+        for info, candidates in wanted.items():
+            self._say_found(candidates[0])
+            wait = await self._try(info, partial(self._fetch_from_one_of, info, candidates))
             if wait == 0.0:
-                self._preflight_backoff.succeed()
+                self.wake()
                 return float("inf")
             soonest = min(soonest, wait)
+            if self._not_before > self._clock():
+                break
         return soonest
+
+    def _say_found(self, heard: Candidate) -> None:
+        found = ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source)
+        self._say_once(found, f"found {heard.info.version} {heard.info.hash.hex()}")
+
+    async def _try(self, info: PatchInfo, fetch: Callable[[], Awaitable[float]]) -> float:
+        """``fetch`` after the preflight; 0 when the release is staged, else seconds until trying again makes sense."""
+        try:
+            await asyncio.to_thread(self._installation.preflight, info.file_size)
+            wait = await fetch()
+        except (CannotReplaceError, StateError) as error:
+            return self._pause(error)
+        except OSError as error:
+            return self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
+        except (NotNewerError, RefusedReleaseError) as error:
+            self._refuse(info, error)
+            return float("inf")
+        if wait == 0.0:
+            self._preflight_backoff.succeed()
+        return wait
 
     def _pause(self, error: PatcherError) -> float:
         """It is this device, not a peer: other peers would be asked in vain."""
@@ -188,16 +255,18 @@ class Updater:
             if wait > 0.0:
                 soonest = min(soonest, wait)
                 continue
+            if self._ways is not None and not self._ways.is_open(address):
+                continue
             if asked == _ROUND_LIMIT:
                 break
             asked += 1
-            if not is_lan(address) and self._budget.first_stranger(release):
+            if self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
                 await asyncio.sleep(self._rng.uniform(0, _STRANGER_JITTER))
-            if await self._fetch_from(by_address[address]):
+            if await self._fetch_from(by_address[address], self._fetch):
                 return 0.0
         return soonest
 
-    async def _fetch_from(self, candidate: Candidate) -> bool:
+    async def _fetch_from(self, candidate: Candidate, fetch: Fetch) -> bool:
         """Whether it was fetched and staged; what is the peer's fault is counted.
 
         Raises:
@@ -208,7 +277,7 @@ class Updater:
         version, peer = str(info.version), format_address(address)
         size = info.file_size
         received, said = 0, self._clock()
-        partial = await asyncio.to_thread(self._installation.new_partial)
+        download = await asyncio.to_thread(self._installation.new_partial)
 
         def progress(count: int) -> None:
             nonlocal received, said
@@ -220,14 +289,14 @@ class Updater:
                 self._emit(FetchProgress(version, peer, count, size))
 
         try:
-            await self._fetch(candidate, partial.write, progress)
-            await asyncio.to_thread(self._installation.stage, partial, info)
+            await fetch(candidate, download.write, progress)
+            await asyncio.to_thread(self._installation.stage, download, info)
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(version, peer, str(error)))
             self._count_failure(info, address, received, error)
             return False
         finally:
-            partial.discard()
+            download.discard()
         self._budget.succeeded(address)
         self._emit(ReleaseStaged(version, str(self._installation.layout.path(self._installation.layout.staged))))
         await self._on_staged(info)
