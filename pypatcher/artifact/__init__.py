@@ -10,7 +10,14 @@ from pypatcher.artifact.patch import MAX_FILE_SIZE, Patch, PatchInfo, make_info
 from pypatcher.artifact.region import REGION_SIZE, Region, marker
 from pypatcher.artifact.sections import Elf, Section, parse_elf
 from pypatcher.artifact.sign import sign_file
-from pypatcher.artifact.verify import Release, VerifiedRelease, check_release, read_release, verify_release
+from pypatcher.artifact.verify import (
+    Release,
+    VerifiedRelease,
+    check_intact,
+    check_release,
+    read_release,
+    verify_release,
+)
 
 __all__ = [
     "MAX_FILE_SIZE",
@@ -25,6 +32,7 @@ __all__ = [
     "Section",
     "VerifiedRelease",
     "check_device",
+    "check_intact",
     "check_release",
     "check_target",
     "embed_region",

@@ -21,6 +21,7 @@ from pypatcher.targets import Target
 __all__ = [
     "Release",
     "VerifiedRelease",
+    "check_intact",
     "check_release",
     "read_region",
     "read_release",
@@ -115,13 +116,29 @@ def verify_release(
         ArtifactError: a zipapp's members cannot be read.
         OSError: reading failed.
     """
+    release = _hash_expected(fd, expect)
+    release.info.verify(owner)
+    if target is not None:
+        check_target(fd, target)
+    return release
+
+
+def check_intact(fd: int, expect: PatchInfo | None = None) -> VerifiedRelease:
+    """Check that a file is undamaged, as `verify_release`, WITHOUT asking who signed it or for which target.
+
+    For looking at files that were verified when they came; what comes from elsewhere is for `verify_release`.
+
+    Raises:
+        As `verify_release`, but for signature and target.
+    """
+    return _hash_expected(fd, expect)
+
+
+def _hash_expected(fd: int, expect: PatchInfo | None) -> VerifiedRelease:
     release = _read_expected(fd, expect)
     info, located = release.info, release.located
     digest, whole = hash_both(fd, _check_length(fd, info), located.offset)
     _check_digest(digest, info)
-    info.verify(owner)
-    if target is not None:
-        check_target(fd, target)
     return VerifiedRelease(info, located, whole)
 
 

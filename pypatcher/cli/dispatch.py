@@ -22,7 +22,21 @@ from pypatcher.errors import PatcherError, SettingError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("gen", "embed", "include", "sign", "verify", "inspect", "run", "fetch", "testnet")
+COMMANDS = (
+    "gen",
+    "embed",
+    "include",
+    "sign",
+    "verify",
+    "inspect",
+    "run",
+    "guard",
+    "status",
+    "rollback",
+    "adopt",
+    "fetch",
+    "testnet",
+)
 """In the order of a release's life."""
 
 _KEY_LIKE = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")

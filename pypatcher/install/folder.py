@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, StateError
+from pypatcher.install.byhand import adopt
 from pypatcher.install.decide import LIMITS, Limits, check_stageable, closed_trial
 from pypatcher.install.files import OpenFolders, StateFolder, open_folders
 from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
@@ -365,6 +366,55 @@ class Installation:
             refused = program.sha512 in state.refused
             return state if refused else session.operations.intend_rollback(state, note)
         return session.operations.intend_rollback_of_confirmed(state, program, previous, note)
+
+    def adopt(self, source: int) -> Version:
+        """By hand: put the release in the open file ``source`` to `P`, whole, whatever its version.
+
+        What scp over the program cannot do: nothing is changed unless the file is a release of the owner for this
+        device, what was confirmed at `P` stays as the way back, and `P` changes by one rename.
+
+        Raises:
+            ArtifactError: it is no release for this device.
+            CannotReplaceError, OSError: it cannot be done here, or the program runs; `P` was not changed.
+        """
+        if self.program.exists():
+            self.preflight(os.fstat(source).st_size)
+        with self._transaction(StateFolder.MADE) as session:
+            if not self._instances.alone(session.files):
+                raise CannotReplaceError(f"{self.program} runs: stop it first")
+            try:
+                return adopt(session, source, self._verify)
+            finally:
+                self._instances.release(session.files)
+
+    def read_report(self, limit: int) -> bytes:
+        """What `write_report` wrote, ``limit`` bytes at most; empty when there is nothing that can be read."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                fd = files.open(self.layout.report)
+                try:
+                    return files.read(fd, limit)
+                finally:
+                    files.close(fd)
+        except (OSError, PatcherError):
+            return b""
+
+    def write_report(self, data: bytes) -> None:
+        """Keep what the node says about itself beside the program. Only the holder of `updater_lock` may.
+
+        Not synced: it is for people, and cards wear out.
+
+        Raises:
+            CannotReplaceError, OSError: it cannot be written here.
+        """
+        with self._folders(self.layout, StateFolder.MADE) as files:
+            files.unlink(self.layout.report_new)
+            fd = files.create(self.layout.report_new)
+            try:
+                files.write(fd, data)
+            finally:
+                files.close(fd)
+            files.rename(self.layout.report_new, self.layout.report)
 
     def status(self) -> Status:
         """What is here, for people and scripts. Changes nothing, takes no lock.

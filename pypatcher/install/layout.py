@@ -71,6 +71,12 @@ class Layout:
     state_new = Entry(Folder.STATE, "trial.json.new")
     """`J` while it is written."""
 
+    report = Entry(Folder.STATE, "node.json")
+    """What the node of this program last said about itself; for people, nothing is decided from it."""
+
+    report_new = Entry(Folder.STATE, "node.json.new")
+    """`report` while it is written."""
+
     lock = Entry(Folder.STATE, "lock")
     """flock: one transaction."""
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
+from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
@@ -26,6 +27,7 @@ from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
+from pypatcher.node.report import NodeReport
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
@@ -39,6 +41,7 @@ _log = logging.getLogger("pypatcher")
 _CONFIRM_AFTER = 300.0
 _SAVE_EVERY = 600.0
 _LOCK_RETRY = 60.0
+_REPORT_CHECK = 5.0
 _REMEMBERED_RELEASES = 64
 _TASK_PAUSES = (1.0, 300.0)
 
@@ -69,7 +72,8 @@ class Node:
         self._installation = installation
         self._settings = settings
         self._mode = mode
-        self._emit = emit
+        self._report = NodeReport()
+        self._emit = self._report.listening(emit)
         self._confirm_by_uptime = confirm_by_uptime
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
@@ -133,6 +137,7 @@ class Node:
         async def look() -> None:
             found = await network.look()
             self._candidates.add(found, time.monotonic())
+            self._report.looked(len(found))
 
         async def fetch(
             candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
@@ -168,7 +173,9 @@ class Node:
         while True:
             with self._installation.updater_lock() as mine:
                 if mine:
-                    await updater.run()
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(self._write_reports())
+                        await updater.run()
             if not said:
                 _log.info("another process of %s looks for updates; this one does not", self._installation.program)
             said = True
@@ -188,6 +195,22 @@ class Node:
                         self._on_change()
                 await self._program_started.wait()
             await self._hold(publisher)
+
+    async def _write_reports(self) -> None:
+        """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""
+        try:
+            while True:
+                await asyncio.sleep(_REPORT_CHECK)
+                if self._report.due():
+                    await asyncio.to_thread(self._write_report)
+        finally:
+            self._write_report()
+
+    def _write_report(self) -> None:
+        try:
+            self._installation.write_report(self._report.take())
+        except (PatcherError, OSError) as error:
+            _log.debug("no report for people beside the program: %s", error)
 
     async def _save_now_and_then(self, network: Network) -> None:
         while True:

@@ -1,0 +1,41 @@
+"""``pypatcher adopt``: put a release to a program's path by hand, safely."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pypatcher.cli.installed import add_key, add_program, open_installation
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "put a release to a program's path by hand: checked, whole, with a way back"
+EXAMPLES = """\
+  scp app-1.4.0 device:/tmp/ && ssh device pypatcher adopt /tmp/app-1.4.0 /opt/app/app --public-key K
+  pypatcher adopt FILE PROGRAM          without a key the file is checked for damage, not for who signed it
+
+Never copy a file over a running program: scp and cp write into the file that runs, and into the copy that a rollback
+needs. The program must be stopped. What you put there counts as confirmed, older versions too."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``adopt``."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="a signed release")
+    add_program(parser)
+    add_key(parser, required=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Put the file there.
+
+    Raises:
+        ArtifactError: it is no release for this device.
+        CannotReplaceError, OSError: it cannot be done here, or the program runs.
+    """
+    from pypatcher.artifact.replace import open_program
+
+    with open_program(args.file) as source:
+        installation = open_installation(args, may_be_new=True)
+        version = installation.adopt(source)
+    print(f"{installation.program} is version {version}")
+    return 0

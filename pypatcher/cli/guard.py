@@ -1,0 +1,96 @@
+"""``pypatcher guard``: counts the starts of a version on trial, and goes back, before the program itself runs.
+
+For programs that update themselves (``spawn``): one that dies before any of its Python runs cannot count its own
+starts. systemd runs the guard before each start and after each end; whatever the guard finds or lacks, the start goes
+on. DESIGN "Staging...", INSTALL.md "Start on trial" and "End".
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pypatcher.cli.installed import add_key, add_program, read_owner
+from pypatcher.errors import PatcherError, SettingError
+
+if TYPE_CHECKING:
+    from pypatcher.install import Installation
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "end_was_requested", "run"]
+
+HELP = "count a start of a version on trial, and go back to the version before if it keeps failing"
+EXAMPLES = """\
+  in a systemd unit (`pypatcher unit` writes one):
+  ExecStartPre=-pypatcher guard --public-key K /opt/app/app
+  ExecStart=/opt/app/app
+  ExecStop=-pypatcher guard --ended --public-key K /opt/app/app
+  ExecStopPost=-pypatcher guard --ended --public-key K /opt/app/app
+
+It activates a release that is staged, puts the version before back after 3 failed starts on trial, and never prevents
+the start: its exit status is 0 whatever it finds, 2 if it was called wrongly. With --ended it notes how the start
+ended: asked for (ExecStop runs while the program still does, or systemd's signal ended it), or by itself."""
+
+_STOP_SIGNALS = frozenset({"TERM", "INT", "HUP"})
+"""What systemd itself takes for an end in good order, besides status 0."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``guard``."""
+    add_program(parser)
+    add_key(parser, required=True)
+    parser.add_argument("--ended", action="store_true", help="for ExecStop and ExecStopPost: note how the start ended")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Bring the program's path to what it should be, or note the end of a start.
+
+    Raises:
+        SettingError: a key is none.
+    """
+    from pypatcher.install import Installation
+
+    as_json = os.environ.get("PYPATCHER_LOG") == "json"
+    level = logging.ERROR if as_json else logging.INFO
+    logging.basicConfig(format="pypatcher guard: %(message)s", level=level, stream=sys.stderr)
+    log = logging.getLogger("pypatcher")
+    try:
+        installation = Installation(args.program, *read_owner(args.program, args.public_key))
+        if not args.ended:
+            _settle(installation, as_json)
+        elif installation.has_pending():
+            installation.end_start(end_was_requested(os.environ))
+    except SettingError:
+        raise
+    except (PatcherError, OSError) as error:
+        log.error("%s: %s; nothing was done", args.program, error)
+    except Exception:
+        log.exception("%s: nothing was done", args.program)
+    return 0
+
+
+def _settle(installation: Installation, as_json: bool) -> None:
+    from pypatcher.events import EventBus
+    from pypatcher.node.log import json_lines, say_settled
+
+    bus = EventBus()
+    if as_json:
+        bus.subscribe(json_lines())
+    say_settled(installation.settle("guard"), bus.emit)
+
+
+def end_was_requested(environment: Mapping[str, str]) -> bool:
+    """Whether somebody asked for the end of the program, from what systemd tells ExecStop and ExecStopPost.
+
+    ExecStop runs with ``MAINPID`` and without ``EXIT_CODE`` while the program still runs, which is a stop that was
+    asked for; it finds the program ended, ``EXIT_CODE`` set, where it ended by itself (systemd.service(5)).
+    """
+    code, status = environment.get("EXIT_CODE"), environment.get("EXIT_STATUS", "")
+    if code is None:
+        return "MAINPID" in environment
+    if code == "exited":
+        return status == environment.get("PYPATCHER_RESTART_STATUS", "")
+    return code == "killed" and status in _STOP_SIGNALS

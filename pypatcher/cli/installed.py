@@ -1,0 +1,69 @@
+"""What guard, status, rollback and adopt share: a program that is installed here, and the key to look at it with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pypatcher.cli.node_options import read_keys
+from pypatcher.errors import SettingError
+from pypatcher.install import Installation
+from pypatcher.keys import OwnerKey
+from pypatcher.node.device import own_key, own_target
+from pypatcher.targets import Target
+
+__all__ = ["add_key", "add_program", "open_installation", "read_owner"]
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """The positional PROGRAM."""
+    parser.add_argument("program", metavar="PROGRAM", type=Path, help="the program's file, where it is installed")
+
+
+def add_key(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """``--public-key [TARGET=]K``, as ``run`` takes it."""
+    optional = "" if required else "; without it files are checked for damage, not for who signed them"
+    parser.add_argument(
+        "--public-key",
+        metavar="[TARGET=]K",
+        action="append",
+        required=required,
+        default=None,
+        help=f"the owner's public key; once, or once a target{optional}",
+    )
+
+
+def read_owner(program: Path, texts: list[str]) -> tuple[OwnerKey, Target]:
+    """Whose releases this device takes, and for which target.
+
+    Raises:
+        SettingError: no key is one, or none is for this device.
+        WrongTargetError, ArtifactError, OSError: the target cannot be told.
+    """
+    keys = read_keys(texts)
+    interpreter = Path(sys.executable)
+    # With the program gone, or being one that nobody can read, the interpreter tells what this device is.
+    target = own_target(program if program.is_file() and os.access(program, os.R_OK) else interpreter, interpreter)
+    return own_key(keys, target), target
+
+
+def open_installation(args: argparse.Namespace, *, may_be_new: bool = False) -> Installation:
+    """The installation that the arguments name.
+
+    Raises:
+        SettingError: there is no such program and nothing of ours beside it, or a key is none.
+        WrongTargetError, ArtifactError, OSError: the target cannot be told.
+    """
+    if args.public_key is not None:
+        owner, target = read_owner(args.program, args.public_key)
+        installation = Installation(args.program, owner, target)
+    else:
+        from pypatcher.artifact import check_intact
+
+        installation = Installation(args.program, OwnerKey(bytes(32)), None, verify=check_intact)
+    there = installation.program.exists() or installation.layout.state_folder.exists()
+    if not there and not may_be_new:
+        raise SettingError(f"{installation.program}: there is no such file, and no pypatcher folder beside it")
+    return installation

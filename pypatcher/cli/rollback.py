@@ -1,0 +1,39 @@
+"""``pypatcher rollback``: back to the version before, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pypatcher.cli.installed import add_key, add_program, open_installation
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "put the version before back, and refuse the one that is there from now on"
+EXAMPLES = """\
+  pypatcher rollback /opt/app/app
+  systemctl stop app && pypatcher rollback /opt/app/app && systemctl start app
+
+While the program runs nothing is changed under it: its next start goes back. The next higher release is welcome."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``rollback``."""
+    add_program(parser)
+    add_key(parser, required=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Go back.
+
+    Raises:
+        StateError: there is nothing to go back to.
+        CannotReplaceError, OSError: it cannot be done here; nothing was changed.
+    """
+    installation = open_installation(args)
+    version, done = installation.roll_back()
+    if done:
+        print(f"{installation.program} is version {version} again")
+    else:
+        print(f"{installation.program} runs: its next start goes back to version {version}", file=sys.stderr)
+    return 0
