@@ -1,12 +1,13 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format packagings bench fuzz wheels wheelhouse qemu-test clean-cross clean
+.PHONY: help demo test test-pure lint format packagings nat-lab bench fuzz wheels wheelhouse qemu-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
+LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 CROSS  := .cache/cross/tools/bin/python
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
@@ -18,10 +19,12 @@ demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private
 	@.venv-demo/bin/python examples/demo.py
 
 test: $(READY) ## the whole suite: the unit tests on the pure twins, then everything on the compiled ones
+	@scripts/packages $(PYTHON) $(LAB)
 	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q tests/unit
 	$(BIN)/python -m pytest -q $(TESTS)
 
 test-pure: $(READY) ## the whole suite without extension modules
+	@scripts/packages $(PYTHON) $(LAB)
 	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q $(TESTS)
 
 lint: $(READY) ## ruff, formatting, mypy --strict
@@ -36,6 +39,10 @@ format: $(READY) ## format the code
 packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
 	$(BIN)/pip install -q -e '.[packagings]'
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
+
+nat-lab: $(READY) ## devices behind routers of every kind update each other: the whole matrix, as root
+	@scripts/packages $(PYTHON) $(LAB)
+	$(BIN)/python -m tests.nat $(CELLS)
 
 bench: $(READY) ## hashing and transfer, side by side with what they are built on
 	$(BIN)/python bench/hashing.py

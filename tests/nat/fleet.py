@@ -1,0 +1,157 @@
+"""Devices of the lab: real processes, ``pypatcher run`` with a signed C program, in the namespaces of their sites."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pypatcher.artifact import sign_file
+from pypatcher.keys import KeyPair, encode_key
+from tests.nat.sites import Host
+from tests.nat.world import World
+
+__all__ = ["NEW", "OLD", "Device", "Fleet", "build_program"]
+
+OLD, NEW = "1.0.0", "1.1.0"
+_ROOT = Path(__file__).resolve().parents[2]
+_SETTINGS = {
+    "PYPATCHER_LOG": "json",
+    "PYPATCHER_LOOK_INTERVAL": "2",
+    "PYPATCHER_PUBLISH_INTERVAL": "5",
+}
+
+
+def build_program(folder: Path) -> dict[str, Path]:
+    """The C example in both versions, unsigned."""
+    programs = {}
+    for version in (OLD, NEW):
+        programs[version] = folder / f"app-{version}"
+        include = [f"-I{_ROOT / 'pypatcher' / 'include'}", f'-DPYPATCHER_VERSION="{version}"']
+        source = _ROOT / "examples" / "c-app" / "app.c"
+        subprocess.run(["gcc", *include, "-o", programs[version], source], check=True)
+    return programs
+
+
+@dataclass
+class Device:
+    """One process and what it said. ``events`` are (seconds since the start of the lab's clock, event)."""
+
+    name: str
+    program: Path
+    process: asyncio.subprocess.Process
+    events: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    lines: list[tuple[float, str]] = field(default_factory=list)
+    _said: asyncio.Event = field(default_factory=asyncio.Event)
+    _readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        """Take in one of its outputs until it ends."""
+        async for raw in stream:
+            line, now = raw.decode("utf-8", "replace").rstrip("\n"), time.monotonic()
+            event = None
+            if line.startswith("{"):
+                with suppress(ValueError):
+                    event = json.loads(line)
+            if event is None:
+                self.lines.append((now, line))
+            else:
+                self.events.append((now, event))
+            self._said.set()
+
+    async def until(self, reached: Callable[[Device], float | None], seconds: float) -> float | None:
+        """When it had said what ``reached`` waits for (``time.monotonic``), or None after ``seconds``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (when := reached(self)) is None:
+                    self._said.clear()
+                    await self._said.wait()
+                return when
+        return None
+
+    def event(self, name: str) -> dict[str, Any] | None:
+        """The last event of that name."""
+        return next((event for _, event in reversed(self.events) if event["event"] == name), None)
+
+    def runs_new(self) -> float | None:
+        """When the new version of the program first spoke."""
+        return next((when for when, line in self.lines if line.startswith(f"version {NEW}")), None)
+
+    async def stop(self) -> None:
+        """End it as a service manager would."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(10):
+                await self.process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+        await asyncio.gather(*self._readers)
+
+
+class Fleet:
+    """Devices of one owner, who has a key pair of its own, so that many fleets use one DHT side by side."""
+
+    def __init__(self, world: World, programs: dict[str, Path], bootstrap: str, name: str) -> None:
+        self._world = world
+        self._programs = programs
+        self._bootstrap = bootstrap
+        self._folder = world.folder / name
+        self._key = KeyPair.generate()
+        self.devices: list[Device] = []
+
+    @property
+    def public_key(self) -> str:
+        """For ``--public-key``."""
+        return encode_key(self._key.public)
+
+    def environment(self, host: Host, name: str) -> dict[str, str]:
+        """What a device's processes are given."""
+        return {
+            **_SETTINGS,
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(_ROOT),
+            "PYPATCHER_BOOTSTRAP": self._bootstrap,
+            "PYPATCHER_BIND": host.bind,
+            "PYPATCHER_STATE": str(self._folder / name / "state"),
+        }
+
+    async def start(self, host: Host, name: str, version: str, **settings: str) -> Device:
+        """Start a device whose program is of that version; more settings as environment variables."""
+        folder = self._folder / name
+        folder.mkdir(parents=True)
+        program = folder / "app"
+        shutil.copy(self._programs[version], program)
+        sign_file(program, self._key, None, None)
+        process = await asyncio.create_subprocess_exec(
+            *self._world.enter(host.namespace),
+            *(sys.executable, "-m", "pypatcher", "run", "--public-key", self.public_key, "--", program),
+            env=self.environment(host, name) | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        device = Device(name, program, process)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        device._readers = [asyncio.create_task(device.read(each)) for each in (process.stdout, process.stderr)]
+        self.devices.append(device)
+        return device
+
+    async def stop(self) -> None:
+        """End every device."""
+        await asyncio.gather(*(device.stop() for device in self.devices))
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,145 @@
+"""Holder x seeker: in each cell one device has the new release, another wants it, and nobody helps them.
+
+A cell says what should happen; hard x hard and the like have no way to each other, and must pass as soon as the fleet
+has one more member that both can reach (``member``), which is told nothing of its role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program
+from tests.nat.public_dht import start_dht
+from tests.nat.sites import KINDS, build_site
+from tests.nat.world import open_world
+
+__all__ = ["Cell", "Outcome", "all_cells", "run_cells", "table"]
+
+LAN = "same LAN"
+_OPEN = {"public", "forward", "upnp"}
+_PATIENCE = 75.0
+_NO_WAY_PATIENCE = 25.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where the holder is, where the seeker is (``same LAN``: beside the holder), and a helpful third."""
+
+    holder: str
+    seeker: str
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.holder} x {self.seeker}" + (f" + {self.member}" if self.member else "")
+
+    @property
+    def has_way(self) -> bool:
+        """Whether the release must arrive."""
+        if "blocked" in (self.holder, self.seeker):
+            return False
+        if self.member or self.seeker == LAN:
+            return True
+        pair = {self.holder, self.seeker}
+        if "ipv6" in pair:
+            return pair <= {"ipv6", "public"}  # the others of the lab have no IPv6
+        return not ("hard" in pair and pair <= {"hard", "easy", "double"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened. ``seconds`` from the seeker's start until the new version ran there."""
+
+    cell: Cell
+    updated: bool
+    seconds: float
+    dialed: str
+    story: str
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether it is what must happen."""
+        return self.updated == self.cell.has_way
+
+
+def all_cells() -> list[Cell]:
+    """The whole matrix, two devices in one LAN, and every pair without a way once more with a reachable member."""
+    pairs = [Cell(holder, seeker) for holder in KINDS for seeker in KINDS if "blocked" not in (holder, seeker)]
+    lans = [Cell(kind, LAN) for kind in ("easy", "hard", "double")]
+    helped = [Cell(each.holder, each.seeker, "public") for each in pairs if not each.has_way]
+    blocked = [Cell("public", "blocked"), Cell("blocked", "public")]
+    return [*pairs, *lans, *helped, *blocked]
+
+
+async def run_cells(
+    cells: Iterable[Cell], at_once: int = 4, said: Callable[[Outcome], None] = lambda _: None
+) -> list[Outcome]:
+    """Run cells side by side in one world, each with a fleet and sites of its own."""
+    with open_world() as world:
+        programs, bootstrap = build_program(world.folder), start_dht(world)
+        turn = asyncio.Semaphore(at_once)
+
+        async def one(number: int, cell: Cell) -> Outcome:
+            async with turn:
+                holder_site = build_site(world, cell.holder, 2 if cell.seeker == LAN else 1)
+                sites = [holder_site]
+                if cell.seeker == LAN:
+                    seeker_host = holder_site.hosts[1]
+                else:
+                    sites.append(build_site(world, cell.seeker))
+                    seeker_host = sites[-1].hosts[0]
+                if cell.member:
+                    sites.append(build_site(world, cell.member))
+                fleet = Fleet(world, programs, bootstrap, f"cell{number}")
+                try:
+                    if cell.member:
+                        await fleet.start(sites[-1].hosts[0], "member", OLD)
+                    holder = await fleet.start(holder_site.hosts[0], "holder", NEW)
+                    begin = time.monotonic()
+                    seeker = await fleet.start(seeker_host, "seeker", OLD)
+                    when = await seeker.until(Device.runs_new, _PATIENCE if cell.has_way else _NO_WAY_PATIENCE)
+                    outcome = Outcome(
+                        cell,
+                        when is not None,
+                        (when or time.monotonic()) - begin,
+                        _who_dialed(seeker) if when else "",
+                        _story(begin, seeker, holder),
+                    )
+                finally:
+                    await fleet.stop()
+                    world.remove([name for site in sites for name in site.namespaces if site.kind != "upnp"])
+                said(outcome)
+                return outcome
+
+        return list(await asyncio.gather(*(one(number, cell) for number, cell in enumerate(cells))))
+
+
+def _who_dialed(seeker: Device) -> str:
+    started = seeker.event("fetch.started") or {}
+    return str(started.get("dialed_by", "seeker"))
+
+
+def _story(begin: float, *devices: Device) -> str:
+    """What each device said, without the noise, for a cell that surprises."""
+    told = []
+    for device in devices:
+        for when, event in device.events:
+            if event["event"] != "fetch.progress":
+                shown = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "time"))
+                told.append((when, f"{device.name}: {event['event']} {shown}"))
+        told += [(when, f"{device.name}: | {line}") for when, line in device.lines]
+    return "\n".join(f"{when - begin:6.1f} s  {line[:300]}" for when, line in sorted(told))
+
+
+def table(outcomes: Iterable[Outcome]) -> str:
+    """The matrix for people: a line a cell."""
+    lines = [f"{'holder x seeker':<28} {'updated':<8} {'seconds':>7}  {'dialed':<8} expected"]
+    for each in outcomes:
+        updated = "yes" if each.updated else "no"
+        seconds = f"{each.seconds:7.1f}" if each.updated else f"{'-':>7}"
+        surprise = "" if each.as_expected else "  <-- "
+        verdict = "arrives" if each.cell.has_way else "no way"
+        lines.append(f"{each.cell!s:<28} {updated:<8} {seconds}  {each.dialed:<8} {surprise}{verdict}")
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""Devices behind routers update each other: the cells that the suite runs; ``make nat-lab`` runs all.
+
+The cells run side by side in one lab; each test looks at one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.nat.matrix import LAN, Cell, Outcome, run_cells
+
+pytestmark = pytest.mark.timeout(300)
+
+CELLS = [
+    Cell("public", "public"),
+    Cell("public", "easy"),
+    Cell("public", "hard"),
+    Cell("forward", "easy"),
+    Cell("upnp", "hard"),
+    Cell("easy", "public"),
+    Cell("easy", "easy"),
+    Cell("hard", "public"),
+    Cell("double", "easy"),
+    Cell("ipv6", "ipv6"),
+    Cell("easy", LAN),
+    Cell("hard", "hard", "public"),
+    Cell("public", "blocked"),
+]
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[Cell, Outcome]:
+    return {outcome.cell: outcome for outcome in asyncio.run(run_cells(CELLS))}
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.has_way], ids=str)
+def test_a_release_reaches_the_seeker(cell: Cell, outcomes: dict[Cell, Outcome]) -> None:
+    outcome = outcomes[cell]
+    assert outcome.updated, f"{cell}: not updated\n{outcome.story}"
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if not cell.has_way], ids=str)
+def test_a_seeker_without_a_way_keeps_its_version(cell: Cell, outcomes: dict[Cell, Outcome]) -> None:
+    outcome = outcomes[cell]
+    assert not outcome.updated, f"{cell}: there is a way after all\n{outcome.story}"
