@@ -208,6 +208,7 @@ def main() -> None:
                 "PYPATCHER_PUBLISH_INTERVAL": "5",
                 "PYPATCHER_STATE": str(folder / "state"),
                 "PYPATCHER_LOG": "json",
+                "PYPATCHER_ALLOW_VOLATILE": "1",  # a container's /tmp is an overlay; nobody wants to keep this update
             }
             devices.append(Device(name, folder / "app", environment, lines))
         screen = Screen()

@@ -51,7 +51,6 @@ class Installation:
         program: the program's path; symbolic links are resolved once.
         owner: whose releases this device takes.
         target: what they must be for; None in the namespace ``rustpatcher``.
-        allow_volatile: install on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
         kind: tells the type of a folder's filesystem.
         folders: how files are reached; the real disk unless a test says otherwise.
         verify: what makes a file a release; `pypatcher.artifact.verify_release` unless a test says otherwise.
@@ -65,7 +64,6 @@ class Installation:
         owner: OwnerKey,
         target: Target | None,
         *,
-        allow_volatile: bool = False,
         kind: FilesystemType = filesystem_type,
         folders: OpenFolders = open_folders,
         verify: Verify | None = None,
@@ -77,7 +75,7 @@ class Installation:
         self._verify = verify or _owner_verifies(owner, target)
         self._examiner = Examiner(self._verify)
         self._instances = Instances(self.layout)
-        self._preflight = Preflight(self.layout, folders, kind, allow_volatile)
+        self._preflight = Preflight(self.layout, folders, kind)
         self._lives = lives
         self._limits = limits
         self._own: ProgramId | None = None
@@ -141,13 +139,16 @@ class Installation:
         except OSError as error:
             return Found(Kind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
 
-    def preflight(self, size: int) -> None:
+    def preflight(self, size: int, *, allow_volatile: bool = False) -> None:
         """Could a release whose file has ``size`` bytes be installed here?
+
+        Args:
+            allow_volatile: on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
 
         Raises:
             CannotReplaceError: no; one line says why and what would help.
         """
-        self._preflight.check(size)
+        self._preflight.check(size, allow_volatile)
 
     def new_partial(self) -> Partial:
         """An empty file for a download; stale ones are removed. Only the holder of `updater_lock` may ask for one.

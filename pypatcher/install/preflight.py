@@ -72,23 +72,24 @@ class Preflight:
         layout: where it lives.
         folders: how to open it.
         kind: the probe for the filesystem's type.
-        allow_volatile: install on an overlay, tmpfs or ramfs too.
     """
 
     layout: Layout
     folders: OpenFolders
     kind: FilesystemType = filesystem_type
-    allow_volatile: bool = False
 
-    def check(self, size: int) -> None:
+    def check(self, size: int, allow_volatile: bool) -> None:
         """Check everything for a release whose file has ``size`` bytes.
+
+        Args:
+            allow_volatile: install on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
 
         Raises:
             CannotReplaceError: it could not be installed; one line says why and what would help.
         """
         program = self._check_program()
         self._check_folder()
-        self._check_filesystem()
+        self._check_filesystem(allow_volatile)
         try:
             with self.folders(self.layout, StateFolder.MADE) as files:
                 self._check_attributes(files)
@@ -124,9 +125,9 @@ class Preflight:
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise CannotReplaceError(f"user {os.geteuid()} cannot write in {folder}: chown it to the service's user")
 
-    def _check_filesystem(self) -> None:
+    def _check_filesystem(self, allow_volatile: bool) -> None:
         kind = self.kind(self.layout.folder)
-        if kind in _VOLATILE and not self.allow_volatile:
+        if kind in _VOLATILE and not allow_volatile:
             raise CannotReplaceError(
                 f"{self.layout.folder} is on {kind}, so an update would be lost at the next boot: put the program on "
                 f"a disk, or allow volatile filesystems if that is what you want"

@@ -61,10 +61,8 @@ class Activation:
                 await self._restart(newest or version)
 
     def _waiting_version(self) -> str | None:
-        staged = self._installation.staged_release()
-        if staged is None or self._installation.status().trial is not None:
-            return None
-        return str(staged.info.version)
+        staged = self._installation.release_for_restart()
+        return None if staged is None else str(staged.info.version)
 
     async def _time_has_come(self) -> bool:
         alarm = RestartAlarm(self._mode, self._rng)

@@ -46,6 +46,7 @@ class NodeSettings(TypedDict, total=False):
     look_interval: float | None
     upload: int
     state: Path | None
+    allow_volatile: bool
     json_log: bool
 
 

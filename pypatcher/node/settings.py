@@ -41,6 +41,8 @@ class Settings:
             ``PYPATCHER_LOOK_INTERVAL``.
         upload: bytes a second to outside the LAN; 0 serves nobody. ``PYPATCHER_UPLOAD``.
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
+        allow_volatile: install on an overlay, tmpfs or ramfs too, where an update is lost at the next boot.
+            ``PYPATCHER_ALLOW_VOLATILE=1``.
         json_log: one JSON object an event on stderr. ``PYPATCHER_LOG=json``.
     """
 
@@ -50,6 +52,7 @@ class Settings:
     look_interval: float | None = None
     upload: int = _MEBIBYTE
     state: Path | None = None
+    allow_volatile: bool = False
     json_log: bool = False
 
     @classmethod
@@ -73,6 +76,8 @@ class Settings:
             values["upload"] = _bytes("PYPATCHER_UPLOAD", text)
         if text := environment.get("PYPATCHER_STATE"):
             values["state"] = Path(text)
+        if text := environment.get("PYPATCHER_ALLOW_VOLATILE"):
+            values["allow_volatile"] = _switch("PYPATCHER_ALLOW_VOLATILE", text)
         if text := environment.get("PYPATCHER_LOG"):
             if text != "json":
                 raise SettingError(f"PYPATCHER_LOG={text!r}: the only value is 'json'")
@@ -150,3 +155,9 @@ def _bytes(variable: str, text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise SettingError(f"{variable}={text!r}: give bytes a second, such as 1048576, or 0 to serve nobody")
     return int(text)
+
+
+def _switch(variable: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise SettingError(f"{variable}={text!r}: give 1 or 0")
+    return text == "1"

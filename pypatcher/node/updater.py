@@ -140,7 +140,8 @@ class Updater:
                 wait = await self._pursue()
             pause = max(0.05, min(next_look - self._clock(), wait))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
 
     def wake(self) -> None:
         """There are new candidates, or a way to one is open."""
@@ -199,7 +200,8 @@ class Updater:
     async def _try(self, info: PatchInfo, fetch: Callable[[], Awaitable[float]]) -> float:
         """``fetch`` after the preflight; 0 when the release is staged, else seconds until trying again makes sense."""
         try:
-            await asyncio.to_thread(self._installation.preflight, info.file_size)
+            volatile = self._settings.allow_volatile
+            await asyncio.to_thread(self._installation.preflight, info.file_size, allow_volatile=volatile)
             wait = await fetch()
         except (CannotReplaceError, StateError) as error:
             return self._pause(error)

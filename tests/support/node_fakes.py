@@ -73,7 +73,7 @@ class FakeInstallation:
     staged: list[PatchInfo] = field(default_factory=list)
     partials: int = 0
 
-    def preflight(self, _size: int) -> None:
+    def preflight(self, _size: int, *, allow_volatile: bool) -> None:
         if self.preflight_error is not None:
             raise self.preflight_error
 
@@ -100,8 +100,8 @@ class FakeInstallation:
     def staged_release(self) -> Any:
         return SimpleNamespace(info=self.staged[-1]) if self.staged else None
 
-    def status(self) -> Any:
-        return SimpleNamespace(trial=self.trial)
+    def release_for_restart(self) -> Any:
+        return None if self.trial is not None else self.staged_release()
 
 
 class _Partial:

@@ -41,7 +41,7 @@ def test_a_program_in_a_private_folder_below_a_sticky_one_passes(make: MakeInsta
 @pytest.mark.parametrize("kind", ["overlay", "tmpfs", "ramfs", "rootfs", "aufs"])
 def test_a_filesystem_that_forgets_is_refused_unless_allowed(make: MakeInstallation, kind: str) -> None:
     assert f"is on {kind}, so an update would be lost" in reason(make(kind=lambda _: kind))
-    make(kind=lambda _: kind, allow_volatile=True).preflight(1000)
+    make(kind=lambda _: kind).preflight(1000, allow_volatile=True)
 
 
 def test_too_little_room_is_said_in_numbers(make: MakeInstallation) -> None:
