@@ -17,9 +17,11 @@ from cross.debian import install_missing
 from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
 from pypatcher.targets import Target
 
-__all__ = ["glibc_minor", "make_sysroot"]
+__all__ = ["SYSROOT_ID", "glibc_minor", "make_sysroot"]
 
-_FORMAT = "1"
+SYSROOT_ID = f"2-{python_version()}"
+"""Changes whenever what is in a sysroot does."""
+
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64")
 
 
@@ -30,7 +32,7 @@ def make_sysroot(target: Target) -> Path:
         StepFailedError: apt cannot download it.
     """
     sysroot = CACHE / target.name / "sysroot"
-    stamp = CACHE / target.name / f"sysroot-{_FORMAT}-{python_version()}.done"
+    stamp = CACHE / target.name / f"sysroot-{SYSROOT_ID}.done"
     with locked(f"sysroot-{target.name}"):
         if stamp.exists():
             return sysroot
@@ -66,7 +68,9 @@ def glibc_minor(target: Target) -> int:
 
 def _packages() -> list[str]:
     python = f"python{python_version()}"
-    return [f"{python}-dev", f"lib{python}-dev", "libssl-dev", "libffi-dev", "zlib1g-dev", "libc6-dev", "busybox-static"]
+    build = [f"{python}-dev", f"lib{python}-dev", "libssl-dev", "libffi-dev", "zlib1g-dev", "libc6-dev"]
+    device = ["busybox-static", "libc-bin", "binutils"]  # a shell for qemu/'s devices, and what PyInstaller runs there
+    return build + device
 
 
 def _download(target: Target, packages: list[str]) -> Path:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cross.sysroot import make_sysroot
+from cross.sysroot import SYSROOT_ID, make_sysroot
 from cross.wheelhouse import make_wheelhouse
 from cross.workshop import HERE, REPOSITORY, StepFailedError, digest_of, fresh_folder, python_version, run
 from pypatcher.targets import Target
@@ -19,7 +19,7 @@ from qemu.namespace import bind
 __all__ = ["CACHE", "Device"]
 
 CACHE = REPOSITORY / ".cache" / "qemu"
-_TEST_TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
+_TEST_TOOLS = ("hypothesis", "pyelftools", "pytest", "pytest-asyncio", "pytest-timeout")
 _VENV = "/opt/pypatcher"
 
 
@@ -37,14 +37,15 @@ class Device:
         """Make its root filesystem, on the host, if it is not there yet."""
         make_wheelhouse(self.target)
         sysroot = make_sysroot(self.target)
-        stamp = self.root.parent / f"root-{digest_of(Path(__file__), HERE / 'requirements.txt')}.done"
-        if stamp.exists() and stamp.stat().st_mtime > sysroot.stat().st_mtime:
+        stamp = self.root.parent / f"root-{digest_of(Path(__file__), HERE / 'requirements.txt', names=[SYSROOT_ID])}.done"
+        if stamp.exists():
             return
         fresh_folder(self.root.parent)
         run("cp", "-a", "--link", sysroot, self.root)
         for folder in ("proc", "dev", "tmp", "root", "src", "wheelhouse", "device", "opt/tests", "opt/pip"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-        (self.root / "bin" / "sh").symlink_to("busybox")
+        for name in ("sh", "cat", "sleep", "true", "false"):
+            (self.root / "bin" / name).symlink_to("busybox")
         etc = self.root / "etc"
         (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
         (etc / "group").write_text("root:x:0:\n", encoding="ascii")
@@ -62,6 +63,7 @@ class Device:
         bind(Path("/dev"), self.root / "dev")
         bind(self.wheelhouse, self.root / "wheelhouse")
         bind(REPOSITORY / "tests", self.root / "src" / "tests")
+        bind(REPOSITORY / "targets", self.root / "src" / "targets")
         shutil.copy2(REPOSITORY / "pyproject.toml", self.root / "src")
 
     def install(self) -> bool:

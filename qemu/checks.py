@@ -1,0 +1,45 @@
+"""The unit tests on an emulated device: everything that pure Python and the extensions compute, on its processor."""
+
+from __future__ import annotations
+
+import re
+
+from cross.workshop import StepFailedError
+from qemu.device import Device
+
+__all__ = ["run_unit_tests"]
+
+_COMPILED = ("tests/unit/artifact", "tests/unit/discovery")
+_TOP = ("tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
+        "tests/unit/test_version.py")  # fmt: skip
+_PURE = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sections.py",
+         "tests/unit/artifact/test_verify.py", "tests/unit/artifact/test_sign.py")  # fmt: skip
+_NOT_THERE = ("real_program", "owner_is_kept", "none_of_our_files")
+"""Names of tests that need what a device lacks: a compiler, a second user id, the sources."""
+_FEWER_EXAMPLES = """\
+from hypothesis import settings
+
+settings.register_profile("device", max_examples=10, deadline=None)
+settings.load_profile("device")
+"""
+
+
+def run_unit_tests(device: Device) -> tuple[int, int]:
+    """Run them; returns how many passed with the extensions and how many on the pure twins.
+
+    Raises:
+        StepFailedError: one failed.
+    """
+    # An emulator is slow, and the inputs that properties find are no others there: fewer of them do.
+    device.path("/opt/tests/fewer_examples.py").write_text(_FEWER_EXAMPLES, encoding="ascii")
+    return _pytest(device, *_COMPILED, *_TOP), _pytest(device, *_PURE, PYPATCHER_NO_EXTENSIONS="1")
+
+
+def _pytest(device: Device, *tests: str, **environment: str) -> int:
+    deselect = " and ".join(f"not {name}" for name in _NOT_THERE)
+    command = f'cd /src && exec {device.python} -m pytest -q -p no:cacheprovider -p fewer_examples -k "{deselect}" "$@"'
+    said = device.run("/bin/sh", "-c", command, "sh", *tests, PYTHONPATH="/opt/tests", **environment)
+    passed = re.search(r"(\d+) passed", said)
+    if passed is None:
+        raise StepFailedError(f"{device.target.name}: no test ran:\n{said[-2000:]}")
+    return int(passed[1])

@@ -1,0 +1,43 @@
+"""pypatcher on this machine, installed from its own wheel: the owner's tools and the node that seeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cross.environment import is_native
+from cross.own import make_own_wheel
+from cross.workshop import HERE, StepFailedError, run
+from pypatcher.targets import load_targets
+from qemu.device import CACHE
+
+__all__ = ["Native"]
+
+
+class Native:
+    """An environment with pypatcher's native wheel."""
+
+    def __init__(self) -> None:
+        self.folder = CACHE / "native"
+        self.python = self.folder / "bin" / "python"
+
+    def prepare(self) -> None:
+        """Make it, if it is not there with this wheel.
+
+        Raises:
+            StepFailedError: this machine is no target itself, or something cannot be installed.
+        """
+        target = next(filter(is_native, load_targets().values()), None)
+        if target is None:
+            raise StepFailedError("this machine is none of targets/: nothing native can seed")
+        wheel = make_own_wheel(target)
+        stamp = self.folder / f"{wheel.parent.name}.done"
+        if stamp.exists():
+            return
+        run(sys.executable, "-m", "venv", "--clear", self.folder)
+        run(self.python, "-m", "pip", "install", "-q", "-c", HERE / "wheelhouse.txt", wheel)
+        stamp.touch()
+
+    def pypatcher(self, *arguments: str | Path, **environment: str) -> str:
+        """Run a command of pypatcher; returns what it said."""
+        return run(self.folder / "bin" / "pypatcher", *arguments, environment=environment)

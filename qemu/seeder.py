@@ -1,0 +1,56 @@
+"""A native node for each release in a JSON list, in one process: the seeds of the story, honest and hostile.
+
+Usage: python seeder.py LIST, entries {"label", "file", "target", "owner", "hostile"}. Runs in the environment that
+pypatcher is installed in, until SIGTERM; writes each event as a JSON line with its label. A hostile node takes its file
+for good whatever is wrong with it: it announces and serves what no honest node would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pypatcher.artifact import PatchInfo, VerifiedRelease, read_release
+from pypatcher.artifact.hashing import hash_file
+from pypatcher.events import Event
+from pypatcher.install import Installation
+from pypatcher.keys import parse_public_key
+from pypatcher.node.node import Node, namespace_for
+from pypatcher.node.schedule import UpdaterMode
+from pypatcher.node.settings import Settings
+from pypatcher.targets import find_target
+
+
+def anything_goes(fd: int, _expect: PatchInfo | None = None, /) -> VerifiedRelease:
+    """What a file claims, unverified."""
+    release = read_release(fd)
+    return VerifiedRelease(release.info, release.located, hash_file(fd))
+
+
+async def seed(entry: dict[str, Any]) -> None:
+    """Announce and serve one file until cancelled."""
+
+    def emit(event: Event) -> None:
+        print(json.dumps({"label": entry["label"], **event.to_dict()}), flush=True)
+
+    target, owner = find_target(entry["target"]), parse_public_key(entry["owner"])
+    program = Path(entry["file"])
+    installation = Installation(program, owner, target, verify=anything_goes if entry["hostile"] else None)
+    installation.settle("run")
+    settings = Settings.from_environment(os.environ).replace(state=program.parent / "state")
+    await Node(namespace_for("pypatcher", target, owner), installation, settings, mode=UpdaterMode.Now, emit=emit).run()
+
+
+async def main() -> None:
+    """All of them."""
+    async with asyncio.TaskGroup() as nodes:
+        for entry in json.loads(sys.argv[1]):
+            nodes.create_task(seed(entry))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
