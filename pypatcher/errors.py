@@ -19,6 +19,7 @@ __all__ = [
     "PatcherError",
     "PeerBusyError",
     "PeerError",
+    "PortMapError",
     "RefusedReleaseError",
     "RegionError",
     "SettingError",
@@ -107,3 +108,7 @@ class MinuteRefusedError(PeerError):
     def __init__(self, minute: int) -> None:
         super().__init__(f"the peer refused our minute; its own is {minute}")
         self.minute = minute
+
+
+class PortMapError(PatcherError):
+    """A router opens no port for us."""

@@ -1,0 +1,176 @@
+"""Keeps one UDP port open at the default gateway: asks, renews long before the end, gives it back at stop.
+
+DESIGN issue "No open ports". The router is believed in nothing but whether it opened a port; what it says its outside
+address is becomes a hint that others try, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from pypatcher.addresses import Address, format_address
+from pypatcher.errors import PortMapError
+from pypatcher.transport.portmap.asking import local_address
+from pypatcher.transport.portmap.gateway import default_gateway
+from pypatcher.transport.portmap.natpmp import NatPmpClient
+from pypatcher.transport.portmap.pcp import Granted, PcpClient
+from pypatcher.transport.portmap.upnp import UpnpClient
+
+__all__ = ["Mapping", "PortMapper"]
+
+_log = logging.getLogger("pypatcher")
+
+_LEASE = 7200
+_SOONEST_RENEWAL, _LATEST_RENEWAL = 30.0, 900.0
+_FIRST_RETRY, _LAST_RETRY = 60.0, 3600.0
+_GIVE_BACK_SECONDS = 3.0
+
+
+class Client(Protocol):
+    """One mapping by one protocol at one router."""
+
+    name: str
+
+    async def open(self, port: int, seconds: int) -> Granted: ...
+
+    async def close(self, port: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """An open port.
+
+    Attributes:
+        protocol: PCP, NAT-PMP or UPnP.
+        address: where the router says it is; its host is private if that router is behind another one.
+    """
+
+    protocol: str
+    address: Address
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the address can be reached from the Internet, as far as its number tells."""
+        return ipaddress.ip_address(self.address[0]).is_global
+
+
+def _is_public(router: str) -> bool:
+    """Whether our own address on the way to that router needs no mapping, or there is no way at all."""
+    try:
+        return ipaddress.ip_address(local_address(router)).is_global
+    except PortMapError:
+        return True
+
+
+def _clients(router: str) -> Iterable[Client]:
+    return PcpClient(router), NatPmpClient(router), UpnpClient(router)
+
+
+class PortMapper:
+    """One port's mapping, for as long as ``run`` runs.
+
+    Args:
+        port: our UDP port.
+        gateway: where to find the router.
+        clients: the protocols to try, in order.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        gateway: Callable[[], str | None] = default_gateway,
+        clients: Callable[[str], Iterable[Client]] = _clients,
+    ) -> None:
+        self._port = port
+        self._gateway = gateway
+        self._make_clients = clients
+        self._router: str | None = None
+        self._client: Client | None = None
+        self._changed: Callable[[Mapping | None], None] = lambda _: None
+        self._tried: asyncio.Event | None = None
+        self.mapping: Mapping | None = None
+        self.refusals: dict[str, str] = {}
+        """Why each protocol does not work here, for people."""
+
+    async def run(self, changed: Callable[[Mapping | None], None] = lambda _: None) -> None:
+        """Keep the port open until cancelled, then give it back within 3 s.
+
+        Args:
+            changed: told the mapping whenever it is another one, or None when it is gone.
+        """
+        self._changed = changed
+        self._tried = tried = asyncio.Event()
+        retry = _FIRST_RETRY
+        try:
+            while True:
+                seconds = await self.once()
+                tried.set()
+                if seconds is None:
+                    pause, retry = retry, min(2 * retry, _LAST_RETRY)
+                else:
+                    pause, retry = seconds, _FIRST_RETRY
+                await self._until_another_router(pause)
+        finally:
+            await asyncio.shield(asyncio.ensure_future(self.give_back()))
+
+    async def settled(self, patience: float) -> None:
+        """Wait until ``run`` knows whether the router opens a port, ``patience`` seconds at most; at once without it."""
+        if self._tried is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._tried.wait()
+
+    async def once(self) -> float | None:
+        """Open or renew the port; returns the seconds until that should be done again, or None if there is none."""
+        router = self._gateway()
+        if router != self._router:
+            self._router, self._client = router, None
+        self.refusals = {}
+        if router is None or _is_public(router):
+            self._client = None
+            self._say(None)
+            return None
+        known = [] if self._client is None else [self._client]
+        for client in [*known, *self._make_clients(router)]:
+            try:
+                granted = await client.open(self._port, _LEASE)
+            except PortMapError as error:
+                self.refusals[client.name] = str(error)
+                continue
+            self._client = client
+            self._say(None if granted.host is None else Mapping(client.name, (granted.host, granted.port)))
+            return max(_SOONEST_RENEWAL, min(granted.seconds / 2, _LATEST_RENEWAL))
+        self._client = None
+        self._say(None)
+        return None
+
+    async def give_back(self) -> None:
+        """End the mapping, if there is one; a router that does not answer will end it by itself."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        self._say(None)
+        with suppress(PortMapError, TimeoutError):
+            async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                await client.close(self._port)
+
+    async def _until_another_router(self, seconds: float) -> None:
+        """Wait; an end comes early when the default gateway changes."""
+        while seconds > 0 and self._gateway() == self._router:
+            await asyncio.sleep(min(seconds, _SOONEST_RENEWAL))
+            seconds -= _SOONEST_RENEWAL
+
+    def _say(self, mapping: Mapping | None) -> None:
+        if mapping == self.mapping:
+            return
+        self.mapping = mapping
+        if mapping is not None:
+            _log.info("the router opened %s for us by %s", format_address(mapping.address), mapping.protocol)
+        self._changed(mapping)

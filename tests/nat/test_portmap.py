@@ -1,0 +1,90 @@
+"""A port is opened at a real miniupnpd by each protocol, and given back when the node stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nat.fleet import NEW, Device, Fleet, build_program
+from tests.nat.sites import Site, build_site
+from tests.nat.upnp import mappings
+from tests.nat.world import World, open_world
+
+_PROBE = """
+import asyncio, json, sys
+from pypatcher.transport.portmap import default_gateway
+from pypatcher.transport.portmap.{module} import {name}
+
+async def main():
+    client = {name}(default_gateway())
+    for _ in range(2):  # asked for, then renewed
+        granted = await client.open(6881, 600)
+    print(json.dumps([granted.host, granted.port, granted.seconds]), flush=True)
+    sys.stdin.readline()
+    await client.close(6881)
+    print("closed", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(world: World) -> Site:
+    return build_site(world, "upnp")
+
+
+@pytest.mark.parametrize(("module", "name"), [("pcp", "PcpClient"), ("natpmp", "NatPmpClient"), ("upnp", "UpnpClient")])
+def test_a_port_is_opened_renewed_and_given_back(world: World, site: Site, module: str, name: str) -> None:
+    router, host = site.routers[0], site.hosts[0]
+    command = [*world.enter(host.namespace), sys.executable, "-c", _PROBE.format(module=module, name=name)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
+        assert probe.stdin is not None
+        assert probe.stdout is not None
+        outside, port, seconds = json.loads(probe.stdout.readline())
+        assert (outside, port) == (site.address, 6881)
+        assert 300 <= seconds <= 86400
+        assert any("6881" in line and host.address in line for line in mappings(world, router))
+        print(file=probe.stdin, flush=True)
+        assert probe.stdout.readline() == "closed\n"
+    assert mappings(world, router) == []
+
+
+async def test_a_node_has_a_mapping_while_it_runs_and_none_after_it_stopped(world: World, site: Site) -> None:
+    router = site.routers[0]
+    fleet = Fleet(world, build_program(world.folder), "", "mapping")
+    device = await fleet.start(site.hosts[0], "device", NEW)
+    try:
+        assert await device.until(lambda it: 1.0 if it.event("node.started") else None, 20)
+        async with asyncio.timeout(20):
+            while not mappings(world, router):
+                await asyncio.sleep(0.2)
+        assert site.hosts[0].address in mappings(world, router)[0]
+    finally:
+        await fleet.stop()
+    assert mappings(world, router) == []
+
+
+async def test_a_node_that_was_told_so_asks_for_no_port(world: World, site: Site) -> None:
+    fleet = Fleet(world, build_program(world.folder), "", "unmapped")
+    device = await fleet.start(site.hosts[0], "device", NEW, PYPATCHER_PORTMAP="0")
+    try:
+        assert await device.until(Device.runs_new, 20)
+        assert await device.until(lambda it: 1.0 if it.event("node.started") else None, 20)
+        await asyncio.sleep(2)
+        assert mappings(world, site.routers[0]) == []
+    finally:
+        await fleet.stop()

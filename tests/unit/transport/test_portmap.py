@@ -1,0 +1,240 @@
+"""Port mapping: what is said to a router, what is made of its answers, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypatcher.errors import PortMapError
+from pypatcher.transport.portmap import Mapping, PortMapper, igd, natpmp, pcp
+from pypatcher.transport.portmap.gateway import parse_routes
+from pypatcher.transport.portmap.http import encode_request, parse_answer
+from pypatcher.transport.portmap.mapper import Client
+from pypatcher.transport.portmap.pcp import Granted
+
+NONCE = bytes(range(12))
+URL = "http://192.168.1.1:5000/rootDesc.xml"
+WAN = "urn:schemas-upnp-org:service:WANIPConnection:1"
+
+
+def pcp_answer(
+    *, nonce: bytes = NONCE, result: int = 0, seconds: int = 7200, port: int = 40000, inside: int = 6881
+) -> bytes:
+    head = bytes([2, 0x81, 0, result]) + seconds.to_bytes(4, "big") + bytes(16)
+    host = bytes(10) + b"\xff\xff" + ipaddress.IPv4Address("20.0.1.1").packed
+    return head + nonce + bytes([17, 0, 0, 0]) + inside.to_bytes(2, "big") + port.to_bytes(2, "big") + host
+
+
+def description(kind: str = WAN, control: str = "/ctl/IPConn", doctype: str = "") -> bytes:
+    return (
+        f'<?xml version="1.0"?>{doctype}<root xmlns="urn:schemas-upnp-org:device-1-0"><device><serviceList><service>'
+        f"<serviceType>{kind}</serviceType><controlURL>{control}</controlURL></service></serviceList></device></root>"
+    ).encode()
+
+
+def test_a_pcp_request_has_sixty_bytes_and_our_address() -> None:
+    request = pcp.encode_request(NONCE, "192.168.1.2", 6881, 6881, 7200)
+    assert len(request) == 60
+    assert request[:2] == b"\x02\x01"
+    assert request[8:24] == bytes(10) + b"\xff\xff\xc0\xa8\x01\x02"
+
+
+def test_a_pcp_answer_tells_address_port_and_time() -> None:
+    assert pcp.decode_answer(pcp_answer(), NONCE, 6881) == Granted("20.0.1.1", 40000, 7200)
+
+
+@pytest.mark.parametrize("answer", [pcp_answer(nonce=bytes(12)), pcp_answer(inside=1), b"", bytes([2, 1]) + bytes(58)])
+def test_a_pcp_answer_to_another_request_is_ignored(answer: bytes) -> None:
+    assert pcp.decode_answer(answer, NONCE, 6881) is None
+
+
+def test_a_pcp_refusal_says_why() -> None:
+    with pytest.raises(PortMapError, match="does not allow"):
+        pcp.decode_answer(pcp_answer(result=2), NONCE, 6881)
+
+
+def test_a_natpmp_router_is_recognised_by_its_refusal_of_pcp() -> None:
+    with pytest.raises(PortMapError, match="NAT-PMP"):
+        pcp.decode_answer(bytes([0, 0x81, 0, 1]) + bytes(8), NONCE, 6881)
+
+
+def test_natpmp_answers_tell_address_and_port() -> None:
+    assert natpmp.decode_address(bytes([0, 128, 0, 0]) + bytes(4) + bytes([20, 0, 1, 1])) == "20.0.1.1"
+    answer = (
+        bytes([0, 129, 0, 0])
+        + bytes(4)
+        + (6881).to_bytes(2, "big")
+        + (40000).to_bytes(2, "big")
+        + bytes([0, 0, 28, 32])
+    )
+    assert natpmp.decode_port(answer, 6881) == Granted(None, 40000, 7200)
+    assert natpmp.decode_port(answer, 6882) is None
+    with pytest.raises(PortMapError, match="no room"):
+        natpmp.decode_port(bytes([0, 129, 0, 4]) + bytes(12), 6881)
+
+
+@given(st.binary(max_size=100))
+def test_noise_is_ignored_or_refused(data: bytes) -> None:
+    for read in (
+        lambda: pcp.decode_answer(data, NONCE, 6881),
+        lambda: natpmp.decode_port(data, 6881),
+        lambda: natpmp.decode_address(data),
+        lambda: parse_answer(data),
+        lambda: igd.parse_description(data, URL),
+        lambda: igd.parse_location(data, "192.168.1.1"),
+    ):
+        try:
+            read()
+        except PortMapError:
+            continue
+
+
+def test_the_location_must_be_on_the_host_that_answered() -> None:
+    def answer(url: str) -> bytes:
+        return f"HTTP/1.1 200 OK\r\nST: x\r\nLocation: {url}\r\n\r\n".encode()
+
+    assert igd.parse_location(answer(URL), "192.168.1.1") == URL
+    for url in (
+        "http://192.168.1.7/x",
+        "http://example.com/",
+        "file:///etc/passwd",
+        "https://192.168.1.1/",
+        "http://[::1",
+    ):
+        assert igd.parse_location(answer(url), "192.168.1.1") is None
+
+
+def test_the_description_leads_to_the_service() -> None:
+    assert igd.parse_description(description(), URL) == igd.Service(("192.168.1.1", 5000), "/ctl/IPConn", WAN)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        description(kind="urn:schemas-upnp-org:service:Layer3Forwarding:1"),
+        description(control="http://127.0.0.1:22/"),
+        description(doctype='<!DOCTYPE r [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'),
+        description(doctype='<!DOCTYPE r SYSTEM "http://192.168.1.7/x.dtd">'),
+        b"<a>" * 50,
+        b"<r>" + b"<a/>" * 5000 + b"</r>",
+        b"<r>" + b"a" * 2000 + b"</r>",
+        b" " * 200_000,
+        b"not XML",
+    ],
+    ids=["other service", "other host", "entities", "outside type", "deep", "wide", "long text", "large", "noise"],
+)
+def test_a_description_that_leads_astray_is_refused(data: bytes) -> None:
+    with pytest.raises(PortMapError):
+        igd.parse_description(data, URL)
+
+
+def test_a_call_carries_its_arguments_escaped() -> None:
+    headers, body = igd.encode_call(igd.Service(("192.168.1.1", 5000), "/c", WAN), "Add", {"Name": "a<b&c"})
+    assert headers["SOAPAction"] == f'"{WAN}#Add"'
+    assert b"<Name>a&lt;b&amp;c</Name>" in body
+
+
+def test_a_soap_fault_shows_its_code() -> None:
+    body = b"<s:E xmlns:s='x'><s:Fault><UPnPError><errorCode>718</errorCode></UPnPError></s:Fault></s:E>"
+    assert igd.parse_result(500, body)["errorCode"] == "718"
+    with pytest.raises(PortMapError, match="404"):
+        igd.parse_result(404, body)
+
+
+def test_http_answers_are_read_by_length_by_chunks_or_to_the_end() -> None:
+    assert parse_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc") == (200, b"ab")
+    assert parse_answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\n\r\n") == (
+        200,
+        b"abc",
+    )
+    assert parse_answer(b"HTTP/1.0 500 No\r\n\r\nabc") == (500, b"abc")
+    for broken in (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"):
+        with pytest.raises(PortMapError):
+            parse_answer(broken)
+    assert encode_request("GET", "/x", ("192.168.1.1", 80), {}).startswith(
+        b"GET /x HTTP/1.1\r\nHost: 192.168.1.1:80\r\n"
+    )
+
+
+def test_the_gateway_is_that_of_the_default_route_with_the_lowest_metric() -> None:
+    table = (
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
+        "wlan0\t00000000\t0102A8C0\t0003\t0\t0\t600\t00000000\n"
+        "eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\n"
+        "eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\n"
+        "broken\n"
+    )
+    assert parse_routes(table) == "192.168.1.1"
+    assert parse_routes("Iface\n") is None
+
+
+class Router:
+    """A client whose router does as it is told here."""
+
+    def __init__(self, name: str, *grants: Granted | None) -> None:
+        self.name = name
+        self.grants = list(grants)
+        self.closed = 0
+
+    async def open(self, port: int, seconds: int) -> Granted:
+        granted = self.grants.pop(0) if self.grants else None
+        if granted is None:
+            raise PortMapError(f"{self.name} refused")
+        return granted
+
+    async def close(self, port: int) -> None:
+        self.closed += 1
+
+
+def mapper(*clients: Client) -> PortMapper:
+    return PortMapper(6881, gateway=lambda: "127.0.0.1", clients=lambda _: clients)
+
+
+async def test_the_first_protocol_that_works_is_used_and_renewed() -> None:
+    ports = mapper(Router("PCP"), Router("UPnP", *[Granted("20.0.1.1", 6881, 7200)] * 2))
+    for _ in range(2):
+        assert await ports.once() == 900
+        assert ports.mapping == Mapping("UPnP", ("20.0.1.1", 6881))
+        assert not ports.refusals.keys() & {"UPnP"}
+
+
+async def test_a_short_lease_is_renewed_in_time_and_never_in_a_rush() -> None:
+    assert await mapper(Router("PCP", Granted("20.0.1.1", 1, 300))).once() == 150
+    assert await mapper(Router("PCP", Granted("20.0.1.1", 1, 1))).once() == 30
+
+
+async def test_a_mapping_that_is_lost_is_not_shown_any_more() -> None:
+    ports = mapper(Router("PCP", Granted("20.0.1.1", 6881, 7200)))
+    await ports.once()
+    assert await ports.once() is None
+    assert ports.mapping is None
+    assert ports.refusals == {"PCP": "PCP refused"}
+
+
+async def test_the_port_is_given_back_at_the_end() -> None:
+    told: list[Mapping | None] = []
+    router = Router("PCP", Granted("20.0.1.1", 6881, 7200))
+    ports = mapper(router)
+    task = asyncio.create_task(ports.run(told.append))
+    await asyncio.sleep(0)
+    await ports.settled(10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert router.closed == 1
+    assert told == [Mapping("PCP", ("20.0.1.1", 6881)), None]
+
+
+async def test_an_outside_address_that_is_private_is_known_as_such() -> None:
+    assert Mapping("PCP", ("20.0.1.1", 6881)).is_public
+    assert not Mapping("PCP", ("100.64.3.4", 6881)).is_public
+
+
+async def test_without_a_router_nobody_is_asked() -> None:
+    router = Router("PCP", Granted("20.0.1.1", 6881, 7200))
+    ports = PortMapper(6881, gateway=lambda: None, clients=lambda _: [router])
+    assert await ports.once() is None
+    assert router.grants
