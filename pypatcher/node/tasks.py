@@ -32,6 +32,10 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tu
             if _interpreter_ends(errors):
                 await asyncio.Event().wait()
             _log.exception("%s: failed, and is started again", what)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # It failed while it was being ended: a task group then raises that instead of the cancellation.
+            raise asyncio.CancelledError
         await asyncio.sleep(backoff.fail())
 
 

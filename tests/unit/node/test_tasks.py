@@ -54,3 +54,24 @@ def test_a_cancellation_ends_it() -> None:
             await task
 
     run_alone(body())
+
+
+def test_a_failure_while_it_is_being_ended_does_not_start_it_again() -> None:
+    starts = []
+
+    async def fails_at_its_end() -> None:
+        starts.append(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise PatcherError("while it was ended")
+
+    async def body() -> None:
+        task = asyncio.create_task(keep_running("this", fails_at_its_end, (1.0, 4.0)))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_alone(body())
+    assert starts == [1]

@@ -1,0 +1,152 @@
+"""Real signed programs, and nodes that keep them up to date, in the event loop of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pypatcher.addresses import Address
+from pypatcher.artifact import PatchInfo, sign_file
+from pypatcher.dht import Testnet
+from pypatcher.discovery import Namespace
+from pypatcher.events import Event
+from pypatcher.install import Installation
+from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.node.device import own_target
+from pypatcher.node.node import Node
+from pypatcher.node.schedule import OnRestart
+from pypatcher.node.settings import Settings
+from pypatcher.targets import Target
+from pypatcher.transport import StallRule
+from tests.support.transport import loopback
+
+__all__ = ["Device", "World", "compile_app", "here", "open_world", "said_version"]
+
+_SOURCE = Path(__file__).with_name("small_app.c")
+_INCLUDE = Path(__file__).parents[2] / "pypatcher" / "include"
+PATIENCE = 30.0
+
+
+@cache
+def here() -> Target:
+    """This machine's target."""
+    return own_target(Path(sys.executable), Path(sys.executable))
+
+
+def compile_app(path: Path, version: str) -> Path:
+    """The small C program in that version, with an unsigned region in its section."""
+    command = ["cc", "-O1", f"-I{_INCLUDE}", f'-DVERSION="{version}"', "-o", str(path), str(_SOURCE)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def said_version(program: Path) -> str:
+    """What a program says when it is started."""
+    done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+class Device:
+    """A folder with a program in it, and its node."""
+
+    def __init__(self, folder: Path, program: Path, owner: OwnerKey, bootstrap: tuple[Address, ...]) -> None:
+        folder.mkdir()
+        self.path = Path(shutil.copy(program, folder / "app"))
+        self.installation = Installation(self.path, owner, here())
+        self.installation.settle("run")
+        self.events: list[Event] = []
+        self._news = asyncio.Event()
+        settings = Settings(
+            bootstrap=bootstrap,
+            bind=((loopback(), 0),),
+            publish_interval=0.5,
+            look_interval=0.3,
+            state=folder / "state",
+        )
+        self.node = Node(
+            Namespace.ours(here().name, owner),
+            self.installation,
+            settings,
+            mode=OnRestart(),
+            emit=self._heard,
+            stall=StallRule(1000.0, 0.5),
+        )
+        self.task = asyncio.create_task(self.node.run())
+
+    def _heard(self, event: Event) -> None:
+        self.events.append(event)
+        self._news.set()
+
+    async def wait_for(self, name: str, accept: Callable[[Any], bool] = lambda _event: True) -> Any:
+        """The first event of that name that is accepted, said already or yet to come."""
+        seen = 0
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    for event in self.events[seen:]:
+                        seen += 1
+                        if event.name == name and accept(event):
+                            return event
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {name} within {PATIENCE:g} s but {list(map(str, self.events))}") from None
+
+    def names(self) -> list[str]:
+        """The names of all events so far."""
+        return [event.name for event in self.events]
+
+    def restart(self) -> str:
+        """Settle as the next start would, and what the program then says when it is started."""
+        self.installation.settle("run")
+        return said_version(self.path)
+
+    async def stop(self) -> None:
+        """End the node."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+class World:
+    """A private DHT, an owner, releases and devices."""
+
+    def __init__(self, folder: Path, net: Testnet) -> None:
+        self.folder = folder
+        self.net = net
+        self.key = KeyPair.generate()
+        self.owner = OwnerKey(self.key.public)
+        self.namespace = Namespace.ours(here().name, self.owner)
+        self.devices: list[Device] = []
+        self.cleanup = contextlib.AsyncExitStack()
+
+    def release(self, version: str, key: KeyPair | None = None) -> tuple[Path, PatchInfo]:
+        """The program, signed in that version."""
+        path = compile_app(self.folder / f"app-{version}-{len(list(self.folder.iterdir()))}", version)
+        return path, sign_file(path, key or self.key, None, here())
+
+    def device(self, program: Path) -> Device:
+        """A device that runs that program; its node is at work at once."""
+        self.devices.append(
+            Device(self.folder / f"device-{len(self.devices)}", program, self.owner, self.net.bootstrap)
+        )
+        return self.devices[-1]
+
+
+@contextlib.asynccontextmanager
+async def open_world(folder: Path, nodes: int = 8) -> AsyncIterator[World]:
+    """A world of its own on loopback; everything in it ends with the block."""
+    async with Testnet(nodes, host=loopback()) as net:
+        world = World(folder, net)
+        try:
+            async with world.cleanup:
+                yield world
+        finally:
+            for device in world.devices:
+                await device.stop()
