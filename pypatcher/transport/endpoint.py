@@ -58,6 +58,9 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[bool, DatagramSocket] = {}
         self._routes: dict[bytes, Connection] = {}
+        # What clients call us first is theirs to choose, and counts in packets with a long header alone: a stranger who
+        # chose "1:rd2:id" would else be given every answer of the DHT.
+        self._first_routes: dict[bytes, Connection] = {}
         self._connections: dict[Connection, _Entry] = {}
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
@@ -233,7 +236,7 @@ class Endpoint:
         if self._connections.pop(connection, None) is None:
             return
         self._awake.pop(connection, None)
-        for table in (self._routes, self._reset_tokens):
+        for table in (self._routes, self._first_routes, self._reset_tokens):
             for key in [key for key, value in table.items() if value is connection]:
                 del table[key]
 
@@ -248,7 +251,8 @@ class Endpoint:
     def _datagram_received(self, data: bytes, source: Address) -> None:
         first = data[0] if data else 0
         if first >= 0xC0:
-            connection = self._routes.get(data[6 : 6 + data[5]]) if len(data) > 6 else None
+            called = data[6 : 6 + data[5]] if len(data) > 6 else b""
+            connection = self._routes.get(called) or self._first_routes.get(called)
             if connection is None:
                 self._first_packet(data, source)
         elif first >= 0x40:
@@ -302,7 +306,7 @@ class Endpoint:
         self._connections[connection] = _Entry(self._sockets[":" in source[0]], source, deadline)
         self._connections[connection].counted = True
         self._admission.opened(source)
-        self.add_route(welcome.destination_id, connection)
+        self._first_routes.setdefault(welcome.destination_id, connection)
         self.add_route(quic.host_cid, connection)
         self._awake[connection] = None
 

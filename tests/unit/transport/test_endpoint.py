@@ -12,6 +12,7 @@ import pytest
 from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Admission, Connection, Endpoint, Stream
+from pypatcher.transport.identity import QuicIdentity, RawKeyConnection
 from pypatcher.transport.stream import DEFAULT_WINDOW, WRITE_LIMIT
 from tests.support.transport import ALPN, loopback, open_endpoint
 
@@ -195,6 +196,38 @@ async def test_a_dial_that_is_cancelled_leaves_nothing() -> None:
         async with asyncio.timeout(5):
             while client.connections:
                 await asyncio.sleep(0.01)
+
+
+async def test_no_stranger_takes_the_packets_of_the_dht_by_what_he_calls_us() -> None:
+    """A client chooses the first connection id; these are what KRPC packets have behind their first byte."""
+    heard: list[bytes] = []
+    async with (
+        open_endpoint(on_krpc=lambda data, _source: heard.append(data)) as server,
+        open_endpoint() as stranger,
+        open_endpoint() as node,
+    ):
+        server.serve(ALPN, _nothing)
+        told = b"2:ip6:\x7f\x4d"
+        for name in (b"1:ad2:id", b"1:rd2:id", told):
+            quic = RawKeyConnection(QuicIdentity.from_pair(KeyPair.generate()), [ALPN])
+            quic._original_destination_connection_id = quic._peer_cid.cid = name
+            quic.connect(server.addresses[0], 0.0)
+            for data, _ in quic.datagrams_to_send(0.0):
+                stranger.send_krpc(data, server.addresses[0])
+        async with asyncio.timeout(5):
+            while server.connections < 3:
+                await asyncio.sleep(0.01)
+        packets = [b"d1:ad2:id20:" + bytes(20), b"d1:rd2:id20:" + bytes(20), b"d" + told + b"\x01\x02\x1a\xe11:r"]
+        for packet in packets:
+            node.send_krpc(packet, server.addresses[0])
+        async with asyncio.timeout(5):
+            while len(heard) < len(packets):
+                await asyncio.sleep(0.01)
+        assert heard == packets
+
+
+async def _nothing(_: Connection) -> None:
+    return
 
 
 async def test_the_dht_and_quic_share_one_socket_and_each_gets_its_own_packets() -> None:
