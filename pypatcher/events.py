@@ -22,6 +22,7 @@ __all__ = [
     "FetchStarted",
     "NodeStarted",
     "NodeStopped",
+    "PortMapped",
     "PreflightFailed",
     "RecordPublished",
     "ReleaseActivated",
@@ -62,6 +63,15 @@ class NodeStarted(Event):
     namespace: str
     version: str
     mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapped(Event):
+    """The router opened our port. ``protocol`` is PCP, NAT-PMP or UPnP, ``address`` where it says it is."""
+
+    name: ClassVar[str] = "port.mapped"
+    protocol: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)

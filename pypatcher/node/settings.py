@@ -40,6 +40,7 @@ class Settings:
         look_interval: seconds between looks, or None for 55 in the first 10 minutes and 300 later.
             ``PYPATCHER_LOOK_INTERVAL``.
         upload: bytes a second to outside the LAN; 0 serves nobody. ``PYPATCHER_UPLOAD``.
+        port_mapping: ask the router to open our port, unless we are bound to loopback. ``PYPATCHER_PORTMAP=0``: off.
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
         allow_volatile: install on an overlay, tmpfs or ramfs too, where an update is lost at the next boot.
             ``PYPATCHER_ALLOW_VOLATILE=1``.
@@ -51,6 +52,7 @@ class Settings:
     publish_interval: float = 55.0
     look_interval: float | None = None
     upload: int = _MEBIBYTE
+    port_mapping: bool = True
     state: Path | None = None
     allow_volatile: bool = False
     json_log: bool = False
@@ -74,6 +76,8 @@ class Settings:
             values["look_interval"] = _seconds("PYPATCHER_LOOK_INTERVAL", text)
         if text := environment.get("PYPATCHER_UPLOAD"):
             values["upload"] = _bytes("PYPATCHER_UPLOAD", text)
+        if text := environment.get("PYPATCHER_PORTMAP"):
+            values["port_mapping"] = _switch("PYPATCHER_PORTMAP", text)
         if text := environment.get("PYPATCHER_STATE"):
             values["state"] = Path(text)
         if text := environment.get("PYPATCHER_ALLOW_VOLATILE"):
@@ -101,6 +105,8 @@ class Settings:
             raise SettingError(f"upload={self.upload!r}: give bytes a second as a whole number, or 0 to serve nobody")
         if not isinstance(self.state, Path | None):
             raise SettingError(f"state={self.state!r}: give a pathlib.Path")
+        if type(self.port_mapping) is not bool:
+            raise SettingError(f"port_mapping={self.port_mapping!r}: give True or False")
         if type(self.json_log) is not bool:
             raise SettingError(f"json_log={self.json_log!r}: give True or False")
 

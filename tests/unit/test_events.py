@@ -20,6 +20,7 @@ NAMES = [
     "fetch.progress",
     "fetch.failed",
     "release.refused",
+    "port.mapped",
     "preflight.failed",
     "release.staged",
     "release.activated",

@@ -121,7 +121,7 @@ class PortMapper:
             await asyncio.shield(asyncio.ensure_future(self.give_back()))
 
     async def settled(self, patience: float) -> None:
-        """Wait until ``run`` knows whether the router opens a port, ``patience`` seconds at most; at once without it."""
+        """Wait until ``run`` knows whether the router opens a port, ``patience`` seconds at most."""
         if self._tried is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience):

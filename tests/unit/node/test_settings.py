@@ -36,6 +36,7 @@ def test_an_empty_environment_is_the_default() -> None:
         ("UPLOAD", "0", "upload", 0),
         ("UPLOAD", "2048", "upload", 2048),
         ("STATE", "/var/cache/app", "state", Path("/var/cache/app")),
+        ("PORTMAP", "0", "port_mapping", False),
         ("ALLOW_VOLATILE", "1", "allow_volatile", True),
         ("ALLOW_VOLATILE", "0", "allow_volatile", False),
         ("LOG", "json", "json_log", True),
