@@ -4,6 +4,7 @@ from pypatcher.discovery.announcement import HINT_LIMIT, decode_content, encode_
 from pypatcher.discovery.namespace import Namespace
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
+from pypatcher.discovery.swarm import Swarm, SwarmSchedule, Visit
 from pypatcher.discovery.tracker import Heard, MutableStore, Published, Tracker
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "Published",
     "Record",
     "Slot",
+    "Swarm",
+    "SwarmSchedule",
     "Tracker",
+    "Visit",
     "decode_content",
     "decrypt_record",
     "encode_content",

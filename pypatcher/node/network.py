@@ -21,7 +21,7 @@ from pypatcher.node.cache import Memory
 from pypatcher.node.candidates import Candidate
 from pypatcher.node.hints import own_addresses, usable_hints
 from pypatcher.node.settings import Settings
-from pypatcher.transport import Endpoint, fetch_from
+from pypatcher.transport import Connection, Endpoint, StallRule, fetch_from, fetch_release
 
 __all__ = ["Network", "open_network"]
 
@@ -34,6 +34,7 @@ class Network:
 
     Attributes:
         identity: the node's key pair, made anew for this network and stored nowhere.
+        stall: how slow a peer may be that gives us a release.
     """
 
     namespace: Namespace
@@ -41,6 +42,7 @@ class Network:
     endpoint: Endpoint
     dht: Dht
     tracker: Tracker
+    stall: StallRule
 
     @property
     def node_id(self) -> str:
@@ -96,11 +98,36 @@ class Network:
             expect=expect,
             write=write,
             on_progress=progress,
+            stall=self.stall,
+        )
+
+    async def fetch_over(
+        self,
+        connection: Connection,
+        expect: PatchInfo,
+        write: Callable[[bytes], None],
+        progress: Callable[[int, int], None],
+    ) -> PatchInfo:
+        """Fetch ``expect`` over a connection that the peer dialed.
+
+        Raises:
+            PeerError, ArtifactError: the peer did not deliver what it offered.
+            OSError: whatever ``write`` raises.
+        """
+        return await fetch_release(
+            connection,
+            owner=self.namespace.owner,
+            expect=expect,
+            write=write,
+            on_progress=progress,
+            stall=self.stall,
         )
 
 
 @asynccontextmanager
-async def open_network(namespace: Namespace, settings: Settings, memory: Memory) -> AsyncIterator[Network]:
+async def open_network(
+    namespace: Namespace, settings: Settings, memory: Memory, *, stall: StallRule | None = None
+) -> AsyncIterator[Network]:
     """Bind the sockets and join the DHT in the background; everything is closed at the end.
 
     Raises:
@@ -128,7 +155,8 @@ async def open_network(namespace: Namespace, settings: Settings, memory: Memory)
         )
         await dht.start()
         try:
-            yield Network(namespace, identity, endpoint, dht, Tracker(dht, namespace, identity, now=time.time))
+            tracker = Tracker(dht, namespace, identity, now=time.time)
+            yield Network(namespace, identity, endpoint, dht, tracker, stall or StallRule())
         finally:
             await dht.stop()
     finally:

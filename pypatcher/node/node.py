@@ -25,6 +25,7 @@ from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
+from pypatcher.node.fleet import Fleet
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
 from pypatcher.node.report import NodeReport
@@ -33,7 +34,7 @@ from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
 from pypatcher.node.updater import Updater
 from pypatcher.targets import Target
-from pypatcher.transport import UploadLimiter
+from pypatcher.transport import StallRule, UploadLimiter
 
 __all__ = ["Node", "namespace_for"]
 
@@ -55,6 +56,7 @@ class Node:
         mode: of the updater, for people.
         confirm_by_uptime: end a trial after 5 minutes with this node up.
         on_change: told in the node's loop when a release was staged or a trial ended.
+        stall: how slow a peer may be that gives us a release.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Node:
         emit: Emit,
         confirm_by_uptime: bool = True,
         on_change: Callable[[], None] = lambda: None,
+        stall: StallRule | None = None,
     ) -> None:
         self._namespace = namespace
         self._installation = installation
@@ -76,6 +79,7 @@ class Node:
         self._emit = self._report.listening(emit)
         self._confirm_by_uptime = confirm_by_uptime
         self._on_change = on_change
+        self._stall = stall
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
         self._memory = Memory()
@@ -83,6 +87,7 @@ class Node:
         self._budget = FetchBudget()
         self._candidates = Candidates()
         self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
+        self._fleet: Fleet | None = None
         self._program_started = asyncio.Event()
 
     def program_started(self) -> None:
@@ -99,13 +104,23 @@ class Node:
         self._staged_here = dict(self._memory.staged)
         for peer in self._memory.good_peers:
             self._budget.succeeded(peer)
-        async with open_network(self._namespace, self._settings, self._memory) as network:
+        async with open_network(self._namespace, self._settings, self._memory, stall=self._stall) as network:
             publisher = Publisher(
                 network.publish,
                 interval=self._settings.publish_interval,
                 emit=self._emit,
                 rng=self._rng,
             )
+            if self._namespace.offer_alpn is not None:
+                self._fleet = Fleet(
+                    network,
+                    self._namespace.offer_alpn,
+                    self._settings,
+                    served=self._distributor,
+                    candidates=self._candidates,
+                    known=self._memory.good_peers,
+                    rng=self._rng,
+                )
             await self._hold(publisher)
             network.endpoint.serve(self._namespace.alpn, self._distributor.answer)
             running = await asyncio.to_thread(self._installation.running_info)
@@ -117,6 +132,7 @@ class Node:
                     for name, run in (
                         ("publisher", publisher.run),
                         ("updater", lambda: self._update(network, publisher)),
+                        ("fleet", self._meet),
                         ("cache", lambda: self._save_now_and_then(network)),
                         ("confirmation", lambda: self._confirm(publisher)),
                     ):
@@ -130,13 +146,23 @@ class Node:
         held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
         self._distributor.hold(held)
         publisher.announce(self._distributor.info)
+        if self._fleet is not None:
+            self._fleet.hold(self._distributor.info)
+
+    async def _meet(self) -> None:
+        """Meet the other nodes of the namespace, where it is ours."""
+        if self._fleet is not None:
+            await self._fleet.run()
 
     async def _update(self, network: Network, publisher: Publisher) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
 
         async def look() -> None:
             found = await network.look()
-            self._candidates.add(found, time.monotonic())
+            if self._fleet is not None:
+                self._fleet.hear(found)
+            else:
+                self._candidates.add(found, time.monotonic())
             self._report.looked(len(found))
 
         async def fetch(
@@ -168,11 +194,15 @@ class Node:
             on_staged=staged,
             clock=time.monotonic,
             rng=self._rng,
+            ways=None if self._fleet is None else self._fleet.ways,
+            on_wanted=(lambda _: None) if self._fleet is None else self._fleet.want,
         )
         said = False
         while True:
             with self._installation.updater_lock() as mine:
                 if mine:
+                    if self._fleet is not None:
+                        self._fleet.updated_by(updater)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._write_reports())
                         await updater.run()
@@ -186,7 +216,8 @@ class Node:
         while True:
             self._program_started.clear()
             try:
-                await asyncio.wait_for(self._program_started.wait(), _CONFIRM_AFTER)
+                async with asyncio.timeout(_CONFIRM_AFTER):
+                    await self._program_started.wait()
             except TimeoutError:
                 if self._confirm_by_uptime:
                     version = await asyncio.to_thread(self._installation.confirm)

@@ -6,6 +6,7 @@ What to write and when to be silent is ``pypatcher.discovery``'s; this is the lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
@@ -65,7 +66,7 @@ class Publisher:
                     unheard.succeed()
                 else:
                     pause = unheard.fail()
-            try:
-                await asyncio.wait_for(self._changed.wait(), jittered(pause, self._rng))
-            except TimeoutError:
-                continue
+            # wait_for of Python 3.11 swallows a cancellation that comes together with the change.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(jittered(pause, self._rng)):
+                    await self._changed.wait()

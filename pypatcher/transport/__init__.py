@@ -7,6 +7,7 @@ from pypatcher.transport.connection import Connection
 from pypatcher.transport.endpoint import Endpoint, Handler
 from pypatcher.transport.fetch import fetch_from, fetch_release
 from pypatcher.transport.limiter import UploadLimiter
+from pypatcher.transport.offer import receive_offer, send_offer
 from pypatcher.transport.pace import StallRule
 from pypatcher.transport.serve import Served, serve_release
 from pypatcher.transport.stream import Stream
@@ -24,5 +25,7 @@ __all__ = [
     "UploadLimiter",
     "fetch_from",
     "fetch_release",
+    "receive_offer",
+    "send_offer",
     "serve_release",
 ]

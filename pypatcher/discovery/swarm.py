@@ -1,0 +1,233 @@
+"""The swarm: who has a release and who wants it, by ``announce_peer`` and ``get_peers`` (BEP 5) on two info-hashes.
+
+DESIGN "Discovery" (swarm). Both sides announce, from the one socket with implied_port, so each learns the other's
+outside address. What is visited when is ``SwarmSchedule``'s, which knows neither sockets nor tasks; ``Swarm`` is the
+thin shell that visits. An address from here is a hint by strangers and no more.
+
+    namespace   SHA-1(topic_hash || "swarm")
+    release     SHA-1(topic_hash || "release" || version text || hash)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.dht import Contact, PeersLookup
+from pypatcher.discovery.namespace import Namespace
+from pypatcher.errors import PatcherError
+
+__all__ = ["PeerStore", "Swarm", "SwarmSchedule", "Visit", "namespace_hash", "release_hash"]
+
+_log = logging.getLogger("pypatcher")
+
+_SERVING = 300.0
+_WANTING, _WANTING_LONG = 55.0, 600.0
+_FIRST_RETRY = 2.0
+_JITTER = 0.1
+_RELEASES = 4
+_VISIT_TIMEOUT = 60.0
+
+
+def namespace_hash(namespace: Namespace) -> bytes:
+    """The info-hash, 20 bytes, on which everybody of a namespace meets."""
+    return hashlib.sha1(namespace.topic_hash + b"swarm", usedforsecurity=False).digest()
+
+
+def release_hash(namespace: Namespace, info: PatchInfo) -> bytes:
+    """The info-hash, 20 bytes, on which those who have a release meet those who want it."""
+    name = b"release" + str(info.version).encode("ascii") + info.hash
+    return hashlib.sha1(namespace.topic_hash + name, usedforsecurity=False).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """An info-hash to announce on and to ask at.
+
+    Attributes:
+        release: whose info-hash it is; None is the namespace's.
+    """
+
+    info_hash: bytes
+    release: PatchInfo | None
+
+
+@dataclass(slots=True)
+class _Place:
+    visit: Visit
+    since: float
+    next: float
+    failures: int = 0
+
+
+class SwarmSchedule:
+    """Which info-hash is due: the namespace's, that of the release we hold, those of at most 4 that we want.
+
+    A new place is due at once. While something is wanted its release and the namespace come round every ``interval``
+    (55 s by default, 300 s after 10 minutes of wanting in vain), else every 300 s; a visit that reached nobody is
+    repeated after 2 s, then ever later. Every pause is jittered by a tenth. Times are monotonic seconds.
+
+    Args:
+        interval: between visits while wanting; None for the default.
+    """
+
+    def __init__(self, namespace: Namespace, rng: random.Random, *, interval: float | None = None) -> None:
+        self._namespace = namespace
+        self._rng = rng
+        self._interval = interval
+        self._held: PatchInfo | None = None
+        self._wanted: dict[PatchInfo, None] = {}
+        self._places: dict[bytes, _Place] = {}
+
+    def hold(self, info: PatchInfo | None, now: float) -> None:
+        """Serve this release from now on."""
+        self._held = info
+        self._wanted.pop(info, None) if info is not None else None
+        self._settle(now)
+
+    def want(self, releases: Iterable[PatchInfo], now: float) -> None:
+        """Want these from now on, the newest first, and no others."""
+        self._wanted = dict.fromkeys(list(releases)[:_RELEASES])
+        self._settle(now)
+
+    def restart(self, now: float) -> None:
+        """Everything is due at once: our address changed."""
+        for place in self._places.values():
+            place.next = now
+
+    def due(self, now: float) -> list[Visit]:
+        """What to visit now."""
+        self._settle(now)
+        return [place.visit for place in self._places.values() if place.next <= now]
+
+    def visited(self, visit: Visit, reached: int, now: float) -> None:
+        """A visit ended; ``reached`` DHT nodes keep our announcement."""
+        place = self._places.get(visit.info_hash)
+        if place is None:
+            return
+        pause = self._pause(place, now)
+        place.failures = 0 if reached else place.failures + 1
+        if not reached:
+            pause = min(pause, _FIRST_RETRY * 2 ** min(place.failures - 1, 16))
+        place.next = now + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def wait(self, now: float) -> float:
+        """Seconds until something is due."""
+        return max(0.0, min((place.next for place in self._places.values()), default=now) - now)
+
+    def _settle(self, now: float) -> None:
+        visits = [Visit(namespace_hash(self._namespace), None)]
+        visits += [
+            Visit(release_hash(self._namespace, info), info)
+            for info in ([self._held] if self._held else []) + list(self._wanted)
+        ]
+        self._places = {
+            visit.info_hash: self._places.get(visit.info_hash) or _Place(visit, now, now) for visit in visits
+        }
+        if self._wanted:
+            # Whoever begins to want does not wait for the end of a pause that was meant for quiet times.
+            latest = now + (self._interval or _WANTING) * (1 + _JITTER)
+            for place in self._places.values():
+                if self._is_wanting(place) and now - place.since < _WANTING_LONG:
+                    place.next = min(place.next, latest)
+
+    def _is_wanting(self, place: _Place) -> bool:
+        return bool(self._wanted) and (place.visit.release is None or place.visit.release in self._wanted)
+
+    def _pause(self, place: _Place, now: float) -> float:
+        if self._interval is not None:
+            return min(self._interval, _SERVING) if self._is_wanting(place) or not place.visit.release else _SERVING
+        if self._is_wanting(place) and now - place.since < _WANTING_LONG:
+            return _WANTING
+        return _SERVING
+
+
+class PeerStore(Protocol):
+    """The part of a DHT that a swarm needs."""
+
+    async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
+        """Who announced there, and where to announce."""
+
+    async def announce_peer(self, info_hash: bytes, port: int | None = None, at: PeersLookup | None = None) -> int:
+        """Announce us; returns how many nodes said ok."""
+
+
+class Swarm:
+    """Visits what is due, remembers the storing nodes of each place, and hands on whom it met.
+
+    Args:
+        found: told after each visit: of what, and whom it found there, most trusted first; ourselves may be among them.
+        joined: waits until the DHT has somebody to ask.
+        port: under which to be announced; None is the one that the DHT sees.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        dht: PeerStore,
+        schedule: SwarmSchedule,
+        *,
+        found: Callable[[Visit, PeersLookup], None],
+        joined: Callable[[], Awaitable[None]],
+        clock: Callable[[], float],
+        port: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._dht = dht
+        self._schedule = schedule
+        self._found = found
+        self._joined = joined
+        self._clock = clock
+        self._port = port
+        self._near: dict[bytes, tuple[Contact, ...]] = {}
+        self._changed = asyncio.Event()
+
+    def hold(self, info: PatchInfo | None) -> None:
+        """See ``SwarmSchedule.hold``; at once."""
+        self._schedule.hold(info, self._clock())
+        self._changed.set()
+
+    def want(self, releases: Iterable[PatchInfo]) -> None:
+        """See ``SwarmSchedule.want``; at once."""
+        self._schedule.want(releases, self._clock())
+        self._changed.set()
+
+    def restart(self) -> None:
+        """Our address changed: announce everything anew."""
+        self._schedule.restart(self._clock())
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Visit until cancelled."""
+        while True:
+            self._changed.clear()
+            await self._joined()
+            due = self._schedule.due(self._clock())
+            await asyncio.gather(*(self._visit(visit) for visit in due))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.05, self._schedule.wait(self._clock()))):
+                    await self._changed.wait()
+
+    async def _visit(self, visit: Visit) -> None:
+        reached = 0
+        try:
+            async with asyncio.timeout(_VISIT_TIMEOUT):
+                lookup = await self._dht.find_peers(visit.info_hash, self._near.get(visit.info_hash, ()))
+                self._remember(visit, lookup)
+                self._found(visit, lookup)
+                reached = await self._dht.announce_peer(visit.info_hash, self._port(), at=lookup)
+        except (PatcherError, OSError) as error:
+            _log.debug("a visit to the swarm failed: %s", error)
+        self._schedule.visited(visit, reached, self._clock())
+
+    def _remember(self, visit: Visit, lookup: PeersLookup) -> None:
+        self._near.pop(visit.info_hash, None)
+        self._near[visit.info_hash] = tuple(node.contact for node in lookup.nodes)
+        while len(self._near) > _RELEASES + 4:
+            del self._near[next(iter(self._near))]

@@ -1,0 +1,354 @@
+"""Whom this node sends a first packet to, and when: ONE queue for records, swarm and LAN, and every budget in it.
+
+Pure: an address goes in, and comes out when it is time for one KRPC ping ("knock"). Only who answers is dialed by
+QUIC. Anybody can write anybody's address into a record or a swarm, so a fleet must never become a weapon:
+
+- A stranger's host is knocked at by one packet, then left alone for 5 minutes, then twice as long each time up to
+  6 hours, however many of its ports are named. Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses
+  its own few a minute, so that no source can starve another.
+- When a pair knocks is drawn from both addresses and the wall clock, one 20-second window at a time, with a chance of
+  1 in the size of the crowd: a whole fleet together sends about 3 packets a minute to an address, whatever its size
+  (up to 64). Both sides draw the SAME windows: their first packets cross, which opens both routers (BEP 55's idea
+  without a third party). A wrong clock costs that, nothing else.
+- Who is near (LAN, loopback) or was reached within the last hour waits for no window, and has its own wider budget.
+- Who was met and is of no use rests for 6 hours, unless somebody seeks it; where a crowd is of no use, the next of it
+  is tried ever later, up to 15 minutes.
+
+Knocks are spaced by 250 ms and whoever answers first is dialed first, as connection attempts in RFC 8305.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import heapq
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pypatcher.addresses import Address, budget_group, family, format_address, is_lan
+from pypatcher.node.schedule import Backoff
+
+__all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
+
+KNOCK_SPACING = 0.25
+"""Seconds between two knocks."""
+
+_WINDOW = 20.0
+_SMALLEST_CROWD, _LARGEST_CROWD = 2, 64
+_WINDOWS_AHEAD = 512
+_OPEN = 45.0
+_REST, _REST_USELESS = 600.0, 6 * 3600.0
+_HEARD = 45 * 60.0
+_QUIET_CROWD = 16
+_QUIET_PAUSES = (15.0, 900.0)
+_PROVEN = 3600.0
+_FAR_PAUSES = (300.0, 6 * 3600.0)
+_NEAR_PAUSES = (2.0, 300.0)
+_PROVEN_PAUSE = 5.0
+_GROUP_KNOCKS = (3, 300.0)
+_NEAR_KNOCKS = (120, 60.0)
+_TABLE = 4096
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class Source(enum.Enum):
+    """Who named an address: how many are remembered, and how many strangers among them are knocked at in a minute."""
+
+    RECORD = (512, 8)
+    RELEASE_SWARM = (512, 6)
+    NAMESPACE_SWARM = (256, 4)
+    LAN = (64, 30)
+
+    @property
+    def room(self) -> int:
+        """Most addresses of this source."""
+        return self.value[0]
+
+    @property
+    def knocks(self) -> int:
+        """Most knocks a minute at strangers that this source named."""
+        return self.value[1]
+
+
+@dataclass(slots=True)
+class _Entry:
+    source: Source
+    heard: float
+    next: float
+    open_until: float = 0.0
+    rest_until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Silence:
+    failures: int = 0
+    until: float = 0.0
+
+
+class DialQueue:
+    """The addresses that one node may knock at.
+
+    Times are monotonic seconds; ``wall`` is unix time, and only says when two strangers knock at once.
+
+    Args:
+        is_near: who is near; ``is_lan`` but in tests.
+    """
+
+    def __init__(self, rng: random.Random, *, is_near: Callable[[Address], bool] = is_lan) -> None:
+        self._rng = rng
+        self._is_near = is_near
+        self._entries: dict[Address, _Entry] = {}
+        self._counts = dict.fromkeys(Source, 0)
+        self._timeline: list[tuple[float, int, Address]] = []
+        self._ticket = 0
+        self._silent: OrderedDict[object, _Silence] = OrderedDict()
+        self._proven: OrderedDict[Address, float] = OrderedDict()
+        self._proven_hosts: OrderedDict[object, float] = OrderedDict()
+        self._own: dict[int, Address] = {}
+        self._crowd = _SMALLEST_CROWD
+        self._groups: OrderedDict[object, list[float]] = OrderedDict()
+        self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
+        self._last_knock = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def moved(self, own: Iterable[Address], now: float, wall: float) -> None:
+        """Others see us at these addresses now; silence of the past says nothing about what they reach from here."""
+        seen: dict[int, Address] = {}
+        for address in own:
+            seen.setdefault(family(address), address)
+        if seen == self._own:
+            return
+        known_before, self._own = bool(self._own), seen
+        if known_before:
+            for silence in self._silent.values():
+                silence.until = min(silence.until, now + _FAR_PAUSES[0])
+        for address, entry in self._entries.items():
+            self._plan(address, entry, now, wall)
+
+    def crowd(self, size: int) -> None:
+        """About so many nodes share what we hear: the larger the crowd, the rarer each one knocks at one address."""
+        self._crowd = min(max(size, _SMALLEST_CROWD), _LARGEST_CROWD)
+
+    def prove(self, addresses: Iterable[Address], now: float) -> None:
+        """These were reached in an earlier run."""
+        for address in addresses:
+            self._note_proven(address, now)
+
+    def add(self, addresses: Iterable[Address], source: Source, now: float, wall: float) -> None:
+        """Hear of addresses; those known already keep their place."""
+        for address in addresses:
+            known = self._entries.get(address)
+            if known is not None:
+                known.heard = now
+                continue
+            if self._counts[source] >= source.room and not self._make_room(source, now):
+                continue
+            entry = self._entries[address] = _Entry(source, now, now)
+            self._counts[source] += 1
+            self._plan(address, entry, now, wall)
+
+    def seek(self, addresses: Iterable[Address], now: float, wall: float) -> None:
+        """Of these there is something to be had: they rest no longer."""
+        for address in addresses:
+            entry = self._entries.get(address)
+            if entry is not None and entry.rest_until > now and entry.open_until <= now:
+                entry.rest_until = 0.0
+                self._plan(address, entry, now, wall)
+
+    def stir(self, now: float, wall: float) -> None:
+        """We have something new: everybody is worth a knock again."""
+        self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
+        self.seek(list(self._entries), now, wall)
+
+    def forget(self, address: Address) -> None:
+        """It is of no use: our own, for instance."""
+        entry = self._entries.pop(address, None)
+        if entry is not None:
+            self._counts[entry.source] -= 1
+
+    def due(self, now: float, wall: float) -> Address | None:
+        """Whom to knock at now, with one packet; it is counted. None: nobody."""
+        if now < self._last_knock + KNOCK_SPACING:
+            return None
+        while self._timeline and self._timeline[0][0] <= now:
+            planned, _, address = heapq.heappop(self._timeline)
+            entry = self._entries.get(address)
+            if entry is None or entry.next != planned:
+                continue
+            if now - entry.heard > _HEARD:
+                self.forget(address)
+                continue
+            pause = max(entry.open_until, entry.rest_until) - now
+            if pause <= 0.0 and not self._may_knock(address, entry.source, now):
+                pause = max(1.0, self._quiet_until(address, entry.source, now) - now)
+            if pause > 0.0:
+                self._plan(address, entry, now + pause, wall + pause)
+                continue
+            self._count(address, entry.source, now)
+            self._last_knock = now
+            # Counted as silent until it answers: a crash or a cancelled task must not make it due again at once.
+            self._note_silent(address, now)
+            self._plan(address, entry, now, wall)
+            return address
+        return None
+
+    def wait(self, now: float) -> float:
+        """Seconds until ``due`` may have somebody."""
+        soonest = self._timeline[0][0] if self._timeline else float("inf")
+        return max(0.0, soonest - now, self._last_knock + KNOCK_SPACING - now)
+
+    def answered(self, address: Address, now: float) -> None:
+        """It answered a knock: the way to it is open for 45 seconds, and it is not knocked at for 10 minutes."""
+        silence = self._silent.get(self._host(address))
+        if silence is not None:
+            silence.until = now
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.open_until = now + _OPEN
+            entry.rest_until = now + _REST
+
+    def reached(self, address: Address, now: float) -> None:
+        """It was dialed, or dialed us, and proved to be a node of ours: the way to it is open."""
+        self._silent.pop(self._host(address), None)
+        self._note_proven(address, now)
+        self.answered(address, now)
+
+    def useless(self, address: Address, now: float) -> None:
+        """It was met, and neither side has anything for the other."""
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.rest_until = now + _REST_USELESS
+            backoff, _ = self._quiet[entry.source]
+            self._quiet[entry.source] = backoff, now + backoff.fail()
+
+    def failed(self, address: Address, now: float, wall: float) -> None:
+        """It answered a knock but not when it was dialed."""
+        self._proven.pop(address, None)
+        self._proven_hosts.pop(self._host(address), None)
+        self._note_silent(address, now)
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.open_until = 0.0
+            self._plan(address, entry, now, wall)
+
+    def is_open(self, address: Address, now: float) -> bool:
+        """Whether it answered within the last 45 seconds."""
+        entry = self._entries.get(address)
+        return entry is not None and entry.open_until > now
+
+    # When.
+
+    def _plan(self, address: Address, entry: _Entry, now: float, wall: float) -> None:
+        at = max(now, self._pause_of(address, now), entry.rest_until)
+        if not self._is_near(address) and not self._is_proven(address, now):
+            at += self._until_window(address, wall + at - now)
+        entry.next = at
+        self._ticket += 1
+        heapq.heappush(self._timeline, (at, self._ticket, address))
+        if len(self._timeline) > 4 * len(self._entries) + 64:
+            self._timeline = [item for item in self._timeline if self._is_planned(item)]
+            heapq.heapify(self._timeline)
+
+    def _is_planned(self, item: tuple[float, int, Address]) -> bool:
+        entry = self._entries.get(item[2])
+        return entry is not None and entry.next == item[0]
+
+    def _pause_of(self, address: Address, now: float) -> float:
+        silence = self._silent.get(self._host(address))
+        return now if silence is None else silence.until
+
+    def _until_window(self, address: Address, wall: float) -> float:
+        """Seconds from ``wall`` to the next moment at which this pair knocks; both sides compute the same."""
+        own = self._own.get(family(address))
+        if own is None:
+            return self._rng.expovariate(1 / (_WINDOW * self._crowd))
+        pair = b" ".join(sorted(format_address(each).encode() for each in (own, address)))
+        first = int(wall // _WINDOW)
+        for window in range(first, first + _WINDOWS_AHEAD):
+            drawn = hashlib.blake2b(pair + window.to_bytes(8, "big", signed=True), digest_size=8).digest()
+            moment = (window + int.from_bytes(drawn[4:], "big") / 2**32) * _WINDOW
+            if moment >= wall and int.from_bytes(drawn[:4], "big") * self._crowd < 2**32:
+                return moment - wall
+        return _WINDOWS_AHEAD * _WINDOW
+
+    # Whether.
+
+    def _may_knock(self, address: Address, source: Source, now: float) -> bool:
+        return max(self._pause_of(address, now), self._quiet_until(address, source, now)) <= now and all(
+            len(self._recent(key, now - span)) < most for key, (most, span) in self._limits(address, source, now)
+        )
+
+    def _quiet_until(self, address: Address, source: Source, now: float) -> float:
+        if self._crowd <= _QUIET_CROWD or self._is_near(address) or self._is_proven(address, now):
+            return now
+        return self._quiet[source][1]
+
+    def _count(self, address: Address, source: Source, now: float) -> None:
+        for key, (_, span) in self._limits(address, source, now):
+            self._recent(key, now - span).append(now)
+            self._groups.move_to_end(key)
+        _bound(self._groups)
+
+    def _limits(self, address: Address, source: Source, now: float) -> list[tuple[object, tuple[int, float]]]:
+        if self._is_near(address) or self._is_proven(address, now):
+            return [("near or proven", _NEAR_KNOCKS)]
+        return [(source, (source.knocks, 60.0)), (budget_group(address), _GROUP_KNOCKS)]
+
+    def _recent(self, key: object, since: float) -> list[float]:
+        times = self._groups.setdefault(key, [])
+        while times and times[0] <= since:
+            times.pop(0)
+        return times
+
+    # What is remembered.
+
+    def _host(self, address: Address) -> object:
+        return address if self._is_near(address) else address[0]
+
+    def _is_proven(self, address: Address, now: float) -> bool:
+        return now - self._proven.get(address, float("-inf")) < _PROVEN
+
+    def _note_proven(self, address: Address, now: float) -> None:
+        _touch(self._proven, address, now)
+        _touch(self._proven_hosts, self._host(address), now)
+
+    def _note_silent(self, address: Address, now: float) -> None:
+        key = self._host(address)
+        silence = self._silent.setdefault(key, _Silence())
+        self._silent.move_to_end(key)
+        if self._is_near(address):
+            first, limit = _NEAR_PAUSES
+        elif now - self._proven_hosts.get(key, float("-inf")) < _PROVEN and silence.failures == 0:
+            first, limit = _PROVEN_PAUSE, _FAR_PAUSES[1]
+        else:
+            first, limit = _FAR_PAUSES
+        pause = min(first * 2 ** min(silence.failures, 16), limit)
+        silence.failures += 1
+        silence.until = now + pause * self._rng.uniform(1.0, 1.25)
+        _bound(self._silent)
+
+    def _make_room(self, source: Source, now: float) -> bool:
+        """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""
+        old = [address for address, entry in self._entries.items() if entry.source is source and entry.open_until < now]
+        if not old:
+            return False
+        self.forget(self._rng.choice(old))
+        return True
+
+
+def _touch(table: OrderedDict[_Key, float], key: _Key, now: float) -> None:
+    table[key] = now
+    table.move_to_end(key)
+    _bound(table)
+
+
+def _bound(table: OrderedDict[_Key, _Value]) -> None:
+    while len(table) > _TABLE:
+        table.popitem(last=False)
