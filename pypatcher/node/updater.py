@@ -305,8 +305,9 @@ class Updater:
         return True
 
     def _count_failure(self, info: PatchInfo, address: Address, received: int, error: Exception) -> None:
-        if isinstance(error, PeerBusyError):
+        if isinstance(error, PeerBusyError) and not received:
             return
+        # Who says so after it sent something was not too busy to begin: else that word would make any waste free.
         if received or not isinstance(error, PeerError):
             self._budget.failed(info.hash.hex(), info.file_size, address, received, self._clock())
         else:

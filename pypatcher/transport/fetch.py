@@ -89,6 +89,9 @@ async def fetch_release(
     except StalledError:
         code = CloseCode.STALLED
         raise
+    except PeerBusyError:
+        # It had begun: nobody may waste a transfer and call it none.
+        raise PeerError("the peer gave up a transfer that it had begun") from None
     finally:
         if code != CloseCode.DONE:
             stream.reset(code)

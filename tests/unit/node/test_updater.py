@@ -46,6 +46,7 @@ class World:
         self.budget = FetchBudget()
         self.look_errors = 0
         self.sends = SIZE
+        self.sends_before_errors = False
         self.seed = 1
 
     def peer(self, host: str, answer: Exception | None = None, info: PatchInfo = NEW) -> None:
@@ -70,7 +71,8 @@ class World:
             host = candidate.address[0]
             self.asked.append((clock(), host))
             await asyncio.sleep(0.01)
-            if (error := self.peers[host]) is not None and isinstance(error, PeerError):
+            error = self.peers[host]
+            if isinstance(error, PeerError) and not self.sends_before_errors:
                 raise error
             write(bytes(self.sends))
             progress(self.sends)
@@ -144,6 +146,13 @@ def test_an_older_release_is_better_than_none(world: World) -> None:
     world.peer("10.0.0.2", PeerError("gone"), info=NEWER)
     run_alone(world.run(20))
     assert world.staged == [NEW]
+
+
+def test_who_is_busy_in_the_middle_of_a_transfer_pays_for_what_it_sent(world: World) -> None:
+    world.peer("10.0.0.1", PeerBusyError("busy"))
+    world.sends_before_errors = True
+    run_alone(world.run(600, Settings(look_interval=5.0)))
+    assert len(world.asked) <= 5
 
 
 @pytest.mark.parametrize("error", [PeerError("gone"), PeerBusyError("busy"), ContentMismatchError("other bytes")])

@@ -180,6 +180,34 @@ async def test_a_busy_server_says_so_at_once_and_has_a_place_later(tmp_path: Pat
         assert await fetch(server, client) == body
 
 
+async def test_a_peer_that_is_busy_all_at_once_in_the_middle_of_a_transfer_is_none_that_had_no_place(
+    tmp_path: Path,
+) -> None:
+    info, body = make_release(tmp_path)
+
+    async def give_up(connection: Connection) -> None:
+        stream = await connection.accept_stream()
+        await stream.read_exactly(wire.REQUEST_SIZE)
+        await stream.write(wire.encode_acceptance(info, len(body)) + body[:-1])
+        while stream.unacknowledged:
+            await asyncio.sleep(0.01)
+        connection.close(wire.CloseCode.BUSY)
+
+    async with open_endpoint() as hostile, open_endpoint() as client:
+        hostile.serve(ALPN, give_up)
+        with pytest.raises(PeerError, match="gave up") as raised:
+            await fetch_from(
+                client,
+                hostile.addresses[0],
+                node_id=None,
+                alpn=ALPN,
+                owner=OWNER_KEY,
+                expect=info,
+                write=lambda _: None,
+            )
+        assert not isinstance(raised.value, PeerBusyError)
+
+
 async def test_outside_the_lan_an_upload_keeps_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pypatcher.transport.limiter.is_lan", lambda _address: False)
     info, body = make_release(tmp_path, 1_000_000)
