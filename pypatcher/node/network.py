@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,10 +23,12 @@ from pypatcher.node.candidates import Candidate
 from pypatcher.node.hints import own_addresses, usable_hints
 from pypatcher.node.settings import Settings
 from pypatcher.transport import Connection, Endpoint, StallRule, fetch_from, fetch_release
+from pypatcher.transport.portmap import PortMapper
 
 __all__ = ["Network", "open_network"]
 
 _JOIN_PATIENCE = 60.0
+_ROUTER_PATIENCE = 5.0  # nodes that keep the first value of a slot should not keep one without our mapped port
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Network:
     Attributes:
         identity: the node's key pair, made anew for this network and stored nowhere.
         stall: how slow a peer may be that gives us a release.
+        ports: asks the router for our port while it runs; None where only this machine reaches us anyway.
     """
 
     namespace: Namespace
@@ -43,6 +47,7 @@ class Network:
     dht: Dht
     tracker: Tracker
     stall: StallRule
+    ports: PortMapper | None = None
 
     @property
     def node_id(self) -> str:
@@ -51,7 +56,22 @@ class Network:
 
     def own_addresses(self) -> tuple[Address, ...]:
         """Where others may reach us, as far as we know."""
-        return own_addresses(self.endpoint.addresses, self.dht.external_addresses)
+        mapped = self.mapped_address()
+        seen = self.dht.external_addresses
+        return own_addresses(self.endpoint.addresses, seen if mapped is None else (mapped, *seen))
+
+    def mapped_address(self) -> Address | None:
+        """Where the router opened our port, if that is in the Internet and nobody sees us elsewhere."""
+        mapping = None if self.ports is None else self.ports.mapping
+        if mapping is None or not mapping.is_public:
+            return None
+        seen = [host for host, _ in self.dht.external_addresses if ":" not in host]
+        return mapping.address if not seen or mapping.address[0] in seen else None
+
+    def mapped_port(self) -> int | None:
+        """The port under which to be announced, if the one that others see is not the one that is open."""
+        mapped = self.mapped_address()
+        return None if mapped is None else mapped[1]
 
     async def joined(self) -> None:
         """Wait until the DHT has somebody to ask, a minute at most: a device may start before its network does."""
@@ -73,6 +93,8 @@ class Network:
     async def publish(self, info: PatchInfo) -> Published:
         """Say that we have ``info``; see ``Tracker.publish``."""
         await self.joined()
+        if self.ports is not None:
+            await self.ports.settled(_ROUTER_PATIENCE)
         return await self.tracker.publish(info, self.own_addresses())
 
     async def fetch(
@@ -156,8 +178,18 @@ async def open_network(
         await dht.start()
         try:
             tracker = Tracker(dht, namespace, identity, now=time.time)
-            yield Network(namespace, identity, endpoint, dht, tracker, stall or StallRule())
+            yield Network(
+                namespace, identity, endpoint, dht, tracker, stall or StallRule(), port_mapper(endpoint.addresses)
+            )
         finally:
             await dht.stop()
     finally:
         await endpoint.close()
+
+
+def port_mapper(bound: Sequence[Address]) -> PortMapper | None:
+    """Who asks the router for our IPv4 port; None on loopback and without IPv4."""
+    for host, port in bound:
+        if ":" not in host and not ipaddress.ip_address(host).is_loopback:
+            return PortMapper(port)
+    return None

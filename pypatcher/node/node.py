@@ -17,7 +17,7 @@ from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
+from pypatcher.events import Emit, NodeStarted, NodeStopped, PortMapped, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.budget import FetchBudget
@@ -35,6 +35,7 @@ from pypatcher.node.tasks import keep_running
 from pypatcher.node.updater import Updater
 from pypatcher.targets import Target
 from pypatcher.transport import StallRule, UploadLimiter
+from pypatcher.transport.portmap import Mapping
 
 __all__ = ["Node", "namespace_for"]
 
@@ -133,6 +134,7 @@ class Node:
                         ("publisher", publisher.run),
                         ("updater", lambda: self._update(network, publisher)),
                         ("fleet", self._meet),
+                        ("port mapping", lambda: self._keep_port_open(network)),
                         ("cache", lambda: self._save_now_and_then(network)),
                         ("confirmation", lambda: self._confirm(publisher)),
                     ):
@@ -153,6 +155,18 @@ class Node:
         """Meet the other nodes of the namespace, where it is ours."""
         if self._fleet is not None:
             await self._fleet.run()
+
+    async def _keep_port_open(self, network: Network) -> None:
+        """Have the router open our port, if the settings say so."""
+
+        def changed(mapping: Mapping | None) -> None:
+            if mapping is not None:
+                self._emit(PortMapped(mapping.protocol, format_address(mapping.address)))
+            if self._fleet is not None:
+                self._fleet.moved()
+
+        if self._settings.port_mapping and network.ports is not None:
+            await network.ports.run(changed)
 
     async def _update(self, network: Network, publisher: Publisher) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
