@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format packagings nat-lab bench fuzz wheels wheelhouse qemu-test clean-cross clean
+.PHONY: help demo test test-pure lint format packagings faults nat-lab bench fuzz wheels wheelhouse qemu-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -8,6 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
+DISKS  := strace:strace mkfs.ext4:e2fsprogs mount:mount
 CROSS  := .cache/cross/tools/bin/python
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
@@ -19,12 +20,12 @@ demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private
 	@.venv-demo/bin/python examples/demo.py
 
 test: $(READY) ## the whole suite: the unit tests on the pure twins, then everything on the compiled ones
-	@scripts/packages $(PYTHON) $(LAB)
+	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
 	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q tests/unit
 	$(BIN)/python -m pytest -q $(TESTS)
 
 test-pure: $(READY) ## the whole suite without extension modules
-	@scripts/packages $(PYTHON) $(LAB)
+	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
 	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q $(TESTS)
 
 lint: $(READY) ## ruff, formatting, mypy --strict
@@ -39,6 +40,15 @@ format: $(READY) ## format the code
 packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
 	$(BIN)/pip install -q -e '.[packagings]'
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
+
+faults: $(READY) ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about half an hour)
+	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
+	PYPATCHER_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults
+
+fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (for each of them)
+	@scripts/packages $(PYTHON) clang:clang
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 nat-lab: $(READY) ## devices behind routers of every kind update each other: the whole matrix, as root
 	@scripts/packages $(PYTHON) $(LAB)
