@@ -35,6 +35,7 @@ COMMANDS = (
     "rollback",
     "adopt",
     "fetch",
+    "netcheck",
     "testnet",
 )
 """In the order of a release's life."""

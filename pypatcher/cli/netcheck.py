@@ -1,0 +1,78 @@
+"""``pypatcher netcheck``: what this network lets through, in words a person can act on."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+
+from pypatcher.cli.node_options import add_namespace, add_settings, read_settings
+from pypatcher.cli.options import add_json, add_target, print_json, public_key
+from pypatcher.errors import SettingError
+from pypatcher.keys import OwnerKey
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "say what this network lets through, and what to do about it"
+EXAMPLES = """\
+  pypatcher netcheck
+  pypatcher netcheck --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y     (also: who answers)
+
+Sends what a device sends: a few dozen packets to the DHT, questions to the router, pings to the fleet. Exit status 1:
+a device here finds nobody on the Internet."""
+
+_MARKS = {True: "ok", False: "NO", None: "--"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``netcheck``."""
+    parser.add_argument("--public-key", metavar="K", type=public_key, help="whose fleet to look for")
+    add_target(parser, "which devices of the fleet (default: this machine's target)")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=20.0,
+        help="how long to wait for the first DHT node (default: 20)",
+    )
+    add_namespace(parser)
+    add_settings(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, and say what was found.
+
+    Raises:
+        SettingError: an argument makes no sense.
+    """
+    from pypatcher.node.device import own_target
+    from pypatcher.node.netcheck import check_network
+    from pypatcher.node.node import namespace_for
+    from pypatcher.node.verdicts import judge, nat_kind, works
+
+    if not 1 <= args.timeout <= 600:
+        raise SettingError("--timeout takes seconds, from 1 to 600")
+    interpreter = Path(sys.executable)
+    # Without an owner, a namespace that nobody else is in.
+    owner = args.public_key or OwnerKey(os.urandom(32))
+    namespace = namespace_for(args.namespace, args.target or own_target(interpreter, interpreter), owner)
+    settings = read_settings(args)
+    fleet = args.public_key is not None
+    findings = asyncio.run(check_network(namespace, settings, seconds=args.timeout, fleet=fleet))
+    verdicts = judge(findings)
+    if args.json:
+        print_json(
+            {"works": works(findings), "nat": nat_kind(findings), **asdict(findings)}
+            | {"verdicts": [asdict(verdict) for verdict in verdicts]}
+        )
+    else:
+        for verdict in verdicts:
+            print(f"{_MARKS[verdict.good]}  {verdict.topic:<10} {verdict.text}")
+            for line in textwrap.wrap(verdict.advice, 100):
+                print(f"{'':<15}{line}")
+    return 0 if works(findings) else 1
