@@ -2,7 +2,7 @@
 
 The image is copied without a sync while the updater is stopped before the call, at once and, in ``make faults``, after
 delays in which the kernel writes back what it likes (the journal commits after 5 s, data follow after 30). Mounted
-with the default options, and with ``noauto_da_alloc``, which switches off the help that ext4 gives programs that forget their fsync.
+with the default options, and with ``noauto_da_alloc``: without the help that ext4 gives programs that forget an fsync.
 """
 
 from __future__ import annotations

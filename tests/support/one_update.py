@@ -145,21 +145,16 @@ def complete(program: Path, kit: Kit, scenario: Scenario) -> str:
     content = program.read_bytes()
     status = device.installation.status()
     if scenario.kind == "update":
-        if content != kit.new.read_bytes():
-            return f"the next attempt did not complete: {status}"
-        if status.trial is not None or str(status.confirmed) != "2.0.0":
-            return f"the update is not confirmed: {status}"
-        return ""
-    if content != kit.old.read_bytes() or status.trial is not None:
+        confirmed = status.trial is None and str(status.confirmed) == "2.0.0"
+        return "" if content == kit.new.read_bytes() and confirmed else f"the update did not complete: {status}"
+    refused = [refused.sha512 for refused in status.refused] == [_sha512(kit.new)]
+    if content != kit.old.read_bytes() or status.trial is not None or not refused:
         return f"the rollback did not complete: {status}"
-    if [refused.sha512 for refused in status.refused] != [_sha512(kit.new)]:
-        return f"the version that failed is not refused: {status}"
     device.stage(kit.next)
     device.start()
     device.installation.confirm(_sha512(kit.next))
-    if program.read_bytes() != kit.next.read_bytes():
-        return f"the next release is not taken: {device.installation.status()}"
-    return ""
+    taken = program.read_bytes() == kit.next.read_bytes()
+    return "" if taken else f"the next release is not taken: {device.installation.status()}"
 
 
 def check(program: Path, kit: Kit) -> str:
