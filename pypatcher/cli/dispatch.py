@@ -30,6 +30,7 @@ COMMANDS = (
     "verify",
     "inspect",
     "run",
+    "unit",
     "guard",
     "status",
     "rollback",
