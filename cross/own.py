@@ -45,7 +45,9 @@ def make_own_wheel(target: Target) -> Path:
         flags = f"-ffile-prefix-map={copy}=. -ffile-prefix-map={CACHE}=."
         built = environment.build(copy, CACHE / target.name / "built", {"CFLAGS": flags})
         if "-abi3-" not in built.name:
-            raise StepFailedError(f"{built.name} has no extensions: see what the compiler said in a plain `pip wheel .`")
+            raise StepFailedError(
+                f"{built.name} has no extensions: see what the compiler said in a plain `pip wheel .`"
+            )
         fresh_folder(done.parent)  # wheels of older sources
         repaired = repair(built, done, target)
         audit_abi3(repaired)
@@ -59,7 +61,5 @@ def _sources() -> list[Path]:
         path = REPOSITORY / name
         found += [path] if path.is_file() else path.rglob("*")
     return sorted(
-        path
-        for path in found
-        if path.is_file() and path.suffix in _SUFFIXES and "__pycache__" not in path.parts
+        path for path in found if path.is_file() and path.suffix in _SUFFIXES and "__pycache__" not in path.parts
     )

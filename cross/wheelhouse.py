@@ -12,10 +12,21 @@ import sys
 from pathlib import Path
 
 from cross.audit import platform_tags, repair
-from cross.environment import BuildEnvironment, is_native, make_environment
+from cross.environment import BuildEnvironment, make_environment
 from cross.own import make_own_wheel
 from cross.sysroot import glibc_minor
-from cross.workshop import CACHE, HERE, REPOSITORY, StepFailedError, digest_of, fresh_folder, locked, python_version, run, say
+from cross.workshop import (
+    CACHE,
+    HERE,
+    REPOSITORY,
+    StepFailedError,
+    digest_of,
+    fresh_folder,
+    locked,
+    python_version,
+    run,
+    say,
+)
 from pypatcher.targets import Target
 
 __all__ = ["WHEELHOUSE", "make_wheelhouse"]

@@ -16,7 +16,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CACHE", "EPOCH", "HERE", "REPOSITORY", "StepFailedError", "digest_of", "fresh_folder", "locked", "python_version", "run", "say"]
+__all__ = [
+    "CACHE",
+    "EPOCH",
+    "HERE",
+    "REPOSITORY",
+    "StepFailedError",
+    "digest_of",
+    "fresh_folder",
+    "locked",
+    "python_version",
+    "run",
+    "say",
+]
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent

@@ -37,7 +37,9 @@ class Device:
         """Make its root filesystem, on the host, if it is not there yet."""
         make_wheelhouse(self.target)
         sysroot = make_sysroot(self.target)
-        stamp = self.root.parent / f"root-{digest_of(Path(__file__), HERE / 'requirements.txt', names=[SYSROOT_ID])}.done"
+        stamp = (
+            self.root.parent / f"root-{digest_of(Path(__file__), HERE / 'requirements.txt', names=[SYSROOT_ID])}.done"
+        )
         if stamp.exists():
             return
         fresh_folder(self.root.parent)

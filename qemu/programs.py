@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cross.audit import platform_tags
 from cross.environment import make_environment
-from cross.sysroot import glibc_minor, make_sysroot
+from cross.sysroot import glibc_minor
 from cross.workshop import REPOSITORY, StepFailedError, digest_of, fresh_folder, python_version, run, say
 from qemu.device import CACHE, Device
 from qemu.native import Native
@@ -106,11 +106,11 @@ def build_onefile(device: Device) -> Path:
         say(f"{device.target.name}: building a PyInstaller onefile")
         for old in built.parent.glob("onefile-*"):
             old.unlink()
-        work = fresh_folder(device.path("/tmp/onefile"))
+        work = fresh_folder(device.path("/root/onefile"))
         shutil.copy2(HERE / "app.py", work)
         device.run(
             "/bin/sh", "-c",
-            f"cd /tmp/onefile && exec {device.python} -m PyInstaller --onefile --log-level=ERROR --noupx app.py",
+            f"cd /root/onefile && exec {device.python} -m PyInstaller --onefile --log-level=ERROR --noupx app.py",
             PATH="/opt/tools:/opt/pypatcher/bin:/usr/bin:/usr/sbin",
             PYTHONPATH="/opt/pyinstaller",
         )  # fmt: skip

@@ -66,12 +66,13 @@ def tell(devices: Sequence[Device], native: Native) -> int:
     start = time.monotonic()
     with contextlib.ExitStack() as cleanup:
         environment = {
-            "PYPATCHER_BIND": "127.0.0.1:0",
+            "PYPATCHER_BIND": "127.0.1.1:0",
             "PYPATCHER_LOOK_INTERVAL": str(_LOOK),
             "PYPATCHER_PUBLISH_INTERVAL": "5",
             "PYPATCHER_LOG": "json",
         }
-        testnet = _watch(cleanup, "testnet", [str(native.folder / "bin" / "pypatcher"), "testnet", "--json"], {})
+        command = [str(native.folder / "bin" / "pypatcher"), "testnet", "--json"]
+        testnet = _watch(cleanup, "testnet", command, dict(os.environ))
         line = testnet.wait_for("entry points", lambda line: line.startswith("{"), _SLOW)
         environment["PYPATCHER_BOOTSTRAP"] = ",".join(json.loads(line)["bootstrap"])
         running = {}
@@ -83,9 +84,8 @@ def tell(devices: Sequence[Device], native: Native) -> int:
             say(f"{label}: {OLD} runs")
         _be_hostile(programs, running, native, work, environment)
         seeds = [_seed(program.label, program, program.new, work) for program in programs]
-        with _seeder(native, seeds, environment) as seeder:
-            for program in programs:
-                seeder.wait_for_event(_SLOW, "record.published", version=NEW, label=program.label)
+        with _seeder(native, seeds, {**environment, "PYPATCHER_BIND": "127.0.3.1:0"}) as seeder:
+            _all_published(seeder, seeds, NEW)
             for program in programs:
                 _see_update(program, running[program.label])
                 say(f"{program.label}: {NEW} runs, after {time.monotonic() - start:.0f} s")
@@ -155,18 +155,26 @@ def _be_hostile(
         file = build_c(other, WRONG_MACHINE, work / f"{name}-wrong-machine")
         program.owner.sign(file, WRONG_MACHINE, name, any_target=True)
         wrong_machine.append(_seed(f"{name} wrong machine", program, file, work, hostile=True))
+    # Devices hold failures against a whole network, so hostile nodes have one of their own.
+    environment = {**environment, "PYPATCHER_BIND": "127.0.2.1:0"}
     with _seeder(native, wrong_key, environment) as seeder:
-        for seed in wrong_key:
-            seeder.wait_for_event(_SLOW, "record.published", version=WRONG_KEY, label=seed["label"])
+        _all_published(seeder, wrong_key, WRONG_KEY)
         time.sleep(4 * _LOOK)  # nothing is to happen: every device looked at it by then
     with _seeder(native, wrong_machine, environment) as seeder:
-        for seed in wrong_machine:
-            seeder.wait_for_event(_SLOW, "record.published", version=WRONG_MACHINE, label=seed["label"])
+        _all_published(seeder, wrong_machine, WRONG_MACHINE)
         for program in targets:
             failed = running[program.label].wait_for_event(_SLOW, "fetch.failed", version=WRONG_MACHINE)
             if f"not for target {program.device.target.name}" not in failed["reason"]:
-                raise StepFailedError(f"{program.label}: refused {WRONG_MACHINE} for another reason: {failed['reason']}")
+                raise StepFailedError(
+                    f"{program.label}: refused {WRONG_MACHINE} for another reason: {failed['reason']}"
+                )
             say(f"{program.label}: refused {WRONG_MACHINE}: {failed['reason']}")
+
+
+def _all_published(seeder: Watched, seeds: Sequence[dict[str, Any]], version: str) -> None:
+    missing = {seed["label"] for seed in seeds}
+    while missing:
+        missing.discard(seeder.wait_for_event(_SLOW, "record.published", version=version)["label"])
 
 
 def _see_update(program: Program, process: Watched) -> None:
@@ -199,16 +207,12 @@ def _seed(label: str, program: Program, file: Path, work: Path, *, hostile: bool
 def _seeder(native: Native, seeds: list[dict[str, Any]], environment: dict[str, str]) -> Iterator[Watched]:
     script = Path(__file__).resolve().parent / "seeder.py"
     with contextlib.ExitStack() as cleanup:
-        yield _watch(cleanup, "native node", [str(native.python), str(script), json.dumps(seeds)], environment)
+        yield _watch(
+            cleanup, "native node", [str(native.python), str(script), json.dumps(seeds)], {**os.environ, **environment}
+        )
 
 
-def _watch(
-    cleanup: contextlib.ExitStack, label: str, command: list[str], environment: dict[str, str]
-) -> Watched:
-    if command[0].startswith("/usr/sbin/chroot"):
-        everything = environment
-    else:
-        everything = {**os.environ, **environment}
-    process = Watched(label, command, everything)
+def _watch(cleanup: contextlib.ExitStack, label: str, command: list[str], environment: dict[str, str]) -> Watched:
+    process = Watched(label, command, environment)
     cleanup.callback(process.stop)
     return process
