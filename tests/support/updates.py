@@ -1,0 +1,196 @@
+"""Building the application that updates itself for real, and a device on which it does.
+
+Built with all of pypatcher, signed with a key that is known to everybody, kept in ``.cache/updates`` under a key made
+of everything that goes into it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipapp
+from pathlib import Path
+from typing import Any
+
+from pypatcher.addresses import Address, format_address
+from pypatcher.artifact import embed_region, sign_file
+from pypatcher.keys import KeyPair, encode_key
+from pypatcher.version import Version
+from tests.support.devices import compile_app, here
+from tests.support.packagings import REPOSITORY, wait_until
+from tests.support.transport import loopback
+
+__all__ = ["KEY", "NEW", "OLD", "Program", "build"]
+
+KEY = KeyPair.from_seed(bytes(range(1, 33)))
+OLD, NEW = "1.0.0", "2.0.0"
+_APP = REPOSITORY / "tests" / "packagings" / "updating_app.py"
+_CACHE = REPOSITORY / ".cache" / "updates"
+
+
+def build(packaging: str) -> dict[str, Path]:
+    """The application in both versions, each one signed file; built once."""
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    folder = _CACHE / f"{packaging}-{_identity(packaging)}"
+    with (_CACHE / f"{packaging}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            for old in _CACHE.glob(f"{packaging}-*"):
+                shutil.rmtree(old)
+            work = _CACHE / f"work-{packaging}"
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            for version in (OLD, NEW):
+                path = _build_one(packaging, work, version)
+                if packaging != "elf":
+                    embed_region(path, Version.parse(version))
+                sign_file(path, KEY, None, here())
+                (work / "done").mkdir(exist_ok=True)
+                path.rename(work / "done" / version)
+            (work / "done").rename(folder)
+            shutil.rmtree(work)
+    return {version: folder / version for version in (OLD, NEW)}
+
+
+def _identity(packaging: str) -> str:
+    content = hashlib.sha256(f"{packaging} {sys.version}".encode())
+    inside = [] if packaging == "zipapp" else sorted((REPOSITORY / "pypatcher").rglob("*.py"))
+    for path in (_APP, Path(__file__), Path(__file__).with_name("small_app.c"), *inside):
+        content.update(path.read_bytes())
+    return content.hexdigest()[:16]
+
+
+def _build_one(packaging: str, work: Path, version: str) -> Path:
+    if packaging == "elf":
+        return compile_app(work / "app", version)
+    source = work / "source"
+    source.mkdir(exist_ok=True)
+    (source / "app_version.py").write_text(f'VERSION = "{version}"\nPUBLIC_KEY = "{encode_key(KEY.public)}"\n')
+    (source / "late_module.py").write_text(f'VERSION = "{version}"\n')
+    if packaging == "zipapp":
+        shutil.copy(_APP, source / "__main__.py")
+        zipapp.create_archive(source, work / "app", interpreter=sys.executable)
+        return work / "app"
+    shutil.copy(_APP, source / "updating_app.py")
+    if packaging == "pyinstaller":
+        _tool(work, "-m", "PyInstaller", "--onefile", "--log-level=ERROR", "--name=app", "source/updating_app.py")
+        return work / "dist" / "app"
+    options = ["--onefile", "--quiet", "--assume-yes-for-downloads", "--output-filename=app"]
+    options += ["--include-package=pypatcher", "--include-package-data=pypatcher"]
+    _tool(work, "-m", "nuitka", *options, "source/updating_app.py")
+    return work / "app"
+
+
+def _tool(work: Path, *arguments: str) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=work,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(work / "source")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"building failed: {done.stdout[-2000:]} {done.stderr[-4000:]}")
+
+
+class Program:
+    """A device of its own: the program at its path as a process, and everything that it leaves behind."""
+
+    def __init__(self, folder: Path, program: Path, bootstrap: tuple[Address, ...]) -> None:
+        self.path = folder / "bin" / "app"
+        self.state = folder / "state"
+        self.unpacked_here = folder / "tmp"
+        for made in (self.path.parent, self.state, self.unpacked_here):
+            made.mkdir(parents=True)
+        shutil.copy(program, self.path)
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "APP_STATE": str(self.state),
+            "APP_LOG": str(self.state / "log"),
+            "TMPDIR": str(self.unpacked_here),
+            "PYPATCHER_ALLOW_VOLATILE": "1",
+            "PYPATCHER_BOOTSTRAP": ",".join(map(format_address, bootstrap)),
+            "PYPATCHER_BIND": f"{loopback()}:0",
+            "PYPATCHER_LOOK_INTERVAL": "0.5",
+            "PYPATCHER_PUBLISH_INTERVAL": "1",
+            "PYPATCHER_STATE": str(folder / "cache"),
+        }
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start a command in the program's folder; its output goes to the file ``errors``."""
+        with (self.state / "errors").open("ab") as errors:
+            process = subprocess.Popen(
+                command,
+                cwd=self.path.parent,
+                env={**self._environment, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+        self._started.append(process)
+        return process
+
+    def said(self, name: str) -> list[dict[str, Any]]:
+        """The lines of JSON in a file of the state folder."""
+        return [json.loads(line) for line in self.text(name).split("\n")[:-1]]
+
+    def text(self, name: str) -> str:
+        """A file of the state folder; empty if it is not there."""
+        path = self.state / name
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def wait_for(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until a file has that many lines."""
+        wait_until(lambda: len(self.said(name)) >= count, f"{count} {name}: {self.text('errors')[-3000:]}")
+        return self.said(name)
+
+    def wait_for_event(self, name: str) -> dict[str, Any]:
+        """Wait until an event of that name was said."""
+        found: dict[str, Any] = wait_until(
+            lambda: next((event for event in self.said("events") if event["event"] == name), None),
+            f"{name}: {self.said('events')} {self.text('errors')[-3000:]}",
+        )
+        return found
+
+    def processes(self) -> list[int]:
+        """Every living process of this device, zombies included."""
+        mark = f"APP_STATE={self.state}".encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def wait_for_end(self) -> None:
+        """Wait until no process is left."""
+
+        def ended() -> bool:
+            for process in self._started:
+                process.poll()
+            return not self.processes()
+
+        wait_until(ended, "the end of all processes")
+
+    def left_behind(self) -> list[str]:
+        """What onefile programs have unpacked and not deleted, and what an update has not tidied up."""
+        here_now = [path.name for path in self.unpacked_here.iterdir()]
+        return here_now + [path.name for path in self.path.parent.rglob("partial*")]
+
+    def close(self) -> None:
+        """End whatever a failed test left running."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        for process in self._started:
+            process.wait()
