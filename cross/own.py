@@ -56,7 +56,7 @@ def make_own_wheel(target: Target) -> Path:
 
 
 def _sources() -> list[Path]:
-    found = []
+    found: list[Path] = []
     for name in _SOURCES:
         path = REPOSITORY / name
         found += [path] if path.is_file() else path.rglob("*")

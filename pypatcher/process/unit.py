@@ -5,7 +5,7 @@ Pure: from values to text. What the unit must have for updates to work:
 | line | why |
 | --- | --- |
 | ``Type=notify``, ``NotifyAccess=all`` | READY=1 ends a trial; of a onefile another than the main process says it |
-| ``Restart=always``, ``StartLimitIntervalSec=0`` | a version on trial that crashes is counted at each start, then undone |
+| ``Restart=always``, ``StartLimitIntervalSec=0`` | a version on trial that crashes is counted at each start |
 | ``RestartForceExitStatus`` and ``PYPATCHER_RESTART_STATUS`` | how a onefile restarts: it leaves with that status |
 | ``ReadWritePaths`` | the rest of the file system is read-only, the program's own folder is where updates happen |
 | ``StateDirectory`` | hints such as DHT nodes; the program may use it as well |
