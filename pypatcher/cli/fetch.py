@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.addresses import Address, parse_address
+from pypatcher.addresses import Address, family, parse_address
 from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_settings
 from pypatcher.cli.options import add_json, add_target, print_json, public_key, version
 from pypatcher.cli.progress import progress_bar
-from pypatcher.errors import SettingError
+from pypatcher.errors import PeerError, SettingError
 
 if TYPE_CHECKING:
     from pypatcher.node.acquire import Acquired
@@ -56,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     """
     if not 1 <= args.timeout <= 86400:
         raise SettingError("--timeout takes seconds, from 1 to 86400")
-    peer = None if args.peer is None else _read_peer(args.peer)
-    acquired = asyncio.run(_fetch(args, peer, read_settings(args)))
+    settings = read_settings(args)
+    peer = None if args.peer is None else _read_peer(args.peer, settings)
+    acquired = asyncio.run(_fetch(args, peer, settings))
     if args.json:
         print_json(
             {
@@ -92,7 +94,7 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
             return await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
 
 
-def _read_peer(text: str) -> tuple[bytes, Address]:
+def _read_peer(text: str, settings: Settings) -> tuple[bytes, Address]:
     node_id, at, address = text.partition("@")
     try:
         key = bytes.fromhex(node_id)
@@ -100,7 +102,22 @@ def _read_peer(text: str) -> tuple[bytes, Address]:
         key = b""
     if not at or len(key) != 32 or len(node_id) != 64:
         raise SettingError(f"--peer {text!r}: write NODEID@HOST:PORT, with the 64 hex digits that node.started shows")
-    return key, parse_address(address)
+    host, port = parse_address(address)
+    if not port:
+        raise SettingError(f"--peer {text!r}: give the port that its node listens at, as node.started shows")
+    return key, _resolve(host, port, {family(bound) for bound in settings.bind})
+
+
+def _resolve(host: str, port: int, families: set[int]) -> Address:
+    """The first address of a host in a family that we have a socket of."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise PeerError(f"{host} cannot be found: {error.strerror}") from None
+    for *_, (address, *_rest) in found:
+        if family((str(address), port)) in families:
+            return str(address), port
+    raise PeerError(f"{host} has no address of a family that is bound here")
 
 
 def _how_sure(acquired: Acquired) -> str:

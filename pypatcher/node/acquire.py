@@ -37,7 +37,7 @@ class Acquired:
     """What was fetched.
 
     Attributes:
-        peer: node and address that it came from.
+        peer: the address that it came from; with its node id where that was asked for.
         sources: nodes that said that this is the newest; 0 when a named peer was asked.
         others: nodes heard that had something older.
     """
@@ -101,14 +101,14 @@ class Acquirer:
         for address in rank_addresses(holders, ()):
             candidate = holders[address]
             try:
-                info = await self._fetch(address, candidate.node_id, candidate.info)
+                # Anyone may claim any address: whoever answers there gives what was announced, or nothing.
+                info = await self._fetch(address, None, candidate.info)
             except (PeerError, ArtifactError) as error:
                 self._emit(FetchFailed(str(newest), format_address(address), str(error)))
                 failure = error
                 continue
             sources = _nodes(candidate for candidate in heard if candidate.info.version == newest)
-            peer = f"{candidate.node_id.hex()}@{format_address(address)}"
-            return Acquired(info, peer, sources, _nodes(heard) - sources)
+            return Acquired(info, format_address(address), sources, _nodes(heard) - sources)
         raise PeerError(f"version {newest} was heard of, but nobody delivered it; the last failure: {failure}")
 
     async def _look_until_sure(self, patience: float) -> list[Candidate]:
@@ -134,7 +134,7 @@ class Acquirer:
         agreeing = _nodes(candidate for candidate in heard if candidate.info.version == newest)
         return agreeing >= ENOUGH_SOURCES and (self._at_least is None or newest >= self._at_least)
 
-    async def _fetch(self, address: Address, node_id: bytes, expect: PatchInfo | None) -> PatchInfo:
+    async def _fetch(self, address: Address, node_id: bytes | None, expect: PatchInfo | None) -> PatchInfo:
         peer, version = format_address(address), "unknown" if expect is None else str(expect.version)
         said = 0.0
 

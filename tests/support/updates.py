@@ -78,13 +78,24 @@ def _build_one(packaging: str, work: Path, version: str) -> Path:
         zipapp.create_archive(source, work / "app", interpreter=sys.executable)
         return work / "app"
     shutil.copy(_APP, source / "updating_app.py")
+    _install(source)
     if packaging == "pyinstaller":
-        _tool(work, "-m", "PyInstaller", "--onefile", "--log-level=ERROR", "--name=app", "source/updating_app.py")
+        options = ["--onefile", "--log-level=ERROR", "--name=app"]
+        options += ["--additional-hooks-dir=source/pypatcher/__pyinstaller"]
+        _tool(work, "-m", "PyInstaller", *options, "source/updating_app.py")
         return work / "dist" / "app"
     options = ["--onefile", "--quiet", "--assume-yes-for-downloads", "--output-filename=app"]
     options += ["--include-package=pypatcher", "--include-package-data=pypatcher"]
     _tool(work, "-m", "nuitka", *options, "source/updating_app.py")
     return work / "app"
+
+
+def _install(folder: Path) -> None:
+    """The package as it is when it is installed: bundlers do not see what is installed as editable."""
+    package = folder / "pypatcher"
+    if not package.exists():
+        shutil.copytree(REPOSITORY / "pypatcher", package, ignore=shutil.ignore_patterns("__pycache__", "_targets"))
+        shutil.copytree(REPOSITORY / "targets", package / "_targets")
 
 
 def _tool(work: Path, *arguments: str) -> None:

@@ -1,0 +1,160 @@
+"""``pypatcher fetch`` against real nodes: by discovery and from a named peer, whole and verified or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pypatcher.addresses import format_address
+from pypatcher.keys import KeyPair, encode_key
+from tests.support.devices import World, open_world, said_version
+from tests.support.hostile import open_hostile_peer, sending
+from tests.support.transport import loopback
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Its output, one JSON object."""
+        values: dict[str, Any] = json.loads(self.out)
+        return values
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as made:
+        (tmp_path / "here").mkdir()
+        yield made
+        assert not [path for path in (tmp_path / "here").iterdir() if path.name != "app"]
+
+
+def out_of(world: World) -> Path:
+    return world.folder / "here" / "app"
+
+
+async def fetch(world: World, *arguments: str) -> Done:
+    """Run the command in a process of its own, in the folder ``here``."""
+    command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(world.owner), "--out", "app"]
+    settings = ["--bind", f"{loopback()}:0", "--bootstrap", ",".join(map(format_address, world.net.bootstrap))]
+
+    def run() -> Done:
+        done = subprocess.run(
+            [*command, *settings, *arguments],
+            cwd=world.folder / "here",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert "Traceback" not in done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return await asyncio.to_thread(run)
+
+
+async def test_newest_release_by_discovery_with_how_sure_that_is(world: World) -> None:
+    old, _ = world.release("1.0.0")
+    new, _ = world.release("2.0.0")
+    await world.device(old).wait_for("record.published")
+    await world.device(new).wait_for("record.published")
+    done = await fetch(world, "--timeout", "4", "--json")
+    assert done.status == 0, done.err
+    assert (done.json["version"], done.json["out"], done.json["size"]) == ("2.0.0", "app", new.stat().st_size)
+    assert 1 <= done.json["sources"] <= 2
+    assert out_of(world).read_bytes() == new.read_bytes()
+    assert said_version(out_of(world)) == "2.0.0"
+    assert stat.S_IMODE(out_of(world).stat().st_mode) == 0o755
+    assert "release.found" in done.err
+
+
+async def test_a_named_peer_is_asked_alone_and_a_person_is_told_what_that_means(world: World) -> None:
+    new, _ = world.release("2.0.0")
+    started = await world.device(new).wait_for("node.started")
+    out_of(world).write_text("an older file")
+    done = await fetch(world, "--peer", f"{started.node_id}@{started.addresses[0]}", "--bootstrap", "")
+    assert done.status == 0, done.err
+    assert done.out.startswith("app: version 2.0.0, verified; from ")
+    assert "nobody else was asked, so there may be a newer one" in done.out
+    assert out_of(world).read_bytes() == new.read_bytes()
+
+
+async def test_a_named_peer_must_be_who_it_is_said_to_be(world: World) -> None:
+    new, _ = world.release("2.0.0")
+    started = await world.device(new).wait_for("node.started")
+    done = await fetch(world, "--peer", f"{'ab' * 32}@{started.addresses[0]}")
+    assert done.status == 1
+    assert not out_of(world).exists()
+
+
+async def test_less_than_the_lowest_version_that_will_do_is_refused(world: World) -> None:
+    new, _ = world.release("2.0.0")
+    device = world.device(new)
+    started = await device.wait_for("node.started")
+    await device.wait_for("record.published")
+    out_of(world).write_text("precious")
+    found = await fetch(world, "--min-version", "2.0.1", "--timeout", "3")
+    asked = await fetch(world, "--min-version", "2.0.1", "--peer", f"{started.node_id}@{started.addresses[0]}")
+    for done in (found, asked):
+        assert done.status == 1
+        assert "2.0.0, older than 2.0.1" in done.err
+        assert out_of(world).read_text() == "precious"
+    assert (await fetch(world, "--min-version", "2.0.0", "--timeout", "3")).status == 0
+
+
+async def test_nobody_there_is_a_refusal_that_says_what_to_look_at(world: World) -> None:
+    done = await fetch(world, "--timeout", "2")
+    assert done.status == 1
+    assert "no node that has a release was heard within 2 s" in done.err
+    assert not out_of(world).exists()
+
+
+async def test_a_release_of_another_owner_or_for_another_target_is_never_written(world: World) -> None:
+    path, info = world.release("2.0.0", KeyPair.generate())
+    async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
+        await peer.announce(info)
+        named = f"{peer.endpoint.node_id.hex()}@{format_address(peer.endpoint.addresses[0])}"
+        heard, asked = await fetch(world, "--timeout", "2"), await fetch(world, "--peer", named)
+    assert (heard.status, asked.status) == (1, 1)
+    assert "no node that has a release was heard" in heard.err
+    assert not out_of(world).exists()
+
+
+async def test_a_peer_that_lies_is_passed_over_for_an_honest_one(world: World) -> None:
+    path, info = world.release("2.0.0")
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 1
+    async with open_hostile_peer(world, sending(info, bytes(damaged))) as peer:
+        await peer.announce(info)
+        alone = await fetch(world, "--timeout", "2")
+        assert alone.status == 1
+        assert "nobody delivered it" in alone.err
+        assert not out_of(world).exists()
+        await world.device(path).wait_for("record.published")
+        assert (await fetch(world, "--timeout", "4")).status == 0
+    assert out_of(world).read_bytes() == path.read_bytes()
+
+
+async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched(world: World) -> None:
+    new, _ = world.release("2.0.0")
+    started = await world.device(new).wait_for("node.started")
+    done = await fetch(world, "--peer", f"{started.node_id}@{started.addresses[0]}", "--out", "/proc/nowhere/app")
+    assert done.status == 1
+    assert "cannot write /proc/nowhere/app" in done.err

@@ -1,0 +1,126 @@
+"""What run and fetch take and refuse, before they open a socket."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pypatcher.cli.node_options import read_keys
+from pypatcher.errors import SettingError
+from pypatcher.keys import KeyPair, encode_key
+
+Run = Callable[..., Any]
+PUBLIC = encode_key(KeyPair.from_seed(bytes(range(32))).public)
+OTHER = encode_key(KeyPair.from_seed(bytes(32)).public)
+NODE = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --public-key, PROGRAM"),
+        (["--public-key", PUBLIC], "required: PROGRAM"),
+        (["--public-key", "short", "--", "app"], "--public-key: public key 'short' is not a key"),
+        (["--public-key", f"armv6={PUBLIC}", "--", "app"], "unknown target 'armv6'"),
+        (["--public-key", PUBLIC, "--public-key", OTHER, "--", "app"], "given twice for every target"),
+        (["--public-key", f"armv7={PUBLIC}", "--public-key", f"armv7={OTHER}", "--", "app"], "given twice for armv7"),
+        (["--public-key", PUBLIC, "--mode", "later", "--", "app"], "'later' is no mode: choose now, on-restart"),
+        (["--public-key", PUBLIC, "--mode", "at=24:00", "--", "app"], "no time of day"),
+        (["--public-key", PUBLIC, "--stop-timeout", "-1", "--", "app"], "--stop-timeout takes seconds"),
+        (["--public-key", PUBLIC, "--stop-timeout", "nan", "--", "app"], "--stop-timeout takes seconds"),
+        (["--public-key", PUBLIC, "--bind", "somewhere", "--", "app"], "is not an address: write HOST:PORT"),
+        (["--public-key", PUBLIC, "--bind", "localhost:0", "--", "app"], "bind (PYPATCHER_BIND) takes"),
+        (["--public-key", PUBLIC, "--bootstrap", "router", "--", "app"], "is not an address: write HOST:PORT"),
+        (["--public-key", PUBLIC, "--namespace", "other", "--", "app"], "invalid choice: 'other'"),
+        (["--public-key", PUBLIC, "--confirm", "never", "--", "app"], "invalid choice: 'never'"),
+    ],
+)
+def test_run_says_in_one_line_what_makes_no_sense(run: Run, arguments: list[str], message: str) -> None:
+    outcome = run("run", *arguments)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: --public-key, --out"),
+        (["--public-key", PUBLIC], "required: --out"),
+        (["--public-key", "short", "--out", "app"], "public key 'short' is not a key"),
+        (["--public-key", PUBLIC, "--out", "app", "--target", "pdp11"], "unknown target 'pdp11'"),
+        (["--public-key", PUBLIC, "--out", "app", "--min-version", "1.4"], "'1.4' is not a version"),
+        (["--public-key", PUBLIC, "--out", "app", "--min-version", "9999.0.0"], "major must be at most 8191"),
+        (["--public-key", PUBLIC, "--out", "app", "--timeout", "0"], "--timeout takes seconds, from 1 to 86400"),
+        (["--public-key", PUBLIC, "--out", "app", "--timeout", "soon"], "invalid float value: 'soon'"),
+        (["--public-key", PUBLIC, "--out", "app", "--peer", "nobody"], "write NODEID@HOST:PORT"),
+        (["--public-key", PUBLIC, "--out", "app", "--peer", f"{NODE[2:]}@127.0.0.1:1"], "write NODEID@HOST:PORT"),
+        (["--public-key", PUBLIC, "--out", "app", "--peer", f"{'zz' * 32}@127.0.0.1:1"], "write NODEID@HOST:PORT"),
+        (["--public-key", PUBLIC, "--out", "app", "--peer", f"{NODE}@127.0.0.1"], "is not an address"),
+        (["--public-key", PUBLIC, "--out", "app", "--peer", f"{NODE}@127.0.0.1:0"], "port"),
+    ],
+)
+def test_fetch_says_in_one_line_what_makes_no_sense(run: Run, arguments: list[str], message: str) -> None:
+    outcome = run("fetch", *arguments)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not Path("app").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [("PYPATCHER_UPLOAD", "much"), ("PYPATCHER_LOG", "xml"), ("PYPATCHER_BIND", "here")]
+)
+@pytest.mark.parametrize("command", [["run", "--", "app"], ["fetch", "--out", "app"]])
+def test_a_wrong_environment_is_wrong_use_and_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str], variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    outcome = run(command[0], "--public-key", PUBLIC, *command[1:])
+    assert outcome.status == 2
+    assert variable in outcome.err
+
+
+def test_keys_are_read_by_target() -> None:
+    keys = read_keys([PUBLIC, f"armv7={OTHER}"])
+    assert {name: encode_key(key) for name, key in keys.items()} == {None: PUBLIC, "armv7": OTHER}
+    with pytest.raises(SettingError, match="--public-key: public key 'x' is not a key"):
+        read_keys(["armv7=x"])
+
+
+def supervise(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``pypatcher run`` on loopback, in a process of its own: it ends as its program does."""
+    command = [sys.executable, "-m", "pypatcher", "run", "--bind", "127.0.0.1:0", "--bootstrap", "", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_run_ends_as_its_program_does_though_there_are_no_updates_for_it(tmp_path: Path) -> None:
+    program = tmp_path / "app"
+    program.write_text('#!/bin/sh\necho "$@"\nexit 7\n')
+    program.chmod(0o755)
+    done = supervise(tmp_path, "--public-key", PUBLIC, "--", "./app", "two words", "--mode", "x")
+    assert (done.returncode, done.stdout) == (7, "two words --mode x\n")
+    assert "no updates" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_without_a_key_for_this_device_runs_the_program_all_the_same(tmp_path: Path) -> None:
+    done = supervise(tmp_path, "--public-key", f"armv7={PUBLIC}", "--", "/bin/echo", "runs")
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+    assert "no public key was given for this device's target" in done.stderr
+
+
+@pytest.mark.parametrize(("program", "status"), [("./missing", 127), ("missing-in-path", 127), ("./plain", 126)])
+def test_run_says_why_a_program_cannot_be_executed(tmp_path: Path, program: str, status: int) -> None:
+    (tmp_path / "plain").write_text("no program")
+    done = supervise(tmp_path, "--public-key", PUBLIC, "--", program)
+    assert done.returncode == status
+    assert program.strip("./") in done.stderr
+    assert "Traceback" not in done.stderr
