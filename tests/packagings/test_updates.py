@@ -37,7 +37,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
 
         async def make(packaging: str) -> Program:
             built = await asyncio.to_thread(build, packaging)
-            programs.append(Program(tmp_path / "device", built[OLD], net.bootstrap))
+            programs.append(Program(tmp_path / "device", built, net.bootstrap))
             peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
             return programs[-1]
 
@@ -82,7 +82,7 @@ async def test_updates_itself_at_once_and_loses_nothing(fleet: Make, packaging: 
     names = [event["event"] for event in device.said("events") if event["by"] == OLD]
     order = ["node.started", "release.found", "fetch.started", "release.staged", "restart"]
     assert [name for name in dict.fromkeys(names) if name in order] == order
-    assert device.path.read_bytes() == build(packaging)[NEW].read_bytes()
+    assert device.path.read_bytes() == device.built[NEW]
     (device.state / "end").touch()
     await away(device.wait_for_end)
     assert device.left_behind() == []
@@ -96,7 +96,7 @@ async def test_staged_release_waits_for_the_next_start_and_late_imports_still_wo
     (device.state / "import-late").touch()
     (late,) = await away(device.wait_for, "late")
     assert late == {"version": OLD, "modules": ["colorsys", OLD], "at": OLD}
-    assert device.path.read_bytes() == build(packaging)[OLD].read_bytes()
+    assert device.path.read_bytes() == device.built[OLD]
     (device.state / "end").touch()
     assert await away(process.wait, 30) == 0
     await away(device.wait_for_end)
@@ -106,7 +106,7 @@ async def test_staged_release_waits_for_the_next_start_and_late_imports_still_wo
     assert (new["version"], new["current"]) == (NEW, NEW)
     (device.state / "end").touch()
     await away(device.wait_for_end)
-    assert device.path.read_bytes() == build(packaging)[NEW].read_bytes()
+    assert device.path.read_bytes() == device.built[NEW]
     assert device.left_behind() == []
 
 
@@ -125,7 +125,7 @@ async def test_native_program_is_updated_under_run_and_run_stays_the_main_proces
     assert not Path(f"/proc/{old_pid}").exists()
     assert b"COLOUR=blue" in Path(f"/proc/{new_pid}/environ").read_bytes().split(b"\0")
     assert sorted(device.processes()) == sorted([process.pid, int(new_pid)])
-    assert device.path.read_bytes() == build("elf")[NEW].read_bytes()
+    assert device.path.read_bytes() == device.built[NEW]
     process.terminate()
     assert await away(process.wait, 30) == -signal.SIGTERM
     await away(device.wait_for_end)

@@ -115,13 +115,16 @@ def _tool(work: Path, *arguments: str) -> None:
 class Program:
     """A device of its own: the program at its path as a process, and everything that it leaves behind."""
 
-    def __init__(self, folder: Path, program: Path, bootstrap: tuple[Address, ...]) -> None:
+    def __init__(
+        self, folder: Path, built: dict[str, Path], bootstrap: tuple[Address, ...], version: str = OLD
+    ) -> None:
+        self.built = {each: path.read_bytes() for each, path in built.items()}
         self.path = folder / "bin" / "app"
         self.state = folder / "state"
         self.unpacked_here = folder / "tmp"
         for made in (self.path.parent, self.state, self.unpacked_here):
             made.mkdir(parents=True)
-        shutil.copy(program, self.path)
+        shutil.copy(built[version], self.path)
         self._started: list[subprocess.Popen[bytes]] = []
         self._environment = {
             "PATH": os.environ["PATH"],
