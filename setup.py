@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
@@ -62,12 +62,7 @@ class BuildWheel(bdist_wheel):
 
 
 setup(
-    packages=[
-        "pypatcher",
-        *(f"pypatcher.{room}" for room in ROOMS),
-        "pypatcher._targets",
-        "pypatcher.__pyinstaller",
-    ],
+    packages=[*find_packages(include=["pypatcher", "pypatcher.*"]), "pypatcher._targets"],
     package_dir={"pypatcher._targets": "targets"},
     package_data={
         "pypatcher": ["py.typed", "include/*.h"],
