@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _needs(installation: Installation, status: Status, report: Report | None) -> Iterator[str]:
+    from pypatcher.node.settings import Settings
+
     if status.needs:
         yield status.needs
     blocked = "" if report is None else report.blocked
@@ -62,7 +65,8 @@ def _needs(installation: Installation, status: Status, report: Report | None) ->
         yield f"the node cannot take a release: {blocked}"
     try:
         size = installation.program.stat().st_size
-        installation.preflight(size)
+        settings = Settings.from_environment(os.environ)
+        installation.preflight(size, allow_volatile=settings.allow_volatile)
     except CannotReplaceError as error:
         if str(error) not in blocked:
             yield f"a release could not be installed: {error}"

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from functools import cached_property
 
 from pypatcher.install.files import Files
-from pypatcher.install.found import Examiner, Found
+from pypatcher.install.found import Examiner, Found, Kind
 from pypatcher.install.layout import Layout
 from pypatcher.install.starts import Caller, Fate, Launcher, fate
 from pypatcher.install.trial import TrialState
 
 __all__ = ["DiskFacts"]
+
+_EXECUTABLE = 0o100
+"""The owner's permission to execute."""
 
 
 class DiskFacts:
@@ -52,12 +55,21 @@ class DiskFacts:
     @cached_property
     def staged(self) -> Found:
         """``staged``."""
-        return self._examiner.examine(self._files, self._layout.staged)
+        return self._fit_for_program(self._examiner.examine(self._files, self._layout.staged))
 
     @cached_property
     def previous(self) -> Found:
         """``previous``."""
-        return self._examiner.examine(self._files, self._layout.previous)
+        return self._fit_for_program(self._examiner.examine(self._files, self._layout.previous))
+
+    def _fit_for_program(self, found: Found) -> Found:
+        """A file that could not be executed at `P`, or that another user could change there, is none to put there."""
+        program, file = self.program.stat, found.stat
+        if found.kind is not Kind.GOOD or program is None or file is None:
+            return found
+        if file.uid in {0, program.uid} and (file.mode & _EXECUTABLE or not program.mode & _EXECUTABLE):
+            return found
+        return Found(Kind.INVALID, stat=file, reason="its owner or mode was changed")
 
     @cached_property
     def fate(self) -> Fate:

@@ -379,7 +379,8 @@ class Installation:
             CannotReplaceError, OSError: it cannot be done here, or the program runs; `P` was not changed.
         """
         if self.program.exists():
-            self.preflight(os.fstat(source).st_size)
+            # A person who puts a file on a volatile disk knows it.
+            self.preflight(os.fstat(source).st_size, allow_volatile=True)
         with self._transaction(StateFolder.MADE) as session:
             if not self._instances.alone(session.files):
                 raise CannotReplaceError(f"{self.program} runs: stop it first")

@@ -1,0 +1,152 @@
+"""guard, status, rollback and adopt on a real signed program; how systemd's words about an end are read."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pypatcher.artifact import sign_file
+from pypatcher.cli.guard import end_was_requested
+from pypatcher.events import FetchFailed, FetchStarted, PreflightFailed, ReleaseStaged
+from pypatcher.install import Installation
+from pypatcher.keys import KeyPair, OwnerKey, encode_key
+from pypatcher.node.device import own_target
+from pypatcher.node.report import REPORT_LIMIT, NodeReport, Report, decode_report, encode_report
+from tests.support.devices import compile_app
+from tests.unit.cli.conftest import Run
+
+KEY = KeyPair.from_seed(bytes(range(32)))
+PUBLIC = encode_key(OwnerKey(KEY.public))
+TARGET = own_target(Path(sys.executable), Path(sys.executable))
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("releases")
+    old, new = compile_app(folder / "old", "1.0.0"), compile_app(folder / "new", "2.0.0")
+    for path in (old, new):
+        sign_file(path, KEY, None, TARGET)
+    return old, new
+
+
+@pytest.fixture
+def app(releases: tuple[Path, Path], tmp_path: Path) -> Path:
+    (tmp_path / "opt").mkdir()
+    return Path(shutil.copy(releases[0], tmp_path / "opt" / "app"))
+
+
+def test_a_new_device_adopts_its_first_release(run: Run, releases: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "opt").mkdir()
+    program = tmp_path / "opt" / "app"
+    assert run("adopt", releases[0], program, "--public-key", PUBLIC).status == 0
+    assert program.read_bytes() == releases[0].read_bytes()
+    status = run("status", program, "--public-key", PUBLIC, "--json")
+    assert (status.status, status.json["running"], status.json["needs"]) == (0, "1.0.0", [])
+
+
+def test_adopting_keeps_the_way_back_and_rollback_takes_it(run: Run, releases: tuple[Path, Path], app: Path) -> None:
+    assert run("guard", "--public-key", PUBLIC, app).status == 0
+    assert run("adopt", releases[1], app).status == 0
+    assert run("status", app, "--json").json["previous"] == "1.0.0"
+    assert "1.0.0 again" in run("rollback", app).out
+    assert app.read_bytes() == releases[0].read_bytes()
+    refused = run("status", app, "--json").json["refused"]
+    assert [one["reason"] for one in refused] == ["2.0.0 was rolled back by hand"]
+    assert run("rollback", app).status == 1
+
+
+def test_adopt_refuses_another_owners_release_and_what_is_damaged(
+    run: Run, releases: tuple[Path, Path], app: Path, tmp_path: Path
+) -> None:
+    other = encode_key(OwnerKey(KeyPair.generate().public))
+    before = app.read_bytes()
+    assert run("adopt", releases[1], app, "--public-key", other).status == 1
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(releases[1].read_bytes()[:-1] + b"?")
+    assert run("adopt", damaged, app).status == 1
+    assert app.read_bytes() == before
+    assert [path.name for path in app.parent.glob(".app.pypatcher/partial-*")] == []
+
+
+def test_adopt_changes_nothing_under_a_running_program(run: Run, releases: tuple[Path, Path], app: Path) -> None:
+    running = Installation(app, OwnerKey(KEY.public), TARGET)
+    running.settle("run")
+    refused = run("adopt", releases[1], app)
+    assert (refused.status, "stop it first" in refused.err) == (1, True)
+    assert app.read_bytes() == releases[0].read_bytes()
+
+
+def test_the_guard_never_prevents_a_start(run: Run, app: Path, tmp_path: Path) -> None:
+    app.write_bytes(b"not a program any more")
+    assert run("guard", "--public-key", PUBLIC, app).status == 0
+    assert run("guard", "--public-key", PUBLIC, tmp_path / "nothing" / "here").status == 0
+    assert run("guard", "--ended", "--public-key", PUBLIC, app).status == 0
+    assert run("guard", "--public-key", "nonsense", app).status == 2
+
+
+def test_status_says_what_a_person_is_needed_for(run: Run, app: Path) -> None:
+    app.write_bytes(b"not a program any more")
+    said = run("status", app)
+    assert said.status == 1
+    assert "put a signed release" in said.out
+    assert run("status", app.parent / "other").status == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "requested"),
+    [
+        ({"MAINPID": "7"}, True),
+        ({"MAINPID": "7", "EXIT_CODE": "exited", "EXIT_STATUS": "0"}, False),
+        ({"SERVICE_RESULT": "success", "EXIT_CODE": "exited", "EXIT_STATUS": "0"}, False),
+        ({"EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}, True),
+        ({"EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}, False),
+        ({"EXIT_CODE": "dumped", "EXIT_STATUS": "ABRT"}, False),
+        ({"EXIT_CODE": "exited", "EXIT_STATUS": "86", "PYPATCHER_RESTART_STATUS": "86"}, True),
+        ({"EXIT_CODE": "exited", "EXIT_STATUS": "203"}, False),
+        ({}, False),
+    ],
+)
+def test_an_end_was_asked_for_if_systemd_stopped_it_or_the_program_restarts_itself(
+    environment: dict[str, str], requested: bool
+) -> None:
+    assert end_was_requested(environment) is requested
+
+
+def test_a_report_is_written_after_news_and_else_once_an_hour() -> None:
+    now = [1000.0]
+    report = NodeReport(now=lambda: now[0], clock=lambda: now[0])
+    assert not report.due()
+    report.looked(3)
+    assert report.due()
+    said = decode_report(report.take())
+    assert said is not None
+    assert (said.looked, said.heard, said.error, said.blocked) == (1000.0, 3, "", "")
+    now[0] += 3599
+    report.looked(4)
+    assert not report.due()
+    report.listening(lambda _event: None)(FetchFailed("2.0.0", "192.0.2.1:1", "it\nstalled"))
+    assert report.due()
+    said = decode_report(report.take())
+    assert said is not None
+    assert "it?stalled" in said.error
+    now[0] += 59
+    report.note(PreflightFailed("no room"))
+    assert not report.due()
+    now[0] += 1
+    assert report.due()
+    report.note(FetchStarted("2.0.0", "192.0.2.1:1", 7))
+    report.note(ReleaseStaged("2.0.0", "/x"))
+    said = decode_report(report.take())
+    assert said is not None
+    assert said.blocked == ""
+
+
+def test_a_report_of_any_content_fits_its_limit_and_reads_back() -> None:
+    worst = Report(1.0, 2.0, 3.0, 4, "\U0001f600" * 500, 5.0, "\U0001f600" * 500)
+    assert len(encode_report(worst)) <= REPORT_LIMIT
+    assert decode_report(encode_report(worst)) == worst
+    for damaged in (b"", b"{}", b"[]", b'{"format": 2}', encode_report(worst)[:-5], bytes(REPORT_LIMIT + 1)):
+        assert decode_report(damaged) is None
