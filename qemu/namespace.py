@@ -16,7 +16,7 @@ from pathlib import Path
 from cross.workshop import StepFailedError, run
 from pypatcher.targets import Target
 
-__all__ = ["INSIDE", "bind", "enter", "register"]
+__all__ = ["INSIDE", "bind", "binfmt_rule", "enter", "register"]
 
 INSIDE = "PYPATCHER_QEMU_INSIDE"
 _ET_EXEC = 2
@@ -46,12 +46,11 @@ def register(target: Target, mount_point: Path) -> None:
         StepFailedError: it does not; the message says what is missing.
     """
     problem = ""
-    rule = f":qemu-{target.name}:M::{_escaped(_magic(target))}:{_escaped(_mask())}:{shutil.which(target.qemu)}:F"
     try:
         if not (mount_point / "register").exists():
             mount_point.mkdir(parents=True, exist_ok=True)
             run("mount", "-t", "binfmt_misc", "binfmt_misc", mount_point)
-        (mount_point / "register").write_bytes(rule.encode("ascii"))
+        (mount_point / "register").write_bytes(binfmt_rule(target).encode("ascii"))
     except (StepFailedError, OSError) as error:
         problem = str(error)
     # Where that failed the host may have it registered already: only starting one tells.
@@ -61,6 +60,11 @@ def register(target: Target, mount_point: Path) -> None:
     except StepFailedError as error:
         reason = (problem or str(error)).splitlines()[-1]
         raise StepFailedError(_HELP.format(name=target.name, qemu=target.qemu, reason=reason)) from None
+
+
+def binfmt_rule(target: Target) -> str:
+    """What binfmt_misc is told: programs with this ELF header are QEMU's, which is opened now (F)."""
+    return f":qemu-{target.name}:M::{_escaped(_magic(target))}:{_escaped(_mask())}:{shutil.which(target.qemu)}:F"
 
 
 def bind(source: Path, point: Path) -> None:
