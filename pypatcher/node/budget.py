@@ -10,6 +10,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from pypatcher.addresses import Address, budget_group, format_address, is_lan
@@ -98,8 +99,16 @@ class FetchBudget:
 
 
 def rank_addresses(addresses: Iterable[Address], good: Collection[Address]) -> list[Address]:
-    """Whom to ask first: who delivered before, then the LAN, then the rest, each in the order given."""
-    return sorted(dict.fromkeys(addresses), key=lambda address: (address not in good, not is_lan(address)))
+    """Whom to ask first: who delivered before, then the LAN and the rest by turns, each in the order given.
+
+    By turns: anybody anywhere can write addresses of our LAN into a record, and each costs the time of a dial in vain.
+    """
+    known = list(dict.fromkeys(addresses))
+    others = [address for address in known if address not in good]
+    near = [address for address in others if is_lan(address)]
+    far = [address for address in others if not is_lan(address)]
+    turns = (address for pair in zip_longest(near, far) for address in pair if address is not None)
+    return [*(address for address in known if address in good), *turns]
 
 
 def _group(address: Address) -> str:

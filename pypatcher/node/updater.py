@@ -250,23 +250,23 @@ class Updater:
         by_address = {candidate.address: candidate for candidate in candidates}
         # In a new order every time: uploads spread over the holders, and nobody can talk himself to the front.
         addresses = self._rng.sample(list(by_address), len(by_address))
-        soonest = _RETRY
-        asked = 0
-        for address in rank_addresses(addresses, self._budget.good):
-            wait = self._budget.wait(release, address, self._clock())
-            if wait > 0.0:
-                soonest = min(soonest, wait)
-                continue
-            if self._ways is not None and not self._ways.is_open(address):
-                continue
-            if asked == _ROUND_LIMIT:
+        pending = rank_addresses(addresses, self._budget.good)
+        for _ in range(_ROUND_LIMIT):
+            # Looked for anew each time: a way that opened while somebody else was asked in vain is soon shut again.
+            address = next((each for each in pending if self._may_ask(release, each)), None)
+            if address is None:
                 break
-            asked += 1
+            pending.remove(address)
             if self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
                 await asyncio.sleep(self._rng.uniform(0, _STRANGER_JITTER))
             if await self._fetch_from(by_address[address], self._fetch):
                 return 0.0
-        return soonest
+        waits = (self._budget.wait(release, address, self._clock()) for address in pending)
+        return min([_RETRY, *(wait for wait in waits if wait > 0.0)])
+
+    def _may_ask(self, release: str, address: Address) -> bool:
+        is_open = self._ways is None or self._ways.is_open(address)
+        return is_open and self._budget.wait(release, address, self._clock()) == 0.0
 
     async def _fetch_from(self, candidate: Candidate, fetch: Fetch) -> bool:
         """Whether it was fetched and staged; what is the peer's fault is counted.

@@ -95,8 +95,14 @@ def test_the_first_stranger_for_a_release_is_told_once() -> None:
     assert [budget.first_stranger(name) for name in ("a", "a", "b")] == [True, False, True]
 
 
-def test_who_delivered_before_is_asked_first_then_the_lan_then_the_rest() -> None:
-    assert rank_addresses([STRANGER, LAN, OTHER, LAN_TOO, STRANGER], {OTHER: None}) == [OTHER, LAN, LAN_TOO, STRANGER]
+def test_who_delivered_before_is_asked_first_then_the_lan_and_the_rest_by_turns() -> None:
+    order = rank_addresses([STRANGER, LAN, OTHER, LAN_TOO, NEIGHBOUR, STRANGER], {OTHER: None})
+    assert order == [OTHER, LAN, STRANGER, LAN_TOO, NEIGHBOUR]
+
+
+def test_a_thousand_addresses_of_the_lan_that_somebody_made_up_delay_a_stranger_by_one() -> None:
+    made_up = [(f"192.168.{number % 250}.{number // 250}", 1) for number in range(1000)]
+    assert rank_addresses([*made_up, STRANGER], ()).index(STRANGER) == 1
 
 
 def test_tables_are_bounded_and_what_was_used_last_stays() -> None:

@@ -23,7 +23,7 @@ from pypatcher.install.layout import Layout
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.settings import Settings
-from pypatcher.node.updater import Updater
+from pypatcher.node.updater import Updater, Ways
 from tests.support.discovery import node, release
 from tests.support.node_fakes import FakeInstallation, Heard, run_alone
 
@@ -47,6 +47,8 @@ class World:
         self.look_errors = 0
         self.sends = SIZE
         self.sends_before_errors = False
+        self.takes = 0.01
+        self.ways: Ways | None = None
         self.seed = 1
 
     def peer(self, host: str, answer: Exception | None = None, info: PatchInfo = NEW) -> None:
@@ -70,7 +72,7 @@ class World:
         ) -> PatchInfo:
             host = candidate.address[0]
             self.asked.append((clock(), host))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.takes)
             error = self.peers[host]
             if isinstance(error, PeerError) and not self.sends_before_errors:
                 raise error
@@ -95,6 +97,7 @@ class World:
             on_staged=on_staged,
             clock=clock,
             rng=random.Random(self.seed),
+            ways=self.ways,
         )
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -146,6 +149,30 @@ def test_an_older_release_is_better_than_none(world: World) -> None:
     world.peer("10.0.0.2", PeerError("gone"), info=NEWER)
     run_alone(world.run(20))
     assert world.staged == [NEW]
+
+
+class OpenFor(Ways):
+    """The way to one host is open from 15 s to 60 s, the ways to all others always."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def seek(self, addresses: object) -> None:
+        pass
+
+    def is_open(self, address: tuple[str, int]) -> bool:
+        return address[0] != self._host or 15.0 <= asyncio.get_running_loop().time() <= 60.0
+
+
+def test_a_way_that_opens_while_made_up_addresses_are_dialed_in_vain_is_used_before_it_shuts(world: World) -> None:
+    for number in range(200):
+        world.peer(f"192.168.7.{number}", PeerError("silent"))
+    world.peer("8.8.8.8")
+    world.takes = 10.0
+    world.ways = OpenFor("8.8.8.8")
+    run_alone(world.run(600))
+    assert world.staged == [NEW]
+    assert next(time for time, host in world.asked if host == "8.8.8.8") <= 25
 
 
 def test_who_is_busy_in_the_middle_of_a_transfer_pays_for_what_it_sent(world: World) -> None:
