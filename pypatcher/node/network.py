@@ -28,7 +28,7 @@ from pypatcher.transport.portmap import PortMapper
 __all__ = ["Network", "open_network"]
 
 _JOIN_PATIENCE = 60.0
-_ROUTER_PATIENCE = 5.0  # nodes that keep the first value of a slot should not keep one without our mapped port
+_ROUTER_PATIENCE = 5.0  # nodes that keep what was said first should not keep a port that is not open
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,13 @@ class Network:
         """Where others may reach us, as far as we know."""
         mapped = self.mapped_address()
         seen = self.dht.external_addresses
-        return own_addresses(self.endpoint.addresses, seen if mapped is None else (mapped, *seen))
+        if mapped is not None:
+            # One port a host: whoever tries a wrong one first leaves the whole host alone for minutes.
+            seen = (mapped, *(each for each in seen if ":" in each[0]))
+        elif self.dht.port_varies:
+            # Behind such a router the port that one node sees is open to that node alone.
+            seen = tuple(each for each in seen if ":" in each[0])
+        return own_addresses(self.endpoint.addresses, seen)
 
     def mapped_address(self) -> Address | None:
         """Where the router opened our port, if that is in the Internet and nobody sees us elsewhere."""
@@ -74,10 +80,15 @@ class Network:
         return None if mapped is None else mapped[1]
 
     async def joined(self) -> None:
-        """Wait until the DHT has somebody to ask, a minute at most: a device may start before its network does."""
+        """Wait until the DHT has somebody to ask, a minute at most: a device may start before its network does.
+
+        And until the router, if it is asked, has opened a port or let us wait for 5 s.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_JOIN_PATIENCE):
                 await self.dht.joined()
+        if self.ports is not None:
+            await self.ports.settled(_ROUTER_PATIENCE)
 
     async def look(self) -> list[Candidate]:
         """Who is heard in the minute slots, one candidate an address that is worth a packet."""
@@ -93,8 +104,6 @@ class Network:
     async def publish(self, info: PatchInfo) -> Published:
         """Say that we have ``info``; see ``Tracker.publish``."""
         await self.joined()
-        if self.ports is not None:
-            await self.ports.settled(_ROUTER_PATIENCE)
         return await self.tracker.publish(info, self.own_addresses())
 
     async def fetch(

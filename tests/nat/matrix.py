@@ -20,7 +20,7 @@ __all__ = ["Cell", "Outcome", "all_cells", "run_cells", "table"]
 
 LAN = "same LAN"
 _OPEN = {"public", "forward", "upnp"}
-_PATIENCE = 75.0
+_PATIENCE = 150.0
 _NO_WAY_PATIENCE = 25.0
 
 
@@ -74,7 +74,7 @@ def all_cells() -> list[Cell]:
 
 
 async def run_cells(
-    cells: Iterable[Cell], at_once: int = 4, said: Callable[[Outcome], None] = lambda _: None
+    cells: Iterable[Cell], at_once: int = 16, said: Callable[[Outcome], None] = lambda _: None
 ) -> list[Outcome]:
     """Run cells side by side in one world, each with a fleet and sites of its own."""
     with open_world() as world:
