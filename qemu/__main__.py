@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from cross.environment import is_native
 from cross.workshop import StepFailedError, locked, say
 from pypatcher.errors import SettingError
 from pypatcher.targets import find_target, load_targets
-from qemu.checks import run_unit_tests
+from qemu.checks import measure, run_unit_tests
 from qemu.device import CACHE, Device
 from qemu.namespace import INSIDE, enter, register
 from qemu.native import Native
@@ -28,7 +29,7 @@ def main() -> int:
     """Prepare on the host, then test inside namespaces; 0 if all went as it should."""
     parser = argparse.ArgumentParser(prog="python -m qemu", description=__doc__)
     parser.add_argument("targets", metavar="TARGET", nargs="*")
-    parser.add_argument("--only", choices=("units", "story"), help="one part of it, after the installation")
+    parser.add_argument("--only", choices=("units", "story", "footprint"), help="one part, after the installation")
     args = parser.parse_args()
     try:
         foreign = [target for target in load_targets().values() if not is_native(target)]
@@ -56,8 +57,12 @@ def _test(devices: list[Device], native: Native, only: str | None) -> int:
         device.mount()
     with ThreadPoolExecutor(_WORKERS) as pool:
         passed += sum(pool.map(_install, devices))
-        if only != "story":
+        if only in (None, "units"):
             passed += sum(pool.map(_unit_tests, devices))
+    if only == "footprint":
+        for device in devices:
+            say(json.dumps(measure(device)))
+        return 0
     if only != "units":
         with _timed("the story"):
             passed += tell(devices, native)

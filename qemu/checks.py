@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from cross.workshop import StepFailedError
 from qemu.device import Device
 
-__all__ = ["run_unit_tests"]
+__all__ = ["measure", "run_unit_tests"]
 
 _COMPILED = ("tests/unit/artifact", "tests/unit/discovery")
 _TOP = ("tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
@@ -22,6 +23,16 @@ from hypothesis import settings
 settings.register_profile("device", max_examples=10, deadline=None)
 settings.load_profile("device")
 """
+_MEASURE = """
+import time
+start = time.perf_counter()
+import pypatcher
+first = time.perf_counter()
+import pypatcher.node.node
+second = time.perf_counter()
+status = open("/proc/self/status").read()
+print(first - start, second - start, status.partition("VmRSS:")[2].split()[0])
+"""
 
 
 def run_unit_tests(device: Device) -> tuple[int, int]:
@@ -33,6 +44,24 @@ def run_unit_tests(device: Device) -> tuple[int, int]:
     # An emulator is slow, and the inputs that properties find are no others there: fewer of them do.
     device.path("/opt/tests/fewer_examples.py").write_text(_FEWER_EXAMPLES, encoding="ascii")
     return _pytest(device, *_COMPILED, *_TOP), _pytest(device, *_PURE, PYPATCHER_NO_EXTENSIONS="1")
+
+
+def measure(device: Device) -> dict[str, object]:
+    """What pypatcher costs this device; for ``bench/footprint.py``."""
+    site = next((device.root / "opt" / "pypatcher" / "lib").glob("python*/site-packages"))
+    said = device.run(device.python, "-c", _MEASURE).split()
+    return {
+        "target": device.target.name,
+        "wheelhouse_mb": _size(device.wheelhouse) / 1e6,
+        "installed_mb": _size(site) / 1e6,
+        "import_s": float(said[0]),
+        "node_s": float(said[1]),
+        "rss_kb": int(said[2]),
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _pytest(device: Device, *tests: str, **environment: str) -> int:
