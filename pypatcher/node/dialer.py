@@ -4,8 +4,8 @@ Pure: an address goes in, and comes out when it is time for one KRPC ping ("knoc
 QUIC. Anybody can write anybody's address into a record or a swarm, so a fleet must never become a weapon:
 
 - A stranger's host is knocked at by one packet, then left alone for 5 minutes, then twice as long each time up to
-  6 hours, however many of its ports are named. Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses
-  its own few a minute, so that no source can starve another.
+  6 hours, however many of its ports are named: one of them at a time has its turn. Its /24 or /48 gets 3 knocks in 5
+  minutes, every source of addresses its own few a minute, so that no source can starve another.
 - When a pair knocks is drawn from both addresses and the wall clock, one 20-second window at a time, with a chance of
   1 in the size of the crowd: a whole fleet together sends about 3 packets a minute to an address, whatever its size
   (up to 64). Both sides draw the SAME windows: their first packets cross, which opens both routers (BEP 55's idea
@@ -26,6 +26,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from pypatcher.addresses import Address, budget_group, family, format_address, is_lan
@@ -51,6 +52,7 @@ _PROVEN_PAUSE = 5.0
 _GROUP_KNOCKS = (3, 300.0)
 _NEAR_KNOCKS = (120, 60.0)
 _TABLE = 4096
+_REPLACED = 32
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -101,9 +103,11 @@ class DialQueue:
 
     def __init__(self, rng: random.Random, *, is_near: Callable[[Address], bool] = is_lan) -> None:
         self._rng = rng
-        self._is_near = is_near
+        self._is_near = lru_cache(maxsize=_TABLE)(is_near)
         self._entries: dict[Address, _Entry] = {}
         self._counts = dict.fromkeys(Source, 0)
+        self._ports: dict[str, list[Address]] = {}
+        self._turns: dict[str, Address] = {}
         self._timeline: list[tuple[float, int, Address]] = []
         self._ticket = 0
         self._silent: OrderedDict[object, _Silence] = OrderedDict()
@@ -142,16 +146,24 @@ class DialQueue:
             self._note_proven(address, now)
 
     def add(self, addresses: Iterable[Address], source: Source, now: float, wall: float) -> None:
-        """Hear of addresses; those known already keep their place."""
+        """Hear of addresses, the most trusted first; those known already keep their place.
+
+        Once a source has no room left, 32 newcomers of a call replace others of it.
+        """
+        dropped = 0
         for address in addresses:
             known = self._entries.get(address)
             if known is not None:
                 known.heard = now
                 continue
-            if self._counts[source] >= source.room and not self._make_room(source, now):
-                continue
+            if self._counts[source] >= source.room:
+                dropped += 1
+                if dropped > _REPLACED or not self._make_room(source, now):
+                    return
             entry = self._entries[address] = _Entry(source, now, now)
             self._counts[source] += 1
+            self._ports.setdefault(address[0], []).append(address)
+            self._turns.setdefault(address[0], address)
             self._plan(address, entry, now, wall)
 
     def seek(self, addresses: Iterable[Address], now: float, wall: float) -> None:
@@ -160,6 +172,7 @@ class DialQueue:
             entry = self._entries.get(address)
             if entry is not None and entry.rest_until > now and entry.open_until <= now:
                 entry.rest_until = 0.0
+                self._turns[address[0]] = address
                 self._plan(address, entry, now, wall)
 
     def stir(self, now: float, wall: float) -> None:
@@ -170,8 +183,18 @@ class DialQueue:
     def forget(self, address: Address) -> None:
         """It is of no use: our own, for instance."""
         entry = self._entries.pop(address, None)
-        if entry is not None:
-            self._counts[entry.source] -= 1
+        if entry is None:
+            return
+        self._counts[entry.source] -= 1
+        ports = self._ports[address[0]]
+        ports.remove(address)
+        if not ports:
+            del self._ports[address[0]], self._turns[address[0]]
+        elif self._turns[address[0]] == address:
+            # It is planned when its turn is looked at, at once.
+            self._turns[address[0]] = ports[0]
+            self._entries[ports[0]].next = float("-inf")
+            heapq.heappush(self._timeline, (float("-inf"), 0, ports[0]))
 
     def due(self, now: float, wall: float) -> Address | None:
         """Whom to knock at now, with one packet; it is counted. None: nobody."""
@@ -181,6 +204,9 @@ class DialQueue:
             planned, _, address = heapq.heappop(self._timeline)
             entry = self._entries.get(address)
             if entry is None or entry.next != planned:
+                continue
+            if planned == float("-inf"):
+                self._plan(address, entry, now, wall)
                 continue
             if now - entry.heard > _HEARD:
                 self.forget(address)
@@ -196,6 +222,7 @@ class DialQueue:
             # Counted as silent until it answers: a crash or a cancelled task must not make it due again at once.
             self._note_silent(address, now)
             self._plan(address, entry, now, wall)
+            self._give_turn(address, now, wall)
             return address
         return None
 
@@ -245,9 +272,20 @@ class DialQueue:
 
     # When.
 
+    def _give_turn(self, address: Address, now: float, wall: float) -> None:
+        """The next turn is another port's of that host, often that of which was heard first."""
+        ports = self._ports[address[0]]
+        if len(ports) > 1:
+            self._turns[address[0]] = chosen = ports[0] if self._rng.random() < 0.5 else self._rng.choice(ports)
+            self._plan(chosen, self._entries[chosen], now, wall)
+            self._plan(address, self._entries[address], now, wall)
+
     def _plan(self, address: Address, entry: _Entry, now: float, wall: float) -> None:
         at = max(now, self._pause_of(address, now), entry.rest_until)
         if not self._is_near(address) and not self._is_proven(address, now):
+            if self._turns[address[0]] != address:
+                entry.next = float("inf")
+                return
             at += self._until_window(address, wall + at - now)
         entry.next = at
         self._ticket += 1
