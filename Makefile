@@ -46,7 +46,6 @@ faults: $(READY) ## kill, fail, fill and cut the power at every step of whole up
 	PYPATCHER_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults
 
 fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (for each of them)
-	@scripts/packages $(PYTHON) clang:clang
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
