@@ -101,14 +101,14 @@ def decode_key(text: str, what: str) -> bytes:
 
 
 def parse_public_key(text: str) -> OwnerKey:
-    """Read an owner's public key.
+    """Read an owner's public key. What is long enough is not quoted in an error: a secret key looks just like one.
 
     Raises:
         KeyFileError: the text is not 52 characters of z-base-32, or no point of the curve.
     """
-    key = decode_key(text, f"public key {text[:60]!r}")
+    key = decode_key(text, f"public key {text!r}" if len(text) < _TEXT_SIZE // 2 else "the public key")
     if not nacl.bindings.crypto_core_ed25519_is_valid_point(key):
-        raise KeyFileError(f"public key {text!r} is no valid ed25519 key: paste the line that 'pypatcher gen' printed")
+        raise KeyFileError("the public key is no valid ed25519 key: paste the one that 'pypatcher gen' printed")
     return OwnerKey(key)
 
 

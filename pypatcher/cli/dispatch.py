@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(prog: str, name: str, message: str, status: int) -> int:
-    # A message may quote a file's bytes: nothing of it may move the cursor or forge a second line.
-    line = "".join(character if character.isprintable() else "?" for character in message)
+    # A message may quote a file's bytes: nothing of it may move the cursor or forge a second line. No key is quoted.
+    line = _KEY_LIKE.sub("(a key)", "".join(character if character.isprintable() else "?" for character in message))
     print(f"{prog} {name}: {line}", file=sys.stderr)
     return status
 

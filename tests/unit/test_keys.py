@@ -73,6 +73,24 @@ def test_a_public_key_must_be_a_point_of_the_curve() -> None:
             parse_public_key(encode_key(wrong))
 
 
+@pytest.mark.parametrize("secret", [encode_key(bytes([number]) * 32) for number in range(3, 20)])
+def test_a_secret_key_in_the_place_of_a_public_one_is_not_quoted(tmp_path: Path, secret: str) -> None:
+    path = tmp_path / "owner.key.pub"
+    path.write_text(f"any {secret}")
+    said = []
+    for read in (
+        lambda: parse_public_key(secret),
+        lambda: parse_public_key(secret[1:]),
+        lambda: read_public_file(path),
+    ):
+        try:
+            read()
+        except KeyFileError as error:
+            said.append(str(error))
+    assert said
+    assert secret[1:] not in "".join(said)
+
+
 def test_a_signature_is_for_one_key_and_one_message() -> None:
     signature = PAIR.sign(b"message")
     assert verify_signature(PAIR.public, b"message", signature)
