@@ -6,7 +6,7 @@ forgets the oldest entry of the network (/24 or /48) that wrote the most, so tha
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
@@ -89,8 +89,11 @@ class PeerStore:
         peers[peer] = now
         peers.move_to_end(peer)
         if len(peers) > self._each:
-            oldest, _ = peers.popitem(last=False)
-            self._store.remove((info_hash, oldest))
+            # The oldest of the host that has the most places: one host with many ports pushes out nobody but itself.
+            crowd = Counter(host for host, _ in peers)
+            gone_peer = max(peers, key=lambda known: crowd[known[0]])
+            del peers[gone_peer]
+            self._store.remove((info_hash, gone_peer))
         for gone_hash, gone in self._store.put((info_hash, peer), None, peer, now):
             remaining = self._peers[gone_hash]
             del remaining[gone]

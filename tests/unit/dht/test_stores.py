@@ -87,6 +87,19 @@ def test_who_announces_junk_evicts_its_own_peers_first() -> None:
     assert len(store) == 100
 
 
+def test_one_host_with_many_ports_pushes_nobody_but_itself_from_an_info_hash() -> None:
+    store = PeerStore(each=20)
+    honest = [(f"9.{number}.1.1", 6881) for number in range(15)]
+    for peer in honest:
+        store.add(_HASH, peer, 0.0)
+    for port in range(1, 100):
+        store.add(_HASH, ("6.6.6.6", port), 1.0)
+    kept = store.get(_HASH, 2.0, 100, Random(1))
+    assert set(honest) <= set(kept)
+    assert len(kept) == len(store) == 20
+    assert ("6.6.6.6", 99) in kept
+
+
 def test_an_item_is_kept_for_its_time_and_replaced_by_the_next() -> None:
     store = ItemStore()
     store.put(_item(1), _US, 0.0)
