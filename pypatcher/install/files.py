@@ -220,9 +220,7 @@ class OsFiles:
         descriptor = held
         if descriptor is None:
             folder = self._at(entry.folder)
-            descriptor = os.open(
-                entry.name, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
-            )
+            descriptor = os.open(entry.name, os.O_CREAT | _READ, 0o600, dir_fd=folder)
         try:
             if held is None:
                 _give_to_owner_of(folder, descriptor)
@@ -317,6 +315,8 @@ def _give_to_owner_of(folder: int, descriptor: int) -> None:
     if os.geteuid() != 0:
         return
     owner, found = os.fstat(folder), os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
+        return  # a link that the service's user made, perhaps to a file of root's
     if (owner.st_uid, owner.st_gid) != (found.st_uid, found.st_gid):
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
