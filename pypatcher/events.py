@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, TypeAlias
 
 __all__ = [
+    "AddressesChanged",
     "Emit",
     "Event",
     "EventBus",
@@ -55,7 +56,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NodeStarted(Event):
-    """The node listens. ``addresses`` are its own sockets', ``mode`` the updater's."""
+    """The node listens. ``addresses`` are its own sockets', ``mode`` the updater's.
+
+    ``outside`` is where others may reach it as far as it knows yet, ``nat`` is easy, hard or unknown: see
+    ``AddressesChanged``.
+    """
 
     name: ClassVar[str] = "node.started"
     node_id: str
@@ -63,6 +68,17 @@ class NodeStarted(Event):
     namespace: str
     version: str
     mode: str
+    outside: tuple[str, ...] = ()
+    nat: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged(Event):
+    """Others reach the node there now, as far as it knows; ``nat`` is easy, hard or unknown."""
+
+    name: ClassVar[str] = "addresses.changed"
+    addresses: tuple[str, ...]
+    nat: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +112,13 @@ class ReleaseFound(Event):
 
 @dataclass(frozen=True, slots=True)
 class FetchStarted(Event):
-    """A transfer of ``size`` bytes begins."""
+    """A transfer of ``size`` bytes begins. ``source`` says where the peer was heard of; "an offer": it dialed us."""
 
     name: ClassVar[str] = "fetch.started"
     version: str
     peer: str
     size: int
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

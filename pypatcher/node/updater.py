@@ -284,7 +284,7 @@ class Updater:
         def progress(count: int) -> None:
             nonlocal received, said
             if received == 0:
-                self._emit(FetchStarted(version, peer, size))
+                self._emit(FetchStarted(version, peer, size, candidate.source))
             received = count
             if count == size or self._clock() - said >= _PROGRESS_INTERVAL:
                 said = self._clock()

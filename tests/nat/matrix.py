@@ -20,7 +20,7 @@ __all__ = ["Cell", "Outcome", "all_cells", "run_cells", "table"]
 
 LAN = "same LAN"
 _OPEN = {"public", "forward", "upnp"}
-_PATIENCE = 150.0
+_PATIENCE = 200.0
 _NO_WAY_PATIENCE = 25.0
 
 
@@ -74,7 +74,7 @@ def all_cells() -> list[Cell]:
 
 
 async def run_cells(
-    cells: Iterable[Cell], at_once: int = 16, said: Callable[[Outcome], None] = lambda _: None
+    cells: Iterable[Cell], at_once: int = 20, said: Callable[[Outcome], None] = lambda _: None
 ) -> list[Outcome]:
     """Run cells side by side in one world, each with a fleet and sites of its own."""
     with open_world() as world:
@@ -117,8 +117,10 @@ async def run_cells(
 
 
 def _who_dialed(seeker: Device) -> str:
+    """Who opened the connection that the release came over."""
     started = seeker.event("fetch.started") or {}
-    return str(started.get("dialed_by", "seeker"))
+    by = "other" if started.get("source") == "an offer" else "seeker"
+    return f"{by} ({started.get('peer', '')})"
 
 
 def _story(begin: float, *devices: Device) -> str:
@@ -135,11 +137,11 @@ def _story(begin: float, *devices: Device) -> str:
 
 def table(outcomes: Iterable[Outcome]) -> str:
     """The matrix for people: a line a cell."""
-    lines = [f"{'holder x seeker':<28} {'updated':<8} {'seconds':>7}  {'dialed':<8} expected"]
+    lines = [f"{'holder x seeker':<28} {'updated':<8} {'seconds':>7}  {'dialed (peer)':<34} expected"]
     for each in outcomes:
         updated = "yes" if each.updated else "no"
         seconds = f"{each.seconds:7.1f}" if each.updated else f"{'-':>7}"
         surprise = "" if each.as_expected else "  <-- "
         verdict = "arrives" if each.cell.has_way else "no way"
-        lines.append(f"{each.cell!s:<28} {updated:<8} {seconds}  {each.dialed:<8} {surprise}{verdict}")
+        lines.append(f"{each.cell!s:<28} {updated:<8} {seconds}  {each.dialed:<34} {surprise}{verdict}")
     return "\n".join(lines)
