@@ -1,7 +1,7 @@
 """What each parser must do with any bytes: answer, or raise the errors that it documents, the same from both twins.
 
-Each function takes bytes and returns nothing; whatever else it raises is a finding. `SEEDS` are inputs that pass the first
-checks, made from the test vectors and builders. The functions know nothing of the fuzzer.
+Each function takes bytes and returns nothing; whatever else it raises is a finding. `SEEDS` are inputs that pass the
+first checks, from test vectors and builders. The functions know nothing of the fuzzer.
 """
 
 from __future__ import annotations

@@ -79,12 +79,24 @@ class Cut:
 
     def look(self, when: str) -> str:
         """Cut the power now: what is wrong with the device at its next boot, or empty."""
-        copy = Path(shutil.copy(self._folder / "image", self._folder / "copy"))
+        copy = _snapshot(self._folder / "image", self._folder / "copy")
         with mounted(copy, self._folder / "after", self._options) as at:
             program = at / "device" / "app"
             complaint = check(program, self._kit)
             complaint = complaint or complete_in_child(program, self._kit, self._scenario, self._folder / "later")
         return f"{self._name} {when}: {complaint}" if complaint else ""
+
+
+def _snapshot(image: Path, copy: Path) -> Path:
+    """The image as it was at one instant, which a copy is not while the kernel writes to it.
+
+    What two readings in a row have in common everywhere was all there at once, between the two.
+    """
+    before = image.read_bytes()
+    while (now := image.read_bytes()) != before:
+        before = now
+    copy.write_bytes(now)
+    return copy
 
 
 def _kill(pid: int) -> None:
