@@ -1,15 +1,17 @@
 """Who has a release: namespaces, minute slots in the DHT, the records in them, and the tracker over all three."""
 
 from pypatcher.discovery.announcement import HINT_LIMIT, decode_content, encode_content, is_dialable
+from pypatcher.discovery.lan import Lan
 from pypatcher.discovery.namespace import Namespace
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
-from pypatcher.discovery.swarm import Swarm, SwarmSchedule, Visit
+from pypatcher.discovery.swarm import Swarm, SwarmSchedule, Visit, namespace_hash
 from pypatcher.discovery.tracker import Heard, MutableStore, Published, Tracker
 
 __all__ = [
     "HINT_LIMIT",
     "Heard",
+    "Lan",
     "MutableStore",
     "Namespace",
     "Published",
@@ -24,5 +26,6 @@ __all__ = [
     "encode_content",
     "encrypt_record",
     "is_dialable",
+    "namespace_hash",
     "unix_minute",
 ]

@@ -1,21 +1,22 @@
 """The other nodes of the namespace, from here: who they are said to be, the ways to them, and the meetings.
 
-Puts together the swarm, the ways and the meetings of one node; each of them does its own work and decides nothing about
+Puts together the swarm, the LAN, the ways and the meetings of one node; none of them decides anything about
 releases. The updater reads the ways, and is woken when one opens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address, family, is_lan
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import PeersLookup
-from pypatcher.discovery import Swarm, SwarmSchedule, Visit
+from pypatcher.discovery import Lan, Swarm, SwarmSchedule, Visit, namespace_hash
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.dialer import DialQueue, Source
 from pypatcher.node.meetings import Meetings, Taker
@@ -91,6 +92,13 @@ class Fleet:
             clock=time.monotonic,
             port=network.mapped_port,
         )
+        self._lan = Lan(
+            namespace_hash(network.namespace),
+            _lan_ports(network.endpoint.addresses) if settings.lan else {},
+            found=lambda neighbour: self.ways.hear([neighbour], Source.LAN),
+            clock=time.monotonic,
+            rng=rng,
+        )
 
     def updated_by(self, updater: Updater | None) -> None:
         """Who takes what is offered here; None while another process updates this program."""
@@ -119,6 +127,7 @@ class Fleet:
     def moved(self) -> None:
         """This node is somewhere else: everybody is told, and worth a knock again."""
         self._swarm.restart()
+        self._lan.announce()
         self.ways.stir()
 
     async def run(self) -> None:
@@ -126,7 +135,7 @@ class Fleet:
         self._network.endpoint.serve(self._alpn, self._meetings.answer)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for run in (self.ways.run, self._meetings.run, self._swarm.run):
+                for run in (self.ways.run, self._meetings.run, self._swarm.run, self._lan.run):
                     tasks.create_task(run())
         finally:
             self._network.endpoint.stop_serving(self._alpn)
@@ -154,6 +163,11 @@ class Fleet:
         self.ways.hear(lookup.peers, Source.RELEASE_SWARM)
         if visit.release in self._wanted:
             self.ways.rouse(lookup.peers)
+
+
+def _lan_ports(bound: Iterable[Address]) -> dict[int, int]:
+    """The ports by family on which neighbours can reach us; none of loopback."""
+    return {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
 
 
 class _OfferTaker(Taker):

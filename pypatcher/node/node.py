@@ -33,6 +33,7 @@ from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
 from pypatcher.node.updater import Updater
+from pypatcher.node.whereabouts import Whereabouts, nat_kind
 from pypatcher.targets import Target
 from pypatcher.transport import StallRule, UploadLimiter
 from pypatcher.transport.portmap import Mapping
@@ -127,13 +128,31 @@ class Node:
             running = await asyncio.to_thread(self._installation.running_info)
             version = "none" if running.info is None else str(running.info.version)
             addresses = tuple(map(format_address, network.endpoint.addresses))
-            self._emit(NodeStarted(network.node_id, addresses, self._namespace.name, version, str(self._mode)))
+            outside = tuple(map(format_address, network.own_addresses()))
+            self._emit(
+                NodeStarted(
+                    network.node_id,
+                    addresses,
+                    self._namespace.name,
+                    version,
+                    str(self._mode),
+                    outside,
+                    nat_kind(network.dht.port_varies),
+                )
+            )
+            whereabouts = Whereabouts(
+                network.own_addresses,
+                lambda: network.dht.port_varies,
+                emit=self._emit,
+                moved=lambda: self._moved(publisher),
+            )
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for name, run in (
                         ("publisher", publisher.run),
                         ("updater", lambda: self._update(network, publisher)),
                         ("fleet", self._meet),
+                        ("whereabouts", whereabouts.run),
                         ("port mapping", lambda: self._keep_port_open(network)),
                         ("cache", lambda: self._save_now_and_then(network)),
                         ("confirmation", lambda: self._confirm(publisher)),
@@ -150,6 +169,12 @@ class Node:
         publisher.announce(self._distributor.info)
         if self._fleet is not None:
             self._fleet.hold(self._distributor.info)
+
+    def _moved(self, publisher: Publisher) -> None:
+        """Others reach us somewhere else: say so everywhere."""
+        publisher.announce(self._distributor.info)
+        if self._fleet is not None:
+            self._fleet.moved()
 
     async def _meet(self) -> None:
         """Meet the other nodes of the namespace, where it is ours."""

@@ -41,6 +41,7 @@ class Settings:
             ``PYPATCHER_LOOK_INTERVAL``.
         upload: bytes a second to outside the LAN; 0 serves nobody. ``PYPATCHER_UPLOAD``.
         port_mapping: ask the router to open our port, unless we are bound to loopback. ``PYPATCHER_PORTMAP=0``: off.
+        lan: find neighbours by multicast, unless we are bound to loopback. ``PYPATCHER_LAN=0``: off.
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
         allow_volatile: install on an overlay, tmpfs or ramfs too, where an update is lost at the next boot.
             ``PYPATCHER_ALLOW_VOLATILE=1``.
@@ -53,6 +54,7 @@ class Settings:
     look_interval: float | None = None
     upload: int = _MEBIBYTE
     port_mapping: bool = True
+    lan: bool = True
     state: Path | None = None
     allow_volatile: bool = False
     json_log: bool = False
@@ -78,6 +80,8 @@ class Settings:
             values["upload"] = _bytes("PYPATCHER_UPLOAD", text)
         if text := environment.get("PYPATCHER_PORTMAP"):
             values["port_mapping"] = _switch("PYPATCHER_PORTMAP", text)
+        if text := environment.get("PYPATCHER_LAN"):
+            values["lan"] = _switch("PYPATCHER_LAN", text)
         if text := environment.get("PYPATCHER_STATE"):
             values["state"] = Path(text)
         if text := environment.get("PYPATCHER_ALLOW_VOLATILE"):
@@ -105,6 +109,8 @@ class Settings:
             raise SettingError(f"upload={self.upload!r}: give bytes a second as a whole number, or 0 to serve nobody")
         if not isinstance(self.state, Path | None):
             raise SettingError(f"state={self.state!r}: give a pathlib.Path")
+        if type(self.lan) is not bool:
+            raise SettingError(f"lan={self.lan!r}: give True or False")
         if type(self.port_mapping) is not bool:
             raise SettingError(f"port_mapping={self.port_mapping!r}: give True or False")
         if type(self.json_log) is not bool:

@@ -74,6 +74,12 @@ class Ways(Protocol):
     def is_open(self, address: Address) -> bool:
         """Whether it answered a moment ago."""
 
+    def reached(self, address: Address) -> None:
+        """It was dialed, and gave a release."""
+
+    def failed(self, address: Address) -> None:
+        """It was dialed in vain."""
+
 
 class Updater:
     """One a node: brings the newest release that this device takes beside the program.
@@ -300,6 +306,8 @@ class Updater:
         finally:
             download.discard()
         self._budget.succeeded(address)
+        if self._ways is not None:
+            self._ways.reached(address)
         self._emit(ReleaseStaged(version, str(self._installation.layout.path(self._installation.layout.staged))))
         await self._on_staged(info)
         return True
@@ -312,6 +320,8 @@ class Updater:
             self._budget.failed(info.hash.hex(), info.file_size, address, received, self._clock())
         else:
             self._budget.unreachable(address, self._clock())
+            if self._ways is not None:
+                self._ways.failed(address)
 
     def _say_once(self, event: Event, what: str | None = None) -> None:
         """Say what would else be repeated at every round; ``what`` names it, else the event's own text does."""

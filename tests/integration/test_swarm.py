@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.devices import Device, World, open_world
-
 import pytest
 
+from pypatcher.addresses import Address, parse_address
+from pypatcher.dht import Dht
 from pypatcher.discovery import Published, Tracker
+from tests.support.devices import Device, World, open_world
 
 
 @pytest.fixture
@@ -37,3 +38,26 @@ async def test_a_release_that_only_the_swarm_knows_of_updates_every_device(tmp_p
         world.device(new)
         for device in devices:
             assert await updated(world, device) == "2.0.0"
+
+
+@pytest.mark.usefixtures("without_records")
+async def test_a_holder_that_nobody_can_reach_gives_to_those_that_it_can_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden: set[Address] = set()
+    ping = Dht.ping
+
+    async def ping_the_reachable(dht: Dht, address: Address, *, tries: int = 2) -> bool:
+        return address not in hidden and await ping(dht, address, tries=tries)
+
+    monkeypatch.setattr(Dht, "ping", ping_the_reachable)
+    async with open_world(tmp_path) as world:
+        old, _ = world.release("1.0.0")
+        new, _ = world.release("2.0.0")
+        holder = world.device(new)
+        started = await holder.wait_for("node.started")
+        hidden.add(parse_address(started.addresses[0]))
+        seeker = world.device(old)
+        found = await seeker.wait_for("release.found")
+        assert found.source == "an offer"
+        assert await updated(world, seeker) == "2.0.0"

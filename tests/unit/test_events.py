@@ -21,6 +21,7 @@ NAMES = [
     "fetch.failed",
     "release.refused",
     "port.mapped",
+    "addresses.changed",
     "preflight.failed",
     "release.staged",
     "release.activated",

@@ -26,7 +26,7 @@ def test_a_json_line_is_one_object_with_event_and_time_written_at_once() -> None
     with os.fdopen(reading, encoding="ascii") as stream:
         first, second = map(json.loads, stream.read().splitlines())
     assert datetime.datetime.fromisoformat(first.pop("time")).tzinfo is datetime.UTC
-    assert first == {**STARTED.to_dict(), "addresses": ["127.0.0.1:1"]}
+    assert first == {**STARTED.to_dict(), "addresses": ["127.0.0.1:1"], "outside": []}
     assert (second["event"], second["received"]) == ("fetch.progress", 1)
 
 

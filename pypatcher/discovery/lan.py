@@ -1,0 +1,227 @@
+"""Neighbours on the same switch, by multicast (BEP 14): found without any Internet.
+
+A node says once, then every 5 minutes and when it hears somebody new (never twice a minute), on which port it listens
+and for which swarm; who is in that swarm knocks at it. The codec and ``LanSchedule`` know neither sockets nor tasks;
+``Lan`` is the thin shell. Sockets are bound to the group's address, so that only what was sent to the group arrives;
+packets travel one hop. A neighbour's word is a hint like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import re
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+
+from pypatcher.addresses import Address
+from pypatcher.discovery.announcement import is_dialable
+
+__all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]
+
+_log = logging.getLogger("pypatcher")
+
+GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f", 6771)}
+"""The multicast groups of BEP 14, by address family."""
+
+_LARGEST = 1400
+_READS_PER_WAKE_UP = 16
+_INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
+_JITTER = 0.1
+_KNOWN, _KNOWN_FOR = 256, 900.0
+_HEARD_EACH_SECOND = 20
+_HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
+
+
+def encode_search(info_hash: bytes, port: int, cookie: str, family: int) -> bytes:
+    """One announcement: our UDP port, the info-hash (20 bytes), and a word by which we know our own packets."""
+    host, group_port = GROUPS[family]
+    shown = f"[{host}]" if family == 6 else host
+    return (
+        f"BT-SEARCH * HTTP/1.1\r\nHost: {shown}:{group_port}\r\nPort: {port}\r\n"
+        f"Infohash: {info_hash.hex()}\r\ncookie: {cookie}\r\n\r\n\r\n"
+    ).encode("ascii")
+
+
+def decode_search(data: bytes, info_hash: bytes, cookie: str) -> int | None:
+    """The port of somebody else who is in the swarm of ``info_hash``; None for every other datagram."""
+    if len(data) > _LARGEST or not data.startswith(b"BT-SEARCH * HTTP/1.1\r\n"):
+        return None
+    headers = [match.groups() for line in data.split(b"\r\n")[1:] if (match := _HEADER.fullmatch(line))]
+    if any(name.lower() == b"cookie" and value == cookie.encode("ascii") for name, value in headers):
+        return None
+    wanted = info_hash.hex().encode("ascii")
+    if not any(name.lower() == b"infohash" and value.lower() == wanted for name, value in headers):
+        return None
+    ports = [value for name, value in headers if name.lower() == b"port"]
+    if len(ports) != 1 or not ports[0].isdigit() or len(ports[0]) > 5 or not 1 <= int(ports[0]) <= 65535:
+        return None
+    return int(ports[0])
+
+
+class LanSchedule:
+    """When to announce, and what of the heard counts. Times are monotonic seconds."""
+
+    def __init__(self, rng: random.Random, now: float) -> None:
+        self._rng = rng
+        self._last = float("-inf")
+        self._next = now + rng.uniform(0, _FIRST)
+        self._known: OrderedDict[Address, float] = OrderedDict()
+        self._second, self._count = 0, 0
+
+    def due(self, now: float) -> bool:
+        """Whether to announce now; if so it is counted."""
+        if now < self._next:
+            return False
+        self._last = now
+        self._next = now + _INTERVAL * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        return True
+
+    def soon(self, now: float) -> None:
+        """Announce as soon as that is polite: our address changed, or somebody new is there."""
+        self._next = min(self._next, max(now + self._rng.uniform(0, _FIRST), self._last + _SHORTEST))
+
+    def heard(self, neighbour: Address, now: float) -> bool:
+        """Whether to hand a neighbour on: 20 a second at most."""
+        if int(now) != self._second:
+            self._second, self._count = int(now), 0
+        self._count += 1
+        if self._count > _HEARD_EACH_SECOND:
+            return False
+        if now - self._known.pop(neighbour, float("-inf")) > _KNOWN_FOR:
+            self.soon(now)
+        self._known[neighbour] = now
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+        return True
+
+    def wait(self, now: float) -> float:
+        """Seconds until ``due``."""
+        return max(0.0, self._next - now)
+
+
+class Lan:
+    """Announces one swarm on every interface, and hears others.
+
+    Args:
+        info_hash: of the swarm, 20 bytes.
+        ports: our UDP port by address family, 4 and 6; a family that is missing is not used.
+        found: told of each neighbour, in the loop.
+        clock: monotonic seconds.
+        interfaces: their indices; a function, since they come and go. ``all_interfaces`` but in tests.
+    """
+
+    def __init__(
+        self,
+        info_hash: bytes,
+        ports: dict[int, int],
+        *,
+        found: Callable[[Address], None],
+        clock: Callable[[], float],
+        rng: random.Random,
+        interfaces: Callable[[], list[int]] | None = None,
+    ) -> None:
+        self._info_hash = info_hash
+        self._ports = ports
+        self._found = found
+        self._clock = clock
+        self._schedule = LanSchedule(rng, clock())
+        self._cookie = f"{rng.getrandbits(64):016x}"
+        self._interfaces = interfaces or all_interfaces
+        self._changed = asyncio.Event()
+
+    def announce(self) -> None:
+        """Say where we are again, as soon as that is polite."""
+        self._schedule.soon(self._clock())
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Announce and hear until cancelled; without multicast there is nobody to hear, and that is all."""
+        loop = asyncio.get_running_loop()
+        sockets = {family: opened for family in self._ports if (opened := _open(family)) is not None}
+        try:
+            for family, opened in sockets.items():
+                loop.add_reader(opened, self._read, family, opened)
+            while sockets:
+                self._changed.clear()
+                if self._schedule.due(self._clock()):
+                    for family, opened in sockets.items():
+                        self._announce(family, opened)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.05, self._schedule.wait(self._clock()))):
+                        await self._changed.wait()
+        finally:
+            for opened in sockets.values():
+                loop.remove_reader(opened)
+                opened.close()
+
+    def _announce(self, family: int, opened: socket.socket) -> None:
+        packet = encode_search(self._info_hash, self._ports[family], self._cookie, family)
+        for index in self._interfaces():
+            with contextlib.suppress(OSError):
+                _join(opened, family, index)
+            try:
+                _choose(opened, family, index)
+                opened.sendto(packet, GROUPS[family])
+            except OSError as error:
+                _log.debug("no multicast over interface %d: %s", index, error.strerror)
+
+    def _read(self, family: int, opened: socket.socket) -> None:
+        for _ in range(_READS_PER_WAKE_UP):
+            try:
+                data, source = opened.recvfrom(_LARGEST + 1)
+            except OSError:
+                return
+            port = decode_search(data, self._info_hash, self._cookie)
+            if port is None:
+                continue
+            neighbour = (str(source[0]), port)
+            if is_dialable(neighbour) and self._schedule.heard(neighbour, self._clock()):
+                self._found(neighbour)
+                self._changed.set()
+
+
+def all_interfaces() -> list[int]:
+    """The indices of this machine's interfaces but loopback, at most 16."""
+    try:
+        return [index for index, name in socket.if_nameindex() if name != "lo"][:16]
+    except OSError:
+        return []
+
+
+def _open(family: int) -> socket.socket | None:
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    opened = socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == 6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+        else:
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+        opened.bind(GROUPS[family])
+    except OSError as error:
+        _log.debug("no multicast over IPv%d: %s", family, error.strerror)
+        opened.close()
+        return None
+    return opened
+
+
+def _join(opened: socket.socket, family: int, index: int) -> None:
+    packed = socket.inet_pton(opened.family, GROUPS[family][0])
+    if family == 6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, packed + struct.pack("@I", index))
+    else:
+        opened.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, packed + struct.pack("=4si", bytes(4), index))
+
+
+def _choose(opened: socket.socket, family: int, index: int) -> None:
+    if family == 6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+    else:
+        choice = struct.pack("=4s4si", bytes(4), bytes(4), index)
+        opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, choice)

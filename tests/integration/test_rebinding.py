@@ -1,0 +1,98 @@
+"""A router forgets its table in the middle of a transfer: the other side sees us at another port from then on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pypatcher.addresses import Address
+from pypatcher.transport import Served, fetch_from
+from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
+
+MINUTE = 29_000_000
+
+
+class Router:
+    """Hands datagrams on between one inside address and ``outside``, from a port of its own that can change."""
+
+    def __init__(self, outside: Address) -> None:
+        self.outside = outside
+        self.client: Address | None = None
+        self.ports: list[asyncio.DatagramTransport] = []
+
+    async def open(self) -> Address:
+        loop = asyncio.get_running_loop()
+        host = loopback()
+        self.inside, _ = await loop.create_datagram_endpoint(lambda: _Side(self.from_inside), local_addr=(host, 0))
+        await self.rebind()
+        return self.inside.get_extra_info("sockname")[:2]
+
+    async def rebind(self) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Side(self.from_outside), local_addr=(loopback(), 0))
+        for old in self.ports:
+            old.close()
+        self.ports = [transport]
+
+    def from_inside(self, data: bytes, source: Address) -> None:
+        self.client = source
+        self.ports[0].sendto(data, self.outside)
+
+    def from_outside(self, data: bytes, _source: Address) -> None:
+        if self.client is not None:
+            self.inside.sendto(data, self.client)
+
+    def close(self) -> None:
+        for transport in (self.inside, *self.ports):
+            transport.close()
+
+
+class _Side(asyncio.DatagramProtocol):
+    def __init__(self, received: object) -> None:
+        self.datagram_received = received  # type: ignore[assignment]
+
+
+@contextlib.asynccontextmanager
+async def open_router(outside: Address) -> AsyncIterator[tuple[Router, Address]]:
+    router = Router(outside)
+    address = await router.open()
+    try:
+        yield router, address
+    finally:
+        router.close()
+
+
+async def test_a_transfer_goes_on_when_the_router_gives_the_fetching_side_another_port(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, size=3_000_000)
+    received = bytearray()
+    rebound = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with (
+        open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_endpoint() as client,
+        open_router(server.address) as (router, address),
+    ):
+
+        def progress(done: int, total: int) -> None:
+            if done > total // 4 and not rebound.is_set():
+                rebound.set()
+                tasks.append(loop.create_task(router.rebind()))
+
+        tasks: list[asyncio.Task[None]] = []
+        async with asyncio.timeout(40):
+            await fetch_from(
+                client,
+                address,
+                node_id=server.endpoint.node_id,
+                alpn=ALPN,
+                owner=OWNER_KEY,
+                expect=info,
+                write=received.extend,
+                now=lambda: MINUTE * 60.0,
+                on_progress=progress,
+            )
+        await asyncio.gather(*tasks)
+        assert rebound.is_set()
+    assert bytes(received) == body

@@ -1,0 +1,109 @@
+"""Neighbours by multicast (BEP 14): what is read, how often something is said, two nodes on one interface."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import socket
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypatcher.addresses import Address
+from pypatcher.discovery.lan import Lan, LanSchedule, decode_search, encode_search
+
+SWARM = bytes(range(20))
+
+
+def test_an_announcement_is_what_bep_14_shows() -> None:
+    assert encode_search(SWARM, 6881, "abc", 4) == (
+        b"BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\n"
+        b"Infohash: 000102030405060708090a0b0c0d0e0f10111213\r\ncookie: abc\r\n\r\n\r\n"
+    )
+    assert b"Host: [ff15::efc0:988f]:6771\r\n" in encode_search(SWARM, 6881, "abc", 6)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_others_are_heard_and_our_own_packets_are_not(family: int) -> None:
+    packet = encode_search(SWARM, 6881, "abc", family)
+    assert decode_search(packet, SWARM, "other") == 6881
+    assert decode_search(packet, SWARM, "abc") is None
+
+
+def test_a_client_with_several_swarms_and_other_spelling_is_heard() -> None:
+    packet = (
+        b"BT-SEARCH * HTTP/1.1\r\nhost: 239.192.152.143:6771\r\nport:51413\r\n"
+        b"infohash: ffffffffffffffffffffffffffffffffffffffff\r\nINFOHASH: 000102030405060708090A0B0C0D0E0F10111213"
+        b"\r\n\r\n\r\n"
+    )
+    assert decode_search(packet, SWARM, "abc") == 51413
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"6881", b"0"),
+        (b"6881", b"65536"),
+        (b"6881", b"-1"),
+        (b"6881", b"6881\r\nPort: 6882"),
+        (b"Port: 6881\r\n", b""),
+        (b"000102", b"100102"),
+        (b"BT-SEARCH", b"M-SEARCH"),
+        (b"cookie: abc", b"x" * 1400),
+    ],
+)
+def test_anything_else_is_nothing(change: tuple[bytes, bytes]) -> None:
+    assert decode_search(encode_search(SWARM, 6881, "abc", 4).replace(*change), SWARM, "other") is None
+
+
+@given(st.binary(max_size=1500))
+def test_no_datagram_breaks_the_reader(data: bytes) -> None:
+    decode_search(b"BT-SEARCH * HTTP/1.1\r\n" + data, SWARM, "abc")
+
+
+def test_a_node_speaks_at_the_start_then_every_5_minutes_and_never_twice_a_minute() -> None:
+    schedule = LanSchedule(random.Random(1), 0.0)
+    spoken, now = [], 0.0
+    while now < 7200.0:
+        if schedule.due(now):
+            spoken.append(now)
+        schedule.heard((f"192.168.{int(now) >> 8 & 255}.{int(now) & 255}", 6881), now)
+        now += 0.5
+    assert spoken[0] <= 2.0
+    assert all(later - sooner >= 60.0 for sooner, later in itertools.pairwise(spoken))
+    quiet = LanSchedule(random.Random(1), 0.0)
+    assert 12 <= sum(quiet.due(second) for second in range(3600)) <= 14
+
+
+def test_a_flood_of_neighbours_is_cut() -> None:
+    schedule = LanSchedule(random.Random(1), 0.0)
+    assert sum(schedule.heard((f"10.0.{n >> 8}.{n & 255}", 6881), 5.5) for n in range(2000)) == 20
+
+
+async def test_two_nodes_on_one_interface_hear_each_other() -> None:
+    loopback = [socket.if_nametoindex("lo")]
+    heard: dict[int, asyncio.Queue[Address]] = {1: asyncio.Queue(), 2: asyncio.Queue()}
+    swarm = random.Random(time.time_ns()).randbytes(20)
+    nodes = [
+        Lan(
+            swarm,
+            {4: 40000 + number},
+            found=heard[number].put_nowait,
+            clock=asyncio.get_running_loop().time,
+            rng=random.Random(time.time_ns() + number),
+            interfaces=lambda: loopback,
+        )
+        for number in (1, 2)
+    ]
+    tasks = [asyncio.create_task(node.run()) for node in nodes]
+    try:
+        async with asyncio.timeout(10):
+            _, port = await heard[1].get()
+        assert port == 40002
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
