@@ -2,7 +2,8 @@
 
 DESIGN "Transport and transfer": 4 uploads at once, 1 per address, 1 MiB/s to outside the LAN and 20 times the file's
 size a day. The LAN, loopback included, is limited only by how many uploads a small device can hold at once: its
-addresses are not counted one by one, because many devices (and tests) may share one there.
+addresses are not counted one by one, because many devices (and tests) may share one there. One address gets at most a
+quarter of the day's bytes, so that it cannot use them up for everybody.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _DAY = 86400.0
 _MEBIBYTE = 1 << 20
 _BURST_SECONDS = 0.25
 _SHARES = 24
+_ADDRESS_PART = 4
 _PIECE, _SMALLEST_PIECE = 65536, 1024
 
 
@@ -42,7 +44,8 @@ class UploadLimiter:
             rate: bytes a second to outside the LAN, all uploads together; 0 serves nobody at all.
             uploads: at once, to outside the LAN.
             per_address: at once, to one address outside the LAN (one /64 for IPv6).
-            daily_factor: bytes in any 24 hours to outside the LAN, as a multiple of the size of the file asked for.
+            daily_factor: bytes in any 24 hours to outside the LAN, as a multiple of the size of the file asked for;
+                to one address a quarter of them.
             lan_uploads: at once, within the LAN.
             clock: monotonic seconds.
         """
@@ -53,8 +56,7 @@ class UploadLimiter:
         self._active: Counter[str] = Counter()
         self._active_lan = 0
         self._free_at = clock()
-        self._sent: deque[list[float]] = deque()
-        self._sent_today = 0.0
+        self._sent: deque[tuple[float, Counter[str]]] = deque()
 
     def admit(self, address: Address, size: int) -> Upload | None:
         """A place for an upload of ``size`` bytes, or None while the limits leave none."""
@@ -67,19 +69,20 @@ class UploadLimiter:
             return Upload(self, None)
         group = host_group(address)
         full = self._active.total() >= self._uploads or self._active[group] >= self._per_address
-        if full or self._today() + size > self._daily_factor * size:
+        today = self._today()
+        allowed = self._daily_factor * size
+        if full or today.total() + size > allowed or today[group] + size > max(size, allowed // _ADDRESS_PART):
             return None
         self._active[group] += 1
         return Upload(self, group)
 
-    def spend(self, count: int) -> float:
+    def spend(self, group: str, count: int) -> float:
         """Account for ``count`` bytes to outside the LAN; returns the seconds to wait before sending them."""
         now = self._clock()
-        self._today()
         if not self._sent or now - self._sent[-1][0] > _DAY / _SHARES:
-            self._sent.append([now, 0.0])
-        self._sent[-1][1] += count
-        self._sent_today += count
+            self._forget(now - _DAY)
+            self._sent.append((now, Counter()))
+        self._sent[-1][1][group] += count
         delay = max(0.0, self._free_at - now - _BURST_SECONDS)
         self._free_at = max(now, self._free_at) + count / self.rate
         return delay
@@ -93,11 +96,13 @@ class UploadLimiter:
             if not self._active[group]:
                 del self._active[group]
 
-    def _today(self) -> float:
-        horizon = self._clock() - _DAY
+    def _today(self) -> Counter[str]:
+        self._forget(self._clock() - _DAY)
+        return sum((share for _, share in self._sent), Counter())
+
+    def _forget(self, horizon: float) -> None:
         while self._sent and self._sent[0][0] <= horizon:
-            self._sent_today -= self._sent.popleft()[1]
-        return self._sent_today
+            self._sent.popleft()
 
 
 class Upload:
@@ -116,7 +121,7 @@ class Upload:
 
     def spend(self, count: int) -> float:
         """Seconds to wait before sending the next ``count`` bytes."""
-        return 0.0 if self._group is None else self._limiter.spend(count)
+        return 0.0 if self._group is None else self._limiter.spend(self._group, count)
 
     def end(self) -> None:
         """Give the place back; once is enough."""

@@ -78,8 +78,8 @@ def test_a_pause_saves_up_no_more_than_a_moment(clock: Clock) -> None:
 
 def test_a_day_has_twenty_times_the_file(clock: Clock) -> None:
     limiter = UploadLimiter(clock=clock)
-    for _ in range(20):
-        upload = limiter.admit(FAR[0], MIB)
+    for each in range(20):
+        upload = limiter.admit((f"20.0.{each // 5}.1", 1), MIB)
         assert upload is not None
         clock.now += 60 + upload.spend(MIB)
         upload.end()
@@ -87,6 +87,17 @@ def test_a_day_has_twenty_times_the_file(clock: Clock) -> None:
     assert limiter.admit(("10.0.0.1", 1), MIB) is not None
     clock.now += 86400
     assert limiter.admit(FAR[0], MIB) is not None
+
+
+def test_one_address_gets_a_quarter_of_the_day(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    for _ in range(5):
+        upload = limiter.admit(FAR[0], MIB)
+        assert upload is not None
+        clock.now += 60 + upload.spend(MIB)
+        upload.end()
+    assert limiter.admit(FAR[0], MIB) is None
+    assert limiter.admit(FAR[1], MIB) is not None
 
 
 def test_a_rate_of_zero_serves_nobody(clock: Clock) -> None:
