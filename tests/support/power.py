@@ -54,6 +54,7 @@ class Cut:
         self._disturbance = Disturbance(point, "stop")
         self._stack = contextlib.ExitStack()
         self._template = template
+        self._looks = 0
 
     def __enter__(self) -> Cut:
         self._folder.mkdir()
@@ -79,11 +80,14 @@ class Cut:
 
     def look(self, when: str) -> str:
         """Cut the power now: what is wrong with the device at its next boot, or empty."""
-        copy = _snapshot(self._folder / "image", self._folder / "copy")
+        # A new file each time: mount takes a loop device that still has the file, with what it remembers of it.
+        self._looks += 1
+        copy = _snapshot(self._folder / "image", self._folder / f"copy-{self._looks}")
         with mounted(copy, self._folder / "after", self._options) as at:
             program = at / "device" / "app"
             complaint = check(program, self._kit)
             complaint = complaint or complete_in_child(program, self._kit, self._scenario, self._folder / "later")
+        copy.unlink()
         return f"{self._name} {when}: {complaint}" if complaint else ""
 
 
