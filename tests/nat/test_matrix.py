@@ -11,7 +11,7 @@ import pytest
 
 from tests.nat.matrix import LAN, Cell, Outcome, run_cells
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 CELLS = [
     Cell("public", "public"),
