@@ -19,7 +19,7 @@ EXAMPLES = """\
   pypatcher unit --public-key K /opt/sensor/app             any other program, under `pypatcher run`
   pypatcher unit /opt/sensor/app > /etc/systemd/system/sensor.service
 
-The unit waits for READY=1 (sd_notify) from the program; --type exec is for programs that never say it. The folder of
+The unit waits for READY=1 (sd_notify): `run` says it for its program, and so does spawn(). The folder of
 the program is all that it may write to, besides its StateDirectory; it must belong to --user."""
 
 

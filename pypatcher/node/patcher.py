@@ -26,7 +26,7 @@ from pypatcher.node.log import json_lines, say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.thread import NodePlan, NodeThread
-from pypatcher.process import Program, Restarter, detect
+from pypatcher.process import PROXY_PREFIX, Notifier, Program, Restarter, detect
 from pypatcher.targets import find_target
 
 __all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
@@ -141,6 +141,7 @@ class Patcher:
             )
             self._thread = NodeThread(plan, self.bus.emit, settle=running.settle, restart=self._request_restart)
             self._thread.start()
+            _say_ready(os.environ)
 
     def stop(self) -> None:
         """Stop the node and wait for it; a staged release stays for the next start."""
@@ -207,6 +208,12 @@ class Patcher:
         """The last act of this process: its application has ended, the next one is to find the new file at P."""
         self.stop()
         running.settle_again()
+
+
+def _say_ready(environment: Mapping[str, str]) -> None:
+    """Tell systemd that the unit is up. Below ``pypatcher run`` that word would end a trial: it is the program's own."""
+    if not environment.get("NOTIFY_SOCKET", "").startswith(PROXY_PREFIX):
+        Notifier(environment, os.getpid()).send("READY=1")
 
 
 class _Running:

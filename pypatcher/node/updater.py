@@ -25,6 +25,7 @@ from pypatcher.errors import (
     PeerError,
     RefusedReleaseError,
     StateError,
+    WrongTargetError,
 )
 from pypatcher.events import (
     Emit,
@@ -299,6 +300,9 @@ class Updater:
         try:
             await fetch(candidate, download.write, progress)
             await asyncio.to_thread(self._installation.stage, download, info)
+        except WrongTargetError as error:
+            # Its hash and the owner's signature were good: the file itself is for another machine, whoever sends it.
+            raise RefusedReleaseError(str(error)) from None
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(version, peer, str(error)))
             self._count_failure(info, address, received, error)

@@ -21,6 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Notifier", "NotifyProxy", "filter_message"]
 
+PROXY_PREFIX = "@pypatcher-"
+"""How the value of ``NOTIFY_SOCKET`` begins below ``pypatcher run``."""
+
 _MESSAGE_LIMIT = 4096  # NOTIFY_BUFFER_MAX of systemd
 _DESCRIPTOR_LIMIT = 16
 _BATCH = 64
@@ -92,12 +95,11 @@ class NotifyProxy:
         self._on_ready = on_ready
         self._stop_requested = stop_requested
         self._users = (0, os.geteuid())
-        name = f"pypatcher-{secrets.token_hex(16)}"
-        self.address = f"@{name}"
+        self.address = PROXY_PREFIX + secrets.token_hex(16)
         """The value for ``NOTIFY_SOCKET``."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.bind(f"\0{name}")
+        self._socket.bind("\0" + self.address[1:])
 
     def fileno(self) -> int:
         """For a selector: readable when ``receive`` has something to do."""

@@ -98,6 +98,7 @@ class Supervisor:
         self._stopped = asyncio.Event()
         self._forwarded: set[int] = set()
         self._replacement: _Replacement | None = None
+        self._ready_said = False
 
     @property
     def pid(self) -> int | None:
@@ -177,6 +178,7 @@ class Supervisor:
         if child.failure:
             _log.error("cannot execute %s: %s", self._program.executable, os.strerror(child.failure))
         else:
+            self._say_ready()
             self._call(lambda: self._hooks.started(child.pid))
         ended = asyncio.Event()
 
@@ -224,6 +226,12 @@ class Supervisor:
         if not below or not await _ends_within(waiting, _LAUNCHER_PATIENCE):
             child.send(signal.SIGKILL)
             await waiting
+
+    def _say_ready(self) -> None:
+        """Once: the unit is up when its program runs, whether or not the program itself knows systemd."""
+        if not self._ready_said:
+            self._ready_said = True
+            self._upstream.send("READY=1")
 
     # Signals.
 

@@ -108,7 +108,11 @@ async def test_a_release_for_another_target_is_refused_though_the_owner_signed_i
     path = tmp_path / "foreign"
     path.write_bytes(with_section("2.0.0", machine=AARCH64))
     info = sign_file(path, world.key, None, find_target("aarch64"))
-    await expect_failure(world, device, info, path.read_bytes(), "AArch64")
+    async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
+        await peer.announce(info)
+        refused = await device.wait_for("release.refused")
+    assert "AArch64" in refused.reason
+    assert refused.version == str(info.version)
 
 
 @pytest.mark.parametrize("version", ["0.9.9", "1.0.0"])

@@ -217,6 +217,7 @@ def test_ready_is_heard_and_passed_on_without_the_programs_main_pid(unit):
         manager.bind(str(unit.folder / "notify"))
         manager.settimeout(20)
         process = unit.start("ready", NOTIFY_SOCKET=str(unit.folder / "notify"))
+        assert manager.recv(4096) == b"READY=1"
         assert manager.recv(4096) == b"READY=1\nSTATUS=at work"
     wait_until(lambda: "ready" in unit.lines("hooks"), "the hook")
     process.terminate()
@@ -233,6 +234,7 @@ def test_manager_hears_nothing_of_stopping_while_the_program_is_replaced(unit):
         manager.bind(str(unit.folder / "notify"))
         manager.settimeout(20)
         unit.start("stopping", NOTIFY_SOCKET=str(unit.folder / "notify"))
+        assert manager.recv(4096) == b"READY=1"
         assert manager.recv(4096) == b"STATUS=bye"
 
 
@@ -243,6 +245,8 @@ def test_watchdog_is_kept_while_no_program_runs(unit):
         unit.start("stubborn", NOTIFY_SOCKET=str(unit.folder / "notify"), WATCHDOG_USEC="200000", STOP_TIMEOUT="0.5")
         assert manager.recv(4096) == b"WATCHDOG=1"
         unit.wait_for_running()
+        while manager.recv(4096) != b"READY=1":
+            continue
         unit.replace()
         assert [manager.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
 
