@@ -13,7 +13,6 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-
 MACROS = [
     ("Py_LIMITED_API", "0x030B0000"),
     ("CYTHON_LIMITED_API", "1"),
