@@ -211,7 +211,7 @@ class Patcher:
 
 
 def _say_ready(environment: Mapping[str, str]) -> None:
-    """Tell systemd that the unit is up. Below ``pypatcher run`` that would end a trial: it is the program's own word."""
+    """Tell systemd that the unit is up. Below ``pypatcher run`` that would end a trial: the program must say it."""
     if not environment.get("NOTIFY_SOCKET", "").startswith(PROXY_PREFIX):
         Notifier(environment, os.getpid()).send("READY=1")
 
