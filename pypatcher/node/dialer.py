@@ -3,7 +3,7 @@
 Pure: an address goes in, and comes out when it is time for one KRPC ping ("knock"). Only who answers is dialed by
 QUIC. Anybody can write anybody's address into a record or a swarm, so a fleet must never become a weapon:
 
-- A stranger's host is knocked at by one packet, then left alone for 5 minutes, then twice as long each time up to
+- A stranger's host is knocked at by one packet, then left alone for 90 seconds, then twice as long each time up to
   6 hours, however many of its ports are named: one of them at a time has its turn. Its /24 or /48 gets 3 knocks in 5
   minutes, every source of addresses its own few a minute, so that no source can starve another.
 - When a pair knocks is drawn from both addresses and the wall clock, one 20-second window at a time, with a chance of
@@ -46,7 +46,7 @@ _HEARD = 45 * 60.0
 _QUIET_CROWD = 16
 _QUIET_PAUSES = (15.0, 900.0)
 _PROVEN = 3600.0
-_FAR_PAUSES = (300.0, 6 * 3600.0)
+_FAR_PAUSES = (90.0, 6 * 3600.0)
 _NEAR_PAUSES = (2.0, 300.0)
 _PROVEN_PAUSE = 5.0
 _GROUP_KNOCKS = (3, 300.0)
