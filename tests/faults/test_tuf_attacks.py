@@ -188,6 +188,6 @@ async def test_wrong_software_that_the_owner_signed_for_another_target_is_not_in
     info = sign_file(path, world.key, None, find_target("aarch64"))
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
         await peer.announce(info)
-        failed = await device.wait_for("fetch.failed")
-        assert "AArch64" in failed.reason
+        refused = await device.wait_for("release.refused")
+        assert "AArch64" in refused.reason
     await gets_the_honest_release(world, device)
