@@ -163,12 +163,12 @@ def _be_hostile(
     with _seeder(native, wrong_machine, environment) as seeder:
         _all_published(seeder, wrong_machine, WRONG_MACHINE)
         for program in targets:
-            failed = running[program.label].wait_for_event(_SLOW, "fetch.failed", version=WRONG_MACHINE)
-            if f"not for target {program.device.target.name}" not in failed["reason"]:
+            refused = running[program.label].wait_for_event(_SLOW, "release.refused", version=WRONG_MACHINE)
+            if f"not for target {program.device.target.name}" not in refused["reason"]:
                 raise StepFailedError(
-                    f"{program.label}: refused {WRONG_MACHINE} for another reason: {failed['reason']}"
+                    f"{program.label}: refused {WRONG_MACHINE} for another reason: {refused['reason']}"
                 )
-            say(f"{program.label}: refused {WRONG_MACHINE}: {failed['reason']}")
+            say(f"{program.label}: refused {WRONG_MACHINE}: {refused['reason']}")
 
 
 def _all_published(seeder: Watched, seeds: Sequence[dict[str, Any]], version: str) -> None:
