@@ -15,8 +15,8 @@ _TOP = ("tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/t
         "tests/unit/test_version.py")  # fmt: skip
 _PURE = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sections.py",
          "tests/unit/artifact/test_verify.py", "tests/unit/artifact/test_sign.py")  # fmt: skip
-_NOT_THERE = ("real_program", "owner_is_kept", "none_of_our_files")
-"""Names of tests that need what a device lacks: a compiler, a second user id, the sources."""
+_NOT_THERE = ("real_program", "owner_is_kept", "none_of_our_files", "on_one_interface")
+"""Names of tests that need what an emulated device lacks: a compiler, a second user id, the sources, multicast."""
 _FEWER_EXAMPLES = """\
 from hypothesis import settings
 
