@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-TESTS  ?= tests
+# Two strangers behind routers meet in windows that chance opens, so the lab's matrix takes minutes: make nat-lab.
+TESTS  ?= tests --ignore=tests/nat/test_matrix.py
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 DISKS  := strace:strace mkfs.ext4:e2fsprogs mount:mount
 CROSS  := .cache/cross/tools/bin/python

@@ -1,4 +1,4 @@
-"""Devices behind routers update each other: the cells that the suite runs; ``make nat-lab`` runs all.
+"""Devices behind routers update each other: thirteen cells; ``make nat-lab`` runs all. ``make test`` leaves them out.
 
 The cells run side by side in one lab; each test looks at one of them.
 """

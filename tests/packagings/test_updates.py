@@ -23,7 +23,7 @@ from tests.support.packagings import wait_until
 from tests.support.transport import loopback
 from tests.support.updates import KEY, NEW, OLD, Program, build
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2400)  # two Nuitka builds on two slow cores
 
 Make = Callable[[str], Awaitable[Program]]
 
