@@ -86,6 +86,7 @@ class Node:
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
         self._memory = Memory()
         self._staged_here: dict[str, str] = {}
+        self._unfit: dict[str, str] = {}
         self._budget = FetchBudget()
         self._candidates = Candidates()
         self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
@@ -103,7 +104,7 @@ class Node:
             SettingError: a socket cannot be bound where the settings say.
         """
         self._memory = await asyncio.to_thread(self._cache.load)
-        self._staged_here = dict(self._memory.staged)
+        self._staged_here, self._unfit = dict(self._memory.staged), dict(self._memory.unfit)
         for peer in self._memory.good_peers:
             self._budget.succeeded(peer)
         async with open_network(self._namespace, self._settings, self._memory, stall=self._stall) as network:
@@ -216,16 +217,22 @@ class Node:
         async def staged(info: PatchInfo) -> None:
             await self._hold(publisher)
             release = await asyncio.to_thread(self._installation.staged_release)
-            if release is not None:
-                self._staged_here[info.hash.hex()] = release.sha512.hex()
+            if release is not None and release.info == info:
+                self._staged_here[info.signature.hex()] = release.sha512.hex()
             self._save(network)
             self._on_change()
+
+        def unfit(info: PatchInfo, reason: str) -> None:
+            self._unfit[info.signature.hex()] = reason
+            self._save(network)
 
         updater = Updater(
             look=look,
             fetch=fetch,
             installation=self._installation,
             known_files=self._staged_here,
+            unfit=self._unfit,
+            on_unfit=unfit,
             candidates=self._candidates,
             budget=self._budget,
             settings=self._settings,
@@ -294,6 +301,7 @@ class Node:
                 dht_nodes=tuple(network.dht.nodes()),
                 good_peers=tuple(self._budget.good),
                 staged=dict(list(self._staged_here.items())[-_REMEMBERED_RELEASES:]),
+                unfit=dict(list(self._unfit.items())[-_REMEMBERED_RELEASES:]),
             )
         )
 

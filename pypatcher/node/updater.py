@@ -13,6 +13,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
@@ -39,12 +40,13 @@ from pypatcher.events import (
     ReleaseRefused,
     ReleaseStaged,
 )
-from pypatcher.install import Installation
+from pypatcher.install import Installation, Partial
 from pypatcher.node.budget import FetchBudget, Turns
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.race import Race, Runner
 from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
+from pypatcher.node.tasks import in_thread
 
 __all__ = ["Fetch", "Updater", "Ways"]
 
@@ -109,8 +111,10 @@ class Updater:
         fetch: see ``Fetch``.
         installation: decides what is wanted, takes the bytes, verifies and stages.
         candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
-        known_files: hash without region -> SHA-512 of the whole file, both hex, of releases that were staged here: by
+        known_files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here: by
             it a refused release is known before it is fetched again.
+        unfit: the release's signature, hex -> why a download showed that this device does not take it, in any run.
+        on_unfit: told of one more.
         on_staged: told each release that was staged here.
         ways: which candidates may be dialed now; None is all of them.
         on_wanted: told which of the releases heard of are wanted, the newest first.
@@ -123,6 +127,8 @@ class Updater:
         fetch: Fetch,
         installation: Installation,
         known_files: Mapping[str, str],
+        unfit: Mapping[str, str],
+        on_unfit: Callable[[PatchInfo, str], None],
         candidates: Candidates,
         budget: FetchBudget,
         settings: Settings,
@@ -144,6 +150,8 @@ class Updater:
         self._fetch = fetch
         self._installation = installation
         self._known_files = known_files
+        self._unfit = unfit
+        self._on_unfit = on_unfit
         self._candidates = candidates
         self._budget = budget
         self._settings = settings
@@ -287,6 +295,8 @@ class Updater:
             self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
         except (NotNewerError, RefusedReleaseError) as error:
             self._refuse(info, error)
+            if isinstance(error, RefusedReleaseError):
+                self._on_unfit(info, str(error))
         except asyncio.CancelledError:
             if not attempt.stopped:
                 raise
@@ -321,7 +331,10 @@ class Updater:
     async def _wants(self, info: PatchInfo) -> bool:
         if info in self._refused:
             return False
-        sha512 = bytes.fromhex(self._known_files.get(info.hash.hex(), ""))
+        if (reason := self._unfit.get(info.signature.hex())) is not None:
+            self._say_once(ReleaseRefused(str(info.version), reason))
+            return False
+        sha512 = bytes.fromhex(self._known_files.get(info.signature.hex(), ""))
         try:
             await asyncio.to_thread(self._installation.check_wanted, info.version, sha512)
         except NotNewerError:
@@ -345,7 +358,7 @@ class Updater:
         version, peer = str(info.version), format_address(address)
         size = info.file_size
         received, said = 0, self._clock()
-        download = await asyncio.to_thread(self._installation.new_partial)
+        download = await in_thread(self._installation.new_partial, undo=Partial.discard)
 
         def progress(count: int) -> None:
             nonlocal received, said
@@ -359,7 +372,7 @@ class Updater:
 
         try:
             await fetch(candidate, download.write, progress)
-            await asyncio.to_thread(self._installation.stage, download, info)
+            await in_thread(partial(self._installation.stage, download, info))
         except WrongTargetError as error:
             # Its hash and the owner's signature were good: the file itself is for another machine, whoever sends it.
             raise RefusedReleaseError(str(error)) from None

@@ -18,6 +18,7 @@ from pypatcher.errors import (
     PeerError,
     RefusedReleaseError,
     StateError,
+    WrongTargetError,
 )
 from pypatcher.install.layout import Layout
 from pypatcher.node.budget import FetchBudget
@@ -38,6 +39,7 @@ class World:
         self.installation = FakeInstallation(Layout(folder / "app"))
         self.heard = Heard()
         self.known_files: dict[str, str] = {}
+        self.unfit: dict[str, str] = {}
         self.peers: dict[str, Exception | None] = {}
         self.releases: dict[str, PatchInfo] = {}
         self.asked: list[tuple[float, str]] = []
@@ -100,6 +102,8 @@ class World:
             fetch=fetch,
             installation=self.installation,  # type: ignore[arg-type]
             known_files=self.known_files,
+            unfit=self.unfit,
+            on_unfit=lambda info, reason: self.unfit.update({info.signature.hex(): reason}),
             candidates=candidates,
             budget=self.budget,
             settings=settings or Settings(),
@@ -275,11 +279,20 @@ def test_addresses_where_nobody_answers_never_keep_it_from_the_honest_one(world:
 
 def test_a_release_that_was_refused_here_is_not_fetched_again(world: World) -> None:
     world.peer("10.0.0.1")
-    world.known_files[NEW.hash.hex()] = "ab" * 64
+    world.known_files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
     run_alone(world.run(3600))
     assert world.asked == []
     assert world.heard.names() == ["release.refused"]
+
+
+def test_the_same_build_signed_as_a_higher_version_is_welcome_where_it_failed_before(world: World) -> None:
+    world.known_files[NEW.signature.hex()] = "ab" * 64
+    world.installation.refused_files.add(b"\xab" * 64)
+    assert NEWER.hash == NEW.hash
+    world.peer("10.0.0.1", info=NEWER)
+    run_alone(world.run(60))
+    assert world.staged == [NEWER]
 
 
 def test_a_refusal_that_only_the_download_shows_costs_one_download(world: World) -> None:
@@ -289,6 +302,18 @@ def test_a_refusal_that_only_the_download_shows_costs_one_download(world: World)
     run_alone(world.run(24 * 3600))
     assert len(world.asked) == 1
     assert world.heard.names().count("release.refused") == 1
+
+
+def test_what_one_download_showed_to_be_unfit_is_not_downloaded_again_after_a_restart(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.installation.stage_error = WrongTargetError("it is for another machine")
+    run_alone(world.run(60))
+    world.installation.stage_error = None
+    world.heard.clear()
+    run_alone(world.run(600))
+    assert len(world.asked) == 1
+    assert world.staged == []
+    assert [event.reason for event in world.heard] == ["it is for another machine"]  # type: ignore[attr-defined]
 
 
 def test_a_refused_release_does_not_keep_it_from_its_successor(world: World) -> None:
