@@ -11,11 +11,11 @@ import pytest
 
 from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.node import race
-from pypatcher.transport import Stream, wire
+from pypatcher.transport import StallRule, Stream, wire
 from tests.support.devices import World, compile_app, here, open_world
 from tests.support.hostile import open_hostile_peer
 
-FILL = 6 << 20
+FILL = 16 << 20
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def large_release(world: World, version: str) -> tuple[Path, PatchInfo]:
-    """A program that takes hours at a kilobyte a second."""
+    """A program that takes a quarter of an hour at twenty kilobytes a second."""
     path = compile_app(world.folder / f"large-{version}", version)
     with path.open("ab") as file:
         file.write(os.urandom(FILL))
@@ -42,11 +42,11 @@ async def test_a_peer_that_drips_a_true_release_is_overtaken_by_an_honest_one(
 
     async def drip(stream: Stream) -> None:
         await stream.write(wire.encode_acceptance(info, len(data)))
-        for start in range(0, len(data), 500):
-            await stream.write(data[start : start + 500])
-            await asyncio.sleep(0.2)
+        for start in range(0, len(data), 2000):
+            await stream.write(data[start : start + 2000])
+            await asyncio.sleep(0.1)
 
-    device = world.device(old)
+    device = world.device(old, StallRule())
     async with open_hostile_peer(world, drip) as peer:
         await peer.announce(info)
         await peer.asked.wait()
