@@ -12,7 +12,8 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
 from pypatcher.artifact import PatchInfo
@@ -38,20 +39,51 @@ from pypatcher.events import (
     ReleaseRefused,
     ReleaseStaged,
 )
-from pypatcher.install import Installation
 from pypatcher.node.budget import FetchBudget, rank_addresses
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
+from pypatcher.version import Version
 
-__all__ = ["Fetch", "Updater", "Ways"]
+__all__ = ["Destination", "Fetch", "Updater", "Ways"]
 
 _ROUND_LIMIT = 32
 _RETRY = 30.0
-_STRANGER_JITTER = 60.0
 _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
 _PROGRESS_INTERVAL = 0.25
 _SAID_LIMIT = 256
+
+
+class Destination(Protocol):
+    """Where a release goes: decides what is wanted, takes the bytes, verifies and keeps; ``Installation`` is one."""
+
+    @property
+    def staged_path(self) -> Path:
+        """Where a staged release lies."""
+
+    def preflight(self, size: int, *, allow_volatile: bool) -> None:
+        """Refuse before anything is fetched.
+
+        Raises:
+            CannotReplaceError, StateError, OSError: no release of that size could be kept.
+        """
+
+    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
+        """Refuse a version, or the file of that hash.
+
+        Raises:
+            NotNewerError, RefusedReleaseError: it is not wanted.
+        """
+
+    def new_partial(self) -> Any:
+        """A download to write to: ``write(data)``, ``discard()``."""
+
+    def stage(self, partial: Any, expect: PatchInfo) -> object:
+        """Verify a download and keep it.
+
+        Raises:
+            PatcherError, OSError: it is not ``expect``, not wanted, or cannot be kept.
+        """
 
 
 class Fetch(Protocol):
@@ -88,13 +120,14 @@ class Updater:
     Args:
         look: asks discovery who has what; its failures are logged and end nothing.
         fetch: see ``Fetch``.
-        installation: decides what is wanted, takes the bytes, verifies and stages.
+        installation: see ``Destination``.
         candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
         known_files: hash without region -> SHA-512 of the whole file, both hex, of releases that were staged here: by
             it a refused release is known before it is fetched again.
         on_staged: told each release that was staged here.
         ways: which candidates may be dialed now; None is all of them.
         on_wanted: told which of the releases heard of are wanted, the newest first.
+        stranger_jitter: without ``ways``, seconds at most before the first stranger is asked for a release.
     """
 
     def __init__(
@@ -102,7 +135,7 @@ class Updater:
         *,
         look: Callable[[], Awaitable[None]],
         fetch: Fetch,
-        installation: Installation,
+        installation: Destination,
         known_files: Mapping[str, str],
         candidates: Candidates,
         budget: FetchBudget,
@@ -113,9 +146,11 @@ class Updater:
         rng: random.Random,
         ways: Ways | None = None,
         on_wanted: Callable[[list[PatchInfo]], None] = lambda _: None,
+        stranger_jitter: float = 60.0,
     ) -> None:
         self._ways = ways
         self._on_wanted = on_wanted
+        self._stranger_jitter = stranger_jitter
         self._woken = asyncio.Event()
         self._busy = asyncio.Lock()
         self._look = look
@@ -154,6 +189,11 @@ class Updater:
         """There are new candidates, or a way to one is open."""
         self._woken.set()
 
+    async def settled(self) -> None:
+        """Wait until no fetch is under way."""
+        async with self._busy:
+            return
+
     async def would_take(self, info: PatchInfo, address: Address) -> bool:
         """Whether an offer of ``info`` from ``address`` is wanted: the same decision as for a record.
 
@@ -171,6 +211,7 @@ class Updater:
         """Fetch and stage what was offered, by ``fetch``, unless a fetch is under way."""
         if self._busy.locked():
             return
+        self._candidates.add([candidate], self._clock())
         async with self._busy:
             self._say_found(candidate)
             await self._try(candidate.info, lambda: self._fetch_offered(candidate, fetch))
@@ -265,7 +306,7 @@ class Updater:
                 break
             pending.remove(address)
             if self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
-                await asyncio.sleep(self._rng.uniform(0, _STRANGER_JITTER))
+                await asyncio.sleep(self._rng.uniform(0, self._stranger_jitter))
             if await self._fetch_from(by_address[address], self._fetch):
                 return 0.0
         waits = (self._budget.wait(release, address, self._clock()) for address in pending)
@@ -312,7 +353,7 @@ class Updater:
         self._budget.succeeded(address)
         if self._ways is not None:
             self._ways.reached(address)
-        self._emit(ReleaseStaged(version, str(self._installation.layout.path(self._installation.layout.staged))))
+        self._emit(ReleaseStaged(version, str(self._installation.staged_path)))
         await self._on_staged(info)
         return True
 
