@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=60.0,
-        help="how long to look for what is newest; three nodes that agree end it early (default: 60)",
+        help="how long to look for what is newest; three nodes that agree end it early; while somebody may have it who "
+        "was not reached yet, up to 8 times as long (default: 60)",
     )
     add_namespace(parser)
     add_settings(parser)
@@ -82,16 +83,20 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
     from pypatcher.node.device import own_target
     from pypatcher.node.network import open_network
     from pypatcher.node.node import namespace_for
+    from pypatcher.node.outfile import OutFile
 
     bus = event_bus(settings)
     interpreter = Path(sys.executable)
     target = args.target or own_target(interpreter, interpreter)
     checked = None if args.namespace == "rustpatcher" and args.target is None else target
     namespace = namespace_for(args.namespace, target, args.public_key)
-    async with open_network(namespace, settings, Memory()) as network:
-        with progress_bar(bus):
-            acquirer = Acquirer(network, args.out, checked, args.min_version, bus.emit)
-            return await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
+    with OutFile(args.out, args.public_key, checked, args.min_version) as out:
+        async with open_network(namespace, settings, Memory()) as network:
+            with progress_bar(bus):
+                acquirer = Acquirer(network, out, settings, bus.emit)
+                acquired = await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
+            out.keep()
+    return acquired
 
 
 def _read_peer(text: str, settings: Settings) -> tuple[bytes, Address]:

@@ -87,6 +87,11 @@ class Installation:
         """The program's path, `P`."""
         return self.layout.program
 
+    @property
+    def staged_path(self) -> Path:
+        """Where a staged release lies."""
+        return self.layout.path(self.layout.staged)
+
     def settle(self, launcher: Launcher, *, main_pid: int | None = None, caller: Caller | None = None) -> Settled:
         """At a start, or at a restart after the old process ended: bring `P` to what it should be.
 

@@ -1,35 +1,52 @@
 """The newest release, fetched to a file by somebody who has no program to update: the command ``fetch``.
 
-For the first installation of a device, and for a look at what a fleet has. It asks until three nodes agree on what is
-newest or a time is over; how sure that is, the caller says. The file appears whole and verified, or not at all.
+For the first installation of a device, and for a look at what a fleet has. It meets the others as a node does (slots,
+swarm, LAN, offers), and asks until three nodes agree on what is newest or a time is over; how sure that is, the caller
+says. The file appears whole and verified, or not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
+import random
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pypatcher.addresses import Address, format_address
-from pypatcher.artifact import PatchInfo, verify_release
-from pypatcher.errors import ArtifactError, CannotReplaceError, NotNewerError, PeerError
-from pypatcher.events import Emit, FetchFailed, FetchProgress, FetchStarted, ReleaseFound
-from pypatcher.node.budget import rank_addresses
-from pypatcher.node.candidates import Candidate
+from pypatcher.artifact import PatchInfo
+from pypatcher.errors import CannotReplaceError, NotNewerError, PeerError
+from pypatcher.events import (
+    Emit,
+    Event,
+    FetchFailed,
+    FetchProgress,
+    FetchStarted,
+    PreflightFailed,
+    ReleaseRefused,
+    ReleaseStaged,
+)
+from pypatcher.node.budget import FetchBudget
+from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.fleet import Fleet
 from pypatcher.node.network import Network
-from pypatcher.targets import Target
+from pypatcher.node.outfile import OutFile
+from pypatcher.node.seeking import keep_port_open, network_updater
+from pypatcher.node.settings import Settings
+from pypatcher.node.tasks import keep_running
+from pypatcher.node.updater import Updater
+from pypatcher.transport import Connection
 from pypatcher.version import Version
 
 __all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer"]
 
 ENOUGH_SOURCES = 3
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
+_LOOK_INTERVAL = 10.0
+_PERSEVERANCE = 8
 _PROGRESS_INTERVAL = 0.25
+_VOICES = 4096
+_TASK_PAUSES = (1.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +66,18 @@ class Acquired:
 
 
 class Acquirer:
-    """Fetches one release to ``out``.
+    """Fetches one release to ``out``, which the caller then keeps."""
 
-    Args:
-        target: what it must be for; None for any.
-        at_least: the lowest version that will do.
-    """
-
-    def __init__(
-        self, network: Network, out: Path, target: Target | None, at_least: Version | None, emit: Emit
-    ) -> None:
+    def __init__(self, network: Network, out: OutFile, settings: Settings, emit: Emit) -> None:
         self._network = network
         self._out = out
-        self._target = target
-        self._at_least = at_least
+        self._settings = settings.replace(look_interval=settings.look_interval or _LOOK_INTERVAL)
         self._emit = emit
+        self._heard = _Heard()
+        self._peer = ""
+        self._failure = "nobody was asked"
+        self._blocked: str | None = None
+        self._hopeless = False
 
     async def from_peer(self, node_id: bytes, address: Address) -> Acquired:
         """Fetch what one named peer has.
@@ -71,124 +85,167 @@ class Acquirer:
         Raises:
             PeerError, ArtifactError: it did not deliver a release of the owner's for that target.
             NotNewerError: it has an older version than will do.
+            CannotReplaceError: it cannot be kept.
         """
-        info = await self._fetch(address, node_id, None)
-        return Acquired(info, f"{node_id.hex()}@{format_address(address)}", 0, 0)
+        peer, said = format_address(address), 0.0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            if not said:
+                self._emit(FetchStarted("unknown", peer, total))
+            if done == total or time.monotonic() - said >= _PROGRESS_INTERVAL:
+                said = time.monotonic()
+                self._emit(FetchProgress("unknown", peer, done, total))
+
+        download = self._out.new_partial()
+        try:
+            await self._network.fetch(address, node_id, None, download.write, progress)
+            info = await asyncio.to_thread(self._out.stage, download, None)
+        except OSError as error:
+            raise CannotReplaceError(f"cannot write {self._out.staged_path}: {error.strerror or error}") from None
+        finally:
+            download.discard()
+        return Acquired(info, f"{node_id.hex()}@{peer}", 0, 0)
 
     async def newest(self, patience: float) -> Acquired:
         """Find the newest release by discovery and fetch it.
 
         Args:
-            patience: seconds to look for; three nodes that agree on the newest version end it early.
+            patience: seconds to look for; three nodes that agree on the newest version end it early. While somebody is
+                known who may have it and was not reached yet, it goes on up to 8 times as long: nodes behind routers
+                look at the swarm every 5 minutes, and no way opens before both sides know of each other.
 
         Raises:
             PeerError: nobody was heard, or nobody delivered; with the last failure's words.
             NotNewerError: only older versions than will do were heard of.
+            CannotReplaceError: it cannot be kept.
         """
-        heard = await self._look_until_sure(patience)
-        if not heard:
-            raise PeerError(
-                f"no node that has a release was heard within {patience:.0f} s: is a device with a signed release "
-                "running, and are the DHT entry points reachable (PYPATCHER_BOOTSTRAP)?"
-            )
-        newest = _newest(heard)
-        if self._at_least is not None and newest < self._at_least:
-            raise NotNewerError(f"the newest release heard of is {newest}, older than {self._at_least}")
-        holders = {candidate.address: candidate for candidate in heard if candidate.info.version == newest}
-        first = next(iter(holders.values()))
-        self._emit(ReleaseFound(str(newest), first.node_id.hex(), first.source))
-        failure: Exception = PeerError("nobody was asked")
-        for address in rank_addresses(holders, ()):
-            candidate = holders[address]
+        network, rng, candidates = self._network, random.Random(), self._heard  # noqa: S311 - jitter
+        alpn, settings = network.namespace.offer_alpn, self._settings
+        fleet = None
+        if alpn is not None:
+            fleet = Fleet(network, alpn, settings, served=_Nothing(), candidates=candidates, known=(), rng=rng)
+        updater = network_updater(
+            network,
+            fleet,
+            candidates,
+            self._out,
+            settings,
+            emit=self._note,
+            budget=FetchBudget(),
+            on_staged=self._staged,
+            rng=rng,
+            stranger_jitter=0.0,
+        )
+        parts = {"fetch": updater.run, "port mapping": lambda: keep_port_open(network, fleet, settings, self._emit)}
+        if fleet is not None:
+            fleet.updated_by(updater)
+            parts["fleet"] = fleet.run
+        begin = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(keep_running(name, run, _TASK_PAUSES)) for name, run in parts.items()]
             try:
-                # Anyone may claim any address: whoever answers there gives what was announced, or nothing.
-                info = await self._fetch(address, None, candidate.info)
-            except (PeerError, ArtifactError) as error:
-                self._emit(FetchFailed(str(newest), format_address(address), str(error)))
-                failure = error
-                continue
-            sources = _nodes(candidate for candidate in heard if candidate.info.version == newest)
-            return Acquired(info, format_address(address), sources, _nodes(heard) - sources)
-        raise PeerError(f"version {newest} was heard of, but nobody delivered it; the last failure: {failure}")
+                await self._wait(self._is_sure, patience, updater)
+                if self._may_come(fleet):
+                    await self._wait(self._is_here, (_PERSEVERANCE - 1) * patience, updater)
+            finally:
+                for task in running:
+                    task.cancel()
+        return self._result(time.monotonic() - begin)
 
-    async def _look_until_sure(self, patience: float) -> list[Candidate]:
-        heard: dict[tuple[bytes, Address], Candidate] = {}
-        pause = _FIRST_PAUSE
+    async def _wait(self, reached: Callable[[], bool], seconds: float, updater: Updater) -> None:
+        """Wait for that, so many seconds at most, and then for the end of a transfer that is under way."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while True:
-                    for candidate in await self._network.look():
-                        known = heard.get((candidate.node_id, candidate.address))
-                        if known is None or known.info.version <= candidate.info.version:
-                            heard[candidate.node_id, candidate.address] = candidate
-                    if self._is_sure(heard.values()):
-                        break
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-        return list(heard.values())
+            async with asyncio.timeout(seconds):
+                while not reached() and self._blocked is None:
+                    self._heard.changed.clear()
+                    await self._heard.changed.wait()
+        await updater.settled()
 
-    def _is_sure(self, heard: Collection[Candidate]) -> bool:
-        if not heard:
+    def _is_here(self) -> bool:
+        """Whether we have the newest release of all that were heard of."""
+        return self._out.info is not None and self._out.info.version >= self._heard.newest
+
+    def _is_sure(self) -> bool:
+        return self._is_here() and self._heard.count(self._heard.newest) >= ENOUGH_SOURCES
+
+    def _may_come(self, fleet: Fleet | None) -> bool:
+        """Whether there is somebody left who may deliver what we do not have."""
+        if self._is_here() or self._blocked is not None or self._hopeless:
             return False
-        newest = _newest(heard)
-        agreeing = _nodes(candidate for candidate in heard if candidate.info.version == newest)
-        return agreeing >= ENOUGH_SOURCES and (self._at_least is None or newest >= self._at_least)
+        if self._heard.voices:
+            return self._out.would_do(self._heard.newest)
+        return fleet is not None and fleet.ways.known > 0
 
-    async def _fetch(self, address: Address, node_id: bytes | None, expect: PatchInfo | None) -> PatchInfo:
-        peer, version = format_address(address), "unknown" if expect is None else str(expect.version)
-        said = 0.0
+    def _result(self, seconds: float) -> Acquired:
+        newest, heard = self._heard.newest, self._heard
+        if self._blocked is not None:
+            raise CannotReplaceError(self._blocked)
+        if not heard.voices:
+            raise PeerError(
+                f"no node that has a release was heard within {seconds:.0f} s: is a device with a signed release "
+                "running, and are the DHT entry points reachable (PYPATCHER_BOOTSTRAP)? `pypatcher netcheck` tells more"
+            )
+        if not self._out.would_do(newest):
+            raise NotNewerError(f"the newest release heard of is {newest}, older than {self._out.at_least}")
+        if self._out.info is None or not self._is_here():
+            raise PeerError(
+                f"version {newest} was heard of, but nobody delivered it; the last failure: {self._failure}"
+            )
+        sources = heard.count(newest)
+        return Acquired(self._out.info, self._peer, sources, len(heard.voices) - sources)
 
-        def progress(done: int, total: int) -> None:
-            nonlocal said
-            if not said:
-                self._emit(FetchStarted(version, peer, total))
-            if done == total or time.monotonic() - said >= _PROGRESS_INTERVAL:
-                said = time.monotonic()
-                self._emit(FetchProgress(version, peer, done, total))
+    async def _staged(self, _info: PatchInfo) -> None:
+        self._heard.changed.set()
 
-        with _new_file(self._out) as descriptor:
-
-            def write(data: bytes) -> None:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-
-            await self._network.fetch(address, node_id, expect, write, progress)
-            owner = self._network.namespace.owner
-            verified = await asyncio.to_thread(verify_release, descriptor, owner, self._target, expect=expect)
-            if self._at_least is not None and verified.info.version < self._at_least:
-                raise NotNewerError(f"{peer} has {verified.info.version}, older than {self._at_least}")
-        return verified.info
+    def _note(self, event: Event) -> None:
+        match event:
+            case FetchStarted(peer=peer):
+                self._peer = peer
+            case FetchFailed(reason=reason):
+                self._failure = reason
+            case ReleaseRefused(reason=reason):
+                self._failure, self._hopeless = reason, True
+            case PreflightFailed(reason=reason):
+                self._blocked = reason
+            case ReleaseStaged():
+                return  # not before it is the newest
+        self._heard.changed.set()
+        self._emit(event)
 
 
-def _newest(candidates: Iterable[Candidate]) -> Version:
-    return max(candidate.info.version for candidate in candidates)
+class _Heard(Candidates):
+    """Who is said to hold what, and every node's own word, whether its address is of use or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.voices: dict[bytes, Version] = {}
+        self.changed = asyncio.Event()
+
+    def add(self, candidates: Iterable[Candidate], now: float) -> None:
+        """Hear of them; a node's word is the newest version that it named."""
+        heard = list(candidates)
+        super().add(heard, now)
+        for each in heard:
+            if len(self.voices) < _VOICES or each.node_id in self.voices or each.info.version > self.newest:
+                self.voices[each.node_id] = max(each.info.version, self.voices.get(each.node_id, each.info.version))
+        self.changed.set()
+
+    @property
+    def newest(self) -> Version:
+        """The newest version that anybody named; 0.0.0 if nobody did."""
+        return max(self.voices.values(), default=Version(0, 0, 0))
+
+    def count(self, version: Version) -> int:
+        """How many nodes named it as their newest."""
+        return sum(each == version for each in self.voices.values())
 
 
-def _nodes(candidates: Iterable[Candidate]) -> int:
-    return len({candidate.node_id for candidate in candidates})
+class _Nothing:
+    """What is served here."""
 
+    info: PatchInfo | None = None
 
-@contextlib.contextmanager
-def _new_file(out: Path) -> Iterator[int]:
-    """A descriptor of a private file that becomes ``out``, executable, at the end of the block; or nothing at all.
-
-    Raises:
-        CannotReplaceError: it cannot be written there.
-    """
-    temporary = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotReplaceError(f"cannot write {out}: {error.strerror}") from None
-    try:
-        yield descriptor
-        os.fchmod(descriptor, 0o755)
-        os.fsync(descriptor)
-        temporary.replace(out)
-    except OSError as error:
-        raise CannotReplaceError(f"cannot write {out}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        os.close(descriptor)
+    async def answer(self, connection: Connection) -> None:
+        """Nobody asks who was offered nothing."""
+        connection.close()

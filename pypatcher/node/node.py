@@ -17,12 +17,12 @@ from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, NodeStarted, NodeStopped, PortMapped, TrialConfirmed
+from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.cache import Cache, Memory, cache_folder
-from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.candidates import Candidates
 from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
 from pypatcher.node.fleet import Fleet
@@ -30,13 +30,13 @@ from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
 from pypatcher.node.report import NodeReport
 from pypatcher.node.schedule import Mode
+from pypatcher.node.seeking import keep_port_open, network_updater
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
-from pypatcher.node.updater import Updater
+from pypatcher.node.updater import Known
 from pypatcher.node.whereabouts import Whereabouts, nat_kind
 from pypatcher.targets import Target
 from pypatcher.transport import StallRule, UploadLimiter
-from pypatcher.transport.portmap import Mapping
 
 __all__ = ["Node", "namespace_for"]
 
@@ -154,7 +154,7 @@ class Node:
                         ("updater", lambda: self._update(network, publisher)),
                         ("fleet", self._meet),
                         ("whereabouts", whereabouts.run),
-                        ("port mapping", lambda: self._keep_port_open(network)),
+                        ("port mapping", lambda: keep_port_open(network, self._fleet, self._settings, self._emit)),
                         ("cache", lambda: self._save_now_and_then(network)),
                         ("confirmation", lambda: self._confirm(publisher)),
                     ):
@@ -182,37 +182,8 @@ class Node:
         if self._fleet is not None:
             await self._fleet.run()
 
-    async def _keep_port_open(self, network: Network) -> None:
-        """Have the router open our port, if the settings say so."""
-
-        def changed(mapping: Mapping | None) -> None:
-            if mapping is not None:
-                self._emit(PortMapped(mapping.protocol, format_address(mapping.address)))
-            if self._fleet is not None:
-                self._fleet.moved()
-
-        if self._settings.port_mapping and network.ports is not None:
-            await network.ports.run(changed)
-
     async def _update(self, network: Network, publisher: Publisher) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
-
-        async def look() -> None:
-            found = await network.look()
-            if self._fleet is not None:
-                self._fleet.hear(found)
-            else:
-                self._candidates.add(found, time.monotonic())
-            self._report.looked(len(found))
-
-        async def fetch(
-            candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-        ) -> PatchInfo:
-            # Anyone may write anyone's address into a record, so what answers there need not be the node that was
-            # heard; the release that it sends is the announced one, or nothing.
-            return await network.fetch(
-                candidate.address, None, candidate.info, write, lambda done, _total: progress(done)
-            )
 
         async def staged(info: PatchInfo) -> None:
             await self._hold(publisher)
@@ -222,26 +193,18 @@ class Node:
             self._save(network)
             self._on_change()
 
-        def unfit(info: PatchInfo, reason: str) -> None:
-            self._unfit[info.signature.hex()] = reason
-            self._save(network)
-
-        updater = Updater(
-            look=look,
-            fetch=fetch,
-            installation=self._installation,
-            known_files=self._staged_here,
-            unfit=self._unfit,
-            on_unfit=unfit,
-            candidates=self._candidates,
-            budget=self._budget,
-            settings=self._settings,
+        updater = network_updater(
+            network,
+            self._fleet,
+            self._candidates,
+            self._installation,
+            self._settings,
             emit=self._emit,
+            budget=self._budget,
             on_staged=staged,
-            clock=time.monotonic,
             rng=self._rng,
-            ways=None if self._fleet is None else self._fleet.ways,
-            on_wanted=(lambda _: None) if self._fleet is None else self._fleet.want,
+            known=Known(self._staged_here, self._unfit, lambda: self._save(network)),
+            on_look=self._report.looked,
         )
         said = False
         while True:

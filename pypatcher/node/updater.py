@@ -13,8 +13,10 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
 from pypatcher.artifact import PatchInfo
@@ -40,24 +42,55 @@ from pypatcher.events import (
     ReleaseRefused,
     ReleaseStaged,
 )
-from pypatcher.install import Installation, Partial
 from pypatcher.node.budget import FetchBudget, Turns
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.race import Race, Runner
 from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import in_thread
+from pypatcher.version import Version
 
-__all__ = ["Fetch", "Updater", "Ways"]
+__all__ = ["Destination", "Fetch", "Known", "Updater", "Ways"]
 
 _ROUND = 32, 30.0
 _RETRY = 30.0
 _CHECK = 10.0
 _LONGEST_WAIT = 3600.0
-_STRANGER_JITTER = 60.0
 _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
 _PROGRESS_INTERVAL = 0.25
 _SAID_LIMIT = 256
+
+
+class Destination(Protocol):
+    """Where a release goes: decides what is wanted, takes the bytes, verifies and keeps; ``Installation`` is one."""
+
+    @property
+    def staged_path(self) -> Path:
+        """Where a staged release lies."""
+
+    def preflight(self, size: int, *, allow_volatile: bool) -> None:
+        """Refuse before anything is fetched.
+
+        Raises:
+            CannotReplaceError, StateError, OSError: no release of that size could be kept.
+        """
+
+    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
+        """Refuse a version, or the file of that hash.
+
+        Raises:
+            NotNewerError, RefusedReleaseError: it is not wanted.
+        """
+
+    def new_partial(self) -> Any:
+        """A download to write to: ``write(data)``, ``discard()``."""
+
+    def stage(self, partial: Any, expect: PatchInfo) -> object:
+        """Verify a download and keep it.
+
+        Raises:
+            PatcherError, OSError: it is not ``expect``, not wanted, or cannot be kept.
+        """
 
 
 class Fetch(Protocol):
@@ -88,6 +121,21 @@ class Ways(Protocol):
         """It was dialed in vain."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier downloads showed, in this run or another: by it a release is judged before it is fetched again.
+
+    Attributes:
+        files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here.
+        unfit: a release's signature, hex -> why this device does not take it.
+        save: keeps both.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
+    save: Callable[[], None] = lambda: None
+
+
 class _Attempt:
     """A fetch from one candidate, and why it was stopped, if it was."""
 
@@ -109,15 +157,13 @@ class Updater:
     Args:
         look: asks discovery who has what; its failures are logged and end nothing.
         fetch: see ``Fetch``.
-        installation: decides what is wanted, takes the bytes, verifies and stages.
+        installation: see ``Destination``.
         candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
-        known_files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here: by
-            it a refused release is known before it is fetched again.
-        unfit: the release's signature, hex -> why a download showed that this device does not take it, in any run.
-        on_unfit: told of one more.
+        known: see ``Known``.
         on_staged: told each release that was staged here.
         ways: which candidates may be dialed now; None is all of them.
         on_wanted: told which of the releases heard of are wanted, the newest first.
+        stranger_jitter: without ``ways``, seconds at most before the first stranger is asked for a release.
     """
 
     def __init__(
@@ -125,10 +171,8 @@ class Updater:
         *,
         look: Callable[[], Awaitable[None]],
         fetch: Fetch,
-        installation: Installation,
-        known_files: Mapping[str, str],
-        unfit: Mapping[str, str],
-        on_unfit: Callable[[PatchInfo, str], None],
+        installation: Destination,
+        known: Known,
         candidates: Candidates,
         budget: FetchBudget,
         settings: Settings,
@@ -138,20 +182,22 @@ class Updater:
         rng: random.Random,
         ways: Ways | None = None,
         on_wanted: Callable[[list[PatchInfo]], None] = lambda _: None,
+        stranger_jitter: float = 60.0,
     ) -> None:
         self._ways = ways
         self._on_wanted = on_wanted
+        self._stranger_jitter = stranger_jitter
         self._woken = asyncio.Event()
         self._race = Race()
         self._running: dict[Runner, _Attempt] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._turns: dict[PatchInfo, Turns] = {}
         self._begun: deque[float] = deque(maxlen=_ROUND[0])
         self._look = look
         self._fetch = fetch
         self._installation = installation
-        self._known_files = known_files
-        self._unfit = unfit
-        self._on_unfit = on_unfit
+        self._known = known
         self._candidates = candidates
         self._budget = budget
         self._settings = settings
@@ -174,6 +220,10 @@ class Updater:
         """There are new candidates, or a way to one is open."""
         self._woken.set()
 
+    async def settled(self) -> None:
+        """Wait until no fetch is under way."""
+        await self._idle.wait()
+
     async def would_take(self, info: PatchInfo, address: Address) -> bool:
         """Whether an offer of ``info`` from ``address`` is wanted: the same decision as for a record.
 
@@ -192,6 +242,7 @@ class Updater:
         """Fetch and stage what was offered, by ``fetch``, unless another fetch has its place by now."""
         if self._race.wait(candidate.info.version, self._clock()) > 0.0:
             return
+        self._candidates.add([candidate], self._clock())
         self._say_found(candidate)
         async with asyncio.TaskGroup() as tasks:
             self._begin(tasks, candidate, fetch)
@@ -250,7 +301,7 @@ class Updater:
         by_address = {each.address: each for each in candidates if each.address not in asked}
         address = self._next(info, by_address)
         if address is not None and self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
-            self._budget.hold(release, self._rng.uniform(0, _STRANGER_JITTER), now)
+            self._budget.hold(release, self._rng.uniform(0, self._stranger_jitter), now)
             address = self._next(info, by_address)
         if address is None:
             waits = (self._budget.wait(release, each, now) for each in by_address)
@@ -278,6 +329,7 @@ class Updater:
         needed = candidate.info.file_size + self._race.outstanding()
         runner = self._race.enter(candidate.info.version, candidate.info.file_size, self._clock())
         attempt = self._running[runner] = _Attempt(candidate)
+        self._idle.clear()
         attempt.task = tasks.create_task(self._attempt(runner, attempt, fetch, needed))
 
     async def _attempt(self, runner: Runner, attempt: _Attempt, fetch: Fetch, needed: int) -> None:
@@ -296,7 +348,8 @@ class Updater:
         except (NotNewerError, RefusedReleaseError) as error:
             self._refuse(info, error)
             if isinstance(error, RefusedReleaseError):
-                self._on_unfit(info, str(error))
+                self._known.unfit[info.signature.hex()] = str(error)
+                self._known.save()
         except asyncio.CancelledError:
             if not attempt.stopped:
                 raise
@@ -304,6 +357,8 @@ class Updater:
         finally:
             self._race.leave(runner)
             del self._running[runner]
+            if not self._running:
+                self._idle.set()
             self.wake()
 
     def _overtake(self, winner: Runner) -> None:
@@ -331,10 +386,10 @@ class Updater:
     async def _wants(self, info: PatchInfo) -> bool:
         if info in self._refused:
             return False
-        if (reason := self._unfit.get(info.signature.hex())) is not None:
+        if (reason := self._known.unfit.get(info.signature.hex())) is not None:
             self._say_once(ReleaseRefused(str(info.version), reason))
             return False
-        sha512 = bytes.fromhex(self._known_files.get(info.signature.hex(), ""))
+        sha512 = bytes.fromhex(self._known.files.get(info.signature.hex(), ""))
         try:
             await asyncio.to_thread(self._installation.check_wanted, info.version, sha512)
         except NotNewerError:
@@ -358,7 +413,7 @@ class Updater:
         version, peer = str(info.version), format_address(address)
         size = info.file_size
         received, said = 0, self._clock()
-        download = await in_thread(self._installation.new_partial, undo=Partial.discard)
+        download = await in_thread(self._installation.new_partial, undo=lambda unused: unused.discard())
 
         def progress(count: int) -> None:
             nonlocal received, said
@@ -385,7 +440,7 @@ class Updater:
         self._budget.succeeded(address)
         if self._ways is not None:
             self._ways.reached(address)
-        self._emit(ReleaseStaged(version, str(self._installation.layout.path(self._installation.layout.staged))))
+        self._emit(ReleaseStaged(version, str(self._installation.staged_path)))
         await self._on_staged(info)
         return True
 

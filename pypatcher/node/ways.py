@@ -56,6 +56,11 @@ class WaysOut:
         self._sought: frozenset[Address] = frozenset()
         self._changed = asyncio.Event()
 
+    @property
+    def known(self) -> int:
+        """How many addresses are known."""
+        return len(self._queue)
+
     def hear(self, addresses: Iterable[Address], source: Source) -> None:
         """Somebody is said to be there."""
         usable = [each for each in usable_hints(addresses, self._own) if each not in self._ourselves]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pypatcher.addresses import format_address
+from pypatcher.discovery import Published, Tracker
 from pypatcher.keys import KeyPair, encode_key
 from tests.support.devices import World, open_world, said_version
 from tests.support.hostile import open_hostile_peer, sending
@@ -150,6 +151,24 @@ async def test_a_peer_that_lies_is_passed_over_for_an_honest_one(world: World) -
         await world.device(path).wait_for("record.published")
         assert (await fetch(world, "--timeout", "4")).status == 0
     assert out_of(world).read_bytes() == path.read_bytes()
+
+
+async def test_a_release_that_no_record_names_is_found_in_the_swarm_and_its_holders_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def publish(_self: Tracker, *_: object) -> Published:
+        return Published(0, 0)
+
+    monkeypatch.setattr(Tracker, "publish", publish)
+    old, _ = world.release("1.0.0")
+    new, _ = world.release("2.0.0")
+    await world.device(old).wait_for("node.started")
+    for _ in range(3):
+        await world.device(new).wait_for("node.started")
+    done = await fetch(world, "--timeout", "40", "--json")
+    assert done.status == 0, done.err
+    assert (done.json["version"], done.json["sources"]) == ("2.0.0", 3)
+    assert out_of(world).read_bytes() == new.read_bytes()
 
 
 async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched(world: World) -> None:

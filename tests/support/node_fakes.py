@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -73,6 +74,10 @@ class FakeInstallation:
     trial: object | None = None
     staged: list[PatchInfo] = field(default_factory=list)
     partials: int = 0
+
+    @property
+    def staged_path(self) -> Path:
+        return self.layout.path(self.layout.staged)
 
     def preflight(self, size: int, *, allow_volatile: bool) -> None:
         if self.preflight_error is not None:

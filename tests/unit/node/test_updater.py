@@ -24,7 +24,7 @@ from pypatcher.install.layout import Layout
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.settings import Settings
-from pypatcher.node.updater import Updater, Ways
+from pypatcher.node.updater import Known, Updater, Ways
 from tests.support.discovery import node, release
 from tests.support.node_fakes import FakeInstallation, Heard, run_alone
 
@@ -101,9 +101,7 @@ class World:
             look=look,
             fetch=fetch,
             installation=self.installation,  # type: ignore[arg-type]
-            known_files=self.known_files,
-            unfit=self.unfit,
-            on_unfit=lambda info, reason: self.unfit.update({info.signature.hex(): reason}),
+            known=Known(self.known_files, self.unfit),
             candidates=candidates,
             budget=self.budget,
             settings=settings or Settings(),

@@ -1,0 +1,163 @@
+"""A file that appears whole and verified, or not at all: where a release goes that updates no program.
+
+The ``Destination`` of the command ``fetch``. Downloads lie beside the file, private and with names of their own, and
+are gone at the end, whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pypatcher.artifact import PatchInfo, verify_release
+from pypatcher.errors import CannotReplaceError, NotNewerError
+from pypatcher.keys import OwnerKey
+from pypatcher.targets import Target
+from pypatcher.version import Version
+
+__all__ = ["Download", "OutFile"]
+
+
+class Download:
+    """A new private file beside the one that it may become."""
+
+    def __init__(self, out: Path) -> None:
+        """Make it.
+
+        Raises:
+            CannotReplaceError: nothing can be written there.
+        """
+        self.path = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.tmp")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self.fd = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            raise CannotReplaceError(f"cannot write {out}: {error.strerror}") from None
+        self.kept = False
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
+
+    def discard(self) -> None:
+        """Remove it unless it is kept; once is enough, more does nothing."""
+        if not self.kept:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove it, if it still has its name, and close it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+
+
+class OutFile:
+    """The file ``out``; a context manager, at whose end nothing is left that was not kept.
+
+    Args:
+        target: what a release must be for; None for any.
+        at_least: the lowest version that will do.
+    """
+
+    def __init__(self, out: Path, owner: OwnerKey, target: Target | None, at_least: Version | None) -> None:
+        self._out = out
+        self._owner = owner
+        self._target = target
+        self.at_least = at_least
+        self._download: Download | None = None
+        self.info: PatchInfo | None = None
+        """The release that is here, verified; ``keep`` makes it the file."""
+
+    @property
+    def staged_path(self) -> Path:
+        """The file, as it will be called."""
+        return self._out
+
+    def preflight(self, size: int, *, allow_volatile: bool) -> None:
+        """See ``Destination``.
+
+        Raises:
+            CannotReplaceError: there is no room.
+        """
+        free = shutil.disk_usage(self._out.parent).free
+        if free < size:
+            raise CannotReplaceError(f"cannot write {self._out}: {size} bytes are needed, {free} are free")
+
+    def would_do(self, version: Version) -> bool:
+        """Whether it is no older than the lowest version that will do."""
+        return self.at_least is None or version >= self.at_least
+
+    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
+        """See ``Destination``.
+
+        Raises:
+            NotNewerError: what is here is as new, or this is older than will do.
+        """
+        if not self.would_do(version):
+            raise NotNewerError(f"this is {version}, older than {self.at_least}")
+        if self.info is not None and version <= self.info.version:
+            raise NotNewerError(f"{version} is not newer than {self.info.version}")
+
+    def new_partial(self) -> Download:
+        """See ``Destination``.
+
+        Raises:
+            CannotReplaceError: nothing can be written there.
+        """
+        return Download(self._out)
+
+    def stage(self, partial: Download, expect: PatchInfo | None) -> PatchInfo:
+        """See ``Destination``; ``expect`` None takes any release of the owner's.
+
+        Raises:
+            ArtifactError, NotNewerError, OSError: it is not wanted.
+        """
+        info = verify_release(partial.fd, self._owner, self._target, expect=expect).info
+        self.check_wanted(info.version)
+        os.fchmod(partial.fd, 0o755)
+        os.fsync(partial.fd)
+        if self._download is not None:
+            self._download.remove()
+        partial.kept = True
+        self._download, self.info = partial, info
+        return info
+
+    def keep(self) -> None:
+        """Make what was staged the file.
+
+        Raises:
+            CannotReplaceError: it cannot be written there.
+        """
+        if self._download is not None:
+            try:
+                self._download.path.replace(self._out)
+            except OSError as error:
+                raise CannotReplaceError(f"cannot write {self._out}: {error.strerror or error}") from None
+
+    def __enter__(self) -> Self:
+        """Say at once if nothing can be written there.
+
+        Raises:
+            CannotReplaceError: so it is.
+        """
+        Download(self._out).discard()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._download is not None:
+            self._download.remove()

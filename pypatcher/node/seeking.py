@@ -1,0 +1,90 @@
+"""The updater at work on the network: how it looks, whom it fetches from, and the port that others reach us at.
+
+What a node, which updates a program, and the command ``fetch``, which has none yet, have in common.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from pypatcher.addresses import format_address
+from pypatcher.artifact import PatchInfo
+from pypatcher.events import Emit, PortMapped
+from pypatcher.node.budget import FetchBudget
+from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.fleet import Fleet
+from pypatcher.node.network import Network
+from pypatcher.node.settings import Settings
+from pypatcher.node.updater import Destination, Known, Updater
+from pypatcher.transport.portmap import Mapping as PortMapping
+
+__all__ = ["keep_port_open", "network_updater"]
+
+
+def network_updater(
+    network: Network,
+    fleet: Fleet | None,
+    candidates: Candidates,
+    destination: Destination,
+    settings: Settings,
+    *,
+    emit: Emit,
+    budget: FetchBudget,
+    on_staged: Callable[[PatchInfo], Awaitable[None]],
+    rng: random.Random,
+    known: Known | None = None,
+    on_look: Callable[[int], None] = lambda _: None,
+    stranger_jitter: float = 60.0,
+) -> Updater:
+    """An updater that hears of releases in slots and by ``fleet``, and fetches them over ``network``.
+
+    Args:
+        fleet: None where the namespace knows no meetings.
+        candidates: those of ``fleet``.
+        on_look: told how many a look found.
+    """
+
+    async def look() -> None:
+        found = await network.look()
+        if fleet is not None:
+            fleet.hear(found)
+        else:
+            candidates.add(found, time.monotonic())
+        on_look(len(found))
+
+    async def fetch(candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]) -> PatchInfo:
+        # Anyone may write anyone's address into a record, so what answers there need not be the node that was
+        # heard; the release that it sends is the announced one, or nothing.
+        return await network.fetch(candidate.address, None, candidate.info, write, lambda done, _total: progress(done))
+
+    return Updater(
+        look=look,
+        fetch=fetch,
+        installation=destination,
+        known=Known() if known is None else known,
+        candidates=candidates,
+        budget=budget,
+        settings=settings,
+        emit=emit,
+        on_staged=on_staged,
+        clock=time.monotonic,
+        rng=rng,
+        ways=None if fleet is None else fleet.ways,
+        on_wanted=(lambda _: None) if fleet is None else fleet.want,
+        stranger_jitter=stranger_jitter,
+    )
+
+
+async def keep_port_open(network: Network, fleet: Fleet | None, settings: Settings, emit: Emit) -> None:
+    """Have the router open our port until cancelled, if the settings say so."""
+
+    def changed(mapping: PortMapping | None) -> None:
+        if mapping is not None:
+            emit(PortMapped(mapping.protocol, format_address(mapping.address)))
+        if fleet is not None:
+            fleet.moved()
+
+    if settings.port_mapping and network.ports is not None:
+        await network.ports.run(changed)
