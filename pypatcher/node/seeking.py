@@ -14,10 +14,11 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.events import Emit, PortMapped
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.delivery import Destination
 from pypatcher.node.fleet import Fleet
 from pypatcher.node.network import Network
 from pypatcher.node.settings import Settings
-from pypatcher.node.updater import Destination, Known, Updater
+from pypatcher.node.updater import Known, Updater
 from pypatcher.transport.portmap import Mapping as PortMapping
 
 __all__ = ["keep_port_open", "network_updater"]

@@ -14,9 +14,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
 from pypatcher.artifact import PatchInfo
@@ -29,80 +27,30 @@ from pypatcher.errors import (
     PeerError,
     RefusedReleaseError,
     StateError,
-    WrongTargetError,
 )
 from pypatcher.events import (
     Emit,
     Event,
     FetchFailed,
-    FetchProgress,
-    FetchStarted,
     PreflightFailed,
     ReleaseFound,
     ReleaseRefused,
-    ReleaseStaged,
 )
 from pypatcher.node.budget import FetchBudget, Turns
 from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.delivery import Delivery, Destination, Fetch
 from pypatcher.node.race import Race, Runner
 from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
-from pypatcher.node.tasks import in_thread
-from pypatcher.version import Version
 
-__all__ = ["Destination", "Fetch", "Known", "Updater", "Ways"]
+__all__ = ["Known", "Updater", "Ways"]
 
 _ROUND = 32, 30.0
 _RETRY = 30.0
 _CHECK = 10.0
 _LONGEST_WAIT = 3600.0
 _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
-_PROGRESS_INTERVAL = 0.25
 _SAID_LIMIT = 256
-
-
-class Destination(Protocol):
-    """Where a release goes: decides what is wanted, takes the bytes, verifies and keeps; ``Installation`` is one."""
-
-    @property
-    def staged_path(self) -> Path:
-        """Where a staged release lies."""
-
-    def preflight(self, size: int, *, allow_volatile: bool) -> None:
-        """Refuse before anything is fetched.
-
-        Raises:
-            CannotReplaceError, StateError, OSError: no release of that size could be kept.
-        """
-
-    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
-        """Refuse a version, or the file of that hash.
-
-        Raises:
-            NotNewerError, RefusedReleaseError: it is not wanted.
-        """
-
-    def new_partial(self) -> Any:
-        """A download to write to: ``write(data)``, ``discard()``."""
-
-    def stage(self, partial: Any, expect: PatchInfo) -> object:
-        """Verify a download and keep it.
-
-        Raises:
-            PatcherError, OSError: it is not ``expect``, not wanted, or cannot be kept.
-        """
-
-
-class Fetch(Protocol):
-    """Fetches one release from one candidate, handing its bytes to ``write`` and their count to ``progress``.
-
-    Raises:
-        PeerError, ArtifactError: the peer did not deliver what it announced.
-    """
-
-    def __call__(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> Awaitable[PatchInfo]: ...
 
 
 class Ways(Protocol):
@@ -134,21 +82,6 @@ class Known:
     files: Mapping[str, str] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
     save: Callable[[], None] = lambda: None
-
-
-class _Attempt:
-    """A fetch from one candidate, and why it was stopped, if it was."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.task: asyncio.Task[None] | None = None
-        self.stopped = ""
-
-    def stop(self, why: str) -> None:
-        """It ends soon; once is enough."""
-        if self.task is not None and not self.stopped:
-            self.stopped = why
-            self.task.cancel()
 
 
 class Updater:
@@ -189,7 +122,7 @@ class Updater:
         self._stranger_jitter = stranger_jitter
         self._woken = asyncio.Event()
         self._race = Race()
-        self._running: dict[Runner, _Attempt] = {}
+        self._running: dict[Runner, Delivery] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._turns: dict[PatchInfo, Turns] = {}
@@ -273,9 +206,9 @@ class Updater:
         if self._ways is not None:
             self._ways.seek({candidate.address for candidates in wanted.values() for candidate in candidates})
         if (loser := self._race.judge(now)) is not None:
-            attempt = self._running[loser]
-            attempt.stop("slow; somebody else is tried")
-            self._budget.slow(attempt.candidate.address, now)
+            slow = self._running[loser]
+            slow.stop("slow; somebody else is tried")
+            self._budget.slow(slow.candidate.address, now)
         soonest = _CHECK if self._running else float("inf")
         if (pause := self._not_before - now) > 0.0:
             return min(pause, soonest)
@@ -297,7 +230,7 @@ class Updater:
         release, now = info.hash.hex(), self._clock()
         if len(self._begun) == _ROUND[0] and (pause := self._begun[0] + _ROUND[1] - now) > 0.0:
             return pause
-        asked = {attempt.candidate.address for attempt in self._running.values()}
+        asked = {delivery.candidate.address for delivery in self._running.values()}
         by_address = {each.address: each for each in candidates if each.address not in asked}
         address = self._next(info, by_address)
         if address is not None and self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
@@ -328,32 +261,32 @@ class Updater:
     def _begin(self, tasks: asyncio.TaskGroup, candidate: Candidate, fetch: Fetch) -> None:
         needed = candidate.info.file_size + self._race.outstanding()
         runner = self._race.enter(candidate.info.version, candidate.info.file_size, self._clock())
-        attempt = self._running[runner] = _Attempt(candidate)
+        delivery = self._running[runner] = Delivery(candidate, fetch, runner)
         self._idle.clear()
-        attempt.task = tasks.create_task(self._attempt(runner, attempt, fetch, needed))
+        delivery.task = tasks.create_task(self._await(delivery, runner, needed))
 
-    async def _attempt(self, runner: Runner, attempt: _Attempt, fetch: Fetch, needed: int) -> None:
-        """One fetch from one candidate, to its end; ``needed``: bytes on disk for it and for those beside it."""
-        info = attempt.candidate.info
+    async def _await(self, delivery: Delivery, runner: Runner, needed: int) -> None:
+        """See a delivery to its end; ``needed``: bytes on disk for it and for those beside it."""
+        info, address = delivery.candidate.info, delivery.candidate.address
         try:
             volatile = self._settings.allow_volatile
             await asyncio.to_thread(self._installation.preflight, needed, allow_volatile=volatile)
-            if await self._fetch_from(attempt.candidate, fetch, runner):
-                self._preflight_backoff.succeed()
-                self._overtake(runner)
+            await delivery.run(self._installation, self._emit, self._clock)
+            self._overtake(runner)
+            await self._note_success(info, address)
         except (CannotReplaceError, StateError) as error:
             self._pause(error)
         except OSError as error:
             self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
         except (NotNewerError, RefusedReleaseError) as error:
             self._refuse(info, error)
-            if isinstance(error, RefusedReleaseError):
-                self._known.unfit[info.signature.hex()] = str(error)
-                self._known.save()
+        except (PeerError, ArtifactError) as error:
+            self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
+            self._count_failure(delivery, error)
         except asyncio.CancelledError:
-            if not attempt.stopped:
+            if not delivery.stopped:
                 raise
-            self._emit(FetchFailed(str(info.version), format_address(attempt.candidate.address), attempt.stopped))
+            self._emit(FetchFailed(str(info.version), format_address(address), delivery.stopped))
         finally:
             self._race.leave(runner)
             del self._running[runner]
@@ -361,11 +294,18 @@ class Updater:
                 self._idle.set()
             self.wake()
 
+    async def _note_success(self, info: PatchInfo, address: Address) -> None:
+        self._preflight_backoff.succeed()
+        self._budget.succeeded(address)
+        if self._ways is not None:
+            self._ways.reached(address)
+        await self._on_staged(info)
+
     def _overtake(self, winner: Runner) -> None:
         """What runs beside it and is not newer is not wanted any more."""
-        for runner, attempt in self._running.items():
+        for runner, delivery in self._running.items():
             if runner is not winner and runner.version <= winner.version:
-                attempt.stop("somebody else was faster")
+                delivery.stop("somebody else was faster")
 
     def _pause(self, error: PatcherError) -> None:
         """It is this device, not a peer: other peers would be asked in vain."""
@@ -378,6 +318,9 @@ class Updater:
 
     def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
+        if isinstance(error, RefusedReleaseError):
+            self._known.unfit[info.signature.hex()] = str(error)
+            self._known.save()
         if len(self._refused) >= _SAID_LIMIT:
             self._refused.clear()
         self._refused.add(info)
@@ -402,57 +345,15 @@ class Updater:
             return False
         return True
 
-    async def _fetch_from(self, candidate: Candidate, fetch: Fetch, runner: Runner) -> bool:
-        """Whether it was fetched and staged; what is the peer's fault is counted.
-
-        Raises:
-            NotNewerError, RefusedReleaseError: this device does not want it after all.
-            CannotReplaceError, StateError, OSError: this device cannot keep it.
-        """
-        info, address = candidate.info, candidate.address
-        version, peer = str(info.version), format_address(address)
-        size = info.file_size
-        received, said = 0, self._clock()
-        download = await in_thread(self._installation.new_partial, undo=lambda unused: unused.discard())
-
-        def progress(count: int) -> None:
-            nonlocal received, said
-            if received == 0:
-                self._emit(FetchStarted(version, peer, size, candidate.source))
-            received = count
-            runner.moved(count, self._clock())
-            if count == size or self._clock() - said >= _PROGRESS_INTERVAL:
-                said = self._clock()
-                self._emit(FetchProgress(version, peer, count, size))
-
-        try:
-            await fetch(candidate, download.write, progress)
-            await in_thread(partial(self._installation.stage, download, info))
-        except WrongTargetError as error:
-            # Its hash and the owner's signature were good: the file itself is for another machine, whoever sends it.
-            raise RefusedReleaseError(str(error)) from None
-        except (PeerError, ArtifactError) as error:
-            self._emit(FetchFailed(version, peer, str(error)))
-            self._count_failure(info, address, received, error)
-            return False
-        finally:
-            download.discard()
-        self._budget.succeeded(address)
-        if self._ways is not None:
-            self._ways.reached(address)
-        self._emit(ReleaseStaged(version, str(self._installation.staged_path)))
-        await self._on_staged(info)
-        return True
-
-    def _count_failure(self, info: PatchInfo, address: Address, received: int, error: Exception) -> None:
-        if isinstance(error, PeerBusyError) and not received:
-            self._budget.busy(address, self._clock())
-            return
+    def _count_failure(self, delivery: Delivery, error: Exception) -> None:
+        info, address, now = delivery.candidate.info, delivery.candidate.address, self._clock()
+        if isinstance(error, PeerBusyError) and not delivery.received:
+            self._budget.busy(address, now)
         # Who says so after it sent something was not too busy to begin: else that word would make any waste free.
-        if received or not isinstance(error, PeerError):
-            self._budget.failed(info.hash.hex(), info.file_size, address, received, self._clock())
+        elif delivery.received or not isinstance(error, PeerError):
+            self._budget.failed(info.hash.hex(), info.file_size, address, delivery.received, now)
         else:
-            self._budget.unreachable(address, self._clock())
+            self._budget.unreachable(address, now)
             if self._ways is not None:
                 self._ways.failed(address)
 
