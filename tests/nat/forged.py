@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program
@@ -47,10 +47,11 @@ class Suffered:
     """What came of a plot.
 
     Attributes:
-        seconds: from the last device's start until each device ran the new version, sorted.
+        seconds: from the last device's start until each device that was waited for ran the new version, sorted.
         minute: the most packets that the victim got in 60 seconds, from the whole fleet.
         packets: that it got in all.
         connections: how many of them were more than a knock.
+        answers: how many of them it answered.
         megabytes: the most memory that a device's process ever had.
     """
 
@@ -60,21 +61,22 @@ class Suffered:
     minute: int
     packets: int
     connections: int
+    answers: int
     megabytes: float
 
 
-async def suffer(plots: Iterable[Plot], watch: float = 0.0) -> list[Suffered]:
-    """Run them side by side; each goes on for ``watch`` seconds after the last update."""
+async def suffer(plots: Iterable[Plot], enough: int = _DEVICES - 1) -> list[Suffered]:
+    """Run them side by side, each until so many devices are updated."""
     with open_world() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
         runs = []
         for network, plot in enumerate(plots, start=210):
             fleet = Fleet(world, programs, bootstrap, f"forged{network}")
-            runs.append(_run(world, fleet, plot, network, watch))
+            runs.append(_run(world, fleet, plot, network, enough))
         return list(await asyncio.gather(*runs))
 
 
-async def _run(world: World, fleet: Fleet, plot: Plot, network: int, watch: float) -> Suffered:
+async def _run(world: World, fleet: Fleet, plot: Plot, network: int, enough: int) -> Suffered:
     victim = await start_victim(world, f"victim{network}", 100 if plot.answers else 0) if plot.victim else None
     address = victim.address if victim else ""
     release = fleet.release(NEW).to_postcard().hex()
@@ -89,15 +91,15 @@ async def _run(world: World, fleet: Fleet, plot: Plot, network: int, watch: floa
                 seekers.append(device)
             await asyncio.sleep(_STARTS_APART)
         begin = time.monotonic()
-        times = await asyncio.gather(*(device.until(Device.runs_new, _PATIENCE) for device in seekers))
-        await asyncio.sleep(watch)
+        times = await _first(enough, [device.until(Device.runs_new, _PATIENCE) for device in seekers])
         return Suffered(
             plot,
             len(seekers),
-            sorted(max(0.0, when - begin) for when in times if when is not None),
+            [max(0.0, when - begin) for when in times],
             victim.most_in_a_minute if victim else 0,
             len(victim.packets) if victim else 0,
             victim.connections if victim else 0,
+            victim.answers if victim else 0,
             max(device.peak_memory() for device in fleet.devices),
         )
     finally:
@@ -107,6 +109,21 @@ async def _run(world: World, fleet: Fleet, plot: Plot, network: int, watch: floa
         assert attacker.stdin is not None
         attacker.stdin.close()
         await asyncio.to_thread(attacker.wait)
+
+
+async def _first(count: int, waits: Sequence[Coroutine[object, object, float | None]]) -> list[float]:
+    """The first ``count`` of these moments, or as many as come."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    found: list[float] = []
+    for task in asyncio.as_completed(tasks):
+        if (when := await task) is not None:
+            found.append(when)
+        if len(found) >= count:
+            break
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return sorted(found)
 
 
 def told(suffered: Iterable[Suffered]) -> str:

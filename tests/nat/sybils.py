@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from subprocess import PIPE, Popen
+from typing import cast
 
 from pypatcher.addresses import Address, pack_compact, parse_addresses
 from pypatcher.artifact import PatchInfo
@@ -96,8 +97,7 @@ class _Sybil(asyncio.DatagramProtocol):
         self.known: set[Address] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         with suppress(CodecError):

@@ -1,7 +1,7 @@
 """A host that never asked for anything, and counts what it is sent: ``python -m tests.nat.victim PORTS``.
 
-Prints a line for each UDP packet that arrives: its first bytes as hex. With PORTS above 0 so many ports, from 1 on,
-answer every KRPC query as an ordinary DHT node does; with 0 nobody is there.
+Prints a line for each UDP packet that arrives, its first bytes as hex, and an empty one for each answer. With PORTS
+above 0 so many ports, from 1 on, answer every KRPC query as an ordinary DHT node does; with 0 nobody is there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from subprocess import DEVNULL, PIPE
+from typing import cast
 
 from pypatcher.addresses import Address
 from pypatcher.dht import krpc
@@ -28,18 +29,22 @@ _ID = b"\x5a" * 20
 
 @dataclass
 class Victim:
-    """A victim and the packets it got: seconds (``time.monotonic``) and first bytes."""
+    """A victim, the packets it got (seconds by ``time.monotonic``, first bytes), and how many it answered."""
 
     address: str
     process: asyncio.subprocess.Process
     packets: list[tuple[float, bytes]] = field(default_factory=list)
+    answers: int = 0
     _reader: asyncio.Task[None] | None = None
 
     async def read(self) -> None:
         """Count until it ends."""
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            self.packets.append((time.monotonic(), bytes.fromhex(line.decode())))
+            if data := bytes.fromhex(line.decode()):
+                self.packets.append((time.monotonic(), data))
+            else:
+                self.answers += 1
 
     @property
     def most_in_a_minute(self) -> int:
@@ -80,14 +85,14 @@ async def start_victim(world: World, name: str, answering_ports: int) -> Victim:
 
 class _Node(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         with suppress(CodecError):
             query = krpc.decode(data)
             if isinstance(query, krpc.Query):
                 self._transport.sendto(krpc.encode_response(query.transaction, _ID, {}, addr), addr)
+                print(flush=True)
 
 
 async def _suffer(ports: int) -> None:
