@@ -71,6 +71,7 @@ class _Call:
     tries: int
     sent: float
     on_slow: Callable[[], None] | None
+    is_knock: bool
     timer: asyncio.TimerHandle | None = None
     repeated: bool = False
 
@@ -101,10 +102,12 @@ class Calls:
         read_only: bool = False,
         tries: int = 2,
         on_slow: Callable[[], None] | None = None,
+        knock_wait: float | None = None,
     ) -> asyncio.Future[Response]:
         """Ask, at most ``tries`` times; the future ends with the answer, RemoteError or NoAnswerError.
 
-        ``on_slow`` is called when the first wait is over. Cancelling the future forgets the question.
+        ``on_slow`` is called when the first wait is over; with ``knock_wait`` that is its seconds, and who answers is
+        no acquaintance. Cancelling the future forgets the question.
         """
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not self._may_send(address):
@@ -114,7 +117,8 @@ class Calls:
         while transaction in self._calls:
             transaction = self._random.randbytes(4)
         packet = krpc.encode_query(transaction, method, sender, arguments, read_only=read_only)
-        call = _Call(address, packet, answer, self._round_trip.wait, tries, self._clock(), on_slow)
+        wait, is_knock = knock_wait or self._round_trip.wait, knock_wait is not None
+        call = _Call(address, packet, answer, wait, tries, self._clock(), on_slow, is_knock)
         self._calls[transaction] = call
         answer.add_done_callback(lambda _: self._forget(transaction))
         self._await_once_more(call)
@@ -122,17 +126,17 @@ class Calls:
         return answer
 
     def received(self, message: Response | Failure, source: Address) -> bool:
-        """Give an answer to its question; False if nobody asked ``source`` that."""
+        """Give an answer to its question; False if nobody asked ``source`` that, or only knocked."""
         call = self._calls.get(message.transaction)
         if call is None or call.address != source or call.answer.done():
             return False
-        if not call.repeated:
+        if not call.repeated and not call.is_knock:
             self._round_trip.observe(self._clock() - call.sent)
         if isinstance(message, Failure):
             call.answer.set_exception(RemoteError(message.code, message.text))
         else:
             call.answer.set_result(message)
-        return True
+        return not call.is_knock
 
     def close(self) -> None:
         """End every question under way as unanswered, and ask nothing any more."""

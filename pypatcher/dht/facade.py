@@ -104,6 +104,11 @@ class Dht:
         node = self._nodes.get(family(address))
         return node is not None and await node.ping(address, tries=tries)
 
+    async def knock(self, address: Address, *, tries: int = 1) -> bool:
+        """Whether a node that knows our secret answers there; at most ``tries`` packets."""
+        node = self._nodes.get(family(address))
+        return node is not None and await node.knock(address, tries=tries)
+
     def nodes(self) -> list[Address]:
         """Good nodes of both families, for the cache."""
         return [address for node in self._nodes.values() for address in node.nodes()]

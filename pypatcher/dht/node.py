@@ -14,7 +14,7 @@ from functools import partial
 from random import Random, SystemRandom
 
 from pypatcher.addresses import Address, family, format_address
-from pypatcher.dht import krpc
+from pypatcher.dht import knock, krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.calls import Calls, NoAnswerError
 from pypatcher.dht.external import ExternalVotes
@@ -40,6 +40,7 @@ _LOOKUP_TRIES, _PUT_TRIES = 2, 3
 _OWN_PEERS = 500
 _PROBES = (2.0, 64.0)
 _ID_LIFETIME = 600.0
+_KNOCK_WAIT, _KNOCK_WAIT_NEAR = 5.0, 1.5
 
 
 class DhtNode:
@@ -53,6 +54,7 @@ class DhtNode:
         clock: monotonic seconds.
         random: where ids, tokens and jitter come from; the system's by default.
         known_nodes: nodes of an earlier run, asked together with ``bootstrap``.
+        secret: at most 64 bytes; ``knock`` finds out who else knows it.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class DhtNode:
         clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
         known_nodes: Iterable[Address] = (),
+        secret: bytes = b"",
     ) -> None:
         self.family = family
         self.read_only = read_only
@@ -72,7 +75,8 @@ class DhtNode:
         self._clock = clock
         self._random = random or SystemRandom()
         self._table = RoutingTable(random_id(self._random))
-        self._server = Server(self._table, family, self._random, clock())
+        self._secret = secret
+        self._server = Server(self._table, family, self._random, clock(), secret)
         self._calls = Calls(self._send, clock, self._random)
         self._votes = ExternalVotes()
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
@@ -159,6 +163,30 @@ class DhtNode:
             await self.ask(address, b"ping", {}, tries=tries)
         except PeerError:
             return False
+        return True
+
+    async def knock(self, address: Address, *, tries: int = 1) -> bool:
+        """Whether a node that knows our secret answers there; at most ``tries`` packets.
+
+        It has time to answer, since the next knock is far. Who answers and does not know the secret was named by
+        somebody else and stays unknown here: it never asked to be in our table.
+        """
+        nonce = self._random.randbytes(knock.NONCE_SIZE)
+        try:
+            answer = await self._calls.query(
+                address,
+                b"ping",
+                self.node_id,
+                {knock.FIELD: knock.ask(self._secret, nonce)},
+                read_only=self.read_only,
+                tries=tries,
+                knock_wait=_KNOCK_WAIT_NEAR if is_near(address) else _KNOCK_WAIT,
+            )
+        except PeerError:
+            return False
+        if not knock.is_proven(self._secret, nonce, answer.values):
+            return False
+        self._answer_received(answer, address)
         return True
 
     async def get_mutable(self, public_key: bytes, salt: bytes) -> MutableLookup:

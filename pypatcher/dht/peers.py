@@ -6,7 +6,7 @@ by the most nodes comes first, equals in turns by who named them.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -27,7 +27,8 @@ class PeersLookup:
     Attributes:
         info_hash: 20 bytes.
         peers: at most 2000 a family, those named by the most nodes first.
-        confirmed: how many of them two nodes or more named; all of them where only one node named any.
+        confirmed: about how many peers these are: those that two nodes or more named, and one for each other host that
+            they named, since some routers show every node another port; all peers where only one node named any.
         nodes: where to announce, nearest first, at most 20 a family.
         time: when it ended, on the node's clock.
     """
@@ -52,7 +53,7 @@ class PeerPoll:
             self._answers.append(distinct)
 
     def result(self) -> tuple[tuple[Address, ...], int]:
-        """The peers in their order, and how many of them are confirmed."""
+        """The peers in their order, and about how many peers that are."""
         voices: OrderedDict[Address, int] = OrderedDict()
         for peer in chain.from_iterable(zip_longest(*self._answers)):
             if peer is not None:
@@ -60,4 +61,6 @@ class PeerPoll:
         peers = tuple(sorted(voices, key=lambda peer: -voices[peer])[:_MOST_PEERS])
         if len(self._answers) <= 1:
             return peers, len(peers)
-        return peers, sum(voices[peer] > 1 for peer in peers)
+        confirmed = Counter(peer[0] for peer in peers if voices[peer] > 1)
+        hosts = Counter(host for answer in self._answers for host in {peer[0] for peer in answer})
+        return peers, sum(max(count > 1, confirmed[host]) for host, count in hosts.items())

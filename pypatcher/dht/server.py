@@ -13,6 +13,7 @@ from random import Random
 from pypatcher.addresses import Address, pack_compact
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
+from pypatcher.dht.knock import answer_knock
 from pypatcher.dht.krpc import Query, RemoteError
 from pypatcher.dht.limits import RateLimiter, is_near, limit_key
 from pypatcher.dht.mutable import MAX_SALT, MAX_VALUE, MutableItem, mutable_target
@@ -31,14 +32,19 @@ _BYTES_ALL = (50_000.0, 500_000.0)
 
 
 class Server:
-    """Answers for the node that owns ``table``; ``siblings`` are tables of other families (BEP 32 ``want``)."""
+    """Answers for the node that owns ``table``; ``siblings`` are tables of other families (BEP 32 ``want``).
 
-    def __init__(self, table: RoutingTable, family: int, random: Random, now: float) -> None:
+    Args:
+        secret: who knows it too may know us by a knock.
+    """
+
+    def __init__(self, table: RoutingTable, family: int, random: Random, now: float, secret: bytes = b"") -> None:
         self.table = table
         self.peers = PeerStore()
         self.items = ItemStore()
         self.siblings: dict[int, RoutingTable] = {}
         self._family = family
+        self._secret = secret
         self._random = random
         self._tokens = Tokens(random, now)
         self._each = RateLimiter(*_ANSWERS_EACH)
@@ -67,7 +73,7 @@ class Server:
         return data if self._all.allow(None, now, len(data)) else None
 
     def _ping(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
-        return {}
+        return answer_knock(self._secret, arguments)
 
     def _find_node(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
         return self._nodes(_target(arguments, b"target"), arguments, source, _NODES_ALONE)

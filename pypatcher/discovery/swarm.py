@@ -30,7 +30,7 @@ _log = logging.getLogger("pypatcher")
 
 _SERVING = 300.0
 _WANTING, _WANTING_LONG = 55.0, 600.0
-_FIRST_RETRY = 2.0
+_FIRST_RETRY, _SECOND_VISIT = 2.0, 5.0
 _JITTER = 0.1
 _RELEASES = 4
 _VISIT_TIMEOUT = 60.0
@@ -65,6 +65,7 @@ class _Place:
     since: float
     next: float
     failures: int = 0
+    visits: int = 0
 
 
 class SwarmSchedule:
@@ -72,7 +73,8 @@ class SwarmSchedule:
 
     A new place is due at once. While something is wanted its release and the namespace come round every ``interval``
     (55 s by default, 300 s after 10 minutes of wanting in vain), else every 300 s; a visit that reached nobody is
-    repeated after 2 s, then ever later. Every pause is jittered by a tenth. Times are monotonic seconds.
+    repeated after 2 s, then ever later. The namespace is visited once more 5 s after the first time: who started
+    together with others finds them there only then. Every pause is jittered by a tenth. Times are monotonic seconds.
 
     Args:
         interval: between visits while wanting; None for the default.
@@ -116,6 +118,9 @@ class SwarmSchedule:
         place.failures = 0 if reached else place.failures + 1
         if not reached:
             pause = min(pause, _FIRST_RETRY * 2 ** min(place.failures - 1, 16))
+        elif visit.release is None and not place.visits:
+            pause = min(pause, _SECOND_VISIT)
+        place.visits += bool(reached)
         place.next = now + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
     def wait(self, now: float) -> float:

@@ -1,18 +1,18 @@
 """Whom this node sends a first packet to, and when: ONE queue for records, swarm and LAN, and every budget in it.
 
-Pure: an address goes in, and comes out when it is time for one KRPC ping ("knock"). Only who answers is dialed by
-QUIC. Anybody can write anybody's address into a record or a swarm, so a fleet must never become a weapon:
+Pure: an address goes in, and comes out when it is time for one packet ("knock"). Only who proves to be one of us by
+its answer is dialed. Anybody can write anybody's address into a record or a swarm, so a fleet must never be a weapon:
 
-- A stranger's host is knocked at by one packet, then left alone for 90 seconds, then twice as long each time up to
-  6 hours, however many of its ports are named: one of them at a time has its turn. Its /24 or /48 gets 3 knocks in 5
-  minutes, every source of addresses its own few a minute, so that no source can starve another.
-- When a pair knocks is drawn from both addresses and the wall clock, one 20-second window at a time, with a chance of
-  1 in the size of the crowd: a whole fleet together sends about 3 packets a minute to an address, whatever its size
-  (up to 64). Both sides draw the SAME windows: their first packets cross, which opens both routers (BEP 55's idea
-  without a third party). A wrong clock costs that, nothing else.
-- Who is near (LAN, loopback) or was reached within the last hour waits for no window, and has its own wider budget.
+- A stranger's host is knocked at by one packet at a moment that both sides draw alike (``moments``): the larger the
+  crowd, the rarer, so that a whole fleet together sends about 3 packets a minute to an address, whatever its size
+  (up to 64); and half as often after each knock in vain, down to one in 85 minutes, however many of its ports are
+  named: one of them at a time has its turn. A wrong clock costs the common moment, nothing else.
+- Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses its own few a minute, so that no source can
+  starve another. Until the size of the crowd is known it counts as large.
+- Who is near (LAN, loopback) waits for no moment. Who was reached within the last hour gets one knock at once, and
+  further ones at moments that heed no crowd. Each kind has a wider budget of its own.
 - Who was met and is of no use rests for 6 hours, unless somebody seeks it; where a crowd is of no use, the next of it
-  is tried ever later, up to 15 minutes.
+  is tried ever later, up to 15 minutes. Who was met and was busy is met again soon.
 
 Knocks are spaced by 250 ms and whoever answers first is dialed first, as connection attempts in RFC 8305.
 """
@@ -20,7 +20,6 @@ Knocks are spaced by 250 ms and whoever answers first is dialed first, as connec
 from __future__ import annotations
 
 import enum
-import hashlib
 import heapq
 import random
 from collections import OrderedDict
@@ -29,7 +28,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from pypatcher.addresses import Address, budget_group, family, format_address, is_lan
+from pypatcher.addresses import Address, budget_group, family, is_lan
+from pypatcher.node.moments import LAST_LEVEL, WINDOW, level_of_crowd, next_moment, pair_name
 from pypatcher.node.schedule import Backoff
 
 __all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
@@ -37,16 +37,14 @@ __all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
 KNOCK_SPACING = 0.25
 """Seconds between two knocks."""
 
-_WINDOW = 20.0
-_SMALLEST_CROWD, _LARGEST_CROWD = 2, 64
-_WINDOWS_AHEAD = 512
+_UNKNOWN_CROWD = 64
 _OPEN = 45.0
-_REST, _REST_USELESS = 600.0, 6 * 3600.0
+_REST, _REST_BUSY, _REST_USELESS = 600.0, 10.0, 6 * 3600.0
 _HEARD = 45 * 60.0
 _QUIET_CROWD = 16
 _QUIET_PAUSES = (15.0, 900.0)
 _PROVEN = 3600.0
-_FAR_PAUSES = (90.0, 6 * 3600.0)
+_MOVED_FAILURES = 2
 _NEAR_PAUSES = (2.0, 300.0)
 _PROVEN_PAUSE = 5.0
 _GROUP_KNOCKS = (3, 300.0)
@@ -84,6 +82,7 @@ class _Entry:
     next: float
     open_until: float = 0.0
     rest_until: float = 0.0
+    busy: int = 0
 
 
 @dataclass(slots=True)
@@ -114,7 +113,9 @@ class DialQueue:
         self._proven: OrderedDict[Address, float] = OrderedDict()
         self._proven_hosts: OrderedDict[object, float] = OrderedDict()
         self._own: dict[int, Address] = {}
-        self._crowd = _SMALLEST_CROWD
+        # Before it is known where others see us there are no common moments, and no two nodes need have the same.
+        self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
+        self._crowd = _UNKNOWN_CROWD
         self._groups: OrderedDict[object, list[float]] = OrderedDict()
         self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
         self._last_knock = float("-inf")
@@ -132,13 +133,21 @@ class DialQueue:
         known_before, self._own = bool(self._own), seen
         if known_before:
             for silence in self._silent.values():
-                silence.until = min(silence.until, now + _FAR_PAUSES[0])
+                silence.failures = min(silence.failures, _MOVED_FAILURES)
+        self.replan(now, wall)
+
+    def crowd(self, size: int, now: float, wall: float) -> None:
+        """About so many nodes far away share what we hear; those of our LAN are counted here."""
+        size += self._counts[Source.LAN]
+        changed = level_of_crowd(size) != level_of_crowd(self._crowd)
+        self._crowd = size
+        if changed:
+            self.replan(now, wall)
+
+    def replan(self, now: float, wall: float) -> None:
+        """The wall clock was set: the moments are others."""
         for address, entry in self._entries.items():
             self._plan(address, entry, now, wall)
-
-    def crowd(self, size: int) -> None:
-        """About so many nodes share what we hear: the larger the crowd, the rarer each one knocks at one address."""
-        self._crowd = min(max(size, _SMALLEST_CROWD), _LARGEST_CROWD)
 
     def prove(self, addresses: Iterable[Address], now: float) -> None:
         """These were reached in an earlier run."""
@@ -251,9 +260,18 @@ class DialQueue:
         """It was met, and neither side has anything for the other."""
         entry = self._entries.get(address)
         if entry is not None:
-            entry.rest_until = now + _REST_USELESS
+            entry.rest_until, entry.busy = now + _REST_USELESS, 0
             backoff, _ = self._quiet[entry.source]
             self._quiet[entry.source] = backoff, now + backoff.fail()
+
+    def busy(self, address: Address, now: float, wall: float) -> None:
+        """It was met, and what one side has for the other did not pass: again soon, then ever later."""
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.rest_until = now + min(_REST_BUSY * 2 ** min(entry.busy, 16), _REST)
+            entry.open_until = 0.0
+            entry.busy += 1
+            self._plan(address, entry, now, wall)
 
     def failed(self, address: Address, now: float, wall: float) -> None:
         """It answered a knock but not when it was dialed."""
@@ -282,11 +300,19 @@ class DialQueue:
 
     def _plan(self, address: Address, entry: _Entry, now: float, wall: float) -> None:
         at = max(now, self._pause_of(address, now), entry.rest_until)
-        if not self._is_near(address) and not self._is_proven(address, now):
-            if self._turns[address[0]] != address:
+        if not self._is_near(address):
+            silence = self._silent.get(self._host(address))
+            level = 0 if silence is None else silence.failures
+            if self._is_proven(address, now):
+                level -= 1
+            elif self._turns[address[0]] != address:
                 entry.next = float("inf")
                 return
-            at += self._until_window(address, wall + at - now)
+            else:
+                level += level_of_crowd(self._crowd)
+            if level >= 0:
+                pair = pair_name(self._own.get(family(address), self._nowhere), address)
+                at = next_moment(pair, min(level, LAST_LEVEL), at + wall - now) - wall + now
         entry.next = at
         self._ticket += 1
         heapq.heappush(self._timeline, (at, self._ticket, address))
@@ -301,20 +327,6 @@ class DialQueue:
     def _pause_of(self, address: Address, now: float) -> float:
         silence = self._silent.get(self._host(address))
         return now if silence is None else silence.until
-
-    def _until_window(self, address: Address, wall: float) -> float:
-        """Seconds from ``wall`` to the next moment at which this pair knocks; both sides compute the same."""
-        own = self._own.get(family(address))
-        if own is None:
-            return self._rng.expovariate(1 / (_WINDOW * self._crowd))
-        pair = b" ".join(sorted(format_address(each).encode() for each in (own, address)))
-        first = int(wall // _WINDOW)
-        for window in range(first, first + _WINDOWS_AHEAD):
-            drawn = hashlib.blake2b(pair + window.to_bytes(8, "big", signed=True), digest_size=8).digest()
-            moment = (window + int.from_bytes(drawn[4:], "big") / 2**32) * _WINDOW
-            if moment >= wall and int.from_bytes(drawn[:4], "big") * self._crowd < 2**32:
-                return moment - wall
-        return _WINDOWS_AHEAD * _WINDOW
 
     # Whether.
 
@@ -335,8 +347,10 @@ class DialQueue:
         _bound(self._groups)
 
     def _limits(self, address: Address, source: Source, now: float) -> list[tuple[object, tuple[int, float]]]:
-        if self._is_near(address) or self._is_proven(address, now):
-            return [("near or proven", _NEAR_KNOCKS)]
+        if self._is_near(address):
+            return [("near", _NEAR_KNOCKS)]
+        if self._is_proven(address, now):
+            return [("proven", _NEAR_KNOCKS)]
         return [(source, (source.knocks, 60.0)), (budget_group(address), _GROUP_KNOCKS)]
 
     def _recent(self, key: object, since: float) -> list[float]:
@@ -363,13 +377,14 @@ class DialQueue:
         self._silent.move_to_end(key)
         if self._is_near(address):
             first, limit = _NEAR_PAUSES
+            pause = min(first * 2 ** min(silence.failures, 16), limit) * self._rng.uniform(1.0, 1.25)
         elif now - self._proven_hosts.get(key, float("-inf")) < _PROVEN and silence.failures == 0:
-            first, limit = _PROVEN_PAUSE, _FAR_PAUSES[1]
+            pause = _PROVEN_PAUSE
         else:
-            first, limit = _FAR_PAUSES
-        pause = min(first * 2 ** min(silence.failures, 16), limit)
+            # The next moment is drawn; this keeps the one that has just come from coming twice.
+            pause = WINDOW
         silence.failures += 1
-        silence.until = now + pause * self._rng.uniform(1.0, 1.25)
+        silence.until = now + pause
         _bound(self._silent)
 
     def _make_room(self, source: Source, now: float) -> bool:

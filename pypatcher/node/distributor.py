@@ -48,12 +48,18 @@ class Distributor:
 
     async def answer(self, connection: Connection) -> None:
         """Serve one connection; what goes wrong with it is its peer's loss alone."""
+        await self.give(connection)
+
+    async def give(self, connection: Connection) -> bool:
+        """Serve one connection; whether its peer has all of the release now."""
         try:
-            await serve_release(
+            given = await serve_release(
                 connection, owner=self._owner, release=self._unchanged, limiter=self._limiter, now=self._now
             )
         except (PatcherError, OSError) as error:
             _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)
+            return False
+        return given > 0
 
     def _unchanged(self) -> Served | None:
         if self._served is None or _signature(self._served.path) != self._signature:

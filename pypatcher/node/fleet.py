@@ -36,7 +36,7 @@ class _Held(Protocol):
 
     @property
     def info(self) -> PatchInfo | None: ...
-    async def answer(self, connection: Connection) -> None: ...
+    async def give(self, connection: Connection) -> bool: ...
 
 
 class Fleet:
@@ -68,18 +68,17 @@ class Fleet:
         self._updater: Updater | None = None
         self._held: PatchInfo | None = None
         self._wanted: frozenset[PatchInfo] = frozenset()
+        self._visits = 0
         queue = DialQueue(rng, is_near=is_near)
         queue.prove(known, time.monotonic())
-        self.ways = WaysOut(
-            queue, ping=self._ping, own_addresses=network.own_addresses, on_open=self._opened, is_near=is_near
-        )
+        self.ways = WaysOut(queue, knock=self._knock, own_addresses=network.own_addresses, on_open=self._opened)
         self._meetings = Meetings(
             network.endpoint,
             self.ways,
             alpn=offer_alpn,
             owner=network.namespace.owner,
             held=lambda: served.info,
-            serve=served.answer,
+            give=served.give,
             taker=lambda: None if self._updater is None else _OfferTaker(network, self._updater),
             found=self._found,
             clock=time.monotonic,
@@ -140,8 +139,8 @@ class Fleet:
         finally:
             self._network.endpoint.stop_serving(self._alpn)
 
-    def _ping(self, address: Address) -> Awaitable[bool]:
-        return self._network.dht.ping(address, tries=_NEAR_TRIES if self._is_near(address) else _STRANGER_TRIES)
+    def _knock(self, address: Address) -> Awaitable[bool]:
+        return self._network.dht.knock(address, tries=_NEAR_TRIES if self._is_near(address) else _STRANGER_TRIES)
 
     def _opened(self, address: Address) -> None:
         if self._updater is not None:
@@ -157,7 +156,10 @@ class Fleet:
 
     def _visited(self, visit: Visit, lookup: PeersLookup) -> None:
         if visit.release is None:
-            self.ways.crowd(lookup.confirmed)
+            # Who starts together with others finds nobody at first, and must not take the fleet for small.
+            if self._visits:
+                self.ways.crowd(lookup.confirmed)
+            self._visits += bool(lookup.nodes)
             self.ways.hear(lookup.peers, Source.NAMESPACE_SWARM)
             return
         self.ways.hear(lookup.peers, Source.RELEASE_SWARM)

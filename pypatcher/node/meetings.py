@@ -25,7 +25,7 @@ from pypatcher.transport import CloseCode, Connection, Endpoint, receive_offer, 
 __all__ = ["Meetings", "OfferGate", "Taker"]
 
 _log = logging.getLogger("pypatcher")
-_DIAL_SECONDS = 5.0
+_DIAL_SECONDS = 10.0
 _AT_ONCE = 4
 _WAITING = 64
 _GATE_PAUSE = 3600.0
@@ -74,7 +74,7 @@ class Meetings:
     Args:
         alpn: of offers.
         held: what we serve now.
-        serve: serves it on a connection, whoever dialed.
+        give: serves it on a connection, whoever dialed; whether the peer has it now.
         taker: see ``Taker``.
         found: told whom we met that has something newer than we.
         clock: monotonic seconds.
@@ -88,7 +88,7 @@ class Meetings:
         alpn: str,
         owner: OwnerKey,
         held: Callable[[], PatchInfo | None],
-        serve: Callable[[Connection], Awaitable[None]],
+        give: Callable[[Connection], Awaitable[bool]],
         taker: Callable[[], Taker | None],
         found: Callable[[Candidate], None],
         clock: Callable[[], float],
@@ -98,7 +98,7 @@ class Meetings:
         self._alpn = alpn
         self._owner = owner
         self._held = held
-        self._serve = serve
+        self._give = give
         self._taker = taker
         self._found = found
         self._clock = clock
@@ -123,6 +123,9 @@ class Meetings:
             address = connection.peer_address
             self._ways.reached(address)
             if offered is not None and await self._take(offered, connection):
+                held = self._held()
+                if held is None or held.version < offered.version:
+                    raise PeerBusyError("what was offered could not be fetched")
                 return
             await send_offer(connection, self._held())
             with contextlib.suppress(TimeoutError):
@@ -141,6 +144,7 @@ class Meetings:
         try:
             connection = await self._endpoint.connect(address, node_id=None, alpn=self._alpn, timeout=_DIAL_SECONDS)
         except PeerBusyError:
+            self._ways.busy(address)
             return
         except PeerError as error:
             _log.debug("no meeting: %s", error)
@@ -154,6 +158,7 @@ class Meetings:
             self._compare(await self._offer(connection), connection.peer_id, address)
         except (PeerError, ArtifactError) as error:
             _log.debug("a meeting with %s ended: %s", address[0], error)
+            self._ways.busy(address)
         finally:
             connection.close(CloseCode.DONE)
 
@@ -164,28 +169,34 @@ class Meetings:
                 await self.meet(address)
 
     async def _offer(self, connection: Connection) -> PatchInfo | None:
-        """Offer what we have; what the other side has, or None when it fetches ours or has nothing."""
+        """Offer what we have; what the other side has, or None when it fetched ours or has nothing.
+
+        Raises:
+            PeerError: neither, or it could not fetch ours to the end.
+        """
         ours = self._held()
         await send_offer(connection, ours)
         answer = asyncio.create_task(receive_offer(connection, self._owner, None))
         upload = asyncio.create_task(self._upload(connection, ours is not None))
         try:
             await asyncio.wait((answer, upload), return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
+            if upload.done() and upload.result():
                 return None
+            if not answer.done():
+                raise PeerError("it has neither said what it has nor taken what we have")
             return answer.result()
         finally:
             for task in (answer, upload):
                 task.cancel()
             await asyncio.gather(answer, upload, return_exceptions=True)
 
-    async def _upload(self, connection: Connection, has_something: bool) -> None:
+    async def _upload(self, connection: Connection, has_something: bool) -> bool:
         if has_something:
-            await self._serve(connection)
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ANSWER_SECONDS):
-                    await connection.wait_closed()
+            return await self._give(connection)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.wait_closed()
+        return False
 
     async def _take(self, offered: PatchInfo, connection: Connection) -> bool:
         taker, address = self._taker(), connection.peer_address

@@ -180,6 +180,7 @@ async def open_network(
                     family=6 if ":" in host else 4,
                     bootstrap=settings.bootstrap,
                     known_nodes=memory.dht_nodes,
+                    secret=namespace.topic_hash,
                 )
                 for host, _ in endpoint.addresses
             ]

@@ -1,7 +1,8 @@
 """Opens ways to other nodes: knocks at whom the dial queue names, and says who answered.
 
 The thin shell around ``DialQueue``, which holds every budget. A knock is one KRPC ping from the one socket: it opens
-our own router for the answer and for the other side's knock. DESIGN "Transport and transfer", issue "Opening the way".
+our own router for the answer and for the other side's knock, and its answer proves that a node of ours is there.
+DESIGN "Transport and transfer", issue "Opening the way".
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address
 from pypatcher.node.dialer import DialQueue, Source
 from pypatcher.node.hints import usable_hints
 
@@ -19,34 +20,32 @@ __all__ = ["WaysOut"]
 
 _LOOK_AT_OURSELVES = 10.0
 _KNOCKS_AT_ONCE = 64
+_CLOCK_SET = 1.0
 
 
 class WaysOut:
     """The ways of one node: fed by every source of addresses, read by the updater and by whoever meets others.
 
     Args:
-        ping: one KRPC ping, one packet; whether it was answered.
+        knock: one KRPC ping, one packet; whether a node of ours answered.
         own_addresses: where others see us, as far as we know.
         on_open: told in the node's loop when an address answered.
         clock: monotonic seconds.
         wall: unix time.
-        is_near: who is near; ``is_lan`` but in tests.
     """
 
     def __init__(
         self,
         queue: DialQueue,
         *,
-        ping: Callable[[Address], Awaitable[bool]],
+        knock: Callable[[Address], Awaitable[bool]],
         own_addresses: Callable[[], tuple[Address, ...]],
         on_open: Callable[[Address], None],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        is_near: Callable[[Address], bool] = is_lan,
     ) -> None:
-        self._is_near = is_near
         self._queue = queue
-        self._ping = ping
+        self._knock = knock
         self._own_addresses = own_addresses
         self._on_open = on_open
         self._clock = clock
@@ -69,7 +68,8 @@ class WaysOut:
 
     def crowd(self, size: int) -> None:
         """About so many nodes hear what we hear."""
-        self._queue.crowd(size)
+        self._queue.crowd(size, self._clock(), self._wall())
+        self._changed.set()
 
     def seek(self, addresses: Collection[Address]) -> None:
         """These hold a release that is wanted here, and no others do."""
@@ -99,6 +99,11 @@ class WaysOut:
         """It was dialed, or dialed us, and is a node of ours."""
         self._queue.reached(address, self._clock())
 
+    def busy(self, address: Address) -> None:
+        """It was met, and what one side has for the other did not pass: it is worth meeting again soon."""
+        self._queue.busy(address, self._clock(), self._wall())
+        self._changed.set()
+
     def failed(self, address: Address) -> None:
         """It answered a knock and could not be dialed."""
         self._queue.failed(address, self._clock(), self._wall())
@@ -116,6 +121,7 @@ class WaysOut:
         """Knock until cancelled."""
         async with asyncio.TaskGroup() as knocks:
             under_way: set[asyncio.Task[None]] = set()
+            offset = self._wall() - self._clock()
             while True:
                 self._changed.clear()
                 own = self._own_addresses()
@@ -123,9 +129,12 @@ class WaysOut:
                     self._own = own
                     self._ourselves.clear()
                     self._queue.moved(own, self._clock(), self._wall())
+                if abs(self._wall() - self._clock() - offset) > _CLOCK_SET:
+                    offset = self._wall() - self._clock()
+                    self._queue.replan(self._clock(), self._wall())
                 address = self._queue.due(self._clock(), self._wall()) if len(under_way) < _KNOCKS_AT_ONCE else None
                 if address is not None and address not in own:
-                    knock = knocks.create_task(self._knock(address))
+                    knock = knocks.create_task(self._knock_at(address))
                     under_way.add(knock)
                     knock.add_done_callback(under_way.discard)
                 pause = min(max(self._queue.wait(self._clock()), 0.01), _LOOK_AT_OURSELVES)
@@ -133,8 +142,7 @@ class WaysOut:
                     async with asyncio.timeout(pause):
                         await self._changed.wait()
 
-    async def _knock(self, address: Address) -> None:
-        # A sought address in the LAN is dialed even so: it costs nobody else anything.
-        if await self._ping(address) or (self._is_near(address) and address in self._sought):
+    async def _knock_at(self, address: Address) -> None:
+        if await self._knock(address):
             self._queue.answered(address, self._clock())
             self._on_open(address)

@@ -45,12 +45,12 @@ async def test_a_holder_that_nobody_can_reach_gives_to_those_that_it_can_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden: set[Address] = set()
-    ping = Dht.ping
+    knock = Dht.knock
 
-    async def ping_the_reachable(dht: Dht, address: Address, *, tries: int = 2) -> bool:
-        return address not in hidden and await ping(dht, address, tries=tries)
+    async def knock_at_the_reachable(dht: Dht, address: Address, *, tries: int = 1) -> bool:
+        return address not in hidden and await knock(dht, address, tries=tries)
 
-    monkeypatch.setattr(Dht, "ping", ping_the_reachable)
+    monkeypatch.setattr(Dht, "knock", knock_at_the_reachable)
     async with open_world(tmp_path) as world:
         old, _ = world.release("1.0.0")
         new, _ = world.release("2.0.0")

@@ -20,7 +20,7 @@ __all__ = ["Cell", "Outcome", "all_cells", "run_cells", "table"]
 
 LAN = "same LAN"
 _OPEN = {"public", "forward", "upnp"}
-_PATIENCE = 420.0  # a stranger who missed a knock is tried again after 5 minutes
+_PATIENCE = 180.0  # on a busy machine; strangers who missed their first moment have others within two minutes
 _NO_WAY_PATIENCE = 25.0
 
 

@@ -1,4 +1,4 @@
-"""Devices behind routers update each other: thirteen cells; ``make nat-lab`` runs all. ``make test`` leaves them out.
+"""Devices behind routers update each other: thirteen cells; ``make nat-lab`` runs all.
 
 The cells run side by side in one lab; each test looks at one of them.
 """
@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from tests.nat.matrix import LAN, Cell, Outcome, run_cells
+from tests.nat.matrix import LAN, Cell, Outcome, run_cells, table
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -32,7 +32,9 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[Cell, Outcome]:
-    return {outcome.cell: outcome for outcome in asyncio.run(run_cells(CELLS))}
+    outcomes = asyncio.run(run_cells(CELLS))
+    print(f"\n{table(outcomes)}")
+    return {outcome.cell: outcome for outcome in outcomes}
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.has_way], ids=str)

@@ -39,3 +39,10 @@ def test_a_single_answer_counts_in_full_since_nobody_else_was_there() -> None:
     poll.add(peers(1, 4))
     poll.add([])
     assert poll.result() == (tuple(peers(1, 4)), 4)
+
+
+def test_a_router_that_shows_every_node_another_port_counts_as_one_peer() -> None:
+    poll = PeerPoll()
+    for node in range(5):
+        poll.add([("20.0.0.1", 1000 + node), ("20.0.0.2", 6881), ("20.0.0.2", 6882), (f"20.0.1.{node}", 1)])
+    assert poll.result()[1] == 3

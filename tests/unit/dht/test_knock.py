@@ -1,0 +1,79 @@
+"""A knock tells two nodes that share a secret from everybody else, and tells everybody else nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pypatcher.addresses import Address
+from pypatcher.dht import krpc
+from pypatcher.dht.bencode import Value
+from pypatcher.dht.knock import FIELD, answer_knock, ask, is_proven
+from tests.support.dht_network import Network
+from tests.support.virtual_time import run_virtual
+
+SECRET, OTHERS = b"s" * 32, b"o" * 32
+NONCE = bytes(range(8))
+
+
+def test_who_knows_the_secret_proves_it() -> None:
+    assert is_proven(SECRET, NONCE, answer_knock(SECRET, {FIELD: ask(SECRET, NONCE)}))
+
+
+@pytest.mark.parametrize(
+    "asked", [None, 7, b"", ask(OTHERS, NONCE), ask(SECRET, NONCE)[:-1], ask(SECRET, NONCE) + b"x", [b"x"]]
+)
+def test_who_asks_without_the_secret_is_told_nothing(asked: Value) -> None:
+    assert answer_knock(SECRET, {} if asked is None else {FIELD: asked}) == {}
+
+
+def test_a_node_without_a_secret_proves_nothing() -> None:
+    assert answer_knock(b"", {FIELD: ask(b"", NONCE)}) == {}
+
+
+@pytest.mark.parametrize("proof", [None, 7, b"", b"x" * 8, ask(SECRET, NONCE)[8:]])
+def test_an_answer_that_is_no_proof_is_none(proof: Value) -> None:
+    assert not is_proven(SECRET, NONCE, {} if proof is None else {FIELD: proof})
+
+
+def test_an_answer_to_another_knock_is_no_proof() -> None:
+    old = answer_knock(SECRET, {FIELD: ask(SECRET, NONCE)})
+    assert not is_proven(SECRET, NONCE[::-1], old)
+
+
+def test_a_member_is_known_by_its_answer_and_a_stranger_gets_one_packet_and_stays_unknown() -> None:
+    async def body() -> None:
+        net = Network()
+        ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
+        assert await ours.knock(net.address_of(member))
+        assert ours.nodes() == [net.address_of(member)]
+        stranger, heard = net.new_address(), []
+        answer = net.send_from(stranger)
+
+        def pong(data: bytes, source: Address) -> None:
+            query = krpc.decode(data)
+            assert isinstance(query, krpc.Query)
+            heard.append(query.method)
+            answer(krpc.encode_response(query.transaction, b"x" * 20, {FIELD: b"x" * 8}, source), source)
+
+        net.hosts[stranger] = pong
+        assert not await ours.knock(stranger)
+        assert not await ours.knock(net.address_of(net.add(secret=OTHERS)))
+        await asyncio.sleep(60)
+        assert heard == [b"ping"]
+        assert stranger not in ours.nodes()
+        await net.stop()
+
+    run_virtual(body())
+
+
+def test_a_member_that_is_slow_to_answer_is_still_known() -> None:
+    async def body() -> None:
+        net = Network(latency=(1.9, 2.0))
+        ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
+        assert await ours.knock(net.address_of(member))
+        assert net.received[net.address_of(member)] == 1
+        await net.stop()
+
+    run_virtual(body())
