@@ -7,10 +7,10 @@ sockets' own addresses, and for a socket bound to every address the one that the
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Sequence
 
 from pypatcher.addresses import Address, family
+from pypatcher.transport import source_for
 
 __all__ = ["HINT_LIMIT", "own_addresses", "usable_hints"]
 
@@ -43,10 +43,5 @@ def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Addre
 
 
 def _route_source(kind: int) -> str | None:
-    try:
-        with socket.socket(socket.AF_INET6 if kind == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(_ELSEWHERE[kind])
-            host: str = probe.getsockname()[0]
-    except OSError:
-        return None
-    return None if ipaddress.ip_address(host).is_link_local else host
+    host = source_for(_ELSEWHERE[kind])
+    return None if host is None or ipaddress.ip_address(host).is_link_local else host

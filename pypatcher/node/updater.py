@@ -167,6 +167,7 @@ class Updater:
         self._preflight_backoff = Backoff(*_PREFLIGHT_PAUSES)
         self._not_before = 0.0
         self._refused: set[PatchInfo] = set()
+        self._moves = 0
         self._said: set[str] = set()
 
     async def run(self) -> None:
@@ -188,6 +189,11 @@ class Updater:
     def wake(self) -> None:
         """There are new candidates, or a way to one is open."""
         self._woken.set()
+
+    def moved(self) -> None:
+        """This node is somewhere else: a transfer that breaks now is nobody's fault."""
+        self._moves += 1
+        self.wake()
 
     async def settled(self) -> None:
         """Wait until no fetch is under way."""
@@ -326,13 +332,15 @@ class Updater:
         info, address = candidate.info, candidate.address
         version, peer = str(info.version), format_address(address)
         size = info.file_size
-        received, said = 0, self._clock()
+        received, said, moves = 0, self._clock(), self._moves
         download = await asyncio.to_thread(self._installation.new_partial)
 
         def progress(count: int) -> None:
             nonlocal received, said
             if received == 0:
                 self._emit(FetchStarted(version, peer, size, candidate.source))
+                if self._ways is not None:
+                    self._ways.reached(address)  # if the transfer breaks, the way back is known
             received = count
             if count == size or self._clock() - said >= _PROGRESS_INTERVAL:
                 said = self._clock()
@@ -346,7 +354,8 @@ class Updater:
             raise RefusedReleaseError(str(error)) from None
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(version, peer, str(error)))
-            self._count_failure(info, address, received, error)
+            if moves == self._moves or not isinstance(error, PeerError):
+                self._count_failure(info, address, received, error)
             return False
         finally:
             download.discard()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PortMapError
+from pypatcher.transport.routes import source_for
 
 __all__ = ["ask", "local_address"]
 
@@ -58,10 +59,7 @@ def local_address(router: str) -> str:
     Raises:
         PortMapError: there is no way.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((router, 9))
-        except OSError as error:
-            raise PortMapError(f"no way to the router {router}: {error.strerror or error}") from None
-        host: str = sock.getsockname()[0]
-        return host
+    host = source_for((router, 9))
+    if host is None:
+        raise PortMapError(f"no way to the router {router}")
+    return host

@@ -16,11 +16,11 @@ from typing import Protocol
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.errors import PortMapError
-from pypatcher.transport.portmap.asking import local_address
 from pypatcher.transport.portmap.gateway import default_gateway
 from pypatcher.transport.portmap.natpmp import NatPmpClient
 from pypatcher.transport.portmap.pcp import Granted, PcpClient
 from pypatcher.transport.portmap.upnp import UpnpClient
+from pypatcher.transport.routes import source_for
 
 __all__ = ["Mapping", "PortMapper"]
 
@@ -30,6 +30,7 @@ _LEASE = 7200
 _SOONEST_RENEWAL, _LATEST_RENEWAL = 30.0, 900.0
 _FIRST_RETRY, _LAST_RETRY = 60.0, 3600.0
 _GIVE_BACK_SECONDS = 3.0
+_LOOK_AT_ROUTER = 5.0
 
 
 class Client(Protocol):
@@ -60,14 +61,6 @@ class Mapping:
         return ipaddress.ip_address(self.address[0]).is_global
 
 
-def _is_public(router: str) -> bool:
-    """Whether our own address on the way to that router needs no mapping, or there is no way at all."""
-    try:
-        return ipaddress.ip_address(local_address(router)).is_global
-    except PortMapError:
-        return True
-
-
 def _clients(router: str) -> Iterable[Client]:
     return PcpClient(router), NatPmpClient(router), UpnpClient(router)
 
@@ -91,7 +84,7 @@ class PortMapper:
         self._port = port
         self._gateway = gateway
         self._make_clients = clients
-        self._router: str | None = None
+        self._way: tuple[str, str] | None = None
         self._client: Client | None = None
         self._changed: Callable[[Mapping | None], None] = lambda _: None
         self._tried: asyncio.Event | None = None
@@ -129,16 +122,17 @@ class PortMapper:
 
     async def once(self) -> float | None:
         """Open or renew the port; returns the seconds until that should be done again, or None if there is none."""
-        router = self._gateway()
-        if router != self._router:
-            self._router, self._client = router, None
+        way = self._find_way()
+        if way != self._way:
+            # Another router, or another address of ours: what the old one opened leads nowhere, and ends by itself.
+            self._way, self._client = way, None
         self.refusals = {}
-        if router is None or _is_public(router):
+        if way is None or ipaddress.ip_address(way[1]).is_global:
             self._client = None
             self._say(None)
             return None
         known = [] if self._client is None else [self._client]
-        for client in [*known, *self._make_clients(router)]:
+        for client in [*known, *self._make_clients(way[0])]:
             try:
                 granted = await client.open(self._port, _LEASE)
             except PortMapError as error:
@@ -162,10 +156,16 @@ class PortMapper:
                 await client.close(self._port)
 
     async def _until_another_router(self, seconds: float) -> None:
-        """Wait; an end comes early when the default gateway changes."""
-        while seconds > 0 and self._gateway() == self._router:
-            await asyncio.sleep(min(seconds, _SOONEST_RENEWAL))
-            seconds -= _SOONEST_RENEWAL
+        """Wait; an end comes early when the default gateway changes, or our address on the way to it."""
+        while seconds > 0 and self._find_way() == self._way:
+            await asyncio.sleep(min(seconds, _LOOK_AT_ROUTER))
+            seconds -= _LOOK_AT_ROUTER
+
+    def _find_way(self) -> tuple[str, str] | None:
+        """The default gateway, and our address on the way to it."""
+        router = self._gateway()
+        source = None if router is None else source_for((router, 9))
+        return None if router is None or source is None else (router, source)
 
     def _say(self, mapping: Mapping | None) -> None:
         if mapping == self.mapping:

@@ -233,6 +233,20 @@ async def test_an_outside_address_that_is_private_is_known_as_such() -> None:
     assert not Mapping("PCP", ("100.64.3.4", 6881)).is_public
 
 
+async def test_another_address_of_ours_is_another_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Router] = []
+
+    def clients(_: str) -> list[Router]:
+        made.append(Router("PCP", Granted("20.0.1.1", 6881, 7200)))
+        return made[-1:]
+
+    ports = PortMapper(6881, gateway=lambda: "127.0.0.1", clients=clients)
+    await ports.once()
+    monkeypatch.setattr("pypatcher.transport.portmap.mapper.source_for", lambda _: "127.0.0.99")
+    assert await ports.once() == 900
+    assert len(made) == 2
+
+
 async def test_without_a_router_nobody_is_asked() -> None:
     router = Router("PCP", Granted("20.0.1.1", 6881, 7200))
     ports = PortMapper(6881, gateway=lambda: None, clients=lambda _: [router])
