@@ -9,7 +9,7 @@ from pypatcher.transport.fetch import fetch_from, fetch_release
 from pypatcher.transport.limiter import UploadLimiter
 from pypatcher.transport.offer import receive_offer, send_offer
 from pypatcher.transport.pace import StallRule
-from pypatcher.transport.routes import source_for
+from pypatcher.transport.routes import internet_source
 from pypatcher.transport.serve import Served, serve_release
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode
@@ -26,8 +26,8 @@ __all__ = [
     "UploadLimiter",
     "fetch_from",
     "fetch_release",
+    "internet_source",
     "receive_offer",
     "send_offer",
     "serve_release",
-    "source_for",
 ]

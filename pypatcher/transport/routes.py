@@ -6,7 +6,10 @@ import socket
 
 from pypatcher.addresses import Address
 
-__all__ = ["source_for"]
+__all__ = ["internet_source", "source_for"]
+
+# Documentation addresses (RFC 5737, RFC 3849): nobody is there, and the default route leads to them.
+_INTERNET: dict[int, Address] = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 
 
 def source_for(destination: Address) -> str | None:
@@ -19,3 +22,8 @@ def source_for(destination: Address) -> str | None:
     except OSError:
         return None
     return host
+
+
+def internet_source(family: int) -> str | None:
+    """Our address of that family, 4 or 6, on the way to the Internet; None if there is no way."""
+    return source_for(_INTERNET[family])

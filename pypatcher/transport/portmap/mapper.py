@@ -1,4 +1,4 @@
-"""Keeps one UDP port open at the default gateway: asks, renews long before the end, gives it back at stop.
+"""Keeps one UDP port open at a default gateway, IPv4 or IPv6: asks, renews long before the end, gives it back at stop.
 
 DESIGN issue "No open ports". The router is believed in nothing but whether it opened a port; what it says its outside
 address is becomes a hint that others try, and nothing else.
@@ -16,11 +16,11 @@ from typing import Protocol
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.errors import PortMapError
+from pypatcher.transport.portmap.asking import local_address
 from pypatcher.transport.portmap.gateway import default_gateway
 from pypatcher.transport.portmap.natpmp import NatPmpClient
 from pypatcher.transport.portmap.pcp import Granted, PcpClient
 from pypatcher.transport.portmap.upnp import UpnpClient
-from pypatcher.transport.routes import source_for
 
 __all__ = ["Mapping", "PortMapper"]
 
@@ -62,6 +62,8 @@ class Mapping:
 
 
 def _clients(router: str) -> Iterable[Client]:
+    if ":" in router:
+        return (PcpClient(router),)
     return PcpClient(router), NatPmpClient(router), UpnpClient(router)
 
 
@@ -127,7 +129,8 @@ class PortMapper:
             # Another router, or another address of ours: what the old one opened leads nowhere, and ends by itself.
             self._way, self._client = way, None
         self.refusals = {}
-        if way is None or ipaddress.ip_address(way[1]).is_global:
+        # An IPv4 address of the Internet needs no mapping; an IPv6 one that is none gets nothing from an open firewall.
+        if way is None or ipaddress.ip_address(way[1]).is_global != (":" in way[1]):
             self._client = None
             self._say(None)
             return None
@@ -156,16 +159,20 @@ class PortMapper:
                 await client.close(self._port)
 
     async def _until_another_router(self, seconds: float) -> None:
-        """Wait; an end comes early when the default gateway changes, or our address on the way to it."""
+        """Wait; an end comes early when the default gateway or our address changes."""
         while seconds > 0 and self._find_way() == self._way:
             await asyncio.sleep(min(seconds, _LOOK_AT_ROUTER))
             seconds -= _LOOK_AT_ROUTER
 
     def _find_way(self) -> tuple[str, str] | None:
-        """The default gateway, and our address on the way to it."""
+        """The default gateway, and our address that it is to open a port for."""
         router = self._gateway()
-        source = None if router is None else source_for((router, 9))
-        return None if router is None or source is None else (router, source)
+        if router is None:
+            return None
+        try:
+            return router, local_address(router)
+        except PortMapError:
+            return None
 
     def _say(self, mapping: Mapping | None) -> None:
         if mapping == self.mapping:
