@@ -43,6 +43,11 @@ class Dht:
         if node is not None:
             node.datagram_received(data, source)
 
+    def moved(self) -> None:
+        """This machine has another address: what others saw until now says nothing any more."""
+        for node in self._nodes.values():
+            node.moved()
+
     async def start(self) -> None:
         """Join in the background; returns at once."""
         for node in self._nodes.values():

@@ -117,6 +117,10 @@ class DhtNode:
         """Whether others see us at different ports (a router hard to pass); None while too few have said."""
         return self._votes.port_varies
 
+    def moved(self) -> None:
+        """This machine has another address: what others saw until now says nothing any more."""
+        self._votes = ExternalVotes()
+
     async def start(self) -> None:
         """Join in the background and keep the table alive; returns at once."""
         self._maintenance.start()

@@ -246,6 +246,7 @@ class _Nothing:
 
     info: PatchInfo | None = None
 
-    async def answer(self, connection: Connection) -> None:
+    async def give(self, connection: Connection) -> bool:
         """Nobody asks who was offered nothing."""
         connection.close()
+        return False

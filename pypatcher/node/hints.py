@@ -7,17 +7,14 @@ sockets' own addresses, and for a socket bound to every address the one that the
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Sequence
 
 from pypatcher.addresses import Address, family
+from pypatcher.transport import internet_source
 
 __all__ = ["HINT_LIMIT", "own_addresses", "usable_hints"]
 
 HINT_LIMIT = 8
-
-# Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket to them asks the routing table, no more.
-_ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 
 
 def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Address, ...]:
@@ -43,10 +40,5 @@ def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Addre
 
 
 def _route_source(kind: int) -> str | None:
-    try:
-        with socket.socket(socket.AF_INET6 if kind == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(_ELSEWHERE[kind])
-            host: str = probe.getsockname()[0]
-    except OSError:
-        return None
-    return None if ipaddress.ip_address(host).is_link_local else host
+    host = internet_source(kind)
+    return None if host is None or ipaddress.ip_address(host).is_link_local else host

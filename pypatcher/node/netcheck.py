@@ -44,6 +44,8 @@ class Findings:
         mapped: the port that the router opened, or None.
         mapped_by: PCP, NAT-PMP or UPnP.
         refusals: why a protocol opened none.
+        opened: our IPv6 address and port that the router's firewall lets strangers in to, by PCP, or None.
+        opened_refusal: why it does not; empty if it was not asked.
         multicast: whether this device can send and hear multicast.
         heard: how many addresses of the fleet were heard of; None if no owner was given.
         reached: how many of them answered.
@@ -58,6 +60,8 @@ class Findings:
     mapped: str | None = None
     mapped_by: str | None = None
     refusals: Mapping[str, str] = field(default_factory=dict)
+    opened: str | None = None
+    opened_refusal: str = ""
     multicast: bool = False
     heard: int | None = None
     reached: int | None = None
@@ -79,6 +83,8 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
                 peers, reached = await _fleet(network)
             await _votes(network)
             mapping = None if network.ports is None else network.ports.mapping
+            firewall = network.firewall
+            opened = None if firewall is None else firewall.mapping
             return Findings(
                 local=tuple(map(format_address, own_addresses(network.endpoint.addresses, ()))),
                 names=names,
@@ -89,13 +95,14 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
                 mapped=None if mapping is None else format_address(mapping.address),
                 mapped_by=None if mapping is None else mapping.protocol,
                 refusals={} if network.ports is None or mapping is not None else dict(network.ports.refusals),
+                opened=None if opened is None else format_address(opened.address),
+                opened_refusal="" if firewall is None else "; ".join(firewall.refusals.values()),
                 multicast=multicast,
                 heard=peers,
                 reached=reached,
             )
         finally:
-            if network.ports is not None:
-                await network.ports.give_back()
+            await asyncio.gather(*(mapper.give_back() for mapper in network.mappers))
 
 
 async def _names(settings: Settings) -> bool:
@@ -130,8 +137,8 @@ async def _votes(network: Network) -> None:
 
 
 async def _ask_router(network: Network, settings: Settings) -> None:
-    if network.ports is not None and settings.port_mapping:
-        await network.ports.once()
+    if settings.port_mapping:
+        await asyncio.gather(*(mapper.once() for mapper in network.mappers))
 
 
 async def _fleet(network: Network) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, family
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Dht, DhtNode
 from pypatcher.discovery import Namespace, Published, Tracker
@@ -23,7 +23,7 @@ from pypatcher.node.candidates import Candidate
 from pypatcher.node.hints import own_addresses, usable_hints
 from pypatcher.node.settings import Settings
 from pypatcher.transport import Connection, Endpoint, StallRule, fetch_from, fetch_release
-from pypatcher.transport.portmap import PortMapper
+from pypatcher.transport.portmap import PortMapper, default_gateway
 
 __all__ = ["Network", "open_network"]
 
@@ -38,7 +38,8 @@ class Network:
     Attributes:
         identity: the node's key pair, made anew for this network and stored nowhere.
         stall: how slow a peer may be that gives us a release.
-        ports: asks the router for our port while it runs; None where only this machine reaches us anyway.
+        ports: asks the router for our IPv4 port while it runs; None where only this machine reaches us anyway.
+        firewall: asks the router to let strangers in to our IPv6 port, likewise.
     """
 
     namespace: Namespace
@@ -48,6 +49,7 @@ class Network:
     tracker: Tracker
     stall: StallRule
     ports: PortMapper | None = None
+    firewall: PortMapper | None = None
 
     @property
     def node_id(self) -> str:
@@ -65,6 +67,11 @@ class Network:
             # Behind such a router the port that one node sees is open to that node alone.
             seen = tuple(each for each in seen if ":" in each[0])
         return own_addresses(self.endpoint.addresses, seen)
+
+    @property
+    def mappers(self) -> list[PortMapper]:
+        """Who asks routers for ports: ``ports`` and ``firewall``, as far as there are any."""
+        return [mapper for mapper in (self.ports, self.firewall) if mapper is not None]
 
     def mapped_address(self) -> Address | None:
         """Where the router opened our port, if that is in the Internet and nobody sees us elsewhere."""
@@ -87,8 +94,7 @@ class Network:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_JOIN_PATIENCE):
                 await self.dht.joined()
-        if self.ports is not None:
-            await self.ports.settled(_ROUTER_PATIENCE)
+        await asyncio.gather(*(mapper.settled(_ROUTER_PATIENCE) for mapper in self.mappers))
 
     async def look(self) -> list[Candidate]:
         """Who is heard in the minute slots, one candidate an address that is worth a packet."""
@@ -188,18 +194,17 @@ async def open_network(
         await dht.start()
         try:
             tracker = Tracker(dht, namespace, identity, now=time.time)
-            yield Network(
-                namespace, identity, endpoint, dht, tracker, stall or StallRule(), port_mapper(endpoint.addresses)
-            )
+            mappers = (port_mapper(endpoint.addresses, kind) for kind in (4, 6))
+            yield Network(namespace, identity, endpoint, dht, tracker, stall or StallRule(), *mappers)
         finally:
             await dht.stop()
     finally:
         await endpoint.close()
 
 
-def port_mapper(bound: Sequence[Address]) -> PortMapper | None:
-    """Who asks the router for our IPv4 port; None on loopback and without IPv4."""
+def port_mapper(bound: Sequence[Address], kind: int) -> PortMapper | None:
+    """Who asks the router for our port of that family, 4 or 6; None on loopback and without that family."""
     for host, port in bound:
-        if ":" not in host and not ipaddress.ip_address(host).is_loopback:
-            return PortMapper(port)
+        if family((host, port)) == kind and not ipaddress.ip_address(host).is_loopback:
+            return PortMapper(port, gateway=lambda: default_gateway(kind))
     return None

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 
-from pypatcher.addresses import format_address
+from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.errors import PatcherError
@@ -26,6 +26,7 @@ from pypatcher.node.candidates import Candidates
 from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
 from pypatcher.node.fleet import Fleet
+from pypatcher.node.hints import own_addresses
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
 from pypatcher.node.report import NodeReport
@@ -33,7 +34,7 @@ from pypatcher.node.schedule import Mode
 from pypatcher.node.seeking import keep_port_open, network_updater
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
-from pypatcher.node.updater import Known
+from pypatcher.node.updater import Known, Updater
 from pypatcher.node.whereabouts import Whereabouts, nat_kind
 from pypatcher.targets import Target
 from pypatcher.transport import StallRule, UploadLimiter
@@ -91,6 +92,8 @@ class Node:
         self._candidates = Candidates()
         self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
         self._fleet: Fleet | None = None
+        self._updater: Updater | None = None
+        self._local: tuple[Address, ...] = ()
         self._program_started = asyncio.Event()
 
     def program_started(self) -> None:
@@ -141,11 +144,12 @@ class Node:
                     nat_kind(network.dht.port_varies),
                 )
             )
+            self._local = own_addresses(network.endpoint.addresses, ())
             whereabouts = Whereabouts(
                 network.own_addresses,
                 lambda: network.dht.port_varies,
                 emit=self._emit,
-                moved=lambda: self._moved(publisher),
+                moved=lambda: self._moved(network, publisher),
             )
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -171,8 +175,15 @@ class Node:
         if self._fleet is not None:
             self._fleet.hold(self._distributor.info)
 
-    def _moved(self, publisher: Publisher) -> None:
+    def _moved(self, network: Network, publisher: Publisher) -> None:
         """Others reach us somewhere else: say so everywhere."""
+        network.endpoint.moved()
+        if self._updater is not None:
+            self._updater.moved()
+        local = own_addresses(network.endpoint.addresses, ())
+        if local != self._local:
+            self._local = local
+            network.dht.moved()
         publisher.announce(self._distributor.info)
         if self._fleet is not None:
             self._fleet.moved()
@@ -193,7 +204,7 @@ class Node:
             self._save(network)
             self._on_change()
 
-        updater = network_updater(
+        updater = self._updater = network_updater(
             network,
             self._fleet,
             self._candidates,

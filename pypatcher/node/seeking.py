@@ -5,6 +5,7 @@ What a node, which updates a program, and the command ``fetch``, which has none 
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -79,7 +80,7 @@ def network_updater(
 
 
 async def keep_port_open(network: Network, fleet: Fleet | None, settings: Settings, emit: Emit) -> None:
-    """Have the router open our port until cancelled, if the settings say so."""
+    """Have the routers open our ports until cancelled, if the settings say so."""
 
     def changed(mapping: PortMapping | None) -> None:
         if mapping is not None:
@@ -87,5 +88,7 @@ async def keep_port_open(network: Network, fleet: Fleet | None, settings: Settin
         if fleet is not None:
             fleet.moved()
 
-    if settings.port_mapping and network.ports is not None:
-        await network.ports.run(changed)
+    if settings.port_mapping:
+        async with asyncio.TaskGroup() as tasks:
+            for mapper in network.mappers:
+                tasks.create_task(mapper.run(changed))

@@ -141,6 +141,7 @@ class Updater:
         self._preflight_backoff = Backoff(*_PREFLIGHT_PAUSES)
         self._not_before = 0.0
         self._refused: set[PatchInfo] = set()
+        self._moves = 0
         self._said: set[str] = set()
 
     async def run(self) -> None:
@@ -152,6 +153,11 @@ class Updater:
     def wake(self) -> None:
         """There are new candidates, or a way to one is open."""
         self._woken.set()
+
+    def moved(self) -> None:
+        """This node is somewhere else: a transfer that breaks now is nobody's fault."""
+        self._moves += 1
+        self.wake()
 
     async def settled(self) -> None:
         """Wait until no fetch is under way."""
@@ -261,7 +267,7 @@ class Updater:
     def _begin(self, tasks: asyncio.TaskGroup, candidate: Candidate, fetch: Fetch) -> None:
         needed = candidate.info.file_size + self._race.outstanding()
         runner = self._race.enter(candidate.info.version, candidate.info.file_size, self._clock())
-        delivery = self._running[runner] = Delivery(candidate, fetch, runner)
+        delivery = self._running[runner] = Delivery(candidate, fetch, runner, self._moves)
         self._idle.clear()
         delivery.task = tasks.create_task(self._await(delivery, runner, needed))
 
@@ -271,7 +277,7 @@ class Updater:
         try:
             volatile = self._settings.allow_volatile
             await asyncio.to_thread(self._installation.preflight, needed, allow_volatile=volatile)
-            await delivery.run(self._installation, self._emit, self._clock)
+            await delivery.run(self._installation, self._emit, self._clock, lambda: self._reached(address))
             self._overtake(runner)
             await self._note_success(info, address)
         except (CannotReplaceError, StateError) as error:
@@ -282,7 +288,8 @@ class Updater:
             self._refuse(info, error)
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
-            self._count_failure(delivery, error)
+            if delivery.moves == self._moves or not isinstance(error, PeerError):
+                self._count_failure(delivery, error)
         except asyncio.CancelledError:
             if not delivery.stopped:
                 raise
@@ -297,9 +304,12 @@ class Updater:
     async def _note_success(self, info: PatchInfo, address: Address) -> None:
         self._preflight_backoff.succeed()
         self._budget.succeeded(address)
+        self._reached(address)
+        await self._on_staged(info)
+
+    def _reached(self, address: Address) -> None:
         if self._ways is not None:
             self._ways.reached(address)
-        await self._on_staged(info)
 
     def _overtake(self, winner: Runner) -> None:
         """What runs beside it and is not newer is not wanted any more."""

@@ -97,11 +97,11 @@ def _router(findings: Findings) -> Verdict:
 def _ipv6(findings: Findings) -> Verdict:
     seen = ", ".join(address for address in findings.outside if address.startswith("["))
     if findings.dht_nodes.get(6):
-        return Verdict(
-            "IPv6",
-            True,
-            f"works{f', at {seen}' if seen else ''}; whether a firewall lets strangers in cannot be seen from inside",
-        )
+        works_at = f"works{f', at {seen}' if seen else ''}"
+        if findings.opened is not None:
+            return Verdict("IPv6", True, f"{works_at}; the router lets strangers in to us (PCP), until now")
+        asked = f" ({findings.opened_refusal})" if findings.opened_refusal else ""
+        return Verdict("IPv6", True, f"{works_at}; whether strangers may come in cannot be seen from inside{asked}")
     if _hosts(findings.local, 6):
         return Verdict("IPv6", None, "this device has an address, but no DHT node answers over it")
     return Verdict("IPv6", None, "none")

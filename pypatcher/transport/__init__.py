@@ -9,6 +9,7 @@ from pypatcher.transport.fetch import fetch_from, fetch_release
 from pypatcher.transport.limiter import UploadLimiter
 from pypatcher.transport.offer import receive_offer, send_offer
 from pypatcher.transport.pace import StallRule
+from pypatcher.transport.routes import internet_source
 from pypatcher.transport.serve import Served, serve_release
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode
@@ -25,6 +26,7 @@ __all__ = [
     "UploadLimiter",
     "fetch_from",
     "fetch_release",
+    "internet_source",
     "receive_offer",
     "send_offer",
     "serve_release",

@@ -83,6 +83,11 @@ class Connection:
         return self._alpn
 
     @property
+    def is_established(self) -> bool:
+        """Whether the handshake is complete, and neither side ended it."""
+        return self._established.done() and self._failure is None
+
+    @property
     def is_closed(self) -> bool:
         """Whether either side ended it."""
         return self._failure is not None
@@ -177,6 +182,12 @@ class Connection:
     def watch(self, stream: Stream) -> None:
         """Tell ``stream`` about the next acknowledgement."""
         self._writers.add(stream)
+
+    def nudge(self) -> None:
+        """Send the peer something that it must answer: it learns where we are, and our router that we are there."""
+        if self._failure is None:
+            self._quic.send_ping(0)
+            self._host.wake(self)
 
     # What the endpoint calls.
 

@@ -25,6 +25,7 @@ from pypatcher.transport.identity import (
     QuicIdentity,
     RawKeyConnection,
 )
+from pypatcher.transport.routes import source_for
 from pypatcher.transport.wire import CloseCode
 
 __all__ = ["Endpoint", "Handler"]
@@ -159,6 +160,19 @@ class Endpoint:
             raise
         return connection
 
+    def moved(self) -> None:
+        """This machine may have another address: tell the peers that we dialed, give up those that dialed us.
+
+        Only who dialed may move (RFC 9000 section 9): the others drop what comes from an address that they do not know.
+        """
+        for connection, entry in list(self._connections.items()):
+            if connection.is_established and source_for(connection.peer_address) != entry.source:
+                entry.source = source_for(connection.peer_address)
+                if connection.dialed:
+                    connection.nudge()
+                else:
+                    connection.abandon(PeerError("this machine moved to another address"))
+
     async def close(self) -> None:
         """End every connection and handler, say so to the peers, and close the sockets."""
         if self._closed:
@@ -204,6 +218,7 @@ class Endpoint:
         """A handshake is complete: whoever serves its protocol takes over."""
         entry = self._connections[connection]
         entry.finished = True
+        entry.source = source_for(connection.peer_address)
         if entry.deadline is not None:
             entry.deadline.cancel()
             entry.deadline = None
@@ -348,9 +363,12 @@ class Endpoint:
 
 
 class _Entry:
-    """What the endpoint knows of a connection: its socket, who opened it, and until when it must be established."""
+    """What the endpoint knows of a connection: its socket, who opened it, and until when it must be established.
 
-    __slots__ = ("address", "counted", "deadline", "finished", "udp")
+    ``source`` is the address of ours that its packets leave from, once it is established.
+    """
+
+    __slots__ = ("address", "counted", "deadline", "finished", "source", "udp")
 
     def __init__(self, udp: DatagramSocket, address: Address, deadline: asyncio.TimerHandle | None) -> None:
         self.udp = udp
@@ -358,3 +376,4 @@ class _Entry:
         self.deadline = deadline
         self.finished = False
         self.counted = False
+        self.source: str | None = None

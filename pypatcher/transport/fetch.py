@@ -27,6 +27,7 @@ __all__ = ["fetch_from", "fetch_release"]
 
 _CHUNK = 1 << 18
 _WINDOW = 1 << 21
+_NUDGE_AFTER = 2.0
 
 
 async def fetch_release(
@@ -246,10 +247,16 @@ async def _read_chunk(
 
 
 async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
-    try:
-        async with asyncio.timeout(watch.remaining()):
-            data = await stream.read(limit)
-    except TimeoutError:
-        raise StalledError("the peer stalled: it is too slow to wait for") from None
-    watch.moved(len(data))
-    return data
+    while True:
+        try:
+            async with asyncio.timeout(min(watch.remaining(), _NUDGE_AFTER)):
+                data = await stream.read(limit)
+        except TimeoutError:
+            if not watch.remaining():
+                raise StalledError("the peer stalled: it is too slow to wait for") from None
+            # Who only takes sends nothing. If our router forgot us, or we are in another network, the peer's packets
+            # are lost until one of ours shows where we are now.
+            stream.nudge()
+            continue
+        watch.moved(len(data))
+        return data

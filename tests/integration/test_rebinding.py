@@ -20,6 +20,7 @@ class Router:
     def __init__(self, outside: Address) -> None:
         self.outside = outside
         self.client: Address | None = None
+        self.carries = True
         self.ports: list[asyncio.DatagramTransport] = []
 
     async def open(self) -> Address:
@@ -38,10 +39,11 @@ class Router:
 
     def from_inside(self, data: bytes, source: Address) -> None:
         self.client = source
-        self.ports[0].sendto(data, self.outside)
+        if self.carries:
+            self.ports[0].sendto(data, self.outside)
 
     def from_outside(self, data: bytes, _source: Address) -> None:
-        if self.client is not None:
+        if self.client is not None and self.carries:
             self.inside.sendto(data, self.client)
 
     def close(self) -> None:
@@ -95,4 +97,41 @@ async def test_a_transfer_goes_on_when_the_router_gives_the_fetching_side_anothe
             )
         await asyncio.gather(*tasks)
         assert rebound.is_set()
+    assert bytes(received) == body
+
+
+async def test_who_only_takes_shows_itself_after_a_router_was_off_for_a_moment(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, size=1_000_000)
+    received = bytearray()
+    off = asyncio.Event()
+    async with (
+        open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_endpoint() as client,
+        open_router(server.address) as (router, address),
+    ):
+
+        def progress(done: int, total: int) -> None:
+            if done > total // 4 and not off.is_set():
+                router.carries = False
+                off.set()
+
+        async def power() -> None:
+            await off.wait()
+            await asyncio.sleep(1)  # whatever was under way is lost; the taker owes no answer to anything
+            await router.rebind()
+            router.carries = True
+
+        async with asyncio.timeout(25), asyncio.TaskGroup() as tasks:
+            tasks.create_task(power())
+            await fetch_from(
+                client,
+                address,
+                node_id=server.endpoint.node_id,
+                alpn=ALPN,
+                owner=OWNER_KEY,
+                expect=info,
+                write=received.extend,
+                now=lambda: MINUTE * 60.0,
+                on_progress=progress,
+            )
     assert bytes(received) == body

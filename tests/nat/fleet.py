@@ -22,7 +22,7 @@ from pypatcher.node.device import own_target
 from tests.nat.sites import Host
 from tests.nat.world import World
 
-__all__ = ["NEW", "OLD", "Device", "Fleet", "build_program"]
+__all__ = ["NEW", "OLD", "Device", "Fleet", "build_program", "tell_story"]
 
 OLD, NEW = "1.0.0", "1.1.0"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -33,14 +33,16 @@ _SETTINGS = {
 }
 
 
-def build_program(folder: Path) -> dict[str, Path]:
-    """The C example in both versions, unsigned."""
+def build_program(folder: Path, padding: int = 0) -> dict[str, Path]:
+    """The C example in both versions, unsigned; ``padding``: so many bytes larger, for a transfer that takes time."""
     programs = {}
+    ballast = folder / "ballast.c"
+    ballast.write_text(f"const char ballast[{padding + 1}] = {{1}};\n")
     for version in (OLD, NEW):
         programs[version] = folder / f"app-{version}"
         include = [f"-I{_ROOT / 'pypatcher' / 'include'}", f'-DPYPATCHER_VERSION="{version}"']
         source = _ROOT / "examples" / "c-app" / "app.c"
-        subprocess.run(["gcc", *include, "-o", programs[version], source], check=True)
+        subprocess.run(["gcc", *include, "-o", programs[version], source, ballast], check=True)
     return programs
 
 
@@ -172,3 +174,15 @@ class Fleet:
         """End every device."""
         await asyncio.gather(*(device.stop() for device in self.devices))
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def tell_story(begin: float, *devices: Device) -> str:
+    """What each device said, without the noise."""
+    told = []
+    for device in devices:
+        for when, event in device.events:
+            if event["event"] != "fetch.progress":
+                shown = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "time"))
+                told.append((when, f"{device.name}: {event['event']} {shown}"))
+        told += [(when, f"{device.name}: | {line}") for when, line in device.lines]
+    return "\n".join(f"{when - begin:6.1f} s  {line[:300]}" for when, line in sorted(told))

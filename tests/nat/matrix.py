@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program
+from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program, tell_story
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import KINDS, build_site
 from tests.nat.world import open_world
@@ -105,7 +105,7 @@ async def run_cells(
                         when is not None,
                         (when or time.monotonic()) - begin,
                         _who_dialed(seeker) if when else "",
-                        _story(begin, seeker, holder),
+                        tell_story(begin, seeker, holder),
                     )
                 finally:
                     await fleet.stop()
@@ -121,18 +121,6 @@ def _who_dialed(seeker: Device) -> str:
     started = seeker.event("fetch.started") or {}
     by = "other" if started.get("source") == "an offer" else "seeker"
     return f"{by} ({started.get('peer', '')})"
-
-
-def _story(begin: float, *devices: Device) -> str:
-    """What each device said, without the noise, for a cell that surprises."""
-    told = []
-    for device in devices:
-        for when, event in device.events:
-            if event["event"] != "fetch.progress":
-                shown = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "time"))
-                told.append((when, f"{device.name}: {event['event']} {shown}"))
-        told += [(when, f"{device.name}: | {line}") for when, line in device.lines]
-    return "\n".join(f"{when - begin:6.1f} s  {line[:300]}" for when, line in sorted(told))
 
 
 def table(outcomes: Iterable[Outcome]) -> str:

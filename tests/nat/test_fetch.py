@@ -54,7 +54,7 @@ async def test_a_first_installation_meets_a_holder_behind_a_router() -> None:
             places = {kind: build_site(world, kind).hosts[0] for kind in ("public", "easy")}
             outs = {kind: world.folder / f"fetched-{kind}" for kind in places}
             done = await asyncio.gather(
-                *(_fetch(world, fleet, places[kind], outs[kind], "--timeout", "25") for kind in places)
+                *(_fetch(world, fleet, places[kind], outs[kind], "--timeout", "15") for kind in places)
             )
             for (status, said, errors), out in zip(done, outs.values(), strict=True):
                 assert status == 0, errors

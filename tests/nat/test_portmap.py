@@ -7,14 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.nat.fleet import NEW, Device, Fleet, build_program
 from tests.nat.sites import Site, build_site
-from tests.nat.upnp import mappings
+from tests.nat.upnp import log_of, mappings, pinholes, start_miniupnpd
 from tests.nat.world import World, open_world
 
 _PROBE = """
@@ -32,6 +32,19 @@ async def main():
     print("closed", flush=True)
 
 asyncio.run(main())
+"""
+
+
+# One ping of a stranger's, as of any DHT node; prints the number of bytes that came back.
+_PING = """
+import socket, sys
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+    sock.settimeout(float(sys.argv[3]))
+    sock.sendto(b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", (sys.argv[1], int(sys.argv[2])))
+    try:
+        print(len(sock.recv(1500)))
+    except TimeoutError:
+        print(0)
 """
 
 
@@ -69,9 +82,7 @@ async def test_a_node_has_a_mapping_while_it_runs_and_none_after_it_stopped(worl
     device = await fleet.start(site.hosts[0], "device", NEW)
     try:
         assert await device.until(lambda it: 1.0 if it.event("node.started") else None, 20)
-        async with asyncio.timeout(20):
-            while not mappings(world, router):
-                await asyncio.sleep(0.2)
+        await _until(lambda: bool(mappings(world, router)))
         assert site.hosts[0].address in mappings(world, router)[0]
     finally:
         await fleet.stop()
@@ -88,3 +99,42 @@ async def test_a_node_that_was_told_so_asks_for_no_port(world: World, site: Site
         assert mappings(world, site.routers[0]) == []
     finally:
         await fleet.stop()
+
+
+def _ping(world: World, stranger: Site, host: str, port: int, patience: float) -> int:
+    command = [sys.executable, "-c", _PING, host, str(port), str(patience)]
+    return int(world.run(stranger.hosts[0].namespace, command))
+
+
+async def test_an_ipv6_firewall_lets_strangers_in_while_a_node_runs_and_not_after_it_stopped(world: World) -> None:
+    site, stranger = build_site(world, "ipv6"), build_site(world, "public")
+    router, host = site.routers[0], site.hosts[0].namespace
+    address = f"2a01:20:1:{site.number:x}::2"
+    # As routers announce themselves: by a link-local address.
+    world.ip(router, "addr add fe80::1/64 dev lan0", "addr add 192.168.1.1/24 dev lan0")
+    world.ip(host, "route replace ::/0 via fe80::1 dev eth0")
+    start_miniupnpd(world, router, site.address, firewall=True)
+    fleet = Fleet(world, build_program(world.folder), "", "pinhole")
+    # It may be up before the router answers; then the next question would come after a minute.
+    await _until(lambda: "Listening for NAT-PMP/PCP" in log_of(world, router))
+    device = await fleet.start(site.hosts[0], "device", NEW)
+    try:
+        assert await device.until(lambda it: 1.0 if it.event("port.mapped") else None, 30)
+        mapped, started = device.event("port.mapped"), device.event("node.started")
+        assert mapped is not None
+        assert started is not None
+        port = int(started["addresses"][0].rpartition(":")[2])
+        assert (mapped["protocol"], mapped["address"]) == ("PCP", f"[{address}]:{port}")
+        assert len(pinholes(world, router)) == 1
+        assert f"dport {port} " in pinholes(world, router)[0]
+        assert _ping(world, stranger, address, port, 10) > 20
+        assert _ping(world, stranger, address, port + 1, 0.5) == 0
+    finally:
+        await fleet.stop()
+    assert pinholes(world, router) == []
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.2)

@@ -7,7 +7,7 @@ import subprocess
 
 from tests.nat.world import LackingError, World
 
-__all__ = ["mappings", "start_miniupnpd"]
+__all__ = ["log_of", "mappings", "pinholes", "start_miniupnpd"]
 
 _TABLES = """
 table inet upnp {
@@ -29,8 +29,20 @@ table inet upnp {
 """
 
 
-def start_miniupnpd(world: World, router: str, address: str, *, pcp: bool = True, upnp: bool = True) -> None:
+_PINHOLES = """
+table inet lab {
+  chain pinholes {
+  }
+}
+insert rule inet lab forward jump pinholes
+"""
+
+
+def start_miniupnpd(world: World, router: str, address: str, *, firewall: bool = False) -> None:
     """Start it on ``lan0`` for ``wan0``; it ends with the namespace.
+
+    Args:
+        firewall: open the router's IPv6 firewall for who asks, rather than map IPv4 ports.
 
     Raises:
         LackingError: it is not installed.
@@ -38,7 +50,7 @@ def start_miniupnpd(world: World, router: str, address: str, *, pcp: bool = True
     program = shutil.which("miniupnpd")
     if program is None:
         raise LackingError("the UPnP router needs the Debian package miniupnpd-nftables")
-    world.nft(router, _TABLES)
+    world.nft(router, _TABLES + (_PINHOLES if firewall else ""))
     config = world.folder / f"{router}.conf"
     config.write_text(
         "\n".join(
@@ -47,17 +59,18 @@ def start_miniupnpd(world: World, router: str, address: str, *, pcp: bool = True
                 f"ext_ip={address}",
                 "listening_ip=lan0",
                 "http_port=5000",
-                f"enable_natpmp={'yes' if pcp else 'no'}",
-                f"enable_upnp={'yes' if upnp else 'no'}",
+                "enable_natpmp=yes",
+                "enable_upnp=yes",
                 "min_lifetime=120",
                 "max_lifetime=86400",
                 "secure_mode=yes",
                 "system_uptime=yes",
                 "notify_interval=60",
                 "uuid=00000000-0000-0000-0000-000000000001",
-                "upnp_table_name=upnp",
+                f"upnp_table_name={'lab' if firewall else 'upnp'}",
                 "upnp_nat_table_name=upnp",
-                "upnp_forward_chain=forward",
+                f"upnp_forward_chain={'pinholes' if firewall else 'forward'}",
+                "ext_ifname6=wan0",
                 "upnp_nat_chain=mapped",
                 "upnp_nat_postrouting_chain=mapped-out",
                 "allow 1024-65535 192.168.0.0/16 1024-65535",
@@ -74,6 +87,17 @@ def start_miniupnpd(world: World, router: str, address: str, *, pcp: bool = True
         stderr=log,
         start_new_session=True,
     )
+
+
+def log_of(world: World, router: str) -> str:
+    """What that router's miniupnpd said so far."""
+    return (world.folder / f"{router}.log").read_text(errors="replace")
+
+
+def pinholes(world: World, router: str) -> list[str]:
+    """What its IPv6 firewall lets in, as nftables shows it."""
+    shown = world.run(router, ["nft", "list", "chain", "inet", "lab", "pinholes"])
+    return [line.strip() for line in shown.splitlines() if "accept" in line]
 
 
 def mappings(world: World, router: str) -> list[str]:

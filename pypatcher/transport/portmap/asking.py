@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PortMapError
+from pypatcher.transport.routes import internet_source, source_for
 
 __all__ = ["ask", "local_address"]
 
@@ -23,18 +24,25 @@ async def ask(
     request: bytes,
     read: Callable[[bytes], _Answer | None],
     *,
+    source: str | None = None,
     pauses: tuple[float, ...] = _PAUSES,
 ) -> _Answer:
     """Send ``request`` until ``read`` makes something of a datagram; datagrams that it returns None for are ignored.
+
+    Args:
+        source: our address to send from; None is the kernel's choice.
 
     Raises:
         PortMapError: no answer, or what ``read`` raises.
     """
     loop = asyncio.get_running_loop()
     heard = 0
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+    kind = socket.AF_INET6 if ":" in router[0] else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         try:
-            sock.connect(router)
+            if source is not None:
+                sock.bind((source, 0))
+            sock.connect(_with_scope(router))
             for pause in pauses:
                 await loop.sock_sendall(sock, request)
                 try:
@@ -52,16 +60,22 @@ async def ask(
     raise PortMapError(f"{router[0]} does not answer")
 
 
+def _with_scope(router: Address) -> tuple[str, int] | tuple[str, int, int, int]:
+    """The address as the socket module wants it: the interface of a link-local one as a number."""
+    host, _, interface = router[0].partition("%")
+    return (host, router[1], 0, socket.if_nametoindex(interface)) if interface else router
+
+
 def local_address(router: str) -> str:
-    """Our own address on the way to the router; no packet is sent.
+    """Our own address that the router is to open a port for; no packet is sent.
+
+    Over IPv4 the one on the way to the router; over IPv6 the one on the way to the Internet, since the router itself is
+    mostly reached by a link-local address.
 
     Raises:
         PortMapError: there is no way.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((router, 9))
-        except OSError as error:
-            raise PortMapError(f"no way to the router {router}: {error.strerror or error}") from None
-        host: str = sock.getsockname()[0]
-        return host
+    host = internet_source(6) if ":" in router else source_for((router, 9))
+    if host is None:
+        raise PortMapError(f"no way to the router {router}")
+    return host

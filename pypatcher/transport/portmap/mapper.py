@@ -1,4 +1,4 @@
-"""Keeps one UDP port open at the default gateway: asks, renews long before the end, gives it back at stop.
+"""Keeps one UDP port open at a default gateway, IPv4 or IPv6: asks, renews long before the end, gives it back at stop.
 
 DESIGN issue "No open ports". The router is believed in nothing but whether it opened a port; what it says its outside
 address is becomes a hint that others try, and nothing else.
@@ -30,6 +30,7 @@ _LEASE = 7200
 _SOONEST_RENEWAL, _LATEST_RENEWAL = 30.0, 900.0
 _FIRST_RETRY, _LAST_RETRY = 60.0, 3600.0
 _GIVE_BACK_SECONDS = 3.0
+_LOOK_AT_ROUTER = 5.0
 
 
 class Client(Protocol):
@@ -60,15 +61,9 @@ class Mapping:
         return ipaddress.ip_address(self.address[0]).is_global
 
 
-def _is_public(router: str) -> bool:
-    """Whether our own address on the way to that router needs no mapping, or there is no way at all."""
-    try:
-        return ipaddress.ip_address(local_address(router)).is_global
-    except PortMapError:
-        return True
-
-
 def _clients(router: str) -> Iterable[Client]:
+    if ":" in router:
+        return (PcpClient(router),)
     return PcpClient(router), NatPmpClient(router), UpnpClient(router)
 
 
@@ -91,7 +86,7 @@ class PortMapper:
         self._port = port
         self._gateway = gateway
         self._make_clients = clients
-        self._router: str | None = None
+        self._way: tuple[str, str] | None = None
         self._client: Client | None = None
         self._changed: Callable[[Mapping | None], None] = lambda _: None
         self._tried: asyncio.Event | None = None
@@ -129,16 +124,18 @@ class PortMapper:
 
     async def once(self) -> float | None:
         """Open or renew the port; returns the seconds until that should be done again, or None if there is none."""
-        router = self._gateway()
-        if router != self._router:
-            self._router, self._client = router, None
+        way = self._find_way()
+        if way != self._way:
+            # Another router, or another address of ours: what the old one opened leads nowhere, and ends by itself.
+            self._way, self._client = way, None
         self.refusals = {}
-        if router is None or _is_public(router):
+        # An IPv4 address of the Internet needs no mapping; an IPv6 one that is none gets nothing from an open firewall.
+        if way is None or ipaddress.ip_address(way[1]).is_global != (":" in way[1]):
             self._client = None
             self._say(None)
             return None
         known = [] if self._client is None else [self._client]
-        for client in [*known, *self._make_clients(router)]:
+        for client in [*known, *self._make_clients(way[0])]:
             try:
                 granted = await client.open(self._port, _LEASE)
             except PortMapError as error:
@@ -162,10 +159,20 @@ class PortMapper:
                 await client.close(self._port)
 
     async def _until_another_router(self, seconds: float) -> None:
-        """Wait; an end comes early when the default gateway changes."""
-        while seconds > 0 and self._gateway() == self._router:
-            await asyncio.sleep(min(seconds, _SOONEST_RENEWAL))
-            seconds -= _SOONEST_RENEWAL
+        """Wait; an end comes early when the default gateway or our address changes."""
+        while seconds > 0 and self._find_way() == self._way:
+            await asyncio.sleep(min(seconds, _LOOK_AT_ROUTER))
+            seconds -= _LOOK_AT_ROUTER
+
+    def _find_way(self) -> tuple[str, str] | None:
+        """The default gateway, and our address that it is to open a port for."""
+        router = self._gateway()
+        if router is None:
+            return None
+        try:
+            return router, local_address(router)
+        except PortMapError:
+            return None
 
     def _say(self, mapping: Mapping | None) -> None:
         if mapping == self.mapping:

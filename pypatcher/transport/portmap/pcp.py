@@ -1,10 +1,12 @@
-"""PCP (RFC 6887): the MAP opcode for one UDP port over IPv4.
+"""PCP (RFC 6887): the MAP opcode for one UDP port; over IPv6 it opens the router's firewall for our own address.
 
 Pure functions over datagrams, and a client of a few lines. A request and an answer have 60 bytes:
 
     request: 2, opcode 1, 2 reserved, u32 lifetime, our address in 16 bytes
     answer:  2, opcode 1 | 0x80, 1 reserved, result, u32 lifetime, u32 epoch, 12 reserved
     both:    nonce of 12 bytes, protocol 17, 3 reserved, u16 internal port, u16 external port, external address in 16
+
+An IPv4 address in 16 bytes is the IPv4-mapped IPv6 address.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pypatcher.errors import PortMapError
 from pypatcher.transport.portmap.asking import ask, local_address
@@ -48,8 +50,8 @@ class Granted:
 
 def encode_request(nonce: bytes, local: str, internal: int, external: int, seconds: int) -> bytes:
     """A MAP request; ``seconds`` 0 ends the mapping."""
-    unknown = _mapped("0.0.0.0")  # noqa: S104 - RFC 6887 section 11.1: any address
-    return _REQUEST.pack(2, _MAP, 0, seconds, _mapped(local), nonce, _UDP, internal, external, unknown)
+    unknown = _packed("::" if ":" in local else "0.0.0.0")  # noqa: S104 - RFC 6887 section 11.1: any address
+    return _REQUEST.pack(2, _MAP, 0, seconds, _packed(local), nonce, _UDP, internal, external, unknown)
 
 
 def decode_answer(data: bytes, nonce: bytes, internal: int) -> Granted | None:
@@ -69,8 +71,9 @@ def decode_answer(data: bytes, nonce: bytes, internal: int) -> Granted | None:
         return None
     if result:
         raise PortMapError(f"the router refuses by PCP: {_RESULTS.get(result, f'error {result}')}")
-    address = ipaddress.IPv6Address(host).ipv4_mapped
-    return Granted(None if address is None or address.is_unspecified else str(address), outside, seconds)
+    packed = ipaddress.IPv6Address(host)
+    address = packed.ipv4_mapped or packed
+    return Granted(None if address.is_unspecified else str(address), outside, seconds)
 
 
 class PcpClient:
@@ -89,11 +92,14 @@ class PcpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        granted = await self._request(port, self._external or port, seconds)
+        local = local_address(self._router[0])
+        granted = await self._request(local, port, self._external or port, seconds)
         if not granted.port or not granted.seconds:
             raise PortMapError("the router granted nothing by PCP")
         self._external = granted.port
-        return granted
+        # A firewall opens what is there: another IPv6 address than ours, or another family, is of no use to anybody.
+        usable = granted.host is not None and (":" not in granted.host if ":" not in local else granted.host == local)
+        return granted if usable else replace(granted, host=None)
 
     async def close(self, port: int) -> None:
         """End the mapping.
@@ -101,12 +107,15 @@ class PcpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        await self._request(port, self._external, 0)
+        await self._request(local_address(self._router[0]), port, self._external, 0)
 
-    async def _request(self, port: int, external: int, seconds: int) -> Granted:
-        request = encode_request(self._nonce, local_address(self._router[0]), port, external, seconds)
-        return await ask(self._router, request, lambda data: decode_answer(data, self._nonce, port))
+    async def _request(self, local: str, port: int, external: int, seconds: int) -> Granted:
+        request = encode_request(self._nonce, local, port, external, seconds)
+        # The router compares the address in the request with the one that it came from.
+        source = local if ":" in local else None
+        return await ask(self._router, request, lambda data: decode_answer(data, self._nonce, port), source=source)
 
 
-def _mapped(host: str) -> bytes:
-    return b"\0" * 10 + b"\xff\xff" + ipaddress.IPv4Address(host).packed
+def _packed(host: str) -> bytes:
+    address = ipaddress.ip_address(host)
+    return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed

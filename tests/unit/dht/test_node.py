@@ -350,6 +350,10 @@ def test_a_node_takes_an_id_that_its_address_allows() -> None:
         await asyncio.sleep(10)
         assert node.external_address == address
         assert node.external_port_varies is False
+        node.moved()
+        assert node.external_address is None
+        await node.get_peers(_HASH)
+        assert node.external_address == address
         assert is_secure(node.node_id, address[0])
         assert await node.put_mutable(_item()) == 20
         await net.stop()

@@ -53,6 +53,7 @@ class World:
         self.rates: dict[str, float] = {}
         self.ways: Ways | None = None
         self.seed = 1
+        self.moves_while_asked = False
 
     def peer(self, host: str, answer: Exception | None = None, info: PatchInfo = NEW) -> None:
         """A peer that gives its release, or raises."""
@@ -86,6 +87,8 @@ class World:
                     await asyncio.sleep(1.0)
                     progress(int(second * rate))
             error = self.peers[host]
+            if self.moves_while_asked:
+                updater.moved()
             if isinstance(error, PeerError) and not self.sends_before_errors:
                 raise error
             write(bytes(self.sends))
@@ -194,6 +197,16 @@ def test_who_is_busy_in_the_middle_of_a_transfer_pays_for_what_it_sent(world: Wo
     world.sends_before_errors = True
     run_alone(world.run(600, Settings(look_interval=5.0)))
     assert len(world.asked) <= 5
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_a_transfer_that_breaks_because_we_moved_is_nobodys_fault(world: World, moving: bool) -> None:
+    world.peer("10.0.0.1", PeerError("the connection failed"))
+    world.sends_before_errors = True
+    world.takes = 5.0
+    world.moves_while_asked = moving
+    run_alone(world.run(60))
+    assert len(world.asked) >= 10 if moving else len(world.asked) <= 2
 
 
 @pytest.mark.parametrize("error", [PeerError("gone"), PeerBusyError("busy"), ContentMismatchError("other bytes")])

@@ -29,6 +29,12 @@ def test_a_home_network_is_fine() -> None:
     assert all(verdict.good is not False for verdict in judge(HOME))
 
 
+def test_what_the_router_does_for_ipv6_is_told() -> None:
+    seen = {"outside": ("[2a01::1]:6881",), "dht_nodes": {6: 3}}
+    assert "lets strangers in" in about("IPv6", **seen, opened="[2a01::1]:6881").text
+    assert "fe80::1%eth0 does not answer" in about("IPv6", **seen, opened_refusal="fe80::1%eth0 does not answer").text
+
+
 @pytest.mark.parametrize(
     ("changed", "kind"),
     [

@@ -348,3 +348,20 @@ async def test_a_peer_that_forgot_a_connection_ends_it_by_its_reset_token_and_no
         async with asyncio.timeout(1):
             await one.wait_closed()
         assert client.connections == 0
+
+
+async def test_on_a_move_who_dialed_tells_its_peer_and_who_was_dialed_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        dialed, accepted, _ = await pair(server, client)
+        for endpoint in (server, client):
+            endpoint.moved()
+        assert not dialed.is_closed
+        assert not accepted.is_closed, "nothing has changed"
+        monkeypatch.setattr("pypatcher.transport.endpoint.source_for", lambda _: "127.0.0.99")
+        client.moved()
+        stream = await dialed.open_stream()
+        await stream.write(b"still there")
+        assert await (await accepted.accept_stream()).read_exactly(11) == b"still there"
+        server.moved()
+        with pytest.raises(PeerError, match="moved"):
+            await accepted.accept_stream()

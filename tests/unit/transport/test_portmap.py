@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pypatcher.errors import PortMapError
 from pypatcher.transport.portmap import Mapping, PortMapper, igd, natpmp, pcp
-from pypatcher.transport.portmap.gateway import parse_routes
+from pypatcher.transport.portmap.gateway import parse_routes, parse_routes6
 from pypatcher.transport.portmap.http import encode_request, parse_answer
 from pypatcher.transport.portmap.mapper import Client
 from pypatcher.transport.portmap.pcp import Granted
@@ -50,6 +51,40 @@ def test_a_pcp_answer_tells_address_port_and_time() -> None:
 @pytest.mark.parametrize("answer", [pcp_answer(nonce=bytes(12)), pcp_answer(inside=1), b"", bytes([2, 1]) + bytes(58)])
 def test_a_pcp_answer_to_another_request_is_ignored(answer: bytes) -> None:
     assert pcp.decode_answer(answer, NONCE, 6881) is None
+
+
+def test_a_pcp_request_for_ipv6_has_our_address_as_it_is() -> None:
+    request = pcp.encode_request(NONCE, "2a01::7", 6881, 6881, 7200)
+    assert len(request) == 60
+    assert request[8:24] == ipaddress.IPv6Address("2a01::7").packed
+    assert request[44:] == bytes(16)
+    answer = pcp_answer()[:44] + ipaddress.IPv6Address("2a01::7").packed
+    assert pcp.decode_answer(answer, NONCE, 6881) == Granted("2a01::7", 40000, 7200)
+
+
+@pytest.mark.parametrize(("told", "host"), [("::1", "::1"), ("2a01::7", None), ("::ffff:20.0.1.1", None), ("::", None)])
+async def test_a_firewall_can_open_our_own_ipv6_address_and_no_other(told: str, host: str | None) -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[bytes] = []
+
+    class Gateway(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+            asked.append(data)
+            answer = bytes([2, 0x81, 0, 0]) + data[4:8] + bytes(16) + data[24:44] + ipaddress.IPv6Address(told).packed
+            self.transport.sendto(answer, source)
+
+    transport, _ = await loop.create_datagram_endpoint(Gateway, local_addr=("::1", 0), family=socket.AF_INET6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pcp, "local_address", lambda _: "::1")
+        client = pcp.PcpClient("::1", server_port=transport.get_extra_info("sockname")[1])
+        assert await client.open(6881, 7200) == Granted(host, 6881, 7200)
+        await client.close(6881)
+    transport.close()
+    assert [int.from_bytes(data[4:8], "big") for data in asked] == [7200, 0]
+    assert all(data[8:24] == ipaddress.IPv6Address("::1").packed for data in asked)
 
 
 def test_a_pcp_refusal_says_why() -> None:
@@ -172,6 +207,22 @@ def test_the_gateway_is_that_of_the_default_route_with_the_lowest_metric() -> No
     assert parse_routes("Iface\n") is None
 
 
+def test_an_ipv6_gateway_that_is_link_local_is_told_with_its_interface() -> None:
+    nowhere, router, other = "0" * 32, "fe80" + "0" * 27 + "1", "2a01" + "0" * 27 + "1"
+
+    counts = "00000001 00000000"
+    table = (
+        f"{other} 40 {nowhere} 00 {nowhere} 00000100 {counts} 00000001     eth0\n"
+        f"{nowhere} 00 {nowhere} 00 {router} 00000400 {counts} 00000003     eth0\n"
+        f"{nowhere} 00 {nowhere} 00 {nowhere} ffffffff {counts} 00200200       lo\n"
+        "broken\n"
+    )
+    assert parse_routes6(table) == "fe80::1%eth0"
+    better = f"{nowhere} 00 {nowhere} 00 {other} 00000064 {counts} 00000003     eth1\n"
+    assert parse_routes6(table + better) == "2a01::1"
+    assert parse_routes6("") is None
+
+
 class Router:
     """A client whose router does as it is told here."""
 
@@ -192,6 +243,15 @@ class Router:
 
 def mapper(*clients: Client) -> PortMapper:
     return PortMapper(6881, gateway=lambda: "127.0.0.1", clients=lambda _: clients)
+
+
+@pytest.mark.parametrize(("address", "asks"), [("2a01::7", True), ("fd00::7", False), ("192.168.1.7", True)])
+async def test_no_port_is_asked_for_where_none_is_of_use(
+    address: str, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pypatcher.transport.portmap.mapper.local_address", lambda _: address)
+    ports = mapper(Router("PCP", Granted("2a01::7", 6881, 7200)))
+    assert (await ports.once() is not None) == asks
 
 
 async def test_the_first_protocol_that_works_is_used_and_renewed() -> None:
@@ -231,6 +291,20 @@ async def test_the_port_is_given_back_at_the_end() -> None:
 async def test_an_outside_address_that_is_private_is_known_as_such() -> None:
     assert Mapping("PCP", ("20.0.1.1", 6881)).is_public
     assert not Mapping("PCP", ("100.64.3.4", 6881)).is_public
+
+
+async def test_another_address_of_ours_is_another_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Router] = []
+
+    def clients(_: str) -> list[Router]:
+        made.append(Router("PCP", Granted("20.0.1.1", 6881, 7200)))
+        return made[-1:]
+
+    ports = PortMapper(6881, gateway=lambda: "127.0.0.1", clients=clients)
+    await ports.once()
+    monkeypatch.setattr("pypatcher.transport.portmap.mapper.local_address", lambda _: "127.0.0.99")
+    assert await ports.once() == 900
+    assert len(made) == 2
 
 
 async def test_without_a_router_nobody_is_asked() -> None:
