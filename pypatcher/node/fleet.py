@@ -71,7 +71,9 @@ class Fleet:
         self._visits = 0
         queue = DialQueue(rng, is_near=is_near)
         queue.prove(known, time.monotonic())
-        self.ways = WaysOut(queue, knock=self._knock, own_addresses=network.own_addresses, on_open=self._opened)
+        self.ways = WaysOut(
+            queue, knock=self._knock, own_addresses=network.own_addresses, on_open=self._opened, is_near=is_near
+        )
         self._meetings = Meetings(
             network.endpoint,
             self.ways,
