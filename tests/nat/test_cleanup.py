@@ -19,9 +19,12 @@ from tests.nat.sites import build_site
 from tests.nat.world import open_world
 
 with open_world() as world:
-    site = build_site(world, "upnp")
-    for command in (["sleep", "600"], ["sh", "-c", "trap '' TERM; echo deaf; read x"]):
-        subprocess.Popen([*world.enter(site.hosts[0].namespace), *command], stdin=subprocess.PIPE)
+    site = build_site(world, "easy")
+    for namespace in site.namespaces:
+        for deaf in ("", "trap '' TERM; "):
+            command = [*world.enter(namespace), "sh", "-c", f"{deaf}echo here; read x"]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            process.stdout.readline()
     print(world.prefix, world.folder, flush=True)
     sys.stdin.read()
 """
@@ -39,7 +42,7 @@ async def test_nothing_is_left_of_a_lab_that_was_killed(number: signal.Signals) 
         namespaces = [each.name for each in NAMESPACES.glob(f"{prefix}-*")]
         inside = {pid for name in namespaces for pid in processes(name)}
         assert len(namespaces) == 3
-        assert len(inside) >= 3  # two of the device's, and miniupnpd
+        assert len(inside) == 4
         lab.send_signal(number)
     async with asyncio.timeout(60):
         while [*NAMESPACES.glob(f"{prefix}-*")] or Path(folder).exists():
