@@ -27,6 +27,23 @@ __all__ = [
 Address: TypeAlias = tuple[str, int]
 """A literal IPv4 or IPv6 address and a UDP port."""
 
+_NEAR = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "::1",
+            "fc00::/7",
+            "fe80::/10",
+        ),
+    )
+)
+"""Named one by one: what Python calls private also holds tunnels (Teredo), benchmark and documentation networks."""
+
 
 def family(address: Address) -> int:
     """4 or 6."""
@@ -86,7 +103,7 @@ def unpack_compact(data: bytes) -> Address:
 def is_lan(address: Address) -> bool:
     """Whether the address can only be near: loopback, private, link-local or unique local."""
     ip = ipaddress.ip_address(address[0].partition("%")[0])
-    return ip.is_loopback or ip.is_link_local or (ip.is_private and not ip.is_unspecified)
+    return any(ip in network for network in _NEAR)
 
 
 def is_literal(address: Address) -> bool:

@@ -37,6 +37,9 @@ ended: asked for (ExecStop runs while the program still does, or systemd's signa
 _STOP_SIGNALS = frozenset({"TERM", "INT", "HUP"})
 """What systemd itself takes for an end in good order, besides status 0."""
 
+_FAILED = frozenset({"timeout", "watchdog", "protocol", "oom-kill", "core-dump"})
+"""Values of ``SERVICE_RESULT`` that tell a failure, whatever the signal was: a start that hangs is ended by TERM."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``guard``."""
@@ -86,9 +89,12 @@ def end_was_requested(environment: Mapping[str, str]) -> bool:
     """Whether somebody asked for the end of the program, from what systemd tells ExecStop and ExecStopPost.
 
     ExecStop runs with ``MAINPID`` and without ``EXIT_CODE`` while the program still runs, which is a stop that was
-    asked for; it finds the program ended, ``EXIT_CODE`` set, where it ended by itself (systemd.service(5)).
+    asked for; it finds the program ended, ``EXIT_CODE`` set, where it ended by itself (systemd.service(5)). A stop that
+    was asked for and took too long was noted by ExecStop before.
     """
     code, status = environment.get("EXIT_CODE"), environment.get("EXIT_STATUS", "")
+    if environment.get("SERVICE_RESULT") in _FAILED:
+        return False
     if code is None:
         return "MAINPID" in environment
     if code == "exited":

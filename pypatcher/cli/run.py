@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what ends the trial of a new version besides READY=1 to NOTIFY_SOCKET: 5 minutes of uptime, or nothing",
     )
     parser.add_argument(
+        "--ready-within",
+        metavar="SECONDS",
+        type=float,
+        help="a version on trial that has not said READY=1 so long after its start counts as one that failed: for "
+        "programs that say it, against releases that hang (default: no limit)",
+    )
+    parser.add_argument(
         "--stop-timeout",
         metavar="SECONDS",
         type=float,
@@ -66,11 +73,22 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 <= args.stop_timeout <= 3600:
         raise SettingError("--stop-timeout takes seconds, from 0 to 3600")
+    if args.ready_within is not None and not 0 < args.ready_within <= 86400:
+        raise SettingError("--ready-within takes seconds, up to 86400")
     mode, keys, settings = parse_mode(args.mode), read_keys(args.public_key), read_settings(args)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         program = native(args.program, tuple(args.arguments))
-        plan = RunPlan(program, keys, args.namespace, mode, args.confirm == "uptime", args.stop_timeout, settings)
+        plan = RunPlan(
+            program,
+            keys,
+            args.namespace,
+            mode,
+            args.confirm == "uptime",
+            args.stop_timeout,
+            settings,
+            args.ready_within,
+        )
         returncode = asyncio.run(run_program(plan, event_bus(settings).emit))
     except NotSingleFileError as error:
         print(f"pypatcher run: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ __all__ = ["PeerPoll", "PeersLookup"]
 
 _MOST_PEERS = 2000
 _MOST_EACH = 500
+_COUNTED_A_HOST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class PeersLookup:
     Attributes:
         info_hash: 20 bytes.
         peers: at most 2000 a family, those named by the most nodes first.
-        confirmed: about how many peers these are: those that two nodes or more named, and one for each other host that
-            they named, since some routers show every node another port; all peers where only one node named any.
+        confirmed: about how many peers these are: those that two nodes or more named, at most 8 a host, and one for
+            each other host that they named, since some routers show every node another port; all peers where only one
+            node named any.
         nodes: where to announce, nearest first, at most 20 a family.
         time: when it ended, on the node's clock.
     """
@@ -63,4 +65,4 @@ class PeerPoll:
             return peers, len(peers)
         confirmed = Counter(peer[0] for peer in peers if voices[peer] > 1)
         hosts = Counter(host for answer in self._answers for host in {peer[0] for peer in answer})
-        return peers, sum(max(count > 1, confirmed[host]) for host, count in hosts.items())
+        return peers, sum(max(count > 1, min(confirmed[host], _COUNTED_A_HOST)) for host, count in hosts.items())

@@ -37,6 +37,7 @@ _log = logging.getLogger("pypatcher")
 _OPEN_LIMIT = 128
 _OPEN_AT_ONCE = 8
 _DHT_TIMEOUT = 60.0
+_ANYWAY = 0.25
 
 
 class MutableStore(Protocol):
@@ -73,7 +74,7 @@ class Published:
     Attributes:
         minute: of the slot.
         stored: DHT nodes that took our record; 0 when we kept silent or nobody answered.
-        full: we kept silent because enough others say the same; pause longer.
+        full: enough others say the same, whether we kept silent or not; pause longer.
         newer: we kept silent because a newer release is out.
     """
 
@@ -89,7 +90,7 @@ class Tracker:
     Args:
         identity: the node's key pair; its public key is the node id.
         now: unix time in seconds; it may jump.
-        rng: chooses what to open of a slot that holds too much.
+        rng: chooses what to open of a slot that holds too much, and when to write into a full one.
     """
 
     def __init__(
@@ -118,6 +119,9 @@ class Tracker:
     async def publish(self, info: PatchInfo, addresses: Iterable[Address]) -> Published:
         """Say in the current minute's slot that this node serves ``info`` at ``addresses``, unless silence is better.
 
+        Into a full slot it is written once in four times all the same: five throw-away ids that repeat the current
+        release must not silence those who have it.
+
         Raises:
             VersionError: the version is too large to be announced in this namespace; ``sign`` refuses such ones.
         """
@@ -129,14 +133,14 @@ class Tracker:
         if lookup is None:
             return Published(slot.minute, 0)
         newer, full = self._is_outdated(info), is_full(rules, info.version, there)
-        if newer or full:
+        if newer or (full and self._rng.random() >= _ANYWAY):
             return Published(slot.minute, 0, full=full, newer=newer)
         seq = next_seq(rules, info.version, lookup.items)
         record = Record.make(slot, self._identity, encode_content(info, addresses))
         item = MutableItem.sign(slot.key_pair, slot.salt, seq, encrypt_record(slot, record))
         try:
             async with asyncio.timeout(_DHT_TIMEOUT):
-                return Published(slot.minute, await self._dht.put_mutable(item, lookup))
+                return Published(slot.minute, await self._dht.put_mutable(item, lookup), full=full)
         except (PatcherError, OSError) as error:
             _log.debug("publishing into minute %d failed: %s", slot.minute, error)
             return Published(slot.minute, 0)

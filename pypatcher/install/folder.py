@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,7 @@ from pypatcher.install.locks import Instances, hold_lock, transaction
 from pypatcher.install.operations import Operations
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
 from pypatcher.install.settling import Session, Settled, settle
-from pypatcher.install.staging import Held, Partial
+from pypatcher.install.staging import Held, Partial, Partials
 from pypatcher.install.starts import Caller, Fate, Launcher, current_caller, fate, process_lives
 from pypatcher.install.status import Status, describe
 from pypatcher.install.trial import ProgramId, TrialState
@@ -76,6 +75,7 @@ class Installation:
         self._examiner = Examiner(self._verify)
         self._instances = Instances(self.layout)
         self._preflight = Preflight(self.layout, folders, kind)
+        self._partials = Partials(self.layout, folders)
         self._lives = lives
         self._limits = limits
         self._own: ProgramId | None = None
@@ -156,23 +156,15 @@ class Installation:
         self._preflight.check(size, allow_volatile)
 
     def new_partial(self) -> Partial:
-        """An empty file for a download; stale ones are removed. Only the holder of `updater_lock` may ask for one.
+        """An empty file for a download; stale ones are removed, those under way are not.
+
+        Only the holder of `updater_lock` may ask for one; any thread of it.
 
         Raises:
             CannotReplaceError: the state folder cannot be used.
             OSError: the disk is full or broken.
         """
-        entry = self.layout.partial(secrets.token_hex(8))
-        with self._folders(self.layout, StateFolder.MADE) as files:
-            Operations(files, self.layout).remove_stale_partials()
-            fd = files.create(entry)
-
-        def discard(fd: int) -> None:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                files.close(fd)
-                files.unlink(entry)
-
-        return Partial(fd, files, entry, self.layout.path(entry), discard)
+        return self._partials.new()
 
     def has_pending(self) -> bool:
         """Whether `settle` must come before the application's main: a release is staged, or a trial is on.

@@ -8,6 +8,7 @@ code runs on a simulated disk. Callers hold the flock ``lock``.
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from dataclasses import replace
 
 from pypatcher.errors import StateError
@@ -161,10 +162,10 @@ class Operations:
         self._sync(self._layout.previous)
         return self.intend_rollback(replace(state, confirmed=previous, trial=Trial(program)), note)
 
-    def remove_stale_partials(self) -> None:
-        """**Stage**, first: downloads that nobody finishes any more."""
+    def remove_stale_partials(self, keep: Collection[str] = ()) -> None:
+        """**Stage**, first: downloads that nobody finishes any more; those named ``keep`` are under way."""
         for name in self._files.names():
-            if name.startswith(PARTIAL_PREFIX):
+            if name.startswith(PARTIAL_PREFIX) and name not in keep:
                 self._files.unlink(Entry(Folder.STATE, name))
 
     def place_partial(self, partial: Entry) -> None:

@@ -6,19 +6,22 @@ from its descriptor. Nothing here decides whether a release is wanted.
 
 from __future__ import annotations
 
+import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pypatcher.install.files import Files
-from pypatcher.install.layout import Entry
+from pypatcher.install.files import Files, OpenFolders, StateFolder
+from pypatcher.install.layout import Entry, Layout
+from pypatcher.install.operations import Operations
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
 
-__all__ = ["Held", "Partial"]
+__all__ = ["Held", "Partial", "Partials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +90,34 @@ class Partial:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+class Partials:
+    """The downloads of one process: several may be under way, and none takes another's for a stale one."""
+
+    def __init__(self, layout: Layout, folders: OpenFolders) -> None:
+        self._layout = layout
+        self._folders = folders
+        self._lock = threading.Lock()
+        self._open: list[Partial] = []
+
+    def new(self) -> Partial:
+        """An empty file; what an earlier process left is removed. Any thread may ask.
+
+        Raises:
+            CannotReplaceError: the state folder cannot be used.
+            OSError: the disk is full or broken.
+        """
+        entry = self._layout.partial(secrets.token_hex(8))
+
+        def discard(fd: int) -> None:
+            with self._folders(self._layout, StateFolder.IF_THERE) as files:
+                files.close(fd)
+                files.unlink(entry)
+
+        with self._lock, self._folders(self._layout, StateFolder.MADE) as files:
+            self._open = [partial for partial in self._open if partial.is_open]
+            Operations(files, self._layout).remove_stale_partials([partial.entry.name for partial in self._open])
+            partial = Partial(files.create(entry), files, entry, self._layout.path(entry), discard)
+            self._open.append(partial)
+        return partial

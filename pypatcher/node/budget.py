@@ -7,6 +7,7 @@ nothing. Pure; the clock is passed in (monotonic seconds). Tables are bounded; w
 from __future__ import annotations
 
 import ipaddress
+import random
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TypeVar
 from pypatcher.addresses import Address, budget_group, format_address, is_lan
 from pypatcher.node.schedule import Backoff
 
-__all__ = ["FetchBudget", "rank_addresses"]
+__all__ = ["FetchBudget", "Turns", "rank_addresses"]
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -25,6 +26,7 @@ _FAILED_BYTES_FACTOR = 3
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 6 * 3600.0
 _UNREACHABLE_PAUSES = (10.0, 3600.0)
+_BUSY_PAUSE = 30.0
 _TABLE_LIMIT = 4096
 
 
@@ -69,6 +71,20 @@ class FetchBudget:
         """Count an attempt that cost no more than a few packets: that address alone pauses, up to an hour."""
         _account(self._silent, address, *_UNREACHABLE_PAUSES).pause(now)
 
+    def busy(self, address: Address, now: float) -> None:
+        """It has no place for us just now: that address alone pauses, never for longer than 30 s."""
+        account = _account(self._silent, address, *_UNREACHABLE_PAUSES)
+        account.until = max(account.until, now + _BUSY_PAUSE)
+
+    def slow(self, address: Address, now: float) -> None:
+        """Count a fetch that was given up for another one: no fault, but its group pauses as after one."""
+        _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
+
+    def hold(self, release: str, seconds: float, now: float) -> None:
+        """Strangers are not asked for this release for some seconds."""
+        account = _account(self._releases, release, _FIRST_PAUSE, _LONGEST_PAUSE)
+        account.until = max(account.until, now + seconds)
+
     def first_stranger(self, release: str) -> bool:
         """Whether nobody outside the LAN was asked for this release yet; says so once."""
         if release in self._strangers_asked:
@@ -107,8 +123,40 @@ def rank_addresses(addresses: Iterable[Address], good: Collection[Address]) -> l
     others = [address for address in known if address not in good]
     near = [address for address in others if is_lan(address)]
     far = [address for address in others if not is_lan(address)]
-    turns = (address for pair in zip_longest(near, far) for address in pair if address is not None)
-    return [*(address for address in known if address in good), *turns]
+    return [*(address for address in known if address in good), *_by_turns(near, far)]
+
+
+class Turns:
+    """In what order the holders of one release are asked: each once a round, whoever is new by turns with the rest."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._pending: list[Address] = []
+        self._seen: set[Address] = set()
+
+    def order(self, addresses: Collection[Address], good: Collection[Address]) -> list[Address]:
+        """Those of ``addresses`` whose turn is still to come in this round.
+
+        By chance but for `rank_addresses`: uploads spread over the holders, and nobody can talk himself to the front.
+        """
+        there = set(addresses)
+        fresh = sorted(there - self._seen)
+        self._seen = there
+        pending = [address for address in self._pending if address in there]
+        self._pending = _by_turns(rank_addresses(self._rng.sample(fresh, len(fresh)), good), pending)
+        return self._pending
+
+    def asked(self, address: Address) -> None:
+        """Its turn was now."""
+        self._pending.remove(address)
+
+    def restart(self) -> None:
+        """A new round begins."""
+        self._pending, self._seen = [], set()
+
+
+def _by_turns(ones: Iterable[Address], others: Iterable[Address]) -> list[Address]:
+    return [address for pair in zip_longest(ones, others) for address in pair if address is not None]
 
 
 def _group(address: Address) -> str:

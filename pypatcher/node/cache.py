@@ -1,4 +1,4 @@
-"""What a node would like to remember over a restart: DHT nodes, its port, good peers, hashes of releases it staged.
+"""What a node would like to remember over a restart: DHT nodes, its port, good peers, hashes of releases it knows.
 
 DESIGN, end of "Staging...": losing it costs time, nothing else. So reading never fails (a damaged file is an empty
 one), writing never raises, and nothing in it is trusted: it holds hints, each checked again when it is used. A
@@ -23,6 +23,7 @@ __all__ = ["Cache", "Memory", "cache_folder"]
 _log = logging.getLogger("pypatcher")
 _FILE_LIMIT = 256 * 1024
 _LIST_LIMIT = 200
+_REASON_LIMIT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,15 @@ class Memory:
         port: the UDP port, 0 if unknown.
         dht_nodes: DHT nodes that answered.
         good_peers: peers that delivered a release.
-        staged: hash of the file without its region -> SHA-512 of the whole file, both hex, of releases staged here.
+        staged: a release's signature -> SHA-512 of the whole file, both hex, of releases staged here.
+        unfit: a release's signature, hex -> why this device does not take it, as its download showed.
     """
 
     port: int = 0
     dht_nodes: tuple[Address, ...] = ()
     good_peers: tuple[Address, ...] = ()
     staged: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 def cache_folder(setting: Path | None, environment: Mapping[str, str], namespace: str) -> Path | None:
@@ -76,6 +79,7 @@ class Cache:
                 dht_nodes=_addresses(table["dht_nodes"]),
                 good_peers=_addresses(table["good_peers"]),
                 staged=_hashes(table["staged"]),
+                unfit=_reasons(table.get("unfit", {})),
             )
         except FileNotFoundError:
             return Memory()
@@ -90,7 +94,7 @@ class Cache:
         table = asdict(memory)
         table["dht_nodes"] = [format_address(address) for address in memory.dht_nodes[:_LIST_LIMIT]]
         table["good_peers"] = [format_address(address) for address in memory.good_peers[-_LIST_LIMIT:]]
-        table["staged"] = dict(memory.staged)
+        table["staged"], table["unfit"] = dict(memory.staged), dict(memory.unfit)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor, name = tempfile.mkstemp(prefix="node.", dir=self._folder)
@@ -125,3 +129,10 @@ def _hashes(table: object) -> dict[str, str]:
     if not isinstance(table, dict):
         raise TypeError("a table of hashes was expected")
     return {bytes.fromhex(key).hex(): bytes.fromhex(value).hex() for key, value in list(table.items())[-_LIST_LIMIT:]}
+
+
+def _reasons(table: object) -> dict[str, str]:
+    if not isinstance(table, dict):
+        raise TypeError("a table of reasons was expected")
+    texts = {bytes.fromhex(key).hex(): str(value) for key, value in list(table.items())[-_LIST_LIMIT:]}
+    return {key: text[:_REASON_LIMIT] for key, text in texts.items() if text.isprintable()}

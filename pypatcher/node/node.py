@@ -34,7 +34,7 @@ from pypatcher.node.schedule import Mode
 from pypatcher.node.seeking import keep_port_open, network_updater
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
-from pypatcher.node.updater import Updater
+from pypatcher.node.updater import Known, Updater
 from pypatcher.node.whereabouts import Whereabouts, nat_kind
 from pypatcher.targets import Target
 from pypatcher.transport import StallRule, UploadLimiter
@@ -87,6 +87,7 @@ class Node:
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
         self._memory = Memory()
         self._staged_here: dict[str, str] = {}
+        self._unfit: dict[str, str] = {}
         self._budget = FetchBudget()
         self._candidates = Candidates()
         self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
@@ -106,7 +107,7 @@ class Node:
             SettingError: a socket cannot be bound where the settings say.
         """
         self._memory = await asyncio.to_thread(self._cache.load)
-        self._staged_here = dict(self._memory.staged)
+        self._staged_here, self._unfit = dict(self._memory.staged), dict(self._memory.unfit)
         for peer in self._memory.good_peers:
             self._budget.succeeded(peer)
         async with open_network(self._namespace, self._settings, self._memory, stall=self._stall) as network:
@@ -198,8 +199,8 @@ class Node:
         async def staged(info: PatchInfo) -> None:
             await self._hold(publisher)
             release = await asyncio.to_thread(self._installation.staged_release)
-            if release is not None:
-                self._staged_here[info.hash.hex()] = release.sha512.hex()
+            if release is not None and release.info == info:
+                self._staged_here[info.signature.hex()] = release.sha512.hex()
             self._save(network)
             self._on_change()
 
@@ -213,7 +214,7 @@ class Node:
             budget=self._budget,
             on_staged=staged,
             rng=self._rng,
-            known_files=self._staged_here,
+            known=Known(self._staged_here, self._unfit, lambda: self._save(network)),
             on_look=self._report.looked,
         )
         said = False
@@ -274,6 +275,7 @@ class Node:
                 dht_nodes=tuple(network.dht.nodes()),
                 good_peers=tuple(self._budget.good),
                 staged=dict(list(self._staged_here.items())[-_REMEMBERED_RELEASES:]),
+                unfit=dict(list(self._unfit.items())[-_REMEMBERED_RELEASES:]),
             )
         )
 

@@ -58,10 +58,11 @@ class Publisher:
             self._changed.clear()
             if self._info is not None:
                 published = await self._publish(self._info)
+                if published.stored:
+                    self._emit(RecordPublished(str(self._info.version), published.minute, published.stored))
                 if published.full or published.newer:
                     pause = crowded.fail()
                 elif published.stored:
-                    self._emit(RecordPublished(str(self._info.version), published.minute, published.stored))
                     crowded.succeed()
                     unheard.succeed()
                 else:

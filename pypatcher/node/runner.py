@@ -38,7 +38,12 @@ _NODE_PAUSES = (5.0, 600.0)
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What to run and how; ``keys`` are by target, None for every target."""
+    """What to run and how.
+
+    Attributes:
+        keys: the owner's, by target; None for every target.
+        ready_within: seconds after a start in which a version on trial must say READY=1; None is for ever.
+    """
 
     program: Program
     keys: Mapping[str | None, OwnerKey]
@@ -47,6 +52,7 @@ class RunPlan:
     confirm_by_uptime: bool
     stop_timeout: float
     settings: Settings
+    ready_within: float | None = None
 
 
 async def run_program(plan: RunPlan, emit: Emit) -> int:
@@ -68,8 +74,10 @@ async def run_program(plan: RunPlan, emit: Emit) -> int:
     try:
         return await runner.supervisor.run()
     finally:
-        node.cancel()
-        await asyncio.gather(node, return_exceptions=True)
+        tasks = [task for task in (node, runner.deadline) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Runner:
@@ -83,6 +91,8 @@ class _Runner:
         self._activation = Activation(plan.mode, self._installation, self._replace)
         self._node: Node | None = None
         self._first_start = asyncio.Event()
+        self._is_ready = False
+        self.deadline: asyncio.Task[None] | None = None
         hooks = Hooks(
             before_start=self._before_start,
             started=self._started,
@@ -128,10 +138,27 @@ class _Runner:
 
     def _started(self, _pid: int) -> None:
         self._first_start.set()
+        self._is_ready = False
+        if self.deadline is not None:
+            self.deadline.cancel()
+        if self._plan.ready_within is not None:
+            self.deadline = asyncio.create_task(self._give_up_after(self._plan.ready_within))
         if self._node is not None:
             self._node.program_started()
 
+    async def _give_up_after(self, seconds: float) -> None:
+        """A version on trial that hangs would be on trial for ever, or confirmed for having been there."""
+        await asyncio.sleep(seconds)
+        try:
+            trial = None if self._is_ready else (await asyncio.to_thread(self._installation.status)).trial
+        except (PatcherError, OSError) as error:
+            _log.error("cannot tell whether the program is on trial: %s", error)
+            return
+        if trial is not None and not trial.rolling_back:
+            await self.supervisor.give_up(f"{trial.version} is on trial and did not say READY=1 within {seconds:g} s")
+
     def _ready(self) -> None:
+        self._is_ready = True
         self._loop.run_in_executor(None, self._confirm)
 
     def _before_stop(self) -> None:

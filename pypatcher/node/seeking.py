@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.events import Emit, PortMapped
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.delivery import Destination
 from pypatcher.node.fleet import Fleet
 from pypatcher.node.network import Network
 from pypatcher.node.settings import Settings
-from pypatcher.node.updater import Destination, Updater
+from pypatcher.node.updater import Known, Updater
 from pypatcher.transport.portmap import Mapping as PortMapping
 
 __all__ = ["keep_port_open", "network_updater"]
@@ -35,7 +36,7 @@ def network_updater(
     budget: FetchBudget,
     on_staged: Callable[[PatchInfo], Awaitable[None]],
     rng: random.Random,
-    known_files: Mapping[str, str] | None = None,
+    known: Known | None = None,
     on_look: Callable[[int], None] = lambda _: None,
     stranger_jitter: float = 60.0,
 ) -> Updater:
@@ -64,7 +65,7 @@ def network_updater(
         look=look,
         fetch=fetch,
         installation=destination,
-        known_files={} if known_files is None else known_files,
+        known=Known() if known is None else known,
         candidates=candidates,
         budget=budget,
         settings=settings,

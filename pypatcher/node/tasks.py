@@ -1,17 +1,19 @@
-"""Keeps a part of the node at work: what fails is seen, logged and started again after a pause that grows."""
+"""Keeps the parts of a node at work: what fails is started again, ever later; what began in a thread is waited for."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from pypatcher.errors import PatcherError
 from pypatcher.node.schedule import Backoff
 
-__all__ = ["keep_running"]
+__all__ = ["in_thread", "keep_running"]
 
 _log = logging.getLogger("pypatcher")
+_Result = TypeVar("_Result")
 
 
 async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tuple[float, float]) -> None:
@@ -37,6 +39,25 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tu
             # It failed while it was being ended: a task group then raises that instead of the cancellation.
             raise asyncio.CancelledError
         await asyncio.sleep(backoff.fail())
+
+
+async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], None] = lambda _result: None) -> _Result:
+    """Call ``function`` in a thread and wait for its end even when cancelled meanwhile; ``undo`` then gets its result.
+
+    For what works on files: nobody may close or remove them under a thread that still uses them.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function))
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return running.result()
+    if not running.cancelled() and running.exception() is None:
+        undo(running.result())
+    raise cancelled
 
 
 def _interpreter_ends(errors: BaseException) -> bool:

@@ -1,8 +1,9 @@
 """Looks for a newer release and brings it beside the program: look, choose, fetch, verify, stage.
 
-What is wanted is decided by ``pypatcher.install``, who may be asked by ``FetchBudget``; this module only moves
-things along. One peer's failure leads to the next peer, one release's failure to the next release, and no failure
-ends the loop. DESIGN "Discovery" (looking) and "Transport and transfer" (fetching).
+What is wanted is decided by ``pypatcher.install``, who may be asked by ``FetchBudget``, how many at once by ``Race``;
+this module only moves things along. One peer's failure leads to the next peer, one release's failure to the next
+release, looking goes on during a fetch, and no failure ends the loop. DESIGN "Discovery" (looking) and "Transport and
+transfer" (fetching).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
 from pypatcher.artifact import PatchInfo
@@ -26,76 +27,30 @@ from pypatcher.errors import (
     PeerError,
     RefusedReleaseError,
     StateError,
-    WrongTargetError,
 )
 from pypatcher.events import (
     Emit,
     Event,
     FetchFailed,
-    FetchProgress,
-    FetchStarted,
     PreflightFailed,
     ReleaseFound,
     ReleaseRefused,
-    ReleaseStaged,
 )
-from pypatcher.node.budget import FetchBudget, rank_addresses
+from pypatcher.node.budget import FetchBudget, Turns
 from pypatcher.node.candidates import Candidate, Candidates
+from pypatcher.node.delivery import Delivery, Destination, Fetch
+from pypatcher.node.race import Race, Runner
 from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
-from pypatcher.version import Version
 
-__all__ = ["Destination", "Fetch", "Updater", "Ways"]
+__all__ = ["Known", "Updater", "Ways"]
 
-_ROUND_LIMIT = 32
+_ROUND = 32, 30.0
 _RETRY = 30.0
+_CHECK = 10.0
+_LONGEST_WAIT = 3600.0
 _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
-_PROGRESS_INTERVAL = 0.25
 _SAID_LIMIT = 256
-
-
-class Destination(Protocol):
-    """Where a release goes: decides what is wanted, takes the bytes, verifies and keeps; ``Installation`` is one."""
-
-    @property
-    def staged_path(self) -> Path:
-        """Where a staged release lies."""
-
-    def preflight(self, size: int, *, allow_volatile: bool) -> None:
-        """Refuse before anything is fetched.
-
-        Raises:
-            CannotReplaceError, StateError, OSError: no release of that size could be kept.
-        """
-
-    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
-        """Refuse a version, or the file of that hash.
-
-        Raises:
-            NotNewerError, RefusedReleaseError: it is not wanted.
-        """
-
-    def new_partial(self) -> Any:
-        """A download to write to: ``write(data)``, ``discard()``."""
-
-    def stage(self, partial: Any, expect: PatchInfo) -> object:
-        """Verify a download and keep it.
-
-        Raises:
-            PatcherError, OSError: it is not ``expect``, not wanted, or cannot be kept.
-        """
-
-
-class Fetch(Protocol):
-    """Fetches one release from one candidate, handing its bytes to ``write`` and their count to ``progress``.
-
-    Raises:
-        PeerError, ArtifactError: the peer did not deliver what it announced.
-    """
-
-    def __call__(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> Awaitable[PatchInfo]: ...
 
 
 class Ways(Protocol):
@@ -114,6 +69,21 @@ class Ways(Protocol):
         """It was dialed in vain."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier downloads showed, in this run or another: by it a release is judged before it is fetched again.
+
+    Attributes:
+        files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here.
+        unfit: a release's signature, hex -> why this device does not take it.
+        save: keeps both.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
+    save: Callable[[], None] = lambda: None
+
+
 class Updater:
     """One a node: brings the newest release that this device takes beside the program.
 
@@ -122,8 +92,7 @@ class Updater:
         fetch: see ``Fetch``.
         installation: see ``Destination``.
         candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
-        known_files: hash without region -> SHA-512 of the whole file, both hex, of releases that were staged here: by
-            it a refused release is known before it is fetched again.
+        known: see ``Known``.
         on_staged: told each release that was staged here.
         ways: which candidates may be dialed now; None is all of them.
         on_wanted: told which of the releases heard of are wanted, the newest first.
@@ -136,7 +105,7 @@ class Updater:
         look: Callable[[], Awaitable[None]],
         fetch: Fetch,
         installation: Destination,
-        known_files: Mapping[str, str],
+        known: Known,
         candidates: Candidates,
         budget: FetchBudget,
         settings: Settings,
@@ -152,11 +121,16 @@ class Updater:
         self._on_wanted = on_wanted
         self._stranger_jitter = stranger_jitter
         self._woken = asyncio.Event()
-        self._busy = asyncio.Lock()
+        self._race = Race()
+        self._running: dict[Runner, Delivery] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._turns: dict[PatchInfo, Turns] = {}
+        self._begun: deque[float] = deque(maxlen=_ROUND[0])
         self._look = look
         self._fetch = fetch
         self._installation = installation
-        self._known_files = known_files
+        self._known = known
         self._candidates = candidates
         self._budget = budget
         self._settings = settings
@@ -171,20 +145,10 @@ class Updater:
         self._said: set[str] = set()
 
     async def run(self) -> None:
-        """Look and fetch until cancelled."""
-        started = next_look = self._clock()
-        while True:
-            if self._clock() >= next_look:
-                await self._look()
-                pause = self._settings.pause_between_looks(self._clock() - started)
-                next_look = self._clock() + jittered(pause, self._rng)
-            self._woken.clear()
-            async with self._busy:
-                wait = await self._pursue()
-            pause = max(0.05, min(next_look - self._clock(), wait))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
+        """Look and fetch until cancelled; one goes on while the other is at work."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_looking())
+            tasks.create_task(self._keep_pursuing(tasks))
 
     def wake(self) -> None:
         """There are new candidates, or a way to one is open."""
@@ -197,8 +161,7 @@ class Updater:
 
     async def settled(self) -> None:
         """Wait until no fetch is under way."""
-        async with self._busy:
-            return
+        await self._idle.wait()
 
     async def would_take(self, info: PatchInfo, address: Address) -> bool:
         """Whether an offer of ``info`` from ``address`` is wanted: the same decision as for a record.
@@ -208,75 +171,165 @@ class Updater:
         """
         if not await self._wants(info):
             return False
-        paused = max(self._not_before - self._clock(), self._budget.wait(info.hash.hex(), address, self._clock()))
-        if self._busy.locked() or paused > 0.0:
+        now = self._clock()
+        paused = max(self._not_before - now, self._budget.wait(info.hash.hex(), address, now))
+        if paused > 0.0 or self._race.wait(info.version, now) > 0.0:
             raise PeerBusyError(f"{info.version} is fetched from somebody else, or paused")
         return True
 
     async def take(self, candidate: Candidate, fetch: Fetch) -> None:
-        """Fetch and stage what was offered, by ``fetch``, unless a fetch is under way."""
-        if self._busy.locked():
+        """Fetch and stage what was offered, by ``fetch``, unless another fetch has its place by now."""
+        if self._race.wait(candidate.info.version, self._clock()) > 0.0:
             return
         self._candidates.add([candidate], self._clock())
-        async with self._busy:
-            self._say_found(candidate)
-            await self._try(candidate.info, lambda: self._fetch_offered(candidate, fetch))
-        self.wake()
+        self._say_found(candidate)
+        async with asyncio.TaskGroup() as tasks:
+            self._begin(tasks, candidate, fetch)
 
-    async def _fetch_offered(self, candidate: Candidate, fetch: Fetch) -> float:
-        return 0.0 if await self._fetch_from(candidate, fetch) else _RETRY
+    async def _keep_looking(self) -> None:
+        started = self._clock()
+        while True:
+            await self._look()
+            self.wake()
+            pause = self._settings.pause_between_looks(self._clock() - started)
+            await asyncio.sleep(jittered(pause, self._rng))
 
-    async def _pursue(self) -> float:
-        """Try for the newest release first; returns the seconds after which trying again makes sense."""
-        releases = self._candidates.releases(self._clock())
+    async def _keep_pursuing(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            self._woken.clear()
+            wait = await self._pursue(tasks)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.05, min(wait, _LONGEST_WAIT))):
+                    await self._woken.wait()
+
+    async def _pursue(self, tasks: asyncio.TaskGroup) -> float:
+        """Begin one fetch at most, of the newest release first; returns the seconds until the next try makes sense."""
+        now = self._clock()
+        releases = self._candidates.releases(now)
         wanted = {info: candidates for info, candidates in releases.items() if await self._wants(info)}
+        self._turns = {info: turns for info, turns in self._turns.items() if info in wanted}
         self._on_wanted(list(wanted))
-        if (pause := self._not_before - self._clock()) > 0.0:
-            return pause
         if self._ways is not None:
             self._ways.seek({candidate.address for candidates in wanted.values() for candidate in candidates})
-        soonest = float("inf")
+        if (loser := self._race.judge(now)) is not None:
+            slow = self._running[loser]
+            slow.stop("slow; somebody else is tried")
+            self._budget.slow(slow.candidate.address, now)
+        soonest = _CHECK if self._running else float("inf")
+        if (pause := self._not_before - now) > 0.0:
+            return min(pause, soonest)
         for info, candidates in wanted.items():
-            self._say_found(candidates[0])
-            wait = await self._try(info, partial(self._fetch_from_one_of, info, candidates))
-            if wait == 0.0:
-                self.wake()
-                return float("inf")
+            if (wait := self._race.wait(info.version, now)) == 0.0:
+                self._say_found(candidates[0])
+                wait = self._begin_one_of(tasks, info, candidates)
+                if wait == 0.0:
+                    return _CHECK
             soonest = min(soonest, wait)
-            if self._not_before > self._clock():
-                break
         return soonest
 
     def _say_found(self, heard: Candidate) -> None:
         found = ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source)
         self._say_once(found, f"found {heard.info.version} {heard.info.hash.hex()}")
 
-    async def _try(self, info: PatchInfo, fetch: Callable[[], Awaitable[float]]) -> float:
-        """``fetch`` after the preflight; 0 when the release is staged, else seconds until trying again makes sense."""
+    def _begin_one_of(self, tasks: asyncio.TaskGroup, info: PatchInfo, candidates: list[Candidate]) -> float:
+        """0 when a fetch began, else the seconds until a candidate may be asked (again)."""
+        release, now = info.hash.hex(), self._clock()
+        if len(self._begun) == _ROUND[0] and (pause := self._begun[0] + _ROUND[1] - now) > 0.0:
+            return pause
+        asked = {delivery.candidate.address for delivery in self._running.values()}
+        by_address = {each.address: each for each in candidates if each.address not in asked}
+        address = self._next(info, by_address)
+        if address is not None and self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
+            self._budget.hold(release, self._rng.uniform(0, self._stranger_jitter), now)
+            address = self._next(info, by_address)
+        if address is None:
+            waits = (self._budget.wait(release, each, now) for each in by_address)
+            return min([_RETRY, *(wait for wait in waits if wait > 0.0)])
+        self._begun.append(now)
+        self._turns[info].asked(address)
+        self._begin(tasks, by_address[address], self._fetch)
+        return 0.0
+
+    def _next(self, info: PatchInfo, addresses: Collection[Address]) -> Address | None:
+        """Whose turn it is, of those who may be asked now."""
+        turns, release = self._turns.setdefault(info, Turns(self._rng)), info.hash.hex()
+        for _ in range(2):
+            for address in turns.order(addresses, self._budget.good):
+                if self._may_ask(release, address):
+                    return address
+            turns.restart()
+        return None
+
+    def _may_ask(self, release: str, address: Address) -> bool:
+        is_open = self._ways is None or self._ways.is_open(address)
+        return is_open and self._budget.wait(release, address, self._clock()) == 0.0
+
+    def _begin(self, tasks: asyncio.TaskGroup, candidate: Candidate, fetch: Fetch) -> None:
+        needed = candidate.info.file_size + self._race.outstanding()
+        runner = self._race.enter(candidate.info.version, candidate.info.file_size, self._clock())
+        delivery = self._running[runner] = Delivery(candidate, fetch, runner)
+        self._idle.clear()
+        delivery.task = tasks.create_task(self._await(delivery, runner, needed))
+
+    async def _await(self, delivery: Delivery, runner: Runner, needed: int) -> None:
+        """See a delivery to its end; ``needed``: bytes on disk for it and for those beside it."""
+        info, address, moves = delivery.candidate.info, delivery.candidate.address, self._moves
         try:
             volatile = self._settings.allow_volatile
-            await asyncio.to_thread(self._installation.preflight, info.file_size, allow_volatile=volatile)
-            wait = await fetch()
+            await asyncio.to_thread(self._installation.preflight, needed, allow_volatile=volatile)
+            await delivery.run(self._installation, self._emit, self._clock)
+            self._overtake(runner)
+            await self._note_success(info, address)
         except (CannotReplaceError, StateError) as error:
-            return self._pause(error)
+            self._pause(error)
         except OSError as error:
-            return self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
+            self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
         except (NotNewerError, RefusedReleaseError) as error:
             self._refuse(info, error)
-            return float("inf")
-        if wait == 0.0:
-            self._preflight_backoff.succeed()
-        return wait
+        except (PeerError, ArtifactError) as error:
+            self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
+            if moves != self._moves and isinstance(error, PeerError):
+                self._note_break(delivery)
+            else:
+                self._count_failure(delivery, error)
+        except asyncio.CancelledError:
+            if not delivery.stopped:
+                raise
+            self._emit(FetchFailed(str(info.version), format_address(address), delivery.stopped))
+        finally:
+            self._race.leave(runner)
+            del self._running[runner]
+            if not self._running:
+                self._idle.set()
+            self.wake()
 
-    def _pause(self, error: PatcherError) -> float:
+    async def _note_success(self, info: PatchInfo, address: Address) -> None:
+        self._preflight_backoff.succeed()
+        self._budget.succeeded(address)
+        if self._ways is not None:
+            self._ways.reached(address)
+        await self._on_staged(info)
+
+    def _overtake(self, winner: Runner) -> None:
+        """What runs beside it and is not newer is not wanted any more."""
+        for runner, delivery in self._running.items():
+            if runner is not winner and runner.version <= winner.version:
+                delivery.stop("somebody else was faster")
+
+    def _pause(self, error: PatcherError) -> None:
         """It is this device, not a peer: other peers would be asked in vain."""
+        if len(self._running) > 1:
+            # There is room for one, and another is under way.
+            self._race.rest(self._clock())
+            return
         self._say_once(PreflightFailed(str(error)))
-        pause = self._preflight_backoff.fail()
-        self._not_before = self._clock() + pause
-        return pause
+        self._not_before = self._clock() + self._preflight_backoff.fail()
 
     def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
+        if isinstance(error, RefusedReleaseError):
+            self._known.unfit[info.signature.hex()] = str(error)
+            self._known.save()
         if len(self._refused) >= _SAID_LIMIT:
             self._refused.clear()
         self._refused.add(info)
@@ -285,7 +338,10 @@ class Updater:
     async def _wants(self, info: PatchInfo) -> bool:
         if info in self._refused:
             return False
-        sha512 = bytes.fromhex(self._known_files.get(info.hash.hex(), ""))
+        if (reason := self._known.unfit.get(info.signature.hex())) is not None:
+            self._say_once(ReleaseRefused(str(info.version), reason))
+            return False
+        sha512 = bytes.fromhex(self._known.files.get(info.signature.hex(), ""))
         try:
             await asyncio.to_thread(self._installation.check_wanted, info.version, sha512)
         except NotNewerError:
@@ -298,82 +354,20 @@ class Updater:
             return False
         return True
 
-    async def _fetch_from_one_of(self, info: PatchInfo, candidates: list[Candidate]) -> float:
-        """0 when the release is staged, else the seconds until a candidate may be asked (again)."""
-        release = info.hash.hex()
-        by_address = {candidate.address: candidate for candidate in candidates}
-        # In a new order every time: uploads spread over the holders, and nobody can talk himself to the front.
-        addresses = self._rng.sample(list(by_address), len(by_address))
-        pending = rank_addresses(addresses, self._budget.good)
-        for _ in range(_ROUND_LIMIT):
-            # Looked for anew each time: a way that opened while somebody else was asked in vain is soon shut again.
-            address = next((each for each in pending if self._may_ask(release, each)), None)
-            if address is None:
-                break
-            pending.remove(address)
-            if self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
-                await asyncio.sleep(self._rng.uniform(0, self._stranger_jitter))
-            if await self._fetch_from(by_address[address], self._fetch):
-                return 0.0
-        waits = (self._budget.wait(release, address, self._clock()) for address in pending)
-        return min([_RETRY, *(wait for wait in waits if wait > 0.0)])
+    def _note_break(self, delivery: Delivery) -> None:
+        """We moved meanwhile, which is nobody's fault; who was there a moment ago is asked again at once."""
+        if delivery.received and self._ways is not None:
+            self._ways.reached(delivery.candidate.address)
 
-    def _may_ask(self, release: str, address: Address) -> bool:
-        is_open = self._ways is None or self._ways.is_open(address)
-        return is_open and self._budget.wait(release, address, self._clock()) == 0.0
-
-    async def _fetch_from(self, candidate: Candidate, fetch: Fetch) -> bool:
-        """Whether it was fetched and staged; what is the peer's fault is counted.
-
-        Raises:
-            NotNewerError, RefusedReleaseError: this device does not want it after all.
-            CannotReplaceError, StateError, OSError: this device cannot keep it.
-        """
-        info, address = candidate.info, candidate.address
-        version, peer = str(info.version), format_address(address)
-        size = info.file_size
-        received, said, moves = 0, self._clock(), self._moves
-        download = await asyncio.to_thread(self._installation.new_partial)
-
-        def progress(count: int) -> None:
-            nonlocal received, said
-            if received == 0:
-                self._emit(FetchStarted(version, peer, size, candidate.source))
-                if self._ways is not None:
-                    self._ways.reached(address)  # if the transfer breaks, the way back is known
-            received = count
-            if count == size or self._clock() - said >= _PROGRESS_INTERVAL:
-                said = self._clock()
-                self._emit(FetchProgress(version, peer, count, size))
-
-        try:
-            await fetch(candidate, download.write, progress)
-            await asyncio.to_thread(self._installation.stage, download, info)
-        except WrongTargetError as error:
-            # Its hash and the owner's signature were good: the file itself is for another machine, whoever sends it.
-            raise RefusedReleaseError(str(error)) from None
-        except (PeerError, ArtifactError) as error:
-            self._emit(FetchFailed(version, peer, str(error)))
-            if moves == self._moves or not isinstance(error, PeerError):
-                self._count_failure(info, address, received, error)
-            return False
-        finally:
-            download.discard()
-        self._budget.succeeded(address)
-        if self._ways is not None:
-            self._ways.reached(address)
-        self._emit(ReleaseStaged(version, str(self._installation.staged_path)))
-        await self._on_staged(info)
-        return True
-
-    def _count_failure(self, info: PatchInfo, address: Address, received: int, error: Exception) -> None:
-        if isinstance(error, PeerBusyError) and not received:
-            return
+    def _count_failure(self, delivery: Delivery, error: Exception) -> None:
+        info, address, now = delivery.candidate.info, delivery.candidate.address, self._clock()
+        if isinstance(error, PeerBusyError) and not delivery.received:
+            self._budget.busy(address, now)
         # Who says so after it sent something was not too busy to begin: else that word would make any waste free.
-        if received or not isinstance(error, PeerError):
-            self._budget.failed(info.hash.hex(), info.file_size, address, received, self._clock())
+        elif delivery.received or not isinstance(error, PeerError):
+            self._budget.failed(info.hash.hex(), info.file_size, address, delivery.received, now)
         else:
-            self._budget.unreachable(address, self._clock())
+            self._budget.unreachable(address, now)
             if self._ways is not None:
                 self._ways.failed(address)
 

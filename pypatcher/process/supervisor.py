@@ -136,6 +136,13 @@ class Supervisor:
                 await self._end_child(self._child)
         await replacement.done.wait()
 
+    async def give_up(self, why: str) -> None:
+        """End the program as one that failed; ``ended`` then says what comes next, as if it had ended by itself."""
+        if self._child is not None and self._replacement is None and self._stop is None:
+            _log.warning("the program is stopped: %s", why)
+            async with self._watchdog_kept():
+                await self._end_child(self._child)
+
     def _open_proxy(self, cleanup: contextlib.ExitStack) -> dict[str, str]:
         """What the program is told of the notify socket; nothing, where a sandbox allows none."""
         try:

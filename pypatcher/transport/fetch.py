@@ -54,7 +54,7 @@ async def fetch_release(
         minute: unix time / 60 to ask with, from a ``MinuteRefusedError``; None asks with ours and, when the peer names
             its own, once more with that on the same connection.
         now: unix time.
-        on_progress: called with bytes written and bytes in all.
+        on_progress: called with bytes received and bytes in all, at every piece that arrives.
         stall: how slow is too slow.
         clock: monotonic seconds, for ``stall``.
 
@@ -193,15 +193,19 @@ async def _receive(
     loop = asyncio.get_running_loop()
     writing: asyncio.Future[None] | None = None
     done = 0
+
+    def moved(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(done, total)
+
     try:
         while done < total:
-            chunk = await _read_chunk(stream, data, min(_CHUNK, total - done), watch)
+            chunk = await _read_chunk(stream, data, min(_CHUNK, total - done), watch, moved)
             data = b""
             if writing is not None:
                 await _settled(writing)
             writing = loop.run_in_executor(None, write, chunk)
-            done += len(chunk)
-            on_progress(done, total)
     finally:
         # The caller may delete the file as soon as we are gone: no write of ours may come after that.
         if writing is not None:
@@ -224,16 +228,21 @@ async def _settled(writing: asyncio.Future[None]) -> None:
     writing.result()
 
 
-async def _read_chunk(stream: Stream, start: bytes, size: int, watch: StallWatch) -> bytes:
-    """``start`` and what follows it, ``size`` bytes together."""
+async def _read_chunk(
+    stream: Stream, start: bytes, size: int, watch: StallWatch, moved: Callable[[int], None]
+) -> bytes:
+    """``start`` and what follows it, ``size`` bytes together; ``moved`` is told each piece's."""
     parts = [start]
     missing = size - len(start)
+    if start:
+        moved(len(start))
     while missing > 0:
         part = await _read_watched(stream, missing, watch)
         if not part:
             raise PeerError("the peer ended its answer early")
         parts.append(part)
         missing -= len(part)
+        moved(len(part))
     return b"".join(parts)
 
 

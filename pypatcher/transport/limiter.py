@@ -3,7 +3,8 @@
 DESIGN "Transport and transfer": 4 uploads at once, 1 per address, 1 MiB/s to outside the LAN and 20 times the file's
 size a day. The LAN, loopback included, is limited only by how many uploads a small device can hold at once: its
 addresses are not counted one by one, because many devices (and tests) may share one there. One address gets at most a
-quarter of the day's bytes, so that it cannot use them up for everybody.
+quarter of the day's bytes, so that it cannot use them up for everybody. Who takes its bytes slowly keeps its place only
+as long as nobody else wants it: four slow takers must not keep a release from all others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _BURST_SECONDS = 0.25
 _SHARES = 24
 _ADDRESS_PART = 4
 _PIECE, _SMALLEST_PIECE = 65536, 1024
+_SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
 
 
 class UploadLimiter:
@@ -53,28 +55,44 @@ class UploadLimiter:
         self._uploads, self._per_address, self._lan_uploads = uploads, per_address, lan_uploads
         self._daily_factor = daily_factor
         self._clock = clock
-        self._active: Counter[str] = Counter()
-        self._active_lan = 0
+        self._active: dict[Upload, None] = {}
         self._free_at = clock()
         self._sent: deque[tuple[float, Counter[str]]] = deque()
 
-    def admit(self, address: Address, size: int) -> Upload | None:
-        """A place for an upload of ``size`` bytes, or None while the limits leave none."""
+    def admit(self, address: Address, size: int, drop: Callable[[], None] = lambda: None) -> Upload | None:
+        """A place for an upload of ``size`` bytes, or None while the limits leave none.
+
+        Args:
+            drop: called when the upload loses its place to somebody else, because its taker is slow: it must end.
+        """
         if self.rate <= 0:
             return None
-        if is_lan(address):
-            if self._active_lan >= self._lan_uploads:
+        group = None if is_lan(address) else host_group(address)
+        if group is not None:
+            today, allowed = self._today(), self._daily_factor * size
+            if self._count(group) >= self._per_address or today.total() + size > allowed:
                 return None
-            self._active_lan += 1
-            return Upload(self, None)
-        group = host_group(address)
-        full = self._active.total() >= self._uploads or self._active[group] >= self._per_address
-        today = self._today()
-        allowed = self._daily_factor * size
-        if full or today.total() + size > allowed or today[group] + size > max(size, allowed // _ADDRESS_PART):
+            if today[group] + size > max(size, allowed // _ADDRESS_PART):
+                return None
+        if not self._has_room(group is None):
             return None
-        self._active[group] += 1
-        return Upload(self, group)
+        upload = Upload(self, group, drop)
+        self._active[upload] = None
+        return upload
+
+    def _count(self, group: str) -> int:
+        return sum(upload.group == group for upload in self._active)
+
+    def _has_room(self, is_near: bool) -> bool:
+        """Whether there is a place; the slowest taker may have lost it just now."""
+        there = [upload for upload in self._active if (upload.group is None) is is_near]
+        if len(there) < (self._lan_uploads if is_near else self._uploads):
+            return True
+        slowest = min(there, key=Upload.pace, default=None)
+        if slowest is None or slowest.pace() >= _SLOW_RATE:
+            return False
+        slowest.lose()
+        return True
 
     def spend(self, group: str, count: int) -> float:
         """Account for ``count`` bytes to outside the LAN; returns the seconds to wait before sending them."""
@@ -87,14 +105,13 @@ class UploadLimiter:
         self._free_at = max(now, self._free_at) + count / self.rate
         return delay
 
-    def release(self, group: str | None) -> None:
-        """An upload ended."""
-        if group is None:
-            self._active_lan -= 1
-        else:
-            self._active[group] -= 1
-            if not self._active[group]:
-                del self._active[group]
+    def release(self, upload: Upload) -> None:
+        """An upload ended; once is enough."""
+        self._active.pop(upload, None)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock()
 
     def _today(self) -> Counter[str]:
         self._forget(self._clock() - _DAY)
@@ -106,25 +123,45 @@ class UploadLimiter:
 
 
 class Upload:
-    """One upload's place; ``end`` gives it back."""
+    """One upload's place; ``end`` gives it back.
 
-    __slots__ = ("_ended", "_group", "_limiter")
+    Attributes:
+        group: what its taker's address is counted by; None within the LAN.
+    """
 
-    def __init__(self, limiter: UploadLimiter, group: str | None) -> None:
+    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "group")
+
+    def __init__(self, limiter: UploadLimiter, group: str | None, drop: Callable[[], None]) -> None:
         """Made by ``UploadLimiter.admit``."""
-        self._limiter, self._group, self._ended = limiter, group, False
+        self._limiter, self.group, self._drop = limiter, group, drop
+        self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
 
     @property
     def piece(self) -> int:
         """How many bytes to send between two questions: a quarter of a second's worth, 64 KiB at most."""
-        return _PIECE if self._group is None else min(_PIECE, max(_SMALLEST_PIECE, self._limiter.rate // 4))
+        return _PIECE if self.group is None else min(_PIECE, max(_SMALLEST_PIECE, self._limiter.rate // 4))
 
     def spend(self, count: int) -> float:
         """Seconds to wait before sending the next ``count`` bytes."""
-        return 0.0 if self._group is None else self._limiter.spend(self._group, count)
+        self._last_pace = self.pace()
+        if self._limiter.now() - self._marked >= _SLOW_SECONDS:
+            self._marked, self._sent = self._limiter.now(), 0
+        delay = 0.0 if self.group is None else self._limiter.spend(self.group, count)
+        # What we make it wait is not the taker's slowness.
+        self._marked += delay
+        self._sent += count
+        return delay
+
+    def pace(self) -> float:
+        """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown."""
+        seconds = self._limiter.now() - self._marked
+        return self._sent / seconds if seconds >= _SLOW_SECONDS else self._last_pace
+
+    def lose(self) -> None:
+        """Somebody else gets the place."""
+        self.end()
+        self._drop()
 
     def end(self) -> None:
         """Give the place back; once is enough."""
-        if not self._ended:
-            self._ended = True
-            self._limiter.release(self._group)
+        self._limiter.release(self)

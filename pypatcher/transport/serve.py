@@ -88,7 +88,7 @@ async def serve_release(
     if served is None:
         connection.close(CloseCode.UNAVAILABLE)
         return 0
-    upload = limiter.admit(connection.peer_address, served.info.file_size)
+    upload = limiter.admit(connection.peer_address, served.info.file_size, lambda: connection.close(CloseCode.STALLED))
     if upload is None:
         connection.close(CloseCode.BUSY)
         return 0

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pypatcher.artifact import sign_file
+from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.keys import KeyPair, encode_key
+from pypatcher.node.device import own_target
 from tests.nat.sites import Host
 from tests.nat.world import World
 
@@ -89,6 +90,11 @@ class Device:
         """When the new version of the program first spoke."""
         return next((when for when, line in self.lines if line.startswith(f"version {NEW}")), None)
 
+    def peak_memory(self) -> float:
+        """The most memory that its process ever had, in MB."""
+        status = Path("/proc", str(self.process.pid), "status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
+
     async def stop(self) -> None:
         """End it as a service manager would."""
         with suppress(ProcessLookupError):
@@ -109,7 +115,7 @@ class Fleet:
     def __init__(self, world: World, programs: dict[str, Path], bootstrap: str, name: str) -> None:
         self._world = world
         self._programs = programs
-        self._bootstrap = bootstrap
+        self.bootstrap = bootstrap
         self._folder = world.folder / name
         self._key = KeyPair.generate()
         self.devices: list[Device] = []
@@ -119,13 +125,24 @@ class Fleet:
         """For ``--public-key``."""
         return encode_key(self._key.public)
 
+    @property
+    def target(self) -> str:
+        """What its programs are for: this machine."""
+        return own_target(self._programs[NEW], Path(sys.executable)).name
+
+    def release(self, version: str) -> PatchInfo:
+        """What the owner signed about a version."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        program = shutil.copy(self._programs[version], self._folder / f"signed-{version}")
+        return sign_file(program, self._key, None, None)
+
     def environment(self, host: Host, name: str) -> dict[str, str]:
         """What a device's processes are given."""
         return {
             **_SETTINGS,
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(_ROOT),
-            "PYPATCHER_BOOTSTRAP": self._bootstrap,
+            "PYPATCHER_BOOTSTRAP": self.bootstrap,
             "PYPATCHER_BIND": host.bind,
             "PYPATCHER_STATE": str(self._folder / name / "state"),
         }

@@ -14,11 +14,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 import zipapp
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ asyncio.run(main())
 _BAD_PYTHON = {
     "import": "import a_module_that_was_forgotten\n",
     "exit0": "import os\nos._exit(0)\n",
+    "hang": "import time\nwhile True:\n    time.sleep(60)\n",
 }
 
 
@@ -225,9 +227,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 @contextlib.asynccontextmanager
-async def supervised(service: Service) -> AsyncIterator[Service]:
+async def supervised(service: Service, *options: str) -> AsyncIterator[Service]:
     """The program under ``pypatcher run``."""
-    command = ("-m", "pypatcher", "run", "--public-key", service.key, "--", service.path)
+    command = ("-m", "pypatcher", "run", "--public-key", service.key, *options, "--", service.path)
     process = await service.start(sys.executable, *command)
     listening = asyncio.create_task(service.listen(process.stderr))
     try:
@@ -239,10 +241,13 @@ async def supervised(service: Service) -> AsyncIterator[Service]:
 
 
 @contextlib.asynccontextmanager
-async def guarded(service: Service) -> AsyncIterator[Service]:
-    """The program as a systemd unit with Restart=always and the guard would run it."""
+async def guarded(service: Service, *, start_timeout: float | None = None) -> AsyncIterator[Service]:
+    """The program as a systemd unit with Restart=always and the guard would run it.
+
+    With ``start_timeout`` as one of Type=notify: without READY=1 in that time the start has failed.
+    """
     stop = asyncio.Event()
-    loop = asyncio.create_task(_unit(service, stop))
+    loop = asyncio.create_task(_unit(service, stop, start_timeout))
     try:
         yield service
         assert not loop.done(), "the unit ended"
@@ -251,19 +256,26 @@ async def guarded(service: Service) -> AsyncIterator[Service]:
         await loop
 
 
-async def _unit(service: Service, stop: asyncio.Event) -> None:
+async def _unit(service: Service, stop: asyncio.Event, start_timeout: float | None) -> None:
     guard = ("guard", "--public-key", service.key, service.path)
     while not stop.is_set():
         unit = {"INVOCATION_ID": uuid.uuid4().hex, "PYPATCHER_RESTART_STATUS": "86"}
         assert await service.pypatcher(*guard, **unit) == 0
-        # systemd names the main process in its environment; exec keeps the shell's process id.
-        exec_start = 'exec env SYSTEMD_EXEC_PID=$$ "$0"'
-        process = await service.start("/bin/sh", "-c", exec_start, service.path, **unit)
-        listening = asyncio.create_task(service.listen(process.stderr))
-        ends = [asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if process.returncode is None:
-            assert await service.pypatcher(*guard, "--ended", **unit, MAINPID=str(process.pid)) == 0
+        with _ready_said(service) as (address, ready):
+            # systemd names the main process in its environment; exec keeps the shell's process id.
+            exec_start = 'exec env SYSTEMD_EXEC_PID=$$ "$0"'
+            notify = {} if start_timeout is None else {"NOTIFY_SOCKET": address}
+            process = await service.start("/bin/sh", "-c", exec_start, service.path, **unit, **notify)
+            listening = asyncio.create_task(service.listen(process.stderr))
+            ends = [asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())]
+            await asyncio.wait([*ends, ready], timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
+            result = {}
+            if start_timeout is not None and not ready.done() and not any(task.done() for task in ends):
+                result = {"SERVICE_RESULT": "timeout"}
+            else:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if process.returncode is None:
+                    assert await service.pypatcher(*guard, "--ended", **unit, MAINPID=str(process.pid)) == 0
         await _end(process)
         for task in ends:
             task.cancel()
@@ -271,4 +283,26 @@ async def _unit(service: Service, stop: asyncio.Event) -> None:
         status = process.returncode or 0
         ended = {"EXIT_CODE": "killed", "EXIT_STATUS": signal.Signals(-status).name[3:]} if status < 0 else {}
         ended = ended or {"EXIT_CODE": "exited", "EXIT_STATUS": str(status)}
-        assert await service.pypatcher(*guard, "--ended", **unit, **ended) == 0
+        assert await service.pypatcher(*guard, "--ended", **unit, **ended, **result) == 0
+
+
+@contextlib.contextmanager
+def _ready_said(service: Service) -> Iterator[tuple[str, asyncio.Future[None]]]:
+    """A service manager's notify socket, and what is done when something is said to it."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    address = service.path.parent / f"notify-{uuid.uuid4().hex[:8]}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
+        listener.bind(str(address))
+
+        def heard() -> None:
+            if b"READY=1" in listener.recv(4096).split(b"\n") and not ready.done():
+                ready.set_result(None)
+
+        loop.add_reader(listener, heard)
+        try:
+            yield str(address), ready
+        finally:
+            loop.remove_reader(listener)
+            ready.cancel()
+            address.unlink()

@@ -1,4 +1,4 @@
-/* The program of the crash-loop tests. FAULT says how this build fails: none, abort or exit0.
+/* The program of the crash-loop tests. FAULT says how this build fails: none, abort, exit0 or hang.
  * A good one notes its start in $APP_LOG, says READY=1 to its notify socket if it has one, and stays. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +31,8 @@ int main(void) {
         abort();
     if (!strcmp(FAULT, "exit0"))
         return 0;
+    while (!strcmp(FAULT, "hang"))
+        pause();
     if (getenv("NOTIFY_SOCKET"))
         say_ready(getenv("NOTIFY_SOCKET"));
     for (;;)

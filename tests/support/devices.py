@@ -31,6 +31,7 @@ __all__ = ["Device", "World", "compile_app", "here", "open_world", "said_version
 
 _SOURCE = Path(__file__).with_name("small_app.c")
 _INCLUDE = Path(__file__).parents[2] / "pypatcher" / "include"
+_QUICK = StallRule(1000.0, 0.5)
 PATIENCE = 30.0
 
 
@@ -56,7 +57,9 @@ def said_version(program: Path) -> str:
 class Device:
     """A folder with a program in it, and its node."""
 
-    def __init__(self, folder: Path, program: Path, owner: OwnerKey, bootstrap: tuple[Address, ...]) -> None:
+    def __init__(
+        self, folder: Path, program: Path, owner: OwnerKey, bootstrap: tuple[Address, ...], stall: StallRule
+    ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
         self.installation = Installation(self.path, owner, here())
@@ -76,7 +79,7 @@ class Device:
             settings,
             mode=OnRestart(),
             emit=self._heard,
-            stall=StallRule(1000.0, 0.5),
+            stall=stall,
         )
         self.task = asyncio.create_task(self.node.run())
 
@@ -131,11 +134,10 @@ class World:
         path = compile_app(self.folder / f"app-{version}-{len(list(self.folder.iterdir()))}", version)
         return path, sign_file(path, key or self.key, None, here())
 
-    def device(self, program: Path) -> Device:
-        """A device that runs that program; its node is at work at once."""
-        self.devices.append(
-            Device(self.folder / f"device-{len(self.devices)}", program, self.owner, self.net.bootstrap)
-        )
+    def device(self, program: Path, stall: StallRule = _QUICK) -> Device:
+        """A device that runs that program; its node is at work at once, and waits for no peer slower than ``stall``."""
+        folder = self.folder / f"device-{len(self.devices)}"
+        self.devices.append(Device(folder, program, self.owner, self.net.bootstrap, stall))
         return self.devices[-1]
 
 

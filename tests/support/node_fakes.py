@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from pypatcher.artifact import PatchInfo
-from pypatcher.errors import NotNewerError, PatcherError
+from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError
 from pypatcher.events import Event
 from pypatcher.install.layout import Layout
 from pypatcher.version import Version
@@ -67,6 +67,7 @@ class FakeInstallation:
     layout: Layout
     version: Version = field(default_factory=lambda: Version(1, 0, 0))
     preflight_error: PatcherError | None = None
+    room: int | None = None
     partial_error: Exception | None = None
     stage_error: Exception | None = None
     refused_files: set[bytes] = field(default_factory=set)
@@ -81,6 +82,8 @@ class FakeInstallation:
     def preflight(self, size: int, *, allow_volatile: bool) -> None:
         if self.preflight_error is not None:
             raise self.preflight_error
+        if self.room is not None and size > self.room:
+            raise CannotReplaceError("no room")
 
     def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
         from pypatcher.errors import RefusedReleaseError

@@ -72,6 +72,14 @@ def test_a_list_may_be_empty_and_have_spaces() -> None:
         ("100.64.0.1", False),
         ("172.32.0.1", False),
         ("2001:4860::1", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("198.18.0.1", False),
+        ("192.0.2.1", False),
+        ("203.0.113.7", False),
+        ("2001:db8::1", False),
+        ("192.0.0.8", False),
+        ("240.0.0.1", False),
+        ("::ffff:8.8.8.8", False),
     ],
 )
 def test_only_what_can_only_be_near_is_the_lan(host: str, near: bool) -> None:

@@ -106,6 +106,10 @@ def test_status_says_what_a_person_is_needed_for(run: Run, app: Path) -> None:
         ({"EXIT_CODE": "dumped", "EXIT_STATUS": "ABRT"}, False),
         ({"EXIT_CODE": "exited", "EXIT_STATUS": "86", "PYPATCHER_RESTART_STATUS": "86"}, True),
         ({"EXIT_CODE": "exited", "EXIT_STATUS": "203"}, False),
+        ({"SERVICE_RESULT": "success", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}, True),
+        ({"SERVICE_RESULT": "timeout", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}, False),
+        ({"SERVICE_RESULT": "watchdog", "EXIT_CODE": "dumped", "EXIT_STATUS": "ABRT"}, False),
+        ({"SERVICE_RESULT": "oom-kill", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}, False),
         ({}, False),
     ],
 )

@@ -46,3 +46,10 @@ def test_a_router_that_shows_every_node_another_port_counts_as_one_peer() -> Non
     for node in range(5):
         poll.add([("20.0.0.1", 1000 + node), ("20.0.0.2", 6881), ("20.0.0.2", 6882), (f"20.0.1.{node}", 1)])
     assert poll.result()[1] == 3
+
+
+def test_a_thousand_ports_of_one_host_are_no_crowd() -> None:
+    poll = PeerPoll()
+    for _ in range(3):
+        poll.add([("20.0.0.1", port) for port in range(1, 400)] + peers(1, 5))
+    assert poll.result()[1] == 13

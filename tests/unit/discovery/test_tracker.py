@@ -47,7 +47,7 @@ class ShelfDht:
 
 
 def tracker(dht: object, number: int = 0, namespace: Namespace = OURS, clock: Clock | None = None) -> Tracker:
-    return Tracker(dht, namespace, node(number), now=clock or Clock(), rng=random.Random(1))  # type: ignore[arg-type]
+    return Tracker(dht, namespace, node(number), now=clock or Clock(), rng=random.Random(2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("namespace", [OURS, RUST], ids=["ours", "rustpatcher"])
@@ -190,6 +190,15 @@ class TestFullSlots:
         published = await tracker(dht).publish(info, [])
         assert (published.stored, published.full, published.newer) == (0, True, False)
         assert len(dht.written) == 1
+
+    async def test_five_throw_away_ids_that_repeat_the_release_never_silence_its_holder_for_good(self) -> None:
+        dht, slot, info = ShelfDht(), Slot(OURS, MINUTE), release("1.2.3")
+        for number in range(1, 6):
+            dht.announce(slot, node(number), info)
+        holder = tracker(dht)
+        published = [await holder.publish(info, [HERE]) for _ in range(40)]
+        assert 4 <= len(dht.written) <= 20
+        assert all(each.full for each in published)
 
     async def test_one_node_that_says_it_five_times_counts_once(self) -> None:
         dht, slot, info = ShelfDht(), Slot(OURS, MINUTE), release("1.2.3")

@@ -340,11 +340,24 @@ def test_an_older_or_equal_version_is_not_staged(make: MakeInstallation) -> None
 def test_stale_downloads_are_removed_by_the_next_one(make: MakeInstallation) -> None:
     device = make()
     device.settle("run")
-    device.new_partial().write(b"left behind")
+    make().new_partial().write(b"left behind by a process that was killed")
     with device.new_partial() as partial:
         assert names(device) == {"trial.json", partial.entry.name}
         assert stat.S_IMODE(partial.path.stat().st_mode) == 0o600
     assert names(device) == {"trial.json"}
+
+
+def test_a_download_under_way_is_no_stale_one_and_the_slower_one_changes_nothing(make: MakeInstallation) -> None:
+    device, data = make(), program("2.0.0")
+    device.settle("run")
+    with device.new_partial() as slow, device.new_partial() as fast:
+        slow.write(data[:5])
+        fast.write(data)
+        device.stage(fast, release_of(data).info)
+        assert names(device) == {"trial.json", "staged", slow.entry.name}
+        slow.write(data[5:])
+        device.stage(slow, release_of(data).info)
+    assert names(device) == {"trial.json", "staged"}
 
 
 def test_staging_the_same_release_twice_is_fine(make: MakeInstallation) -> None:

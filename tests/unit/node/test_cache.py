@@ -18,6 +18,7 @@ MEMORY = Memory(
     dht_nodes=(("8.8.8.8", 6881), ("2001:db8::1", 6881)),
     good_peers=(("192.168.1.7", 40124),),
     staged={"ab" * 32: "cd" * 64},
+    unfit={"ef" * 64: "it is for another machine"},
 )
 TABLE = {"port": 1, "dht_nodes": [], "good_peers": [], "staged": {}}
 
@@ -50,6 +51,8 @@ def test_nothing_saved_is_an_empty_memory(tmp_path: Path) -> None:
         json.dumps({**TABLE, "dht_nodes": {}}).encode(),
         json.dumps({**TABLE, "good_peers": "8.8.8.8:1"}).encode(),
         json.dumps({**TABLE, "staged": []}).encode(),
+        json.dumps({**TABLE, "unfit": []}).encode(),
+        json.dumps({**TABLE, "unfit": {"no hex": "why"}}).encode(),
         json.dumps({**TABLE, "staged": {"ab": 7}}).encode(),
         json.dumps({**TABLE, "staged": {"no hex": "ab"}}).encode(),
         b'{"port": ' + b"9" * 5000 + b"}",

@@ -87,6 +87,13 @@ def test_a_full_slot_doubles_the_pause_up_to_an_hour() -> None:
     assert heard == []
 
 
+def test_a_record_in_a_full_slot_is_said_and_the_pause_grows_all_the_same() -> None:
+    slot = Slot(stored=3, full=True)
+    heard = run_alone(publish(slot, 12 * 3600))
+    assert len(slot.calls) < 20
+    assert len(heard) == len(slot.calls)
+
+
 def test_who_sees_a_newer_release_grows_silent_the_same_way() -> None:
     slot = Slot(stored=0, newer=True)
     run_alone(publish(slot, 12 * 3600))

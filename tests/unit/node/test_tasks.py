@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
 from pypatcher.errors import PatcherError, SettingError
-from pypatcher.node.tasks import keep_running
+from pypatcher.node.tasks import in_thread, keep_running
 from tests.support.node_fakes import run_alone
 
 
@@ -75,3 +76,24 @@ def test_a_failure_while_it_is_being_ended_does_not_start_it_again() -> None:
 
     run_alone(body())
     assert starts == [1]
+
+
+async def test_what_works_in_a_thread_is_waited_for_even_when_it_is_cancelled_and_then_undone() -> None:
+    began, go_on, undone = threading.Event(), threading.Event(), []
+
+    def work() -> str:
+        began.set()
+        go_on.wait()
+        return "a file"
+
+    task = asyncio.create_task(in_thread(work, undo=undone.append))
+    await asyncio.to_thread(began.wait)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert undone == ["a file"]
+    assert await in_thread(work, undo=undone.append) == "a file"
+    assert undone == ["a file"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,13 @@ from pypatcher.errors import (
     PeerError,
     RefusedReleaseError,
     StateError,
+    WrongTargetError,
 )
 from pypatcher.install.layout import Layout
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.settings import Settings
-from pypatcher.node.updater import Updater, Ways
+from pypatcher.node.updater import Known, Updater, Ways
 from tests.support.discovery import node, release
 from tests.support.node_fakes import FakeInstallation, Heard, run_alone
 
@@ -38,6 +39,7 @@ class World:
         self.installation = FakeInstallation(Layout(folder / "app"))
         self.heard = Heard()
         self.known_files: dict[str, str] = {}
+        self.unfit: dict[str, str] = {}
         self.peers: dict[str, Exception | None] = {}
         self.releases: dict[str, PatchInfo] = {}
         self.asked: list[tuple[float, str]] = []
@@ -48,6 +50,7 @@ class World:
         self.sends = SIZE
         self.sends_before_errors = False
         self.takes = 0.01
+        self.rates: dict[str, float] = {}
         self.ways: Ways | None = None
         self.seed = 1
         self.moves_while_asked = False
@@ -57,8 +60,13 @@ class World:
         self.peers[host] = answer
         self.releases[host] = info
 
-    async def run(self, seconds: float, settings: Settings | None = None) -> World:
-        """Run the updater for some virtual seconds."""
+    async def run(
+        self,
+        seconds: float,
+        settings: Settings | None = None,
+        beside: Callable[[Updater], Coroutine[None, None, None]] | None = None,
+    ) -> World:
+        """Run the updater for some virtual seconds, and ``beside`` next to it."""
         clock = asyncio.get_running_loop().time
         candidates = Candidates()
 
@@ -74,6 +82,10 @@ class World:
             host = candidate.address[0]
             self.asked.append((clock(), host))
             await asyncio.sleep(self.takes)
+            if (rate := self.rates.get(host)) is not None:
+                for second in range(int(SIZE / rate)):
+                    await asyncio.sleep(1.0)
+                    progress(int(second * rate))
             error = self.peers[host]
             if self.moves_while_asked:
                 updater.moved()
@@ -92,7 +104,7 @@ class World:
             look=look,
             fetch=fetch,
             installation=self.installation,  # type: ignore[arg-type]
-            known_files=self.known_files,
+            known=Known(self.known_files, self.unfit),
             candidates=candidates,
             budget=self.budget,
             settings=settings or Settings(),
@@ -103,7 +115,9 @@ class World:
             ways=self.ways,
         )
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
+                if beside is not None:
+                    tasks.create_task(beside(updater))
                 await updater.run()
         assert self.installation.partials == 0
         return self
@@ -225,7 +239,7 @@ def test_a_busy_peer_is_no_bad_peer(world: World) -> None:
     world.peer("10.0.0.1", PeerBusyError("busy"))
     run_alone(world.run(600))
     assert len(world.asked) >= 18
-    assert world.budget.wait(NEW.hash.hex(), ("10.0.0.1", 1), 600.0) == 0
+    assert world.budget.wait(NEW.hash.hex(), ("10.0.0.1", 1), 600.0) <= 30
 
 
 def test_failed_bytes_from_strangers_end_at_three_times_the_release(world: World) -> None:
@@ -256,7 +270,7 @@ def test_who_delivered_before_and_who_is_near_comes_first(world: World) -> None:
         world.peer(host, PeerError("gone"))
     world.budget.succeeded(("9.9.9.9", 1))
     run_alone(world.run(70))
-    assert world.hosts()[:3] == ["9.9.9.9", "192.168.1.1", "8.8.8.8"]
+    assert list(dict.fromkeys(world.hosts())) == ["9.9.9.9", "192.168.1.1", "8.8.8.8"]
 
 
 def test_the_first_fetch_from_a_stranger_waits_up_to_a_minute_and_from_a_neighbour_does_not(world: World) -> None:
@@ -276,11 +290,20 @@ def test_addresses_where_nobody_answers_never_keep_it_from_the_honest_one(world:
 
 def test_a_release_that_was_refused_here_is_not_fetched_again(world: World) -> None:
     world.peer("10.0.0.1")
-    world.known_files[NEW.hash.hex()] = "ab" * 64
+    world.known_files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
     run_alone(world.run(3600))
     assert world.asked == []
     assert world.heard.names() == ["release.refused"]
+
+
+def test_the_same_build_signed_as_a_higher_version_is_welcome_where_it_failed_before(world: World) -> None:
+    world.known_files[NEW.signature.hex()] = "ab" * 64
+    world.installation.refused_files.add(b"\xab" * 64)
+    assert NEWER.hash == NEW.hash
+    world.peer("10.0.0.1", info=NEWER)
+    run_alone(world.run(60))
+    assert world.staged == [NEWER]
 
 
 def test_a_refusal_that_only_the_download_shows_costs_one_download(world: World) -> None:
@@ -290,6 +313,18 @@ def test_a_refusal_that_only_the_download_shows_costs_one_download(world: World)
     run_alone(world.run(24 * 3600))
     assert len(world.asked) == 1
     assert world.heard.names().count("release.refused") == 1
+
+
+def test_what_one_download_showed_to_be_unfit_is_not_downloaded_again_after_a_restart(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.installation.stage_error = WrongTargetError("it is for another machine")
+    run_alone(world.run(60))
+    world.installation.stage_error = None
+    world.heard.clear()
+    run_alone(world.run(600))
+    assert len(world.asked) == 1
+    assert world.staged == []
+    assert [event.reason for event in world.heard] == ["it is for another machine"]  # type: ignore[attr-defined]
 
 
 def test_a_refused_release_does_not_keep_it_from_its_successor(world: World) -> None:
@@ -335,6 +370,116 @@ def test_a_device_that_cannot_keep_it_asks_no_other_peer_and_ever_more_rarely(
     assert len(world.asked) <= 12
     assert world.heard.names().count("preflight.failed") == 1
     setattr(world.installation, where, None)
+
+
+def staged_at(world: World) -> float:
+    """When the first release was staged."""
+    return next(
+        time for time, event in zip(world.heard.times, world.heard, strict=True) if event.name == "release.staged"
+    )
+
+
+def test_a_peer_that_drips_its_bytes_is_overtaken_by_another_holder(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.peer("10.0.0.2")
+    world.rates["10.0.0.1"] = 0.2
+    world.budget.succeeded(("10.0.0.1", 1))
+    run_alone(world.run(7200))
+    assert world.hosts() == ["10.0.0.1", "10.0.0.2"]
+    assert world.staged == [NEW]
+    assert staged_at(world) < 60
+    assert "faster" in str(next(event for event in world.heard if event.name == "fetch.failed"))
+
+
+def test_a_hundred_peers_that_drip_hold_up_the_update_for_an_hour_or_two_and_no_longer(world: World) -> None:
+    for number in range(100):
+        world.peer(f"8.{number}.8.8", ContentMismatchError("other bytes"))
+        world.rates[f"8.{number}.8.8"] = SIZE / 10_000
+    world.peer("9.9.9.9")
+    run_alone(world.run(2 * 3600))
+    assert world.staged == [NEW]
+
+
+def test_a_fetch_that_goes_on_well_has_no_rival(world: World) -> None:
+    for number in range(5):
+        world.peer(f"10.0.0.{number}")
+        world.rates[f"10.0.0.{number}"] = SIZE / 250
+    run_alone(world.run(3600))
+    assert len(world.asked) == 1
+    assert world.staged == [NEW]
+
+
+def test_where_the_devices_own_line_is_slow_rivals_take_little_of_it(world: World) -> None:
+    for number in range(50):
+        world.peer(f"10.0.0.{number}")
+        world.rates[f"10.0.0.{number}"] = SIZE / 3000
+    run_alone(world.run(3100))
+    assert world.staged == [NEW]
+    assert len(world.asked) < 60
+
+
+def test_looking_goes_on_during_a_fetch_and_a_newer_release_is_fetched_beside_it(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.rates["10.0.0.1"] = SIZE / 290
+
+    async def later(_updater: Updater) -> None:
+        await asyncio.sleep(100)
+        world.peer("10.0.0.2", info=NEWER)
+
+    run_alone(world.run(3600, beside=later))
+    assert world.staged == [NEWER]
+    assert staged_at(world) < 200
+
+
+def test_a_newer_release_that_nobody_gives_does_not_keep_it_from_the_one_under_way(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.rates["10.0.0.1"] = SIZE / 290
+
+    async def later(_updater: Updater) -> None:
+        await asyncio.sleep(100)
+        for number in range(20):
+            world.peer(f"10.0.1.{number}", PeerError("gone"), info=NEWER)
+
+    run_alone(world.run(3600, beside=later))
+    assert world.staged == [NEW]
+    assert staged_at(world) < 300
+
+
+def test_without_room_for_a_rival_the_slow_fetch_goes_on_alone(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.peer("10.0.0.2")
+    world.rates["10.0.0.1"] = world.rates["10.0.0.2"] = SIZE / 3000
+    world.installation.room = SIZE + 10
+    run_alone(world.run(7200))
+    assert world.staged == [NEW]
+    assert len(world.asked) == 1
+    assert "preflight.failed" not in world.heard.names()
+
+
+def test_an_offer_is_taken_beside_a_slow_fetch_and_not_beside_a_good_one(world: World) -> None:
+    world.peer("10.0.0.1")
+    world.rates["10.0.0.1"] = 0.2
+    offer = Candidate(NEW, node(2).public, ("10.0.0.3", 1), "an offer")
+
+    async def fetch(
+        _candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+    ) -> PatchInfo:
+        write(bytes(SIZE))
+        progress(SIZE)
+        return NEW
+
+    async def offers(updater: Updater) -> None:
+        await asyncio.sleep(10)
+        with pytest.raises(PeerBusyError):
+            await updater.would_take(NEW, offer.address)
+        await asyncio.sleep(30)
+        assert await updater.would_take(NEW, offer.address)
+        await updater.take(offer, fetch)
+        assert world.staged == [NEW]
+        assert not await updater.would_take(NEW, offer.address)
+
+    run_alone(world.run(100, beside=offers))
+    assert world.staged == [NEW]
 
 
 def test_progress_is_said_a_few_times_a_second_at_most_and_at_the_end(world: World) -> None:

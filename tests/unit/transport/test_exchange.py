@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,29 @@ async def test_a_peer_that_is_busy_all_at_once_in_the_middle_of_a_transfer_is_no
                 write=lambda _: None,
             )
         assert not isinstance(raised.value, PeerBusyError)
+
+
+async def test_who_takes_nothing_loses_its_place_to_the_next_who_asks(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, 9_000_000)
+    late, began, go_on = 0.0, threading.Event(), threading.Event()
+    limiter = UploadLimiter(lan_uploads=1, clock=lambda: time.monotonic() + late)
+
+    def hold(_data: bytes) -> None:
+        began.set()
+        go_on.wait()
+
+    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+        slow = asyncio.ensure_future(fetch(server, client, write=hold))
+        try:
+            await asyncio.to_thread(began.wait)
+            with pytest.raises(PeerBusyError):
+                await fetch(server, client)
+            late = 300.0
+            assert await fetch(server, client) == body
+        finally:
+            go_on.set()
+        with pytest.raises(PeerError, match="stalled"):
+            await slow
 
 
 async def test_outside_the_lan_an_upload_keeps_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

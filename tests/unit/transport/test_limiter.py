@@ -36,6 +36,48 @@ def test_four_uploads_leave_no_place_until_one_ends(clock: Clock) -> None:
     assert limiter.admit(FAR[5], MIB) is None
 
 
+def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: Clock) -> None:
+    limiter, dropped = UploadLimiter(clock=clock), []
+    takers = [limiter.admit(address, 8 * MIB, lambda who=address: dropped.append(who)) for address in FAR[:4]]  # type: ignore[misc]
+    for _ in range(120):
+        clock.now += 1.0
+        for rate, upload in zip((2000, 1000, 40_000, 50_000), takers, strict=True):
+            assert upload is not None
+            upload.spend(rate)
+        assert len(dropped) == 0
+    assert limiter.admit(FAR[4], 8 * MIB) is not None
+    assert dropped == [FAR[1]]
+    assert limiter.admit(FAR[5], 8 * MIB) is not None
+    assert dropped == [FAR[1], FAR[0]]
+    assert limiter.admit(FAR[6], 8 * MIB) is None
+
+
+def test_who_takes_much_at_first_and_then_nothing_is_slow_all_the_same(clock: Clock) -> None:
+    limiter, dropped = UploadLimiter(clock=clock, uploads=1), []
+    upload = limiter.admit(FAR[0], 8 * MIB, lambda: dropped.append(0))
+    assert upload is not None
+    upload.spend(4 * MIB)
+    clock.now += 4
+    assert limiter.admit(FAR[1], 8 * MIB) is None
+    upload.spend(1)
+    clock.now += 300
+    upload.spend(1)
+    clock.now += 31
+    assert limiter.admit(FAR[1], 8 * MIB) is not None
+    assert dropped == [0]
+
+
+def test_whom_we_hold_back_ourselves_is_not_slow(clock: Clock) -> None:
+    limiter = UploadLimiter(1000, clock=clock, daily_factor=1000)
+    takers = [limiter.admit(address, MIB) for address in FAR[:4]]
+    due = dict.fromkeys((upload for upload in takers if upload is not None), clock.now)
+    while clock.now < 1300:
+        upload = min(due, key=lambda upload: due[upload])
+        clock.now = due[upload]
+        due[upload] += upload.spend(upload.piece)
+    assert limiter.admit(FAR[4], MIB) is None
+
+
 def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clock: Clock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert limiter.admit(("8.8.4.1", 1), MIB) is not None

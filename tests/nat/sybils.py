@@ -1,0 +1,178 @@
+"""An attacker in the lab's DHT: nodes next to a fleet's info-hashes that name whom they like, and forged records.
+
+Run in a namespace of its own as ``python -m tests.nat.sybils`` with an ``Attack`` as JSON on its input's first line;
+ends with its input. Everything that it knows everybody knows who has a copy of the program: the owner's public key
+and the signed release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from subprocess import PIPE, Popen
+from typing import cast
+
+from pypatcher.addresses import Address, pack_compact, parse_addresses
+from pypatcher.artifact import PatchInfo
+from pypatcher.dht import Contact, MutableItem, MutableLookup, UdpDht, krpc
+from pypatcher.dht.bencode import Value
+from pypatcher.discovery import Namespace, Record, Slot, encode_content, encrypt_record, namespace_hash
+from pypatcher.discovery.swarm import release_hash
+from pypatcher.errors import CodecError
+from pypatcher.keys import KeyPair, OwnerKey, decode_key
+from tests.nat.world import World
+
+__all__ = ["Attack", "start_attack"]
+
+_EACH = 8
+_NAMED = 400
+_PORT = 6881
+_MEET_EVERY, _RECORDS_EVERY = 5.0, 10.0
+_FORGERS, _NODES_EACH = 3, 5
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Whom to harm, and whose fleet is to do it.
+
+    Attributes:
+        public_key: the fleet's owner, as text.
+        target: of the fleet's programs.
+        info: the release that is out, in postcard, hex.
+        bootstrap: entry points of the DHT.
+        forged: addresses that nobody has, from 23.0.0.1 on.
+        victim: named too, with the ports from 1 to 100; empty for none.
+        network: 20.N.0.0/16 is the attacker's.
+    """
+
+    public_key: str
+    target: str
+    info: str
+    bootstrap: str
+    forged: int
+    victim: str
+    network: int
+
+    @property
+    def addresses(self) -> list[Address]:
+        """All that are named."""
+        victims = [(self.victim, port) for port in range(1, 101)] if self.victim else []
+        return [(f"23.{number >> 8 & 255}.{number & 255}.9", 6881) for number in range(self.forged)] + victims
+
+    def hosts(self) -> list[str]:
+        """Of the attacker's nodes, each in a network of its own."""
+        return [f"20.{self.network}.{number}.1" for number in range(1, 2 * _EACH + 2)]
+
+
+def start_attack(world: World, attack: Attack) -> Popen[str]:
+    """Begin; it ends with its input or the world."""
+    namespace = world.namespace(f"attacker{attack.network}")
+    line, _ = world.connect(namespace, world.new_site())
+    world.ip(world.internet, f"route add 20.{attack.network}.0.0/16 via {line}")
+    world.ip(namespace, *(f"addr add {host}/32 dev wan0" for host in attack.hosts()))
+    process = Popen(
+        [*world.enter(namespace), sys.executable, "-m", "tests.nat.sybils"], stdin=PIPE, stdout=PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(json.dumps(asdict(attack)), file=process.stdin, flush=True)
+    if process.stdout.readline() != "ready\n":
+        raise RuntimeError("the attacker did not start")
+    return process
+
+
+class _Sybil(asyncio.DatagramProtocol):
+    """A node that answers in good form, names its friends and its victims, and says ok to whatever is stored."""
+
+    def __init__(self, node_id: bytes, friends: Sequence[Contact], named: Sequence[Address]) -> None:
+        self._id = node_id
+        self._friends = friends
+        self._named = named
+        self.known: set[Address] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        with suppress(CodecError):
+            match krpc.decode(data):
+                case krpc.Query() as query:
+                    values = self._answer(query.method)
+                    self._transport.sendto(krpc.encode_response(query.transaction, self._id, values, addr), addr)
+                case krpc.Response() as response:
+                    self.known.update(contact.address for contact in krpc.nodes_of(response.values, 4))
+
+    def meet(self) -> None:
+        """Make itself known to every node it knows of."""
+        for address in list(self.known):
+            query = krpc.encode_query(random.randbytes(4), b"find_node", self._id, {b"target": self._id})
+            self._transport.sendto(query, address)
+
+    def _answer(self, method: bytes) -> dict[bytes, Value]:
+        if method not in (b"find_node", b"get_peers", b"get"):
+            return {}
+        values: dict[bytes, Value] = {b"nodes": krpc.pack_nodes(random.sample(self._friends, 8))}
+        if method != b"find_node":
+            values[b"token"] = b"token"
+        if method == b"get_peers":
+            named = random.sample(self._named, min(_NAMED, len(self._named)))
+            values[b"values"] = [pack_compact(address) for address in named]
+        return values
+
+
+async def _attack(attack: Attack) -> None:
+    namespace = Namespace.ours(attack.target, OwnerKey(decode_key(attack.public_key, "the attacker's copy")))
+    info, _ = PatchInfo.from_postcard(bytes.fromhex(attack.info))
+    bootstrap = parse_addresses(attack.bootstrap)
+    goals = [namespace_hash(namespace), release_hash(namespace, info)] * _EACH
+    *hosts, writer = attack.hosts()
+    friends = [Contact(goal[:-2] + random.randbytes(2), (host, _PORT)) for goal, host in zip(goals, hosts, strict=True)]
+    sybils = []
+    for friend in friends:
+        _, sybil = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda friend=friend: _Sybil(friend.id, friends, attack.addresses),  # type: ignore[misc]
+            local_addr=friend.address,
+        )
+        sybil.known.update(address for address in bootstrap if ":" not in address[0])
+        sybils.append(sybil)
+    async with UdpDht((writer, _PORT), bootstrap=bootstrap) as dht, asyncio.TaskGroup() as tasks:
+        everlasting = [
+            tasks.create_task(_meet(sybils)),
+            tasks.create_task(_forge_records(dht, namespace, info, attack)),
+        ]
+        await dht.joined()
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        for task in everlasting:
+            task.cancel()
+
+
+async def _meet(sybils: Sequence[_Sybil]) -> None:
+    while True:
+        for sybil in sybils:
+            sybil.meet()
+        await asyncio.sleep(_MEET_EVERY)
+
+
+async def _forge_records(dht: UdpDht, namespace: Namespace, info: PatchInfo, attack: Attack) -> None:
+    """Records of the true release, whose holders are said to be the victims; some room is left to others."""
+    forgers = [KeyPair.generate() for _ in range(_FORGERS)]
+    while True:
+        slot = Slot(namespace, int(time.time() // 60))
+        lookup = await dht.get_mutable(slot.key_pair.public, slot.salt)
+        for forger in forgers:
+            record = Record.make(slot, forger, encode_content(info, random.sample(attack.addresses, 8)))
+            item = MutableItem.sign(slot.key_pair, slot.salt, info.version.seq(), encrypt_record(slot, record))
+            some = tuple(random.sample(lookup.nodes, min(_NODES_EACH, len(lookup.nodes))))
+            await dht.put_mutable(item, MutableLookup(lookup.target, lookup.items, some, lookup.time))
+        await asyncio.sleep(_RECORDS_EVERY)
+
+
+if __name__ == "__main__":
+    asyncio.run(_attack(Attack(**json.loads(sys.stdin.readline()))))
