@@ -134,6 +134,8 @@ class DialQueue:
         if known_before:
             for silence in self._silent.values():
                 silence.failures = min(silence.failures, _MOVED_FAILURES)
+            for entry in self._entries.values():
+                entry.open_until = 0.0
         self.replan(now, wall)
 
     def crowd(self, size: int, now: float, wall: float) -> None:
