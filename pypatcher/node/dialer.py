@@ -7,6 +7,8 @@ its answer is dialed. Anybody can write anybody's address into a record or a swa
   crowd, the rarer, so that a whole fleet together sends about 3 packets a minute to an address, whatever its size
   (up to 64); and half as often after each knock in vain, down to one in 85 minutes, however many of its ports are
   named: one of them at a time has its turn. A wrong clock costs the common moment, nothing else.
+- Whoever is said to hold what is wanted here becomes half as rare at most, or one in 160 seconds: it may hear of us
+  only minutes after we heard of it.
 - Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses its own few a minute, so that no source can
   starve another. Until the size of the crowd is known it counts as large.
 - Who is near (LAN, loopback) waits for no moment. Who was reached within the last hour gets one knock at once, and
@@ -26,10 +28,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 from pypatcher.addresses import Address, budget_group, family, is_lan
-from pypatcher.node.moments import LAST_LEVEL, WINDOW, level_of_crowd, next_moment, pair_name
+from pypatcher.node.acquaintance import Acquaintance, bound
+from pypatcher.node.moments import LAST_LEVEL, level_of_crowd, next_moment, pair_name
 from pypatcher.node.schedule import Backoff
 
 __all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
@@ -43,17 +45,11 @@ _REST, _REST_BUSY, _REST_USELESS = 600.0, 10.0, 6 * 3600.0
 _HEARD = 45 * 60.0
 _QUIET_CROWD = 16
 _QUIET_PAUSES = (15.0, 900.0)
-_PROVEN = 3600.0
-_MOVED_FAILURES = 2
-_NEAR_PAUSES = (2.0, 300.0)
-_PROVEN_PAUSE = 5.0
+_SOUGHT_LEVEL = 3
 _GROUP_KNOCKS = (3, 300.0)
 _NEAR_KNOCKS = (60, 60.0)
 _TABLE = 4096
 _REPLACED = 32
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 class Source(enum.Enum):
@@ -85,12 +81,6 @@ class _Entry:
     busy: int = 0
 
 
-@dataclass(slots=True)
-class _Silence:
-    failures: int = 0
-    until: float = 0.0
-
-
 class DialQueue:
     """The addresses that one node may knock at.
 
@@ -109,9 +99,8 @@ class DialQueue:
         self._turns: dict[str, Address] = {}
         self._timeline: list[tuple[float, int, Address]] = []
         self._ticket = 0
-        self._silent: OrderedDict[object, _Silence] = OrderedDict()
-        self._proven: OrderedDict[Address, float] = OrderedDict()
-        self._proven_hosts: OrderedDict[object, float] = OrderedDict()
+        self._known = Acquaintance(rng, self._is_near)
+        self._sought: frozenset[Address] = frozenset()
         self._own: dict[int, Address] = {}
         # Before it is known where others see us there are no common moments, and no two nodes need have the same.
         self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
@@ -132,8 +121,7 @@ class DialQueue:
             return
         known_before, self._own = bool(self._own), seen
         if known_before:
-            for silence in self._silent.values():
-                silence.failures = min(silence.failures, _MOVED_FAILURES)
+            self._known.moved()
             for entry in self._entries.values():
                 entry.open_until = 0.0
         self.replan(now, wall)
@@ -154,7 +142,7 @@ class DialQueue:
     def prove(self, addresses: Iterable[Address], now: float) -> None:
         """These were reached in an earlier run."""
         for address in addresses:
-            self._note_proven(address, now)
+            self._known.prove(address, now)
 
     def add(self, addresses: Iterable[Address], source: Source, now: float, wall: float) -> None:
         """Hear of addresses, the most trusted first; those known already keep their place.
@@ -176,6 +164,14 @@ class DialQueue:
             self._ports.setdefault(address[0], []).append(address)
             self._turns.setdefault(address[0], address)
             self._plan(address, entry, now, wall)
+
+    def wish(self, addresses: frozenset[Address], now: float, wall: float) -> None:
+        """These hold a release that is wanted here, and no others do: they do not become much rarer by silence."""
+        newly, self._sought = addresses - self._sought, addresses
+        for address in newly:
+            if (entry := self._entries.get(address)) is not None:
+                self._plan(address, entry, now, wall)
+        self.seek(addresses, now, wall)
 
     def seek(self, addresses: Iterable[Address], now: float, wall: float) -> None:
         """Of these there is something to be had: they rest no longer."""
@@ -230,8 +226,7 @@ class DialQueue:
                 continue
             self._count(address, entry.source, now)
             self._last_knock = now
-            # Counted as silent until it answers: a crash or a cancelled task must not make it due again at once.
-            self._note_silent(address, now)
+            self._known.tried(address, now)
             self._plan(address, entry, now, wall)
             self._give_turn(address, now, wall)
             return address
@@ -244,9 +239,7 @@ class DialQueue:
 
     def answered(self, address: Address, now: float) -> None:
         """It answered a knock: the way to it is open for 45 seconds, and it is not knocked at for 10 minutes."""
-        silence = self._silent.get(self._host(address))
-        if silence is not None:
-            silence.until = now
+        self._known.answered(address, now)
         entry = self._entries.get(address)
         if entry is not None:
             entry.open_until = now + _OPEN
@@ -254,8 +247,7 @@ class DialQueue:
 
     def reached(self, address: Address, now: float) -> None:
         """It was dialed, or dialed us, and proved to be a node of ours: the way to it is open."""
-        self._silent.pop(self._host(address), None)
-        self._note_proven(address, now)
+        self._known.reached(address, now)
         self.answered(address, now)
 
     def useless(self, address: Address, now: float) -> None:
@@ -277,9 +269,7 @@ class DialQueue:
 
     def failed(self, address: Address, now: float, wall: float) -> None:
         """It answered a knock but not when it was dialed."""
-        self._proven.pop(address, None)
-        self._proven_hosts.pop(self._host(address), None)
-        self._note_silent(address, now)
+        self._known.failed(address, now)
         entry = self._entries.get(address)
         if entry is not None:
             entry.open_until = 0.0
@@ -301,17 +291,17 @@ class DialQueue:
             self._plan(address, self._entries[address], now, wall)
 
     def _plan(self, address: Address, entry: _Entry, now: float, wall: float) -> None:
-        at = max(now, self._pause_of(address, now), entry.rest_until)
+        at = max(now, self._known.quiet_until(address, now), entry.rest_until)
         if not self._is_near(address):
-            silence = self._silent.get(self._host(address))
-            level = 0 if silence is None else silence.failures
-            if self._is_proven(address, now):
+            level = self._known.failures(address)
+            if self._known.is_proven(address, now):
                 level -= 1
             elif self._turns[address[0]] != address:
                 entry.next = float("inf")
                 return
             else:
-                level += level_of_crowd(self._crowd)
+                crowd = level_of_crowd(self._crowd)
+                level = min(crowd + level, max(crowd + 1, _SOUGHT_LEVEL) if address in self._sought else LAST_LEVEL)
             if level >= 0:
                 pair = pair_name(self._own.get(family(address), self._nowhere), address)
                 at = next_moment(pair, min(level, LAST_LEVEL), at + wall - now) - wall + now
@@ -326,19 +316,15 @@ class DialQueue:
         entry = self._entries.get(item[2])
         return entry is not None and entry.next == item[0]
 
-    def _pause_of(self, address: Address, now: float) -> float:
-        silence = self._silent.get(self._host(address))
-        return now if silence is None else silence.until
-
     # Whether.
 
     def _may_knock(self, address: Address, source: Source, now: float) -> bool:
-        return max(self._pause_of(address, now), self._quiet_until(address, source, now)) <= now and all(
+        return max(self._known.quiet_until(address, now), self._quiet_until(address, source, now)) <= now and all(
             len(self._recent(key, now - span)) < most for key, (most, span) in self._limits(address, source, now)
         )
 
     def _quiet_until(self, address: Address, source: Source, now: float) -> float:
-        if self._crowd <= _QUIET_CROWD or self._is_near(address) or self._is_proven(address, now):
+        if self._crowd <= _QUIET_CROWD or self._is_near(address) or self._known.is_proven(address, now):
             return now
         return self._quiet[source][1]
 
@@ -346,12 +332,12 @@ class DialQueue:
         for key, (_, span) in self._limits(address, source, now):
             self._recent(key, now - span).append(now)
             self._groups.move_to_end(key)
-        _bound(self._groups)
+        bound(self._groups)
 
     def _limits(self, address: Address, source: Source, now: float) -> list[tuple[object, tuple[int, float]]]:
         if self._is_near(address):
             return [("near", _NEAR_KNOCKS)]
-        if self._is_proven(address, now):
+        if self._known.is_proven(address, now):
             return [("proven", _NEAR_KNOCKS)]
         return [(source, (source.knocks, 60.0)), (budget_group(address), _GROUP_KNOCKS)]
 
@@ -363,32 +349,6 @@ class DialQueue:
 
     # What is remembered.
 
-    def _host(self, address: Address) -> object:
-        return address if self._is_near(address) else address[0]
-
-    def _is_proven(self, address: Address, now: float) -> bool:
-        return now - self._proven.get(address, float("-inf")) < _PROVEN
-
-    def _note_proven(self, address: Address, now: float) -> None:
-        _touch(self._proven, address, now)
-        _touch(self._proven_hosts, self._host(address), now)
-
-    def _note_silent(self, address: Address, now: float) -> None:
-        key = self._host(address)
-        silence = self._silent.setdefault(key, _Silence())
-        self._silent.move_to_end(key)
-        if self._is_near(address):
-            first, limit = _NEAR_PAUSES
-            pause = min(first * 2 ** min(silence.failures, 16), limit) * self._rng.uniform(1.0, 1.25)
-        elif now - self._proven_hosts.get(key, float("-inf")) < _PROVEN and silence.failures == 0:
-            pause = _PROVEN_PAUSE
-        else:
-            # The next moment is drawn; this keeps the one that has just come from coming twice.
-            pause = WINDOW
-        silence.failures += 1
-        silence.until = now + pause
-        _bound(self._silent)
-
     def _make_room(self, source: Source, now: float) -> bool:
         """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""
         old = [address for address, entry in self._entries.items() if entry.source is source and entry.open_until < now]
@@ -396,14 +356,3 @@ class DialQueue:
             return False
         self.forget(self._rng.choice(old))
         return True
-
-
-def _touch(table: OrderedDict[_Key, float], key: _Key, now: float) -> None:
-    table[key] = now
-    table.move_to_end(key)
-    _bound(table)
-
-
-def _bound(table: OrderedDict[_Key, _Value]) -> None:
-    while len(table) > _TABLE:
-        table.popitem(last=False)

@@ -74,7 +74,7 @@ class WaysOut:
     def seek(self, addresses: Collection[Address]) -> None:
         """These hold a release that is wanted here, and no others do."""
         self._sought = frozenset(addresses)
-        self._queue.seek(self._sought, self._clock(), self._wall())
+        self._queue.wish(self._sought, self._clock(), self._wall())
         self._changed.set()
 
     def rouse(self, addresses: Iterable[Address]) -> None:

@@ -272,8 +272,8 @@ class RawKeyConnection(QuicConnection):
 
     @property
     def heard(self) -> float:
-        """When the peer's newest packet came, on the clock of ``receive_datagram``."""
-        return float(self._spaces[tls.Epoch.ONE_RTT].largest_received_time)
+        """When the peer's newest packet came, on the clock of ``receive_datagram``; 0 before the first."""
+        return self._spaces[tls.Epoch.ONE_RTT].largest_received_time or 0.0
 
     def unacknowledged(self, stream_id: int) -> int:
         """Bytes of a stream that were given to ``send_stream_data`` and not acknowledged yet."""

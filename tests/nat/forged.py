@@ -25,6 +25,7 @@ _KINDS = ("public", "easy", "easy", "hard", "easy")
 _DEVICES = 20
 _PATIENCE = 900.0
 _STARTS_APART = 0.2
+_AFTERMATH = 5.0  # who is answered as a DHT node answers would be dialed by then
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Suffered:
 
 
 async def suffer(plots: Iterable[Plot], enough: int = _DEVICES - 1) -> list[Suffered]:
-    """Run them side by side, each until so many devices are updated."""
+    """Run them side by side, each until so many devices are updated and its victim was sent something."""
     with open_world() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
         runs = []
@@ -92,6 +93,8 @@ async def _run(world: World, fleet: Fleet, plot: Plot, network: int, enough: int
             await asyncio.sleep(_STARTS_APART)
         begin = time.monotonic()
         times = await _first(enough, [device.until(Device.runs_new, _PATIENCE) for device in seekers])
+        if victim is not None and await victim.is_hit(_PATIENCE):
+            await asyncio.sleep(_AFTERMATH)
         return Suffered(
             plot,
             len(seekers),

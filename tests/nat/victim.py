@@ -35,6 +35,7 @@ class Victim:
     process: asyncio.subprocess.Process
     packets: list[tuple[float, bytes]] = field(default_factory=list)
     answers: int = 0
+    _hit: asyncio.Event = field(default_factory=asyncio.Event)
     _reader: asyncio.Task[None] | None = None
 
     async def read(self) -> None:
@@ -43,8 +44,16 @@ class Victim:
         async for line in self.process.stdout:
             if data := bytes.fromhex(line.decode()):
                 self.packets.append((time.monotonic(), data))
+                self._hit.set()
             else:
                 self.answers += 1
+
+    async def is_hit(self, seconds: float) -> bool:
+        """Wait for the first packet."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hit.wait()
+        return self._hit.is_set()
 
     @property
     def most_in_a_minute(self) -> int:

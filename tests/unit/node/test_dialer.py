@@ -35,10 +35,15 @@ def knocks(queue: DialQueue, start: float, end: float) -> list[tuple[float, Addr
     return found
 
 
-def meeting(seed: int, crowds: tuple[int, int], late: float) -> float | None:
-    """When the later one of two strangers behind routers, which answers pass for 25 s, has its way in, from then on."""
+def meeting(seed: int, crowds: tuple[int, int], late: float, *, sought: bool = False) -> float | None:
+    """How long two strangers behind routers, which wait 25 s for answers, take after the later one heard of the other.
+
+    The earlier one may seek the other.
+    """
     one, other = make(1, far(2 * seed), crowds[0]), make(2, far(2 * seed + 1), crowds[1])
     one.add([far(2 * seed + 1)], Source.RECORD, 0.0, WALL)
+    if sought:
+        one.wish(frozenset([far(2 * seed + 1)]), 0.0, WALL)
     other.add([far(2 * seed)], Source.RECORD, late, WALL + late)
     sides = [[time for time, _ in knocks(one, 0.0, 3600.0)], [time for time, _ in knocks(other, late, 3600.0)]]
     for now in sorted(time for side in sides for time in side):
@@ -138,6 +143,26 @@ def test_two_strangers_meet_within_a_minute_or_two_though_one_heard_of_the_other
 def test_two_strangers_meet_though_they_see_crowds_of_different_sizes() -> None:
     waits = [meeting(seed, (2, 9), 3.0) for seed in range(40)]
     assert all(wait is not None and wait < 1300 for wait in waits), waits
+
+
+def test_a_seeker_meets_a_holder_that_hears_of_it_only_minutes_later() -> None:
+    waits = [meeting(seed, (2, 2), 300.0, sought=True) for seed in range(100)]
+    met = [wait for wait in waits if wait is not None]
+    assert len(met) == 100
+    assert sum(met) / 100 < 150
+    assert max(met) < 650
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_fleet_that_seeks_a_victim_all_day_is_no_weapon_either(round_: int) -> None:
+    times: list[float] = []
+    for node in range(20):
+        queue = make(100 * round_ + node, crowd=20)
+        ports = [("93.184.7.7", port) for port in range(1, 101)]
+        queue.add(ports, Source.RECORD, 0.0, WALL)
+        queue.wish(frozenset(ports), 0.0, WALL)
+        times += [time for time, _ in knocks(queue, 0.0, 2400.0)]
+    assert most_in_a_minute(times) <= 10
 
 
 def test_nobody_is_told_apart_by_being_late_for_ever() -> None:
