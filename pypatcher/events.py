@@ -83,7 +83,10 @@ class AddressesChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class PortMapped(Event):
-    """The router opened our port. ``protocol`` is PCP, NAT-PMP or UPnP, ``address`` where it says it is."""
+    """A router opened our port. ``protocol`` is PCP, NAT-PMP or UPnP.
+
+    ``address`` is where it says that the port is; over IPv6 our own address, to which it lets strangers in now.
+    """
 
     name: ClassVar[str] = "port.mapped"
     protocol: str

@@ -76,13 +76,11 @@ class Delivery:
     Attributes:
         candidate: who is asked for what.
         received: bytes so far.
-        moves: how often this node had moved when it began.
         stopped: why another one was preferred; empty if none was.
     """
 
-    def __init__(self, candidate: Candidate, fetch: Fetch, runner: Runner, moves: int) -> None:
+    def __init__(self, candidate: Candidate, fetch: Fetch, runner: Runner) -> None:
         self.candidate = candidate
-        self.moves = moves
         self.received = 0
         self.stopped = ""
         self.task: asyncio.Task[None] | None = None
@@ -95,13 +93,8 @@ class Delivery:
             self.stopped = why
             self.task.cancel()
 
-    async def run(
-        self, destination: Destination, emit: Emit, clock: Callable[[], float], begun: Callable[[], None]
-    ) -> None:
+    async def run(self, destination: Destination, emit: Emit, clock: Callable[[], float]) -> None:
         """Fetch and stage; nothing is left of it when that fails.
-
-        Args:
-            begun: called when the first bytes are here: if the transfer breaks, the way back is known.
 
         Raises:
             PeerError, ArtifactError: the peer did not deliver what it announced.
@@ -116,7 +109,6 @@ class Delivery:
             nonlocal said
             if self.received == 0:
                 emit(FetchStarted(version, peer, size, self.candidate.source))
-                begun()
             self.received = count
             self._runner.moved(count, clock())
             if count == size or clock() - said >= _PROGRESS_INTERVAL:

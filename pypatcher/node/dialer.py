@@ -122,6 +122,8 @@ class DialQueue:
         known_before, self._own = bool(self._own), seen
         if known_before:
             self._known.moved()
+            for entry in self._entries.values():
+                entry.open_until = 0.0
         self.replan(now, wall)
 
     def crowd(self, size: int, now: float, wall: float) -> None:

@@ -7,16 +7,17 @@ Opens a place in the network as a node does, for less than a minute, and looks. 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
+import ipaddress
+import os
+import random
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, format_address, is_literal
+from pypatcher.addresses import Address, family, format_address, is_lan, is_literal
 from pypatcher.dht.resolve import Resolver
-from pypatcher.discovery import Namespace
-from pypatcher.discovery.swarm import namespace_hash
+from pypatcher.discovery import Lan, Namespace, namespace_hash
 from pypatcher.node.cache import Memory
 from pypatcher.node.hints import own_addresses, usable_hints
 from pypatcher.node.network import Network, open_network
@@ -27,7 +28,7 @@ __all__ = ["Findings", "check_network"]
 
 _MOST_PEERS = 30
 _VOTES_PATIENCE = 6.0
-_MULTICAST = ("239.192.152.143", 0)
+_LAN_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Findings:
     Attributes:
         local: our own addresses that others could dial, without what routers make of them.
         names: whether the DHT's entry points have addresses: name service works, or none was needed.
-        dht_nodes: how many DHT nodes answered, by family.
+        dht_nodes: how many DHT nodes answered, by family, but for neighbours of the fleet.
         outside: where DHT nodes see us.
         port_varies: whether they see different ports; None if too few told.
         router: the IPv4 default gateway.
@@ -46,7 +47,8 @@ class Findings:
         refusals: why a protocol opened none.
         opened: our IPv6 address and port that the router's firewall lets strangers in to, by PCP, or None.
         opened_refusal: why it does not; empty if it was not asked.
-        multicast: whether this device can send and hear multicast.
+        multicast: whether this device can send and hear multicast; None if it is not to be used.
+        neighbours: how many of the fleet answered from this LAN.
         heard: how many addresses of the fleet were heard of; None if no owner was given.
         reached: how many of them answered.
     """
@@ -62,7 +64,8 @@ class Findings:
     refusals: Mapping[str, str] = field(default_factory=dict)
     opened: str | None = None
     opened_refusal: str = ""
-    multicast: bool = False
+    multicast: bool | None = None
+    neighbours: int = 0
     heard: int | None = None
     reached: int | None = None
 
@@ -74,21 +77,23 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
         SettingError: a socket cannot be bound where the settings say.
     """
     async with open_network(namespace, settings, Memory()) as network:
-        names, multicast, _, _ = await asyncio.gather(
-            _names(settings), _multicast(), _join(network, seconds), _ask_router(network, settings)
-        )
-        peers = reached = None
+        peers: set[Address] = set()
+        reached: set[Address] = set()
         try:
-            if fleet and network.dht.nodes():
-                peers, reached = await _fleet(network)
+            names, (multicast, in_lan), _, _ = await asyncio.gather(
+                _names(settings), _listen(network, settings), _join(network, seconds), _ask_router(network, settings)
+            )
+            if fleet:
+                peers, reached = await _fleet(network, in_lan)
             await _votes(network)
+            neighbours = set(filter(is_lan, reached))
             mapping = None if network.ports is None else network.ports.mapping
             firewall = network.firewall
             opened = None if firewall is None else firewall.mapping
             return Findings(
                 local=tuple(map(format_address, own_addresses(network.endpoint.addresses, ()))),
                 names=names,
-                dht_nodes={kind: len(node.nodes()) for kind, node in network.dht.by_family.items()},
+                dht_nodes={kind: len({*node.nodes()} - neighbours) for kind, node in network.dht.by_family.items()},
                 outside=tuple(map(format_address, network.dht.external_addresses)),
                 port_varies=network.dht.port_varies,
                 router=default_gateway(),
@@ -98,8 +103,9 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
                 opened=None if opened is None else format_address(opened.address),
                 opened_refusal="" if firewall is None else "; ".join(firewall.refusals.values()),
                 multicast=multicast,
-                heard=peers,
-                reached=reached,
+                neighbours=len(neighbours),
+                heard=len(peers) if fleet else None,
+                reached=len(reached) if fleet else None,
             )
         finally:
             await asyncio.gather(*(mapper.give_back() for mapper in network.mappers))
@@ -141,27 +147,35 @@ async def _ask_router(network: Network, settings: Settings) -> None:
         await asyncio.gather(*(mapper.once() for mapper in network.mappers))
 
 
-async def _fleet(network: Network) -> tuple[int, int]:
-    """How many addresses of the fleet are known to records and swarm, and how many answer a ping."""
-    heard = [candidate.address for candidate in await network.look()]
-    heard += await network.dht.get_peers(namespace_hash(network.namespace))
+async def _fleet(network: Network, in_lan: set[Address]) -> tuple[set[Address], set[Address]]:
+    """Which addresses of the fleet are known to LAN, records and swarm, and which of them prove to be of it."""
+    heard = list(in_lan)
+    if network.dht.nodes():
+        heard += [candidate.address for candidate in await network.look()]
+        heard += await network.dht.get_peers(namespace_hash(network.namespace))
+    # Neighbours who announced themselves a moment ago keep silent for a minute, but have knocked at us.
+    near = filter(is_lan, network.dht.nodes())
     ours = [*network.own_addresses(), *network.endpoint.addresses]
-    peers = list(dict.fromkeys(usable_hints(heard, ours)))[:_MOST_PEERS]
-    answers = await asyncio.gather(*(network.dht.ping(peer) for peer in peers))
-    return len(peers), sum(answers)
+    peers = list(dict.fromkeys(usable_hints([*near, *heard], ours)))[:_MOST_PEERS]
+    answers = await asyncio.gather(*(network.dht.knock(peer, tries=2) for peer in peers))
+    proven = {peer for peer, is_proven in zip(peers, answers, strict=True) if is_proven}
+    return proven | ({*peers} & {*heard}), proven
 
 
-async def _multicast() -> bool:
-    """Whether a multicast packet of ours comes back to us: the least that the LAN discovery needs."""
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
-        try:
-            sock.bind(("", 0))
-            group: Address = (_MULTICAST[0], sock.getsockname()[1])
-            request = struct.pack("4s4s", socket.inet_aton(group[0]), bytes(4))
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
-            await loop.sock_sendto(sock, b"pypatcher netcheck", group)
-            async with asyncio.timeout(1):
-                return await loop.sock_recv(sock, 64) == b"pypatcher netcheck"
-        except (OSError, TimeoutError):
-            return False
+async def _listen(network: Network, settings: Settings) -> tuple[bool | None, set[Address]]:
+    """Whether multicast of ours comes back to us, the least that the LAN discovery needs, and who else is there."""
+    bound = network.endpoint.addresses
+    ports = {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
+    if not settings.lan or not ports:
+        return None, set()
+    echoes: set[Address] = set()
+    neighbours: set[Address] = set()
+    # Two that are alone in a swarm of their own hear each other, and nobody else.
+    alone = os.urandom(20)
+    swarms = ((alone, echoes), (alone, echoes), (namespace_hash(network.namespace), neighbours))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAN_PATIENCE), asyncio.TaskGroup() as tasks:
+            for info_hash, found in swarms:
+                lan = Lan(info_hash, ports, found=found.add, clock=time.monotonic, rng=random.Random())  # noqa: S311
+                tasks.create_task(lan.run())
+    return bool(echoes), neighbours

@@ -267,17 +267,17 @@ class Updater:
     def _begin(self, tasks: asyncio.TaskGroup, candidate: Candidate, fetch: Fetch) -> None:
         needed = candidate.info.file_size + self._race.outstanding()
         runner = self._race.enter(candidate.info.version, candidate.info.file_size, self._clock())
-        delivery = self._running[runner] = Delivery(candidate, fetch, runner, self._moves)
+        delivery = self._running[runner] = Delivery(candidate, fetch, runner)
         self._idle.clear()
         delivery.task = tasks.create_task(self._await(delivery, runner, needed))
 
     async def _await(self, delivery: Delivery, runner: Runner, needed: int) -> None:
         """See a delivery to its end; ``needed``: bytes on disk for it and for those beside it."""
-        info, address = delivery.candidate.info, delivery.candidate.address
+        info, address, moves = delivery.candidate.info, delivery.candidate.address, self._moves
         try:
             volatile = self._settings.allow_volatile
             await asyncio.to_thread(self._installation.preflight, needed, allow_volatile=volatile)
-            await delivery.run(self._installation, self._emit, self._clock, lambda: self._reached(address))
+            await delivery.run(self._installation, self._emit, self._clock)
             self._overtake(runner)
             await self._note_success(info, address)
         except (CannotReplaceError, StateError) as error:
@@ -288,7 +288,9 @@ class Updater:
             self._refuse(info, error)
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
-            if delivery.moves == self._moves or not isinstance(error, PeerError):
+            if moves != self._moves and isinstance(error, PeerError):
+                self._note_break(delivery)
+            else:
                 self._count_failure(delivery, error)
         except asyncio.CancelledError:
             if not delivery.stopped:
@@ -304,12 +306,9 @@ class Updater:
     async def _note_success(self, info: PatchInfo, address: Address) -> None:
         self._preflight_backoff.succeed()
         self._budget.succeeded(address)
-        self._reached(address)
-        await self._on_staged(info)
-
-    def _reached(self, address: Address) -> None:
         if self._ways is not None:
             self._ways.reached(address)
+        await self._on_staged(info)
 
     def _overtake(self, winner: Runner) -> None:
         """What runs beside it and is not newer is not wanted any more."""
@@ -354,6 +353,11 @@ class Updater:
             self._say_once(PreflightFailed(str(error)))
             return False
         return True
+
+    def _note_break(self, delivery: Delivery) -> None:
+        """We moved meanwhile, which is nobody's fault; who was there a moment ago is asked again at once."""
+        if delivery.received and self._ways is not None:
+            self._ways.reached(delivery.candidate.address)
 
     def _count_failure(self, delivery: Delivery, error: Exception) -> None:
         info, address, now = delivery.candidate.info, delivery.candidate.address, self._clock()

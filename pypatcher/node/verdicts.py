@@ -127,8 +127,11 @@ def _mapping(findings: Findings) -> Verdict:
 
 
 def _multicast(findings: Findings) -> Verdict:
+    if findings.multicast is None:
+        return Verdict("multicast", None, "not used: switched off, or no address here but this machine's own")
     if findings.multicast:
-        return Verdict("multicast", True, "works on this device; devices in this LAN can find each other by it")
+        heard = f"; {findings.neighbours} of this fleet are there" if findings.neighbours else ""
+        return Verdict("multicast", True, f"works on this device; devices in this LAN can find each other by it{heard}")
     return Verdict(
         "multicast",
         None,

@@ -15,6 +15,7 @@ from aioquic.quic import events
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
 from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.routes import source_for
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode, close_error
 
@@ -183,11 +184,17 @@ class Connection:
         """Tell ``stream`` about the next acknowledgement."""
         self._writers.add(stream)
 
-    def nudge(self) -> None:
-        """Send the peer something that it must answer: it learns where we are, and our router that we are there."""
-        if self._failure is None:
-            self._quic.send_ping(0)
-            self._host.wake(self)
+    def nudge(self, seconds: float = 0.0) -> bool:
+        """Send the peer something that it must answer: it learns where we are, and our router that we are there.
+
+        Returns:
+            Whether it was silent for so many seconds, though there is a way to it.
+        """
+        if self._failure is not None:
+            return False
+        self._quic.send_ping(0)
+        self._host.wake(self)
+        return self._loop.time() - self._quic.heard >= seconds and source_for(self.peer_address) is not None
 
     # What the endpoint calls.
 

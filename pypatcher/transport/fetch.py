@@ -27,7 +27,7 @@ __all__ = ["fetch_from", "fetch_release"]
 
 _CHUNK = 1 << 18
 _WINDOW = 1 << 21
-_NUDGE_AFTER = 2.0
+_NUDGE_AFTER, _NUDGES = 2.0, 6
 
 
 async def fetch_release(
@@ -247,6 +247,7 @@ async def _read_chunk(
 
 
 async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
+    unanswered = 0
     while True:
         try:
             async with asyncio.timeout(min(watch.remaining(), _NUDGE_AFTER)):
@@ -256,7 +257,9 @@ async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
                 raise StalledError("the peer stalled: it is too slow to wait for") from None
             # Who only takes sends nothing. If our router forgot us, or we are in another network, the peer's packets
             # are lost until one of ours shows where we are now.
-            stream.nudge()
+            unanswered = unanswered + 1 if stream.nudge(_NUDGE_AFTER) else 0
+            if unanswered > _NUDGES:
+                raise PeerError("the peer does not answer any more: it went away, or is somewhere else") from None
             continue
         watch.moved(len(data))
         return data

@@ -270,6 +270,11 @@ class RawKeyConnection(QuicConnection):
             self._close_pending = False
             self._close_end()
 
+    @property
+    def heard(self) -> float:
+        """When the peer's newest packet came, on the clock of ``receive_datagram``; 0 before the first."""
+        return self._spaces[tls.Epoch.ONE_RTT].largest_received_time or 0.0
+
     def unacknowledged(self, stream_id: int) -> int:
         """Bytes of a stream that were given to ``send_stream_data`` and not acknowledged yet."""
         stream = self._streams.get(stream_id)

@@ -30,7 +30,7 @@ class StreamOwner(Protocol):
     def grant(self, stream_id: int, offset: int) -> None: ...
     def abort(self, stream_id: int, code: int, sending: bool, receiving: bool) -> None: ...
     def watch(self, stream: Stream) -> None: ...
-    def nudge(self) -> None: ...
+    def nudge(self, seconds: float) -> bool: ...
 
 
 class Stream:
@@ -143,9 +143,9 @@ class Stream:
         """Bytes written that the peer has not acknowledged yet."""
         return self._owner.unacknowledged(self.id)
 
-    def nudge(self) -> None:
-        """Show the peer where we are; it need not have anything for us."""
-        self._owner.nudge()
+    def nudge(self, seconds: float) -> bool:
+        """Show the peer where we are, and make it show that it is there; see ``Connection.nudge``."""
+        return self._owner.nudge(seconds)
 
     def reset(self, code: int) -> None:
         """Give the stream up in both directions, telling the peer ``code``."""

@@ -62,7 +62,7 @@ async def fetch(world: World, *arguments: str) -> Done:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         assert "Traceback" not in done.stderr

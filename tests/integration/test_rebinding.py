@@ -7,7 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from pypatcher.addresses import Address
+from pypatcher.errors import PeerError
 from pypatcher.transport import Served, fetch_from
 from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
 
@@ -135,3 +138,32 @@ async def test_who_only_takes_shows_itself_after_a_router_was_off_for_a_moment(t
                 on_progress=progress,
             )
     assert bytes(received) == body
+
+
+async def test_a_peer_that_is_gone_is_given_up_before_the_connection_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pypatcher.transport.fetch._NUDGE_AFTER", 0.1)
+    info, _ = make_release(tmp_path, size=3_000_000)
+    async with (
+        open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_endpoint() as client,
+        open_router(server.address) as (router, address),
+    ):
+
+        def progress(_done: int, _total: int) -> None:
+            router.carries = False
+
+        with pytest.raises(PeerError, match="does not answer any more"):
+            async with asyncio.timeout(25):
+                await fetch_from(
+                    client,
+                    address,
+                    node_id=server.endpoint.node_id,
+                    alpn=ALPN,
+                    owner=OWNER_KEY,
+                    expect=info,
+                    write=lambda _: None,
+                    now=lambda: MINUTE * 60.0,
+                    on_progress=progress,
+                )

@@ -29,6 +29,12 @@ def test_a_home_network_is_fine() -> None:
     assert all(verdict.good is not False for verdict in judge(HOME))
 
 
+def test_multicast_is_told_with_the_neighbours_or_why_it_is_not_used() -> None:
+    assert "2 of this fleet are there" in about("multicast", neighbours=2).text
+    assert "not used" in about("multicast", multicast=None).text
+    assert "firewall" in about("multicast", multicast=False).advice
+
+
 def test_what_the_router_does_for_ipv6_is_told() -> None:
     seen = {"outside": ("[2a01::1]:6881",), "dht_nodes": {6: 3}}
     assert "lets strangers in" in about("IPv6", **seen, opened="[2a01::1]:6881").text

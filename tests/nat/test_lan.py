@@ -1,0 +1,95 @@
+"""Devices on one switch without router, name service or DHT, let alone the Internet, update each other all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program, tell_story
+from tests.nat.sites import Host
+from tests.nat.world import World, open_world
+
+pytestmark = pytest.mark.timeout(180)
+
+_PATIENCE = 100.0
+_NETWORKS = {"IPv4": "192.168.9.{}", "IPv6": "fd00:9::{}"}
+# Entry points as every device has them, which nobody here can find.
+_BOOTSTRAP = "router.bittorrent.com:6881"
+
+
+@dataclass(frozen=True)
+class Told:
+    """Whether the seeker updated, and what ``netcheck`` said beside the two."""
+
+    updated: bool
+    story: str
+    netcheck: dict[str, Any]
+
+
+def _plug_in(world: World, switch: str, number: int, address: str) -> Host:
+    host = world.namespace(f"{switch.rpartition('-')[2]}device{number}")
+    world.link(switch, f"port{number}", host, "eth0")
+    world.ip(switch, f"link set port{number} master lan0")
+    is_v6 = ":" in address
+    world.ip(host, f"addr add {address}/{64 if is_v6 else 24} dev eth0")
+    return Host(host, "[::]:0" if is_v6 else "0.0.0.0:0", address)
+
+
+async def _run(world: World, programs: dict[str, Any], name: str) -> Told:
+    switch = world.namespace(f"switch{name}")
+    world.ip(switch, "link add lan0 type bridge mcast_snooping 0", "link set lan0 up")
+    hosts = [_plug_in(world, switch, number, _NETWORKS[name].format(number)) for number in (1, 2, 3)]
+    fleet = Fleet(world, programs, _BOOTSTRAP, name)
+    begin = asyncio.get_running_loop().time()
+    try:
+        seeker = await fleet.start(hosts[0], "seeker", OLD)
+        holder = await fleet.start(hosts[1], "holder", NEW)
+        updated = await seeker.until(Device.runs_new, _PATIENCE) is not None
+        said = await _netcheck(world, fleet, hosts[2])
+        return Told(updated, tell_story(begin, seeker, holder), said)
+    finally:
+        await fleet.stop()
+
+
+async def _netcheck(world: World, fleet: Fleet, host: Host) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *world.enter(host.namespace),
+        *(sys.executable, "-m", "pypatcher", "netcheck", "--json", "--timeout", "1", "--public-key", fleet.public_key),
+        env=fleet.environment(host, "netcheck"),
+        stdout=subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    said: dict[str, Any] = json.loads(out)
+    return said | {"status": process.returncode}
+
+
+async def _run_all() -> dict[str, Told]:
+    with open_world() as world:
+        programs = build_program(world.folder)
+        told = await asyncio.gather(*(_run(world, programs, name) for name in _NETWORKS))
+        return dict(zip(_NETWORKS, told, strict=True))
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Told]:
+    return asyncio.run(_run_all())
+
+
+@pytest.mark.parametrize("name", _NETWORKS)
+def test_two_devices_on_one_switch_update_each_other(name: str, told: dict[str, Told]) -> None:
+    assert told[name].updated, told[name].story
+
+
+@pytest.mark.parametrize("name", _NETWORKS)
+def test_netcheck_hears_and_reaches_the_neighbours_and_says_that_there_is_no_internet(
+    name: str, told: dict[str, Told]
+) -> None:
+    said = told[name].netcheck
+    assert (said["works"], said["status"]) == (False, 1)
+    assert (said["multicast"], said["neighbours"], said["heard"], said["reached"]) == (True, 2, 2, 2), said
