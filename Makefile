@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # Two strangers behind routers meet in windows that chance opens, so the lab's matrix takes minutes: make nat-lab.
 TESTS  ?= tests --ignore=tests/nat/test_matrix.py
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
-DISKS  := strace:strace mkfs.ext4:e2fsprogs mount:mount
+DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
 CROSS  := .cache/cross/tools/bin/python
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
