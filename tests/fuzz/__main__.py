@@ -28,7 +28,8 @@ CACHE = REPOSITORY / ".cache" / "fuzz"
 MACROS = ["-DPy_LIMITED_API=0x030B0000", "-DCYTHON_LIMITED_API=1", "-D_FILE_OFFSET_BITS=64", "-D_GNU_SOURCE"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 LIMITS = ["-timeout=60", "-rss_limit_mb=1536", "-malloc_limit_mb=2", f"-max_len={LONGEST}"]
-LONGEST_ROUND = 600
+LONGEST_ROUND = 300
+"""Seconds, of the wall's clock: after each round a harness says how far it is."""
 BLIND = ("Is the code instrumented for coverage", "Coverage symbols are being provided by a library other")
 
 
@@ -107,6 +108,7 @@ def fuzz(name: str, seconds: int, environment: dict[str, str]) -> Tally:
         if not done or not runs:
             sys.exit(f"{name}: the fuzzer did not come to its end\n{said[-6000:]}")
         tally = Tally(tally.seconds + used, tally.inputs + int(runs[-1]), int(done[-1][0]), int(done[-1][1]))
+        print(f"  {name} so far: {tally}", flush=True)
         found.mkdir(parents=True, exist_ok=True)
     found.rmdir()
     return tally
