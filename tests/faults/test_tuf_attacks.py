@@ -88,9 +88,9 @@ async def test_an_indefinite_freeze_fails_as_soon_as_one_honest_holder_is_heard(
     _, old = world.release("1.0.0")
     async with contextlib.AsyncExitStack() as peers:
         # Five ids with a genuine old announcement are what makes a slot look full.
-        for _ in range(5):
+        for number in range(5):
             peer = await peers.enter_async_context(open_hostile_peer(world, sending(old, b"")))
-            await peer.announce(old)
+            await peer.announce(old, crowded=number > 0)
         await take_an_honest_release(world, device)
 
 
@@ -107,9 +107,10 @@ async def test_malicious_mirrors_that_fail_in_every_way_do_not_keep_an_honest_on
         await stream.write(wire.encode_acceptance(info, len(data)) + data[:500])
 
     async with contextlib.AsyncExitStack() as peers:
-        for answer in (sending(info, bytes(len(data))), sending(info, data[:-1], length=len(data)), hangs_up, stalls):
+        answers = (sending(info, bytes(len(data))), sending(info, data[:-1], length=len(data)), hangs_up, stalls)
+        for number, answer in enumerate(answers):
             peer = await peers.enter_async_context(open_hostile_peer(world, answer))
-            await peer.announce(info)
+            await peer.announce(info, crowded=number > 0)
         await device.wait_for("fetch.failed")
         world.device(path)
         await device.wait_for("release.staged")

@@ -53,16 +53,17 @@ class HostilePeer:
         self._answer = answer
         endpoint.serve(world.namespace.alpn, self._serve)
 
-    async def announce(self, info: PatchInfo, *addresses: Address, minutes_ago: int = 1) -> None:
+    async def announce(self, info: PatchInfo, *addresses: Address, minutes_ago: int = 1, crowded: bool = False) -> None:
         """Write a record for that release, at its own address unless others are given, and go on writing it.
 
         In the slot of a minute ago, which others read and no honest node writes to: a slot holds one record a storing
-        node, and a network of a handful of nodes therefore one in all.
+        node, and a network of a handful of nodes therefore one in all: the first, of those with the same version.
+        ``crowded``: others announce that version there already, so that ours may not be kept.
         """
         hints = addresses or self.endpoint.addresses
         async with asyncio.timeout(PATIENCE):
             # A machine that is busy may be too late for all of them.
-            while not await self._write(info, hints, minutes_ago):
+            while not await self._write(info, hints, minutes_ago) and not crowded:
                 pass
         self.tasks.append(asyncio.create_task(self._write_again(info, hints, minutes_ago)))
 
