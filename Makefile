@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
-DISKS  := strace:strace mkfs.ext4:e2fsprogs mount:mount
+DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
 CROSS  := .cache/cross/tools/bin/python
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 

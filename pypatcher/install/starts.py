@@ -17,10 +17,13 @@ from typing import Literal, TypeAlias
 
 from pypatcher.install.trial import Start
 
-__all__ = ["Caller", "Fate", "Launcher", "current_caller", "fate", "process_lives", "process_starttime"]
+__all__ = ["CLAIM_TICKS", "Caller", "Fate", "Launcher", "current_caller", "fate", "process_lives", "process_starttime"]
 
 Launcher: TypeAlias = Literal["guard", "run", "spawn"]
 """Who launches: ``pypatcher guard``, ``pypatcher run``, or the program itself when it calls ``spawn``."""
+
+CLAIM_TICKS = 10 * 60 * 100
+"""10 minutes in the clock ticks of ``pid_starttime``: a guard's start that is older and unclaimed binds nobody."""
 
 
 class Fate(Enum):
@@ -32,6 +35,7 @@ class Fate(Enum):
     ALIVE = "it runs: the caller is a second process"
     ENDED = "it ended by itself, in this boot"
     REBOOTED = "the device went down under it"
+    LAPSED = "nobody claimed the guard's start: how it ended is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ def fate(start: Start | None, caller: Caller, lives: Callable[[int, int], bool])
 
     A guard ends before its program starts, so until its start is claimed nothing tells whether the program runs. Only
     another launcher, or the main process of another invocation, shows that it ended; a process from a shell shows
-    nothing and counts nothing.
+    nothing and counts nothing. But a program that starts by ``spawn`` alone later on, from a shell's loop, must not
+    crash unnoticed for ever: when 10 minutes have passed the guard's start lapses, uncounted, and spawn's count.
     """
     if start is None:
         return Fate.NONE
@@ -78,7 +83,8 @@ def fate(start: Start | None, caller: Caller, lives: Callable[[int, int], bool])
 
 def _fate_of_unclaimed(start: Start, caller: Caller) -> Fate:
     if caller.launcher == "spawn" and not caller.main:
-        return Fate.ALIVE
+        lapsed = 0 < start.pid_starttime < caller.pid_starttime - CLAIM_TICKS
+        return Fate.LAPSED if lapsed else Fate.ALIVE
     if start.start_id != caller.start_id or caller.launcher == "run":
         return Fate.ENDED
     return Fate.OWN if caller.launcher == "guard" else Fate.CLAIMABLE

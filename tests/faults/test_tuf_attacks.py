@@ -1,7 +1,8 @@
 """The ten attacks that the specification of The Update Framework lists (its section 1.5.2), each against a real node.
 
 Each device has 1.0.0 and stays exactly that under the attack, or gets the owner's newest release in spite of it. More
-of what hostile peers can do is in ``test_hostile_peers`` (transport) and ``test_refusals`` (releases).
+of what hostile peers can do is in ``test_hostile_clients``, ``test_hostile_servers``, ``test_hostile_keys`` and
+``test_floods`` (transport), and in ``test_refusals`` (releases).
 """
 
 from __future__ import annotations
@@ -12,39 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.artifact import REGION_SIZE, read_release, sign_file
+from pypatcher.artifact import REGION_SIZE, sign_file
 from pypatcher.errors import NotNewerError, RefusedReleaseError
 from pypatcher.keys import KeyPair
 from pypatcher.targets import find_target
 from pypatcher.transport import Stream, wire
-from tests.support.devices import Device, World, open_world, said_version
-from tests.support.hostile import open_hostile_peer, sending
+from tests.support.devices import Device, World, said_version
+from tests.support.hostile import open_hostile_peer, region_offset, sending, take_an_honest_release
 from tests.support.programs import AARCH64, with_section
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def device(world: World) -> AsyncIterator[Device]:
-    """A device at 1.0.0 that nothing may change but the owner's newer release."""
-    path, _ = world.release("1.0.0")
-    made = world.device(path)
-    yield made
-    assert not made.task.done()
-    assert said_version(made.path) == "1.0.0", "nothing changes before a start"
-
-
-async def gets_the_honest_release(world: World, device: Device, version: str = "3.0.0") -> None:
-    path, _ = world.release(version)
-    world.device(path)
-    await device.wait_for("release.staged", lambda event: event.version == version)
-    staged = device.installation.staged_release()
-    assert staged is not None
-    assert staged.path.read_bytes() == path.read_bytes()
+async def device(device: Device) -> AsyncIterator[Device]:
+    """A device that nothing may change but the owner's newer release."""
+    yield device
+    assert said_version(device.path) == "1.0.0", "nothing changes before a start"
 
 
 def stored(device: Device) -> int:
@@ -59,7 +42,7 @@ async def test_arbitrary_software_is_not_installed_whoever_serves_it(world: Worl
         await peer.announce(announced)
         await device.wait_for("fetch.failed")
         assert device.installation.staged_release() is None
-    await gets_the_honest_release(world, device)
+    await take_an_honest_release(world, device)
 
 
 async def test_endless_data_costs_the_size_of_the_release_and_no_more(world: World, device: Device) -> None:
@@ -80,7 +63,7 @@ async def test_endless_data_costs_the_size_of_the_release_and_no_more(world: Wor
         await peer.announce(info)
         await device.wait_for("fetch.failed")
     assert max(most, stored(device)) <= before + size
-    await gets_the_honest_release(world, device)
+    await take_an_honest_release(world, device)
 
 
 async def test_extraneous_dependencies_cannot_ride_along_with_a_signed_release(world: World, device: Device) -> None:
@@ -90,14 +73,14 @@ async def test_extraneous_dependencies_cannot_ride_along_with_a_signed_release(w
         await peer.announce(info)
         await device.wait_for("fetch.failed")
         assert device.installation.staged_release() is None
-    await gets_the_honest_release(world, device)
+    await take_an_honest_release(world, device)
 
 
 async def test_a_fast_forward_to_a_forged_version_does_not_lock_the_true_ones_out(world: World, device: Device) -> None:
     _, forged = world.release("8191.9999.9999", KeyPair.generate())
     async with open_hostile_peer(world, sending(forged, b"")) as peer:
         await peer.announce(forged)
-        await gets_the_honest_release(world, device)
+        await take_an_honest_release(world, device)
         assert not peer.asked.is_set()
 
 
@@ -105,10 +88,10 @@ async def test_an_indefinite_freeze_fails_as_soon_as_one_honest_holder_is_heard(
     _, old = world.release("1.0.0")
     async with contextlib.AsyncExitStack() as peers:
         # Five ids with a genuine old announcement are what makes a slot look full.
-        for _ in range(5):
+        for number in range(5):
             peer = await peers.enter_async_context(open_hostile_peer(world, sending(old, b"")))
-            await peer.announce(old)
-        await gets_the_honest_release(world, device)
+            await peer.announce(old, crowded=number > 0)
+        await take_an_honest_release(world, device)
 
 
 async def test_malicious_mirrors_that_fail_in_every_way_do_not_keep_an_honest_one_out(
@@ -124,9 +107,10 @@ async def test_malicious_mirrors_that_fail_in_every_way_do_not_keep_an_honest_on
         await stream.write(wire.encode_acceptance(info, len(data)) + data[:500])
 
     async with contextlib.AsyncExitStack() as peers:
-        for answer in (sending(info, bytes(len(data))), sending(info, data[:-1], length=len(data)), hangs_up, stalls):
+        answers = (sending(info, bytes(len(data))), sending(info, data[:-1], length=len(data)), hangs_up, stalls)
+        for number, answer in enumerate(answers):
             peer = await peers.enter_async_context(open_hostile_peer(world, answer))
-            await peer.announce(info)
+            await peer.announce(info, crowded=number > 0)
         await device.wait_for("fetch.failed")
         world.device(path)
         await device.wait_for("release.staged")
@@ -135,8 +119,7 @@ async def test_malicious_mirrors_that_fail_in_every_way_do_not_keep_an_honest_on
 async def test_parts_of_two_true_releases_are_not_mixed_and_matched(world: World, device: Device) -> None:
     older, older_info = world.release("2.0.0")
     newer, newer_info = world.release("2.1.0")
-    with newer.open("rb") as file:
-        offset = read_release(file.fileno()).located.offset
+    offset = region_offset(newer)
     body, region = older.read_bytes(), newer.read_bytes()[offset : offset + REGION_SIZE]
     assert older_info.size == newer_info.size, "the two differ in their version alone, the worst case"
     mixed = body[:offset] + region + body[offset + REGION_SIZE :]
@@ -146,14 +129,14 @@ async def test_parts_of_two_true_releases_are_not_mixed_and_matched(world: World
         await peer.announce(newer_info)
         await device.wait_for("fetch.failed")
         assert device.installation.staged_release() is None
-    await gets_the_honest_release(world, device)
+    await take_an_honest_release(world, device)
 
 
 async def test_a_rollback_to_a_true_older_release_is_not_taken(world: World, device: Device) -> None:
     path, info = world.release("0.9.0")
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
         await peer.announce(info)
-        await gets_the_honest_release(world, device)
+        await take_an_honest_release(world, device)
         assert not peer.asked.is_set()
     with pytest.raises(NotNewerError):
         device.installation.check_wanted(info.version)
@@ -167,7 +150,7 @@ async def test_a_compromised_key_of_another_program_moves_nobody_here_and_a_fail
     path, info = world.release("2.0.0", stolen)
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
         await peer.announce(info)
-        await gets_the_honest_release(world, device)
+        await take_an_honest_release(world, device)
         assert not peer.asked.is_set()
     failed = device.installation.staged_release()
     assert failed is not None
@@ -190,4 +173,4 @@ async def test_wrong_software_that_the_owner_signed_for_another_target_is_not_in
         await peer.announce(info)
         refused = await device.wait_for("release.refused")
         assert "AArch64" in refused.reason
-    await gets_the_honest_release(world, device)
+    await take_an_honest_release(world, device)

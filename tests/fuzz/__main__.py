@@ -1,7 +1,10 @@
-"""``make fuzz SECONDS=...``: every parser for that long, the compiled twins with AddressSanitizer and UBSan.
+"""``make fuzz SECONDS=...``: every parser for that many seconds of processor time, its compiled twins with sanitizers.
 
-Each harness has a corpus in ``.cache/fuzz/NAME``, which grows from run to run; inputs that broke something are kept in
+AddressSanitizer and UBSan are those that atheris brings, in one library with its libFuzzer: with another one loaded
+first the fuzzer is blind, which is checked. Each harness has a working corpus in ``.cache/fuzz/NAME``, which begins
+with the seeds and ``tests/fuzz/corpus/NAME`` and grows from run to run. Inputs that broke something are kept in
 ``tests/fuzz/found/NAME`` and belong into the repository with the fix: the suite tries them for ever.
+``python -m tests.fuzz keep`` puts the few inputs that reach everything the working corpora reach into the repository.
 """
 
 from __future__ import annotations
@@ -9,76 +12,145 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz.targets import SEEDS, TARGETS
+from tests.fuzz.seeds import SEEDS
+from tests.fuzz.targets import CORPUS, FOUND, LONGEST, TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / ".cache" / "fuzz"
-FOUND = Path(__file__).with_name("found")
 MACROS = ["-DPy_LIMITED_API=0x030B0000", "-DCYTHON_LIMITED_API=1", "-D_FILE_OFFSET_BITS=64", "-D_GNU_SOURCE"]
-LIMITS = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=8192"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+LIMITS = ["-timeout=60", "-rss_limit_mb=1536", "-malloc_limit_mb=2", f"-max_len={LONGEST}"]
+LONGEST_ROUND = 300
+"""Seconds, of the wall's clock: after each round a harness says how far it is."""
+BLIND = ("Is the code instrumented for coverage", "Coverage symbols are being provided by a library other")
 
 
 def build_sanitized(folder: Path) -> Path:
-    """Both extensions with the sanitizers; any report of theirs ends the process."""
+    """Both extensions with the sanitizers, whose library whoever loads them brings; a report ends the process."""
     folder.mkdir(parents=True, exist_ok=True)
     include = sysconfig.get_paths()["include"]
     for name in ("hashing", "sections"):
-        source = folder / f"{name}.c"
-        speedup = REPOSITORY / "_speedups" / f"{name}.pyx"
-        cython = [sys.executable, "-m", "cython", "-3", "-o", source, speedup]
-        cython += ["--module-name", f"pypatcher.artifact._{name}_c"]
-        subprocess.run(cython, check=True)
-        sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
-        target = folder / f"_{name}_c.abi3.so"
-        command = ["gcc", "-shared", "-fPIC", "-g", "-O1", *sanitizers, *MACROS, f"-I{include}", source, "-o", target]
-        subprocess.run(command, check=True)
+        source, compiled = folder / f"{name}.c", folder / f"{name}.o"
+        cython = [sys.executable, "-m", "cython", "-3", "-o", source, REPOSITORY / "_speedups" / f"{name}.pyx"]
+        subprocess.run([*cython, "--module-name", f"pypatcher.artifact._{name}_c"], check=True)
+        flags = ["-fPIC", "-g", "-O1", *SANITIZERS, *MACROS, f"-I{include}"]
+        subprocess.run(["gcc", "-c", *flags, source, "-o", compiled], check=True)
+        # Linked without the sanitizers: their functions are those of the library that is there first.
+        subprocess.run(["gcc", "-shared", compiled, "-o", folder / f"_{name}_c.abi3.so"], check=True)
     return folder
 
 
-def sanitizer_environment(folder: Path) -> dict[str, str]:
-    """The environment in which a process runs with the sanitized twins."""
-    runtime = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+def sanitizer_environment(folder: Path, runtime: str) -> dict[str, str]:
+    """The environment in which a process runs with the sanitized twins; ``runtime``: the sanitizers' libraries."""
     return {
         **os.environ,
-        "LD_PRELOAD": str(Path(runtime.stdout.strip()).resolve()),
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_segv=1",
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_segv=1:quarantine_size_mb=16",
         "PYPATCHER_SANITIZED": str(folder),
         "PYTHONPATH": str(REPOSITORY),
         "PYTHONMALLOC": "malloc",
     }
 
 
-def fuzz(name: str, seconds: int, environment: dict[str, str]) -> str:
-    """One harness; how many inputs it tried. Raises SystemExit with what the fuzzer said if it found something."""
+def fuzzing_runtime() -> str:
+    """The library with libFuzzer, AddressSanitizer and UBSan that atheris brings."""
+    import atheris
+
+    return str(Path(atheris.path()) / "asan_with_fuzzer.so")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a harness did: seconds of processor time, inputs, edges that they reached, and features of the paths."""
+
+    seconds: float = 0.0
+    inputs: int = 0
+    edges: int = 0
+    features: int = 0
+
+    def __str__(self) -> str:
+        reached = f"{self.edges} edges, {self.features} features"
+        return f"{self.seconds:.0f} s of processor time, {self.inputs} inputs, {reached}, no finding"
+
+
+def fuzz(name: str, seconds: int, environment: dict[str, str]) -> Tally:
+    """One harness, in rounds until it has had its processor time.
+
+    Raises:
+        SystemExit: with what the fuzzer said, if it found something or sees nothing of the code.
+    """
     corpus, found = CACHE / name, FOUND / name
     corpus.mkdir(parents=True, exist_ok=True)
-    for seed in SEEDS[name]:
+    for seed in (*SEEDS[name], *(path.read_bytes() for path in sorted((CORPUS / name).glob("*")))):
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     found.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.fuzz.harness", name, *LIMITS, f"-max_total_time={seconds}"]
-    command += [f"-artifact_prefix={found}/", str(corpus)]
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if not any(found.iterdir()):
-        found.rmdir()
-    said = done.stdout + done.stderr
-    if done.returncode:
-        sys.exit(f"{name}: a finding in {found}\n{said[-6000:]}")
-    executed = re.findall(r"Done (\d+) runs", said) or re.findall(r"#(\d+)", said)
-    return executed[-1] if executed else "?"
+    tally = Tally()
+    while tally.seconds < seconds:
+        wall = min(LONGEST_ROUND, max(2, round(seconds - tally.seconds)))
+        command = [sys.executable, "-m", "tests.fuzz.harness", name, *LIMITS, f"-max_total_time={wall}"]
+        status, said, used = run(environment, *command, f"-artifact_prefix={found}/", str(corpus))
+        if not any(found.iterdir()):
+            found.rmdir()
+        if status:
+            sys.exit(f"{name}: a finding in {found}\n{said[-6000:]}")
+        if any(sign in said for sign in BLIND):
+            sys.exit(f"{name}: the fuzzer does not see the code\n{said[:3000]}")
+        done = re.findall(r"^#\d+\s+DONE\s+cov: (\d+) ft: (\d+)", said, re.MULTILINE)
+        runs = re.findall(r"^Done (\d+) runs", said, re.MULTILINE)
+        if not done or not runs:
+            sys.exit(f"{name}: the fuzzer did not come to its end\n{said[-6000:]}")
+        tally = Tally(tally.seconds + used, tally.inputs + int(runs[-1]), int(done[-1][0]), int(done[-1][1]))
+        print(f"  {name} so far: {tally}", flush=True)
+        found.mkdir(parents=True, exist_ok=True)
+    found.rmdir()
+    return tally
+
+
+def run(environment: dict[str, str], *command: str) -> tuple[int, str, float]:
+    """Run to the end; exit status, everything it said, and the seconds of processor time that it used."""
+    with subprocess.Popen(
+        command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, said, usage.ru_utime + usage.ru_stime
+
+
+def keep(name: str, environment: dict[str, str]) -> int:
+    """Put a small set of inputs that reaches every edge of the working corpus into the repository; how many."""
+    corpus = CORPUS / name
+    shutil.rmtree(corpus, ignore_errors=True)
+    corpus.mkdir(parents=True)
+    options = ["-set_cover_merge=1", "-use_counters=0", *LIMITS]
+    status, said, _ = run(
+        environment, sys.executable, "-m", "tests.fuzz.harness", name, *options, str(corpus), str(CACHE / name)
+    )
+    if status:
+        sys.exit(f"{name}: merging failed\n{said[-6000:]}")
+    return len(list(corpus.iterdir()))
 
 
 def main() -> None:
-    """All harnesses, or those that are named: ``python -m tests.fuzz SECONDS [NAME ...]``."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    environment = sanitizer_environment(build_sanitized(CACHE / "sanitized"))
-    for name in sys.argv[2:] or TARGETS:
-        executed = fuzz(name, seconds, environment)
-        print(f"{name:<14} {seconds} s, {executed} inputs, no finding", flush=True)
+    """All harnesses, or those that are named: ``python -m tests.fuzz SECONDS|keep [NAME ...]``."""
+    what, names = (sys.argv[1] if len(sys.argv) > 1 else "60"), sys.argv[2:] or list(TARGETS)
+    environment = sanitizer_environment(build_sanitized(CACHE / "sanitized"), fuzzing_runtime())
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        if what == "keep":
+            done = pool.map(lambda name: f"{keep(name, environment)} inputs kept", names)
+        else:
+            done = pool.map(lambda name: str(fuzz(name, int(what), environment)), names)
+        for name, said in zip(names, done, strict=True):
+            print(f"{name:<16} {said}", flush=True)
     if FOUND.exists() and not any(FOUND.iterdir()):
         FOUND.rmdir()
 

@@ -9,6 +9,8 @@ import importlib.util
 import logging
 import os
 import sys
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 
@@ -32,9 +34,13 @@ def main() -> None:
     if folder := os.environ.get("PYPATCHER_SANITIZED"):
         use_sanitized(Path(folder))
     with atheris.instrument_imports(include=["pypatcher"]):
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.seeds import SEEDS
+        from tests.fuzz.targets import TARGETS, try_bounded
     name = sys.argv.pop(1)
-    atheris.Setup(sys.argv, TARGETS[name])
+    for seed in (b"", *SEEDS[name]):
+        TARGETS[name](seed)  # what is made once and kept counts for no input
+    tracemalloc.start()
+    atheris.Setup(sys.argv, partial(try_bounded, name))
     atheris.Fuzz()
 
 

@@ -27,7 +27,7 @@ from pypatcher.targets import Target
 from pypatcher.transport import StallRule
 from tests.support.transport import loopback
 
-__all__ = ["Device", "World", "compile_app", "here", "open_world", "said_version"]
+__all__ = ["PATIENCE", "Device", "World", "compile_app", "here", "open_world", "said_version"]
 
 _SOURCE = Path(__file__).with_name("small_app.c")
 _INCLUDE = Path(__file__).parents[2] / "pypatcher" / "include"

@@ -1,7 +1,8 @@
-"""A disk that loses power: an ext4 image on a loop device, copied without a sync while a program is in the midst.
+"""A disk that loses power: an image on a loop device, copied without a sync while a program is in the midst.
 
 The copy is what the card would hold: what the filesystem has sent to its device so far, and nothing of its memory. It
-is mounted elsewhere, where the journal is replayed as after a real cut.
+is mounted elsewhere, where the journal or log is replayed as after a real cut. Which filesystems there are to mount is
+the kernel's to say.
 """
 
 from __future__ import annotations
@@ -12,30 +13,57 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.one_update import Disturbance, Kit, Scenario, check, child, complete_in_child, fresh, perform
 
-__all__ = ["Cut", "make_image", "mounted"]
-
-_SIZE = 16 << 20
+__all__ = ["DISKS", "Cut", "Disk", "kernel_has", "make_image", "mounted"]
 
 
-def make_image(path: Path, kit: Kit, mount_at: Path) -> Path:
+@dataclass(frozen=True)
+class Disk:
+    """A filesystem and how it is mounted; ``megabytes`` is about the least that it can be made with."""
+
+    filesystem: str
+    options: str = "defaults"
+    megabytes: int = 16
+
+    def __str__(self) -> str:
+        return f"{self.filesystem} {self.options}"
+
+
+DISKS = (
+    Disk("ext4"),
+    Disk("ext4", "noauto_da_alloc"),
+    Disk("btrfs", megabytes=112),
+    Disk("f2fs", megabytes=64),
+)
+_MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "btrfs": ("mkfs.btrfs", "-q", "-f"), "f2fs": ("mkfs.f2fs", "-q", "-f")}
+
+
+def kernel_has(filesystem: str) -> bool:
+    """Whether it can be mounted here; a kernel that has it as a module is asked to load it."""
+    if shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-q", filesystem], check=False)
+    return filesystem in Path("/proc/filesystems").read_text(encoding="ascii").split()
+
+
+def make_image(path: Path, kit: Kit, mount_at: Path, disk: Disk) -> Path:
     """An image with the old program in ``device/app``, synced."""
     with path.open("wb") as file:
-        file.truncate(_SIZE)
-    subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True)
-    with mounted(path, mount_at, "defaults"):
+        file.truncate(disk.megabytes << 20)
+    subprocess.run([*_MAKE[disk.filesystem], path], check=True, stdout=subprocess.DEVNULL)
+    with mounted(path, mount_at, disk):
         fresh(mount_at / "device", kit)
     return path
 
 
 @contextlib.contextmanager
-def mounted(image: Path, at: Path, options: str) -> Iterator[Path]:
+def mounted(image: Path, at: Path, disk: Disk) -> Iterator[Path]:
     """The image, mounted; it is unmounted whatever happens."""
     at.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "ext4", "-o", f"loop,{options}", image, at], check=True)
+    subprocess.run(["mount", "-t", disk.filesystem, "-o", f"loop,{disk.options}", image, at], check=True)
     try:
         yield at
     finally:
@@ -48,9 +76,9 @@ class Cut:
     Use it as a context manager; `look` says what a power cut now would leave, and may be asked again later.
     """
 
-    def __init__(self, folder: Path, template: Path, kit: Kit, scenario: Scenario, *, point: int, options: str) -> None:
-        self._name = f"{scenario}, {options}, cut before call {point}"
-        self._folder, self._kit, self._scenario, self._options = folder, kit, scenario, options
+    def __init__(self, folder: Path, template: Path, kit: Kit, scenario: Scenario, *, point: int, disk: Disk) -> None:
+        self._name = f"{scenario}, {disk}, cut before call {point}"
+        self._folder, self._kit, self._scenario, self._disk = folder, kit, scenario, disk
         self._disturbance = Disturbance(point, "stop")
         self._stack = contextlib.ExitStack()
         self._template = template
@@ -60,8 +88,9 @@ class Cut:
         self._folder.mkdir()
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, self._folder)
-            image = Path(shutil.copy(self._template, self._folder / "image"))
-            at = stack.enter_context(mounted(image, self._folder / "mount", self._options))
+            image = self._folder / "image"
+            _write(image, _read(self._template))
+            at = stack.enter_context(mounted(image, self._folder / "mount", self._disk))
             program, notes = at / "device" / "app", self._folder / "notes"
 
             def work() -> str:
@@ -83,7 +112,7 @@ class Cut:
         # A new file each time: mount takes a loop device that still has the file, with what it remembers of it.
         self._looks += 1
         copy = _snapshot(self._folder / "image", self._folder / f"copy-{self._looks}")
-        with mounted(copy, self._folder / "after", self._options) as at:
+        with mounted(copy, self._folder / "after", self._disk) as at:
             program = at / "device" / "app"
             complaint = check(program, self._kit)
             complaint = complaint or complete_in_child(program, self._kit, self._scenario, self._folder / "later")
@@ -96,11 +125,32 @@ def _snapshot(image: Path, copy: Path) -> Path:
 
     What two readings in a row have in common everywhere was all there at once, between the two.
     """
-    before = image.read_bytes()
-    while (now := image.read_bytes()) != before:
+    before = _read(image)
+    while (now := _read(image)) != before:
         before = now
-    copy.write_bytes(now)
+    _write(copy, now)
     return copy
+
+
+def _read(image: Path) -> dict[int, bytes]:
+    """What is in a sparse file: its length under -1, its data by offset."""
+    extents: dict[int, bytes] = {}
+    with image.open("rb") as file:
+        extents[-1] = os.fstat(file.fileno()).st_size.to_bytes(8)
+        end = 0
+        with contextlib.suppress(OSError):  # ENXIO: only a hole is left
+            while True:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                extents[start] = os.pread(file.fileno(), end - start, start)
+    return extents
+
+
+def _write(image: Path, extents: dict[int, bytes]) -> None:
+    with image.open("wb") as file:
+        file.truncate(int.from_bytes(extents.pop(-1)))
+        for start, data in extents.items():
+            os.pwrite(file.fileno(), data, start)
 
 
 def _kill(pid: int) -> None:

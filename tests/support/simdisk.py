@@ -5,7 +5,7 @@ folder operations that were not synced, and leaves a file that was not synced ol
 folders is one operation, of which a cut may keep both halves, none, or the new name alone, never the removal alone:
 so an fsync of the folder that lost the name makes that durable only when the new name is (as with soft updates).
 A kill keeps everything visible. Before every operation that changes something the disk notes what it looks like, so
-that one run gives every point at which it could have been interrupted.
+that one run gives every point at which it could have been interrupted, and which operations need room.
 """
 
 from __future__ import annotations
@@ -41,16 +41,36 @@ class FolderOperation(NamedTuple):
     removed_durable: bool
 
 
-class Image(NamedTuple):
-    """A disk at rest, in canonical form: inodes are numbered as they are first named.
+class Image:
+    """A disk at rest, in canonical form: inodes are numbered as they are first named. It knows its hash.
 
     ``inodes`` holds (visible content, durable content); ``names`` and ``durable`` are (name, inode).
     """
 
-    names: tuple[tuple[str, int], ...]
-    durable: tuple[tuple[str, int], ...]
-    pending: tuple[FolderOperation, ...]
-    inodes: tuple[tuple[bytes, bytes], ...]
+    __slots__ = ("_hash", "durable", "inodes", "names", "pending")
+
+    def __init__(
+        self,
+        names: tuple[tuple[str, int], ...],
+        durable: tuple[tuple[str, int], ...],
+        pending: tuple[FolderOperation, ...],
+        inodes: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        self.names, self.durable, self.pending, self.inodes = names, durable, pending, inodes
+        self._hash = hash((names, durable, pending, inodes))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Image) or self._hash != other._hash:
+            return False
+        return self._all() == other._all()
+
+    def _all(self) -> tuple[object, ...]:
+        return self.names, self.durable, self.pending, self.inodes
 
     def visible(self) -> dict[str, bytes]:
         """What is there to see."""
@@ -79,10 +99,10 @@ class SimDisk:
         self.durable_content: dict[int, bytes] = {}
         self.changes: dict[int, int] = {}
         self.images: list[Image] = []
+        self.writes: list[int] = []
         self.syncs: set[str] = set()
         self.without_sync: str | None = None
         self.full_from: int | None = None
-        self.hand: tuple[str, bytes, int] | None = None
         self.after_begin: Callable[[], None] | None = None
         self.before_operation: Callable[[int], None] | None = None
         self.others_run = False
@@ -168,11 +188,16 @@ class SimDisk:
         return self.content(fd)[offset : offset + limit]
 
     def write(self, fd: int, data: bytes) -> None:
-        """See `Files`."""
-        self._about_to_change(needs_room=True)
+        """See `Files`; a disk that fills up takes the first half."""
         inode = self._open[fd]
-        self.visible_content[inode] += data
-        self.changes[inode] = self.changes.get(inode, 0) + 1
+        try:
+            self._about_to_change(needs_room=True)
+        except OSError:
+            data = data[: len(data) // 2]
+            raise
+        finally:
+            self.visible_content[inode] += data
+            self.changes[inode] = self.changes.get(inode, 0) + 1
 
     def copy(self, source: int, target: int) -> None:
         """See `Files`."""
@@ -256,6 +281,8 @@ class SimDisk:
     def _about_to_change(self, *, needs_room: bool = False) -> None:
         self.images.append(self.image())
         self._operations += 1
+        if needs_room:
+            self.writes.append(self._operations)
         if self.before_operation is not None:
             self.before_operation(self._operations)
         if needs_room and self.full_from is not None and self._operations >= self.full_from:

@@ -82,7 +82,10 @@ def parse_description(data: bytes, url: str) -> Service:
         elif name == "controlURL" and kind in _SERVICES:
             services.append((kind, text))
     for kind, path in sorted(services, key=lambda each: _SERVICES.index(each[0])):
-        control = urljoin(url, path)
+        try:
+            control = urljoin(url, path)
+        except ValueError:
+            continue
         server = _server(control, host)
         target = control.split("/", 3)
         if server is not None and len(target) == 4 and target[3].isascii() and target[3].isprintable():

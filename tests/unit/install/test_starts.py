@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from pypatcher.install.starts import Caller, Fate, current_caller, fate, process_lives, process_starttime
+from pypatcher.install.starts import CLAIM_TICKS, Caller, Fate, current_caller, fate, process_lives, process_starttime
 from pypatcher.install.trial import Start
 
 BY_RUN = Start("boot", "unit", 10, 1, "run", True)
@@ -66,6 +66,17 @@ def test_the_next_guard_sees_that_the_last_ones_program_never_reached_spawn() ->
     assert fate(BY_GUARD, Caller("guard", "boot", "unit", 11, 5), dead) is Fate.OWN
     assert fate(BY_GUARD, Caller("run", "boot", "unit", 11, 5), dead) is Fate.ENDED
     assert fate(BY_GUARD, Caller("spawn", "boot", "next", 11, 5, main=True), dead) is Fate.ENDED
+
+
+def test_a_guards_start_that_nobody_claimed_for_ten_minutes_lapses_for_a_shell_and_for_nobody_else() -> None:
+    for ticks, expected in ((CLAIM_TICKS, Fate.ALIVE), (CLAIM_TICKS + 1, Fate.LAPSED)):
+        assert fate(BY_GUARD, Caller("spawn", "boot", "other", 11, 1 + ticks), alive) is expected
+    late = 1 + 2 * CLAIM_TICKS
+    assert fate(BY_GUARD, Caller("spawn", "boot", "unit", 11, late, main=True), alive) is Fate.CLAIMABLE
+    assert fate(BY_GUARD, Caller("guard", "boot", "next", 11, late), alive) is Fate.ENDED
+    assert fate(BY_RUN, Caller("spawn", "boot", "other", 11, late), alive) is Fate.ALIVE
+    unknown = Start("boot", "unit", 10, 0, "guard", False)
+    assert fate(unknown, Caller("spawn", "boot", "other", 11, late), alive) is Fate.ALIVE
 
 
 def test_a_guards_start_is_open_for_a_claim_and_others_are_not() -> None:

@@ -1,0 +1,199 @@
+"""What comes over the network: DHT, slots, exchange, offers, first packets, neighbours and routers.
+
+Each function takes any bytes and returns nothing; whatever it raises is a finding. See ``targets``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from pypatcher.addresses import Address
+from pypatcher.artifact import Patch, PatchInfo, make_info
+from pypatcher.artifact.postcard import Reader
+from pypatcher.dht import bencode, krpc
+from pypatcher.discovery import Namespace
+from pypatcher.discovery.announcement import decode_content, encode_content, is_dialable
+from pypatcher.discovery.lan import decode_search
+from pypatcher.discovery.records import Record, decrypt_record
+from pypatcher.discovery.slots import Slot
+from pypatcher.errors import ArtifactError, CodecError, PatcherError, PeerError, PortMapError, VersionError
+from pypatcher.keys import KeyPair
+from pypatcher.transport.admission import Admission
+from pypatcher.transport.connection import Connection
+from pypatcher.transport.frontdoor import FrontDoor
+from pypatcher.transport.offer import receive_offer
+from pypatcher.transport.portmap import igd, natpmp, pcp
+from pypatcher.transport.portmap.http import parse_answer
+from pypatcher.transport.wire import check_auth, decode_patch_header
+from pypatcher.version import Version
+from tests.fuzz.files import OWNER
+
+__all__ = [
+    "COOKIE",
+    "INFO",
+    "INFO_HASH",
+    "KEY",
+    "NONCE",
+    "ROUTER",
+    "SLOT",
+    "bencoded",
+    "first_packet",
+    "framing",
+    "krpc_message",
+    "lan_answers",
+    "postcard",
+    "record",
+]
+
+KEY = KeyPair.from_seed(bytes(range(32)))
+INFO = make_info(Version(1, 2, 3), bytes(32), 1000, KEY)
+SLOT = Slot(Namespace.ours("x86_64", OWNER), 29_000_000)
+INFO_HASH, COOKIE = bytes(range(20)), "00112233aabbccdd"
+NONCE, ROUTER, PORT = b"n" * 12, "192.0.2.1", 6881
+_SOURCE: Address = ("198.51.100.7", 4000)
+_DOOR = FrontDoor(Admission())
+
+
+def postcard(data: bytes) -> None:
+    """PatchInfo and Patch; numbers have one encoding, so what is read writes the same bytes."""
+    try:
+        info, rest = PatchInfo.from_postcard(data)
+        assert info.to_postcard() + rest == data
+    except (CodecError, VersionError):
+        pass
+    try:
+        patch, rest = Patch.from_postcard(data)
+        assert patch.to_postcard() + rest == data
+    except (CodecError, VersionError, ArtifactError):
+        pass
+    reader = Reader(data)
+    try:
+        while True:
+            reader.unsigned()
+            reader.signed()
+            reader.byte_string(64)
+    except CodecError:
+        pass
+
+
+def bencoded(data: bytes) -> None:
+    """Bencode; it has one encoding, so what is read writes the same bytes."""
+    try:
+        value = bencode.decode(data)
+    except CodecError:
+        return
+    assert bencode.encode(value) == data
+
+
+def krpc_message(data: bytes) -> None:
+    """A datagram of the DHT, and everything that is taken out of it."""
+    try:
+        message = krpc.decode(data)
+    except CodecError:
+        return
+    values = getattr(message, "values", None) or getattr(message, "arguments", None) or {}
+    for family in (4, 6):
+        krpc.nodes_of(values, family)
+        krpc.peers_of(values, family)
+    krpc.token_of(values)
+    krpc.item_of(values, b"salt")
+
+
+def record(data: bytes) -> None:
+    """A record, encrypted and not, and its content: at most 8 addresses, each one that can be dialled."""
+    for call in (lambda: decrypt_record(SLOT, data), lambda: Record.unpack(data).verify(SLOT)):
+        try:
+            call()
+        except PatcherError:
+            continue
+    try:
+        info, addresses = decode_content(data)
+    except (CodecError, VersionError):
+        return
+    assert len(addresses) <= 8
+    assert all(is_dialable(address) for address in addresses)
+    assert decode_content(encode_content(info, addresses)) == (info, addresses)
+
+
+class _Stream:
+    """Gives its bytes in pieces, whose size the last of them says."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._piece = data[-1] % 64 + 1 if data else 1
+
+    async def read(self, limit: int) -> bytes:
+        size = min(limit, self._piece)
+        part, self._data = self._data[:size], self._data[size:]
+        return part
+
+
+class _Offering:
+    """As much of a connection as ``receive_offer`` needs."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def accept_uni(self) -> _Stream:
+        return _Stream(self._data)
+
+
+def _offer(data: bytes) -> None:
+    """What a peer offers: a release that the owner signed, nothing, or a refusal."""
+    with asyncio.Runner() as runner:
+        try:
+            offered = runner.run(receive_offer(cast("Connection", _Offering(data)), OWNER, None))
+        except (PeerError, ArtifactError):
+            return
+    assert offered is None or offered == INFO
+
+
+def framing(data: bytes) -> None:
+    """The v0 exchange, request and answer, and an offer."""
+    _offer(data)
+    assert check_auth(data, OWNER, 29_000_000) in (True, False)
+    try:
+        header, rest = decode_patch_header(data, int.from_bytes(data[-8:], "big") % (1 << 20))
+    except (CodecError, VersionError):
+        return
+    assert header.info.to_postcard() == data[: len(header.info.to_postcard())]
+    assert data.endswith(rest)
+
+
+def first_packet(data: bytes) -> None:
+    """A stranger's first QUIC packet: what is answered is smaller than it."""
+    for full in (False, True):
+        answer = _DOOR.answer(data, _SOURCE, 1000.0, full)
+        assert not isinstance(answer, bytes) or len(answer) < len(data)
+
+
+def lan_answers(data: bytes) -> None:
+    """What devices of the LAN say: a neighbour's multicast, a router's PCP, NAT-PMP and UPnP, its HTTP and XML."""
+    port = decode_search(data, INFO_HASH, COOKIE)
+    assert port is None or 1 <= port <= 65535
+    for call in (
+        lambda: pcp.decode_answer(data, NONCE, PORT),
+        lambda: natpmp.decode_port(data, PORT),
+        lambda: natpmp.decode_address(data),
+        lambda: igd.parse_location(data, ROUTER),
+        lambda: _http(data),
+    ):
+        try:
+            call()
+        except PortMapError:
+            continue
+
+
+def _http(data: bytes) -> None:
+    try:
+        status, body = parse_answer(data)
+    except PortMapError:
+        status, body = 200, data
+    try:
+        service = igd.parse_description(body, f"http://{ROUTER}:5000/root.xml")
+        assert service.server[0] == ROUTER
+        igd.encode_call(service, "AddPortMapping", {"NewRemoteHost": "<&>"})
+    except PortMapError:
+        pass
+    igd.parse_result(status, body)
