@@ -13,7 +13,10 @@ import pytest
     ("statement", "absent"),
     [
         ("import pypatcher.transport", ("aioquic.asyncio", "aioquic.h3.connection", "pylsqpack")),
-        ("import pypatcher.node.node, pypatcher.node.patcher", ("aioquic.asyncio", "aioquic.h3.connection", "pylsqpack")),
+        (
+            "import pypatcher.node.node, pypatcher.node.patcher",
+            ("aioquic.asyncio", "aioquic.h3.connection", "pylsqpack"),
+        ),
         (
             "from pypatcher.cli import main; main(['gen', 'keys', '--all-targets', '--json'])",
             ("aioquic", "cryptography", "asyncio", "pypatcher.transport", "pypatcher.dht"),
