@@ -19,6 +19,7 @@ import tempfile
 import time
 import zipapp
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,17 @@ def measure(seconds: float) -> dict[str, Any]:
     return {"idle": idle, "fetch": fetch, "serve": serve}
 
 
+def installed_megabytes() -> float | None:
+    """What this machine's wheel takes with all that it needs, installed; None if ``make wheels`` has not built it."""
+    tag = platform.machine()
+    wheel = next(REPOSITORY.glob(f"dist/pypatcher-*_{tag}.whl"), None)
+    if wheel is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="footprint.") as folder:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", folder, wheel], check=True)
+        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
+
+
 def emulated() -> list[dict[str, Any]]:
     """What ``python -m qemu --only footprint`` says of each device."""
     if not TOOLS.exists() or not (REPOSITORY / ".cache" / "qemu").exists():
@@ -128,9 +140,24 @@ def megabytes(kilobytes: float) -> str:
     return f"{kilobytes / 1024:.1f} MB"
 
 
+_EMULATED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "wheelhouse": lambda device: f"{device['wheelhouse_mb']:.1f} MB",
+    "installed, with all that it needs": lambda device: f"{device['installed_mb']:.1f} MB",
+    "`import pypatcher`": lambda device: f"{device['import_s']:.2f} s",
+    "`import pypatcher.node.node` after it": lambda device: f"{device['node_s']:.2f} s",
+    "`spawn()`, at the call": lambda device: f"{device['idle']['spawn_ms']:.0f} ms",
+    "the application before `import pypatcher`": lambda device: megabytes(device["idle"]["own_kb"]),
+    "idle node, above that": lambda device: megabytes(device["idle"]["idle_kb"]),
+    "idle node, one core": lambda device: f"{device['idle']['cpu']:.2%}",
+    "peak while fetching 50 MB": lambda device: megabytes(device["fetch"]["peak_kb"]),
+    "peak while serving 50 MB": lambda device: megabytes(device["serve"]["peak_kb"]),
+}
+
+
 def page(native: dict[str, Any], devices: list[dict[str, Any]]) -> str:
     """docs/footprint.md."""
     idle, fetch, serve = native["idle"], native["fetch"], native["serve"]
+    installed = installed_megabytes()
     lines = [
         "# What pypatcher costs a device",
         "",
@@ -142,6 +169,7 @@ def page(native: dict[str, Any], devices: list[dict[str, Any]]) -> str:
         "| --- | --- | --- |",
         f"| `spawn()`, at the call | {idle['spawn_ms']:.0f} ms | {LIMITS['spawn_ms']:.0f} ms |",
         f"| `import pypatcher` | {idle['import_ms']:.0f} ms | |",
+        *([f"| installed, with all that it needs | {installed:.1f} MB | |"] if installed else []),
         f"| idle node, memory | {megabytes(idle['idle_kb'])} | {megabytes(LIMITS['idle_kb'])} |",
         f"| idle node, one core | {idle['cpu']:.2%} | {LIMITS['cpu']:.1%} |",
         f"| peak while fetching {PAYLOAD // 1000000} MB | {megabytes(fetch['peak_kb'])} | |",
@@ -172,14 +200,10 @@ def page(native: dict[str, Any], devices: list[dict[str, Any]]) -> str:
             "",
             "Under emulation (QEMU's user mode; its own memory and slowness are part of these numbers):",
             "",
-            "| device | wheelhouse | installed | `import pypatcher` | `import pypatcher.node.node` | memory then |",
-            "| --- | --- | --- | --- | --- | --- |",
+            f"| | {' | '.join(device['target'] for device in devices)} |",
+            "| --- |" + " --- |" * len(devices),
         ]
-        lines += [
-            f"| {device['target']} | {device['wheelhouse_mb']:.1f} MB | {device['installed_mb']:.1f} MB | "
-            f"{device['import_s']:.2f} s | {device['node_s']:.2f} s | {megabytes(device['rss_kb'])} |"
-            for device in devices
-        ]
+        lines += [f"| {what} | {' | '.join(text(device) for device in devices)} |" for what, text in _EMULATED.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 from cross.workshop import CACHE, EPOCH, StepFailedError, run
 from pypatcher.targets import Target
 
-__all__ = ["audit_abi3", "platform_tags", "repair"]
+__all__ = ["audit_abi3", "check_anonymous", "platform_tags", "repair"]
 
 _OLDEST_GLIBC = 17
 
@@ -45,6 +46,18 @@ def audit_abi3(wheel: Path) -> None:
         StepFailedError: it uses more.
     """
     run(Path(sys.executable).parent / "abi3audit", "--strict", "--report", wheel)
+
+
+def check_anonymous(wheel: Path, folder: Path) -> None:
+    """Make sure that nothing in a wheel tells that it was built in ``folder``: elsewhere it would be other bytes.
+
+    Raises:
+        StepFailedError: a file does.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if bytes(folder) in archive.read(name):
+                raise StepFailedError(f"{wheel.name}: {name} tells where it was built")
 
 
 def platform_tags(target: Target, glibc: int) -> list[str]:

@@ -31,21 +31,37 @@ class BuildEnvironment:
     python: Path
     variables: Mapping[str, str]
 
-    def build(self, source: str | Path, into: Path, extra: Mapping[str, str] | None = None) -> Path:
-        """Build one wheel from a folder or a source archive; returns it, in the empty folder ``into``.
+    def build(self, source: Path, into: Path, extra: Mapping[str, str] | None = None) -> Path:
+        """Build one wheel from a folder; returns it, in the empty folder ``into``.
 
         Raises:
             StepFailedError: the build failed.
         """
         fresh_folder(into)
-        options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--no-clean", "--wheel-dir", str(into)]
+        options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", str(into)]
+        # Neither debug information nor the assertions of a C library may tell where this was built.
+        flags = f"-O2 -g0 -ffile-prefix-map={source}=. -ffile-prefix-map={CACHE}=."
         run(
             self.python, "-m", "pip", "wheel", *options, source,
-            environment={**self.variables, **(extra or {})},
+            environment={**self.variables, "CFLAGS": flags, **(extra or {})},
             # A compiler's flags of whoever runs this must not end in the wheels.
-            unset=("CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CC", "CXX", "LDSHARED", "PYTHONPATH"),
+            unset=("CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CC", "CXX", "LDSHARED", "PYTHONPATH"),
         )  # fmt: skip
         return next(into.glob("*.whl"))
+
+    def fetch_source(self, requirement: str, into: Path) -> Path:
+        """Download a source distribution and unpack it into the empty folder ``into``, which is returned.
+
+        Raises:
+            StepFailedError: the index has none.
+        """
+        fresh_folder(into)
+        options = ["--no-deps", "--no-build-isolation", "--no-binary=:all:", "--dest", str(into)]
+        run(self.python, "-m", "pip", "download", "-q", *options, requirement, environment=self.variables)
+        archive = next(into.glob("*.tar.gz"))
+        run("tar", "-x", "--strip-components=1", "--no-same-owner", "-f", archive, "-C", into)
+        archive.unlink()
+        return into
 
 
 def is_native(target: Target) -> bool:

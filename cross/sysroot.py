@@ -11,16 +11,29 @@ import compileall
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from cross.debian import install_missing
 from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
 from pypatcher.targets import Target
 
-__all__ = ["SYSROOT_ID", "glibc_minor", "make_sysroot"]
+__all__ = ["NEWER", "SYSROOT_ID", "Debian", "glibc_minor", "make_newer_root", "make_sysroot"]
 
-SYSROOT_ID = f"2-{python_version()}"
+SYSROOT_ID = f"3-{python_version()}"
 """Changes whenever what is in a sysroot does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debian:
+    """A Debian release and the Python that it has."""
+
+    codename: str
+    python: str
+
+
+NEWER = Debian("trixie", "3.13")
+"""What devices may run besides the release that wheels are built on."""
 
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64")
 
@@ -38,9 +51,7 @@ def make_sysroot(target: Target) -> Path:
             return sysroot
         say(f"{target.name}: sysroot of Debian {target.debian_arch} packages")
         install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
-        archives = _download(target, _packages())
-        _unpack(archives, sysroot)
-        shutil.rmtree(archives.parent)
+        _fill(sysroot, target, _packages(), _host_suite())
         compileall.compile_dir(
             sysroot / "usr" / "lib" / f"python{python_version()}",
             quiet=2,
@@ -50,6 +61,23 @@ def make_sysroot(target: Target) -> Path:
         )
         stamp.touch()
     return sysroot
+
+
+def make_newer_root(target: Target) -> Path:
+    """A root filesystem of ``target`` with the Python of ``NEWER``: to run things in, not to build with.
+
+    Raises:
+        StepFailedError: apt cannot download it.
+    """
+    root = CACHE / target.name / f"root-{NEWER.codename}"
+    stamp = CACHE / target.name / f"root-{NEWER.codename}-{SYSROOT_ID}.done"
+    with locked(f"root-{NEWER.codename}-{target.name}"):
+        if not stamp.exists():
+            say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python}")
+            mirror, _ = _host_suite()
+            _fill(root, target, [f"python{NEWER.python}", "busybox-static"], (mirror, NEWER.codename))
+            stamp.touch()
+    return root
 
 
 def glibc_minor(target: Target) -> int:
@@ -69,17 +97,26 @@ def glibc_minor(target: Target) -> int:
 def _packages() -> list[str]:
     python = f"python{python_version()}"
     build = [f"{python}-dev", f"lib{python}-dev", "libssl-dev", "libffi-dev", "zlib1g-dev", "libc6-dev"]
-    device = ["busybox-static", "libc-bin", "binutils"]  # a shell for qemu/'s devices, and what PyInstaller runs there
+    # For qemu/'s devices: a shell, time zones, and what PyInstaller runs there.
+    device = ["busybox-static", "tzdata", "libc-bin", "binutils"]
     return build + device
 
 
-def _download(target: Target, packages: list[str]) -> Path:
+def _fill(root: Path, target: Target, packages: list[str], suite: tuple[str, str]) -> None:
+    archives = _download(target, packages, suite)
+    _unpack(archives, root)
+    shutil.rmtree(archives.parent)
+
+
+def _download(target: Target, packages: list[str], suite: tuple[str, str]) -> Path:
     """Download packages with all that they depend on; returns the folder of the ``.deb`` files."""
-    private = fresh_folder(CACHE / target.name / "apt")
+    mirror, codename = suite
+    private = fresh_folder(CACHE / target.name / f"apt-{codename}")
     for folder in ("etc/sources.list.d", "etc/preferences.d", "lists/partial", "archives/partial"):
         (private / folder).mkdir(parents=True)
     (private / "status").touch()
-    (private / "etc" / "sources.list").write_text(_sources(), encoding="utf-8")
+    signed = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (private / "etc" / "sources.list").write_text(f"deb [signed-by={signed}] {mirror} {codename} main\n", "utf-8")
     options = [
         f"APT::Architecture={target.debian_arch}",
         f"APT::Architectures={target.debian_arch}",
@@ -101,8 +138,8 @@ def _download(target: Target, packages: list[str]) -> Path:
     return private / "archives"
 
 
-def _sources() -> str:
-    """The line of the host's own Debian suite; its ``main`` alone, without updates (they lag for some targets)."""
+def _host_suite() -> tuple[str, str]:
+    """Mirror and name of the host's own Debian suite: its ``main``, without updates (they lag for some targets)."""
     listed = run(
         "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(CODENAME)", "Created-By: Packages",
         "Component: main", "Origin: Debian",
@@ -110,8 +147,7 @@ def _sources() -> str:
     for line in listed.splitlines():
         mirror, release, codename = line.split()
         if release == codename and "-" not in release:
-            signed = "/usr/share/keyrings/debian-archive-keyring.gpg"
-            return f"deb [signed-by={signed}] {mirror} {codename} main\n"
+            return mirror, codename
     raise StepFailedError("apt knows no Debian suite here: run `apt-get update` as root, on Debian")
 
 

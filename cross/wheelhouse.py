@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cross.audit import platform_tags, repair
+from cross.audit import check_anonymous, platform_tags, repair
 from cross.environment import BuildEnvironment, make_environment
 from cross.own import make_own_wheel
 from cross.sysroot import glibc_minor
@@ -51,7 +51,8 @@ def make_wheelhouse(target: Target) -> Path:
         StepFailedError: a wheel can neither be downloaded nor built, or the whole does not install.
     """
     environment = make_environment(target)
-    cache = CACHE / target.name / f"wheels-{digest_of(_PINS, HERE / 'build-requirements.txt')}-{python_version()}"
+    recipe = (_PINS, HERE / "build-requirements.txt", HERE / "environment.py", Path(__file__))
+    cache = CACHE / target.name / f"wheels-{digest_of(*recipe)}-{python_version()}"
     with locked(f"wheelhouse-{target.name}"):
         for requirement in _requirements():
             if not _cached(cache, requirement):
@@ -90,8 +91,11 @@ def _get(environment: BuildEnvironment, requirement: str, cache: Path) -> None:
     say(f"{target.name}: building {requirement}, of which the index has no wheel")
     name = requirement.partition("==")[0]
     extra = _SOURCE_BUILDS[name](environment) if name in _SOURCE_BUILDS else {}
-    built = environment.build(requirement, CACHE / target.name / "built-other", {"PIP_NO_BINARY": ":all:", **extra})
-    repair(built, cache, target)
+    work = CACHE / target.name
+    source = environment.fetch_source(requirement, work / "source-other")
+    wheel = repair(environment.build(source, work / "built-other", extra), cache, target)
+    check_anonymous(wheel, CACHE)
+    shutil.rmtree(source)
 
 
 def _requirements() -> list[str]:

@@ -10,19 +10,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
-from cross.debian import emulator_packages, install_missing
+from cross.debian import emulator_packages, install_missing, toolchain_packages
 from cross.environment import is_native
+from cross.own import rebuild_own_wheel
 from cross.workshop import StepFailedError, locked, say
 from pypatcher.errors import SettingError
 from pypatcher.targets import find_target, load_targets
-from qemu.checks import measure, run_unit_tests
-from qemu.device import CACHE, Device
+from qemu.checks import run_unit_tests
+from qemu.device import CACHE, WORKERS, Device
+from qemu.footprint import measure
 from qemu.namespace import INSIDE, enter, register
 from qemu.native import Native
+from qemu.newer import NewerPython
+from qemu.onefile import install_pyinstaller
 from qemu.story import tell
-
-_WORKERS = 2
 
 
 def main() -> int:
@@ -30,40 +33,65 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m qemu", description=__doc__)
     parser.add_argument("targets", metavar="TARGET", nargs="*")
     parser.add_argument("--only", choices=("units", "story", "footprint"), help="one part, after the installation")
+    parser.add_argument("--all-units", action="store_true", help="the slow unit tests too (a quarter of an hour)")
     args = parser.parse_args()
     try:
         foreign = [target for target in load_targets().values() if not is_native(target)]
         targets = [find_target(name) for name in args.targets] or foreign
+        for target in targets:
+            if target not in foreign:
+                raise StepFailedError(f"{target.name} is this machine's own target: `make test` tests it")
         devices = [Device(target) for target in targets]
         native = Native()
+        newer = NewerPython(native.target)
         if INSIDE in os.environ:
-            return _test(devices, native, args.only)
+            return _test(devices, native, newer, args)
         with locked("qemu"):
             with _timed("preparing"):
-                for device in devices:
-                    install_missing(emulator_packages(device.target))
-                    device.prepare()
-                native.prepare()
+                _prepare(devices, native, newer)
             return enter(*sys.argv[1:])
     except (StepFailedError, SettingError) as error:
         print(f"qemu-test: {error}", file=sys.stderr)
         return 1
 
 
-def _test(devices: list[Device], native: Native, only: str | None) -> int:
+def _prepare(devices: list[Device], native: Native, newer: NewerPython) -> None:
+    wanted: dict[str, str] = {}
+    for device in devices:
+        wanted |= toolchain_packages(device.target) | emulator_packages(device.target)
+    install_missing(wanted)  # at once: there is one lock for installing packages
+    with ThreadPoolExecutor(WORKERS) as pool:
+        steps = [
+            *(pool.submit(_prepare_device, device) for device in devices),
+            pool.submit(native.prepare),
+            pool.submit(newer.prepare),
+        ]
+        for step in steps:
+            step.result()
+
+
+def _prepare_device(device: Device) -> None:
+    device.prepare()
+    rebuild_own_wheel(device.target)
+    install_pyinstaller(device)
+
+
+def _test(devices: list[Device], native: Native, newer: NewerPython, args: argparse.Namespace) -> int:
     passed = 0
+    newer.mount()
     for device in devices:
         register(device.target, CACHE / "binfmt_misc")
         device.mount()
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         passed += sum(pool.map(_install, devices))
-        if only in (None, "units"):
-            passed += sum(pool.map(_unit_tests, devices))
-    if only == "footprint":
+        if args.only in (None, "units"):
+            passed += sum(pool.map(partial(_unit_tests, everything=args.all_units), devices))
+            passed += _newer_python(newer)
+    if args.only == "footprint":
         for device in devices:
-            say(json.dumps(measure(device)))
+            say(json.dumps(measure(device, native)))
         return 0
-    if only != "units":
+    if args.only != "units":
         with _timed("the story"):
             passed += tell(devices, native)
     say(f"{passed} passed, 0 failed")
@@ -77,9 +105,16 @@ def _install(device: Device) -> int:
     return 1
 
 
-def _unit_tests(device: Device) -> int:
+def _newer_python(newer: NewerPython) -> int:
+    with _timed(f"{newer.target.name}: the same wheel on a newer Python"):
+        version, passed = newer.test()
+        say(f"{newer.target.name}: {passed} tests passed on Python {version}")
+    return passed
+
+
+def _unit_tests(device: Device, *, everything: bool) -> int:
     with _timed(f"{device.target.name}: unit tests"):
-        compiled, pure = run_unit_tests(device)
+        compiled, pure = run_unit_tests(device, everything=everything)
         say(f"{device.target.name}: {compiled} unit tests passed with extensions, {pure} without")
     return compiled + pure
 

@@ -3,68 +3,74 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from cross.workshop import StepFailedError
 from qemu.device import Device
 
-__all__ = ["measure", "run_unit_tests"]
+__all__ = ["run_unit_tests", "run_wheel_tests"]
 
-_COMPILED = ("tests/unit/artifact", "tests/unit/discovery")
-_TOP = ("tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
-        "tests/unit/test_version.py")  # fmt: skip
+_UNITS = (
+    "tests/unit/artifact", "tests/unit/discovery", "tests/unit/install", "tests/unit/process",
+    "tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
+    "tests/unit/test_version.py", "tests/unit/cli/test_files.py", "tests/unit/cli/test_gen.py",
+    "tests/unit/node/test_device.py", "tests/unit/node/test_schedule.py", "tests/unit/node/test_settings.py",
+    "tests/unit/transport/test_wire.py", "tests/unit/transport/test_datagrams.py",
+)  # fmt: skip
+"""What depends on the processor, the C library or the file system, and is quick enough for every run."""
+_EVERYTHING = ("tests/unit", "--ignore=tests/unit/test_new_target.py")
+_WHEEL = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sections.py",
+          "tests/unit/artifact/test_sign.py", "tests/unit/artifact/test_verify.py",
+          "tests/unit/discovery/test_records.py", "tests/unit/transport/test_exchange.py")  # fmt: skip
 _PURE = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sections.py",
          "tests/unit/artifact/test_verify.py", "tests/unit/artifact/test_sign.py")  # fmt: skip
-_NOT_THERE = ("real_program", "owner_is_kept", "none_of_our_files", "on_one_interface")
-"""Names of tests that need what an emulated device lacks: a compiler, a second user id, the sources, multicast."""
+_NOT_THERE = (
+    "real_program",  # a copy of one of the device's programs, which here are Busybox under another name
+    "test_installed",  # a compiler
+    "owner_is_kept",  # a second user id
+    "of_another_user",
+    "none_of_our_files",  # the sources
+    "on_one_interface",  # multicast
+    "changed_archives",  # time: thousands of random inputs to what is pure Python anyhow
+)
+"""Tests, by parts of their names, that need what an emulated device lacks."""
 _FEWER_EXAMPLES = """\
 from hypothesis import settings
 
 settings.register_profile("device", max_examples=10, deadline=None)
 settings.load_profile("device")
 """
-_MEASURE = """
-import time
-start = time.perf_counter()
-import pypatcher
-first = time.perf_counter()
-import pypatcher.node.node
-second = time.perf_counter()
-status = open("/proc/self/status").read()
-print(first - start, second - start, status.partition("VmRSS:")[2].split()[0])
-"""
 
 
-def run_unit_tests(device: Device) -> tuple[int, int]:
-    """Run them; returns how many passed with the extensions and how many on the pure twins.
+def run_unit_tests(device: Device, *, everything: bool = False) -> tuple[int, int]:
+    """Run them, the slow ones too if ``everything``; how many passed with the extensions and how many on the twins.
 
     Raises:
         StepFailedError: one failed.
     """
-    # An emulator is slow, and the inputs that properties find are no others there: fewer of them do.
-    device.path("/opt/tests/fewer_examples.py").write_text(_FEWER_EXAMPLES, encoding="ascii")
-    return _pytest(device, *_COMPILED, *_TOP), _pytest(device, *_PURE, PYPATCHER_NO_EXTENSIONS="1")
+    _use_extensions(device)
+    compiled = _pytest(device, *(_EVERYTHING if everything else _UNITS))
+    return compiled, _pytest(device, *_PURE, PYPATCHER_NO_EXTENSIONS="1")
 
 
-def measure(device: Device) -> dict[str, object]:
-    """What pypatcher costs this device; for ``bench/footprint.py``."""
-    site = next((device.root / "opt" / "pypatcher" / "lib").glob("python*/site-packages"))
-    said = device.run(device.python, "-c", _MEASURE).split()
-    return {
-        "target": device.target.name,
-        "wheelhouse_mb": _size(device.wheelhouse) / 1e6,
-        "installed_mb": _size(site) / 1e6,
-        "import_s": float(said[0]),
-        "node_s": float(said[1]),
-        "rss_kb": int(said[2]),
-    }
+def run_wheel_tests(device: Device) -> int:
+    """Run those that show that a wheel works on another Python; how many passed.
+
+    Raises:
+        StepFailedError: one failed.
+    """
+    _use_extensions(device)
+    return _pytest(device, *_WHEEL)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _use_extensions(device: Device) -> None:
+    said = device.run(device.python, "-m", "pypatcher", "--version", PYTHONPATH="/opt/tests")
+    if "compiled extensions" not in said:
+        raise StepFailedError(f"{device.target.name}: the wheel's extensions are not in use: {said}")
 
 
 def _pytest(device: Device, *tests: str, **environment: str) -> int:
+    # An emulator is slow, and the inputs that properties find are no others there: fewer of them do.
+    device.path("/opt/tests/fewer_examples.py").write_text(_FEWER_EXAMPLES, encoding="ascii")
     deselect = " and ".join(f"not {name}" for name in _NOT_THERE)
     command = f'cd /src && exec {device.python} -m pytest -q -p no:cacheprovider -p fewer_examples -k "{deselect}" "$@"'
     said = device.run("/bin/sh", "-c", command, "sh", *tests, PYTHONPATH="/opt/tests", **environment)

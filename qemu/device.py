@@ -16,10 +16,13 @@ from cross.workshop import HERE, REPOSITORY, StepFailedError, digest_of, fresh_f
 from pypatcher.targets import Target
 from qemu.namespace import bind
 
-__all__ = ["CACHE", "Device"]
+__all__ = ["CACHE", "TEST_TOOLS", "WORKERS", "Device"]
 
 CACHE = REPOSITORY / ".cache" / "qemu"
-_TEST_TOOLS = ("hypothesis", "pyelftools", "pytest", "pytest-asyncio", "pytest-timeout")
+WORKERS = 2
+"""How many devices do something long at once."""
+
+TEST_TOOLS = ("hypothesis", "pyelftools", "pytest", "pytest-asyncio", "pytest-timeout")
 _VENV = "/opt/pypatcher"
 
 
@@ -46,14 +49,14 @@ class Device:
         run("cp", "-a", "--link", sysroot, self.root)
         for folder in ("proc", "dev", "tmp", "root", "src", "wheelhouse", "device", "opt/tests", "opt/pip"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-        for name in ("sh", "cat", "sleep", "true", "false"):
+        for name in ("sh", "cat", "echo", "sleep", "true", "false"):
             (self.root / "bin" / name).symlink_to("busybox")
         etc = self.root / "etc"
         (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
         (etc / "group").write_text("root:x:0:\n", encoding="ascii")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile"]
         run(*pip, "--target", self.root / "opt" / "pip", f"pip=={_pinned('pip')}")
-        run(*pip, "--only-binary=:all:", "--target", self.root / "opt" / "tests", *_TEST_TOOLS,
+        run(*pip, "--only-binary=:all:", "--target", self.root / "opt" / "tests", *TEST_TOOLS,
             "--python-version", python_version(), "--platform", "any")  # fmt: skip
         stamp.touch()
 

@@ -20,22 +20,32 @@ __all__ = ["INSIDE", "bind", "binfmt_rule", "enter", "register"]
 
 INSIDE = "PYPATCHER_QEMU_INSIDE"
 _ET_EXEC = 2
-_HELP = """\
+_UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child")
+# The first process of the namespace only waits: a program whose parent is process 1 looks as in a container.
+_KEEPER = 'mount -t proc proc /proc && "$@"; exit $?'
+_NO_NAMESPACE = """\
+cannot make namespaces here: {reason}
+What is needed is that user namespaces are allowed (sysctl kernel.unprivileged_userns_clone=1,
+kernel.apparmor_restrict_unprivileged_userns=0), and in a container permission to call unshare and mount."""
+_NO_EMULATION = """\
 cannot run programs of {name} here: {reason}
 What is needed is one of:
-  - Linux 6.7 or newer with user namespaces allowed (sysctl kernel.unprivileged_userns_clone=1,
-    kernel.apparmor_restrict_unprivileged_userns=0; in a container: permission to call unshare and mount), or
+  - Linux 6.7 or newer, in which every user namespace may have a binfmt_misc of its own, or
   - {qemu} registered in the host's binfmt_misc with flag F (Debian: apt-get install qemu-user-static binfmt-support)"""
 
 
 def enter(*arguments: str) -> int:
-    """Run this package again inside new namespaces; returns its exit status. What it leaves behind ends with it."""
-    # The first process of the namespace only waits: a program whose parent is process 1 looks as in a container.
-    keeper = 'mount -t proc proc /proc && "$@"; exit $?'
-    command = [
-        "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child",
-        "sh", "-c", keeper, "sh", sys.executable, "-m", "qemu", *arguments,
-    ]  # fmt: skip
+    """Run this package again inside new namespaces; returns its exit status. What it leaves behind ends with it.
+
+    Raises:
+        StepFailedError: there can be no namespaces here; the message says what is missing.
+    """
+    shell = [*_UNSHARE, "sh", "-c", _KEEPER, "sh"]
+    try:
+        run(*shell, "true")
+    except StepFailedError as error:
+        raise StepFailedError(_NO_NAMESPACE.format(reason=str(error).splitlines()[-1])) from None
+    command = [*shell, sys.executable, "-m", "qemu", *arguments]
     return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
 
 
@@ -59,7 +69,7 @@ def register(target: Target, mount_point: Path) -> None:
         run("/usr/sbin/chroot", sysroot, "/bin/busybox", "true", environment={"QEMU_CPU": target.qemu_cpu})
     except StepFailedError as error:
         reason = (problem or str(error)).splitlines()[-1]
-        raise StepFailedError(_HELP.format(name=target.name, qemu=target.qemu, reason=reason)) from None
+        raise StepFailedError(_NO_EMULATION.format(name=target.name, qemu=target.qemu, reason=reason)) from None
 
 
 def binfmt_rule(target: Target) -> str:

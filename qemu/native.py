@@ -15,9 +15,17 @@ __all__ = ["Native"]
 
 
 class Native:
-    """An environment with pypatcher's native wheel."""
+    """An environment with pypatcher's native wheel.
+
+    Raises:
+        StepFailedError: this machine is no target itself.
+    """
 
     def __init__(self) -> None:
+        target = next(filter(is_native, load_targets().values()), None)
+        if target is None:
+            raise StepFailedError("this machine is none of targets/: nothing native can seed")
+        self.target = target
         self.folder = CACHE / "native"
         self.python = self.folder / "bin" / "python"
 
@@ -25,12 +33,9 @@ class Native:
         """Make it, if it is not there with this wheel.
 
         Raises:
-            StepFailedError: this machine is no target itself, or something cannot be installed.
+            StepFailedError: something cannot be installed.
         """
-        target = next(filter(is_native, load_targets().values()), None)
-        if target is None:
-            raise StepFailedError("this machine is none of targets/: nothing native can seed")
-        wheel = make_own_wheel(target)
+        wheel = make_own_wheel(self.target)
         stamp = self.folder / f"{wheel.parent.name}.done"
         if stamp.exists():
             return

