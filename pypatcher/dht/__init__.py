@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pypatcher.dht.facade import Dht
+from pypatcher.dht.knock import Answered
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
@@ -12,6 +13,7 @@ from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
 
 __all__ = [
+    "Answered",
     "Contact",
     "Dht",
     "DhtNode",

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 from pypatcher.addresses import Address, family
+from pypatcher.dht.knock import Answered
 from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
@@ -109,10 +110,10 @@ class Dht:
         node = self._nodes.get(family(address))
         return node is not None and await node.ping(address, tries=tries)
 
-    async def knock(self, address: Address, *, tries: int = 1) -> bool:
-        """Whether a node that knows our secret answers there; at most ``tries`` packets."""
+    async def knock(self, address: Address, *, tries: int = 1) -> Answered:
+        """Who answers there: a node that knows our secret, another one, or nobody; at most ``tries`` packets."""
         node = self._nodes.get(family(address))
-        return node is not None and await node.knock(address, tries=tries)
+        return Answered.NOBODY if node is None else await node.knock(address, tries=tries)
 
     def nodes(self) -> list[Address]:
         """Good nodes of both families, for the cache."""

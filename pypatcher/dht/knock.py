@@ -11,17 +11,26 @@ program: a host can only be made to prove itself by its own doing. An ordinary p
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import hmac
 from collections.abc import Mapping
 
 from pypatcher.dht.bencode import Value
 
-__all__ = ["FIELD", "NONCE_SIZE", "answer_knock", "ask", "is_proven"]
+__all__ = ["FIELD", "NONCE_SIZE", "Answered", "answer_knock", "ask", "is_proven"]
 
 FIELD = b"knock"
 """The field of questions and answers."""
 NONCE_SIZE = 8
+
+
+class Answered(enum.Enum):
+    """Who answered a knock."""
+
+    NOBODY = enum.auto()
+    STRANGER = enum.auto()
+    MEMBER = enum.auto()
 
 
 def ask(secret: bytes, nonce: bytes) -> bytes:

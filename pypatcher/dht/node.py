@@ -18,6 +18,7 @@ from pypatcher.dht import knock, krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.calls import Calls, NoAnswerError
 from pypatcher.dht.external import ExternalVotes
+from pypatcher.dht.knock import Answered
 from pypatcher.dht.krpc import Query, RemoteError, Response
 from pypatcher.dht.limits import RateLimiter, Silence, is_near
 from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
@@ -169,8 +170,8 @@ class DhtNode:
             return False
         return True
 
-    async def knock(self, address: Address, *, tries: int = 1) -> bool:
-        """Whether a node that knows our secret answers there; at most ``tries`` packets.
+    async def knock(self, address: Address, *, tries: int = 1) -> Answered:
+        """Who answers there: a node that knows our secret, another one, or nobody; at most ``tries`` packets.
 
         It has time to answer, since the next knock is far. Who answers and does not know the secret was named by
         somebody else and stays unknown here: it never asked to be in our table.
@@ -187,11 +188,11 @@ class DhtNode:
                 knock_wait=_KNOCK_WAIT_NEAR if is_near(address) else _KNOCK_WAIT,
             )
         except PeerError:
-            return False
+            return Answered.NOBODY
         if not knock.is_proven(self._secret, nonce, answer.values):
-            return False
+            return Answered.STRANGER
         self._answer_received(answer, address)
-        return True
+        return Answered.MEMBER
 
     async def get_mutable(self, public_key: bytes, salt: bytes) -> MutableLookup:
         """Look up the item of a key (32 bytes) and salt (0 to 64) at the 20 nodes nearest to it.

@@ -1,7 +1,8 @@
 """Whom this node sends a first packet to, and when: ONE queue for records, swarm and LAN, and every budget in it.
 
-Pure: an address goes in, and comes out when it is time for one packet ("knock"). Only who proves to be one of us by
-its answer is dialed. Anybody can write anybody's address into a record or a swarm, so a fleet must never be a weapon:
+Pure: an address goes in, and comes out when it is time for one packet ("knock"). Who proves to be one of us by its
+answer is dialed; another DHT node that is said to hold what is wanted here now and then. Anybody can write anybody's
+address into a record or a swarm, so a fleet must never be a weapon:
 
 - A stranger's host is knocked at by one packet at a moment that both sides draw alike (``moments``): the larger the
   crowd, the rarer, so that a whole fleet together sends about 3 packets a minute to an address, whatever its size
@@ -9,6 +10,8 @@ its answer is dialed. Anybody can write anybody's address into a record or a swa
   named: one of them at a time has its turn. A wrong clock costs the common moment, nothing else.
 - Whoever is said to hold what is wanted here becomes half as rare at most, or one in 160 seconds: it may hear of us
   only minutes after we heard of it.
+- Who answers as any DHT node does, and is said to hold what is wanted, may be a holder with another program: it is
+  dialed from the second knock on, in a crowd at one knock of four, so that a fleet sends a few more packets a minute.
 - Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses its own few a minute, so that no source can
   starve another. Until the size of the crowd is known it counts as large.
 - Who is near (LAN, loopback) waits for no moment. Who was reached within the last hour gets one knock at once, and
@@ -46,6 +49,7 @@ _HEARD = 45 * 60.0
 _QUIET_CROWD = 16
 _QUIET_PAUSES = (15.0, 900.0)
 _SOUGHT_LEVEL = 3
+_FEW, _TRIED = 4, 0.25
 _GROUP_KNOCKS = (3, 300.0)
 _NEAR_KNOCKS = (60, 60.0)
 _TABLE = 4096
@@ -274,6 +278,12 @@ class DialQueue:
         if entry is not None:
             entry.open_until = 0.0
             self._plan(address, entry, now, wall)
+
+    def may_try(self, address: Address) -> bool:
+        """Whether it is dialed now though it answered as any DHT node does; asked once after each knock."""
+        if address not in self._sought or self._known.failures(address) < 2:
+            return False
+        return self._crowd <= _FEW or self._rng.random() < _TRIED
 
     def is_open(self, address: Address, now: float) -> bool:
         """Whether it answered within the last 45 seconds."""

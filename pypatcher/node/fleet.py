@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pypatcher.addresses import Address, family, is_lan
 from pypatcher.artifact import PatchInfo
-from pypatcher.dht import PeersLookup
+from pypatcher.dht import Answered, PeersLookup
 from pypatcher.discovery import Lan, Swarm, SwarmSchedule, Visit, namespace_hash
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.dialer import DialQueue, Source
@@ -141,7 +141,7 @@ class Fleet:
         finally:
             self._network.endpoint.stop_serving(self._alpn)
 
-    def _knock(self, address: Address) -> Awaitable[bool]:
+    def _knock(self, address: Address) -> Awaitable[Answered]:
         return self._network.dht.knock(address, tries=_NEAR_TRIES if self._is_near(address) else _STRANGER_TRIES)
 
     def _opened(self, address: Address) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from pypatcher.addresses import Address, is_lan
+from pypatcher.dht import Answered
 from pypatcher.node.dialer import DialQueue, Source
 from pypatcher.node.hints import usable_hints
 
@@ -27,7 +28,7 @@ class WaysOut:
     """The ways of one node: fed by every source of addresses, read by the updater and by whoever meets others.
 
     Args:
-        knock: one KRPC ping, one packet; whether a node of ours answered.
+        knock: one KRPC ping, one packet; who answered.
         own_addresses: where others see us, as far as we know.
         on_open: told in the node's loop when an address answered.
         clock: monotonic seconds.
@@ -39,7 +40,7 @@ class WaysOut:
         self,
         queue: DialQueue,
         *,
-        knock: Callable[[Address], Awaitable[bool]],
+        knock: Callable[[Address], Awaitable[Answered]],
         own_addresses: Callable[[], tuple[Address, ...]],
         on_open: Callable[[Address], None],
         clock: Callable[[], float] = time.monotonic,
@@ -146,7 +147,11 @@ class WaysOut:
                         await self._changed.wait()
 
     async def _knock_at(self, address: Address) -> None:
+        answered = await self._knock(address)
         # A sought address in the LAN is dialed even so: it costs nobody else anything.
-        if await self._knock(address) or (self._is_near(address) and address in self._sought):
+        is_tried = self._is_near(address) and address in self._sought
+        if answered is Answered.STRANGER:
+            is_tried = is_tried or self._queue.may_try(address)
+        if answered is Answered.MEMBER or is_tried:
             self._queue.answered(address, self._clock())
             self._on_open(address)

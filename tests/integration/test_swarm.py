@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.addresses import Address, parse_address
-from pypatcher.dht import Dht
+from pypatcher.dht import Answered, Dht
 from pypatcher.discovery import Published, Tracker
 from tests.support.devices import Device, World, open_world
 
@@ -47,8 +47,8 @@ async def test_a_holder_that_nobody_can_reach_gives_to_those_that_it_can_reach(
     hidden: set[Address] = set()
     knock = Dht.knock
 
-    async def knock_at_the_reachable(dht: Dht, address: Address, *, tries: int = 1) -> bool:
-        return address not in hidden and await knock(dht, address, tries=tries)
+    async def knock_at_the_reachable(dht: Dht, address: Address, *, tries: int = 1) -> Answered:
+        return Answered.NOBODY if address in hidden else await knock(dht, address, tries=tries)
 
     monkeypatch.setattr(Dht, "knock", knock_at_the_reachable)
     async with open_world(tmp_path) as world:

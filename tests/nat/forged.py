@@ -25,7 +25,7 @@ _KINDS = ("public", "easy", "easy", "hard", "easy")
 _DEVICES = 20
 _PATIENCE = 900.0
 _STARTS_APART = 0.2
-_AFTERMATH = 5.0  # who is answered as a DHT node answers would be dialed by then
+_AFTERMATH = 5.0  # who was knocked at may be dialed by then
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,8 @@ def test_the_honest_update_passes(suffered: Suffered) -> None:
 
 
 def test_the_victim_gets_at_most_ten_packets_a_minute_from_the_whole_fleet(suffered: Suffered) -> None:
-    assert suffered.minute <= 10
-
-
-def test_nobody_is_dialed_who_answers_as_any_dht_node_does(suffered: Suffered) -> None:
     assert suffered.answers > 0
-    assert suffered.connections == 0
+    assert suffered.minute <= 10
 
 
 def test_a_device_needs_no_more_memory_for_it(suffered: Suffered) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pypatcher.addresses import Address
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
-from pypatcher.dht.knock import FIELD, answer_knock, ask, is_proven
+from pypatcher.dht.knock import FIELD, Answered, answer_knock, ask, is_proven
 from tests.support.dht_network import Network
 from tests.support.virtual_time import run_virtual
 
@@ -46,7 +46,7 @@ def test_a_member_is_known_by_its_answer_and_a_stranger_gets_one_packet_and_stay
     async def body() -> None:
         net = Network()
         ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
-        assert await ours.knock(net.address_of(member))
+        assert await ours.knock(net.address_of(member)) is Answered.MEMBER
         assert ours.nodes() == [net.address_of(member)]
         stranger, heard = net.new_address(), []
         answer = net.send_from(stranger)
@@ -58,8 +58,8 @@ def test_a_member_is_known_by_its_answer_and_a_stranger_gets_one_packet_and_stay
             answer(krpc.encode_response(query.transaction, b"x" * 20, {FIELD: b"x" * 8}, source), source)
 
         net.hosts[stranger] = pong
-        assert not await ours.knock(stranger)
-        assert not await ours.knock(net.address_of(net.add(secret=OTHERS)))
+        assert await ours.knock(stranger) is Answered.STRANGER
+        assert await ours.knock(net.address_of(net.add(secret=OTHERS))) is Answered.STRANGER
         await asyncio.sleep(60)
         assert heard == [b"ping"]
         assert stranger not in ours.nodes()
@@ -72,7 +72,7 @@ def test_a_member_that_is_slow_to_answer_is_still_known() -> None:
     async def body() -> None:
         net = Network(latency=(1.9, 2.0))
         ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
-        assert await ours.knock(net.address_of(member))
+        assert await ours.knock(net.address_of(member)) is Answered.MEMBER
         assert net.received[net.address_of(member)] == 1
         await net.stop()
 

@@ -324,3 +324,40 @@ def test_a_silent_victim_is_remembered_though_its_addresses_are_dropped_and_name
             times.append(now)
         now += 1.0
     assert len(times) <= 3
+
+
+def test_a_holder_that_answers_as_any_dht_node_does_is_tried_by_a_lone_seeker_at_the_second_knock() -> None:
+    queue, holder = make(), far(1)
+    queue.add([holder], Source.RECORD, 0.0, WALL)
+    queue.wish(frozenset([holder]), 0.0, WALL)
+    first = knocks(queue, 0.0, 60.0)[:1]
+    assert first
+    tried = []
+    for _ in range(3):
+        tried.append(queue.may_try(holder))
+        knocks(queue, 60.0, 600.0)
+    assert tried[-1]
+
+
+@pytest.mark.parametrize("crowd", [20, 64])
+def test_a_whole_fleet_tries_a_victim_that_answers_as_a_dht_node_less_than_once_a_minute(crowd: int) -> None:
+    victim, tries = far(7), []
+    for seed in range(crowd):
+        queue = make(seed, far(1000 + seed), crowd)
+        queue.add([victim], Source.RECORD, 0.0, WALL)
+        queue.wish(frozenset([victim]), 0.0, WALL)
+        now = 0.0
+        while now < 1800.0:
+            if queue.due(now, WALL + now) and queue.may_try(victim):
+                tries.append(now)
+                queue.answered(victim, now)
+                queue.failed(victim, now + 10.0, WALL + now + 10.0)
+            now += max(queue.wait(now), KNOCK_SPACING / 2)
+    assert 3 <= len(tries) <= 30
+
+
+def test_who_holds_nothing_that_is_wanted_is_never_tried() -> None:
+    queue = make()
+    queue.add([far(1)], Source.RECORD, 0.0, WALL)
+    knocks(queue, 0.0, 3600.0)
+    assert not queue.may_try(far(1))
