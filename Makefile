@@ -41,11 +41,11 @@ packagings: $(READY) ## every packaging updates itself, Nuitka included (its bui
 	$(BIN)/pip install -q -e '.[packagings]'
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
 
-faults: $(READY) ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about half an hour)
+faults: $(READY) ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about an hour)
 	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
 	PYPATCHER_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults
 
-fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (for each of them)
+fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (of processor time, for each of them)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 

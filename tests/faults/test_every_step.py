@@ -9,6 +9,7 @@ error, and all of it under strace as well; the suite every point, with the error
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -19,7 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher.install import Installation
+from pypatcher.keys import OwnerKey
+from tests.support.devices import here
 from tests.support.one_update import (
+    KEY,
     SCENARIOS,
     Disturbance,
     Kit,
@@ -107,7 +112,8 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 def test_on_a_disk_that_is_full_after_any_number_of_blocks_it_is_old_or_new_and_completes_with_room(
     scenario: Scenario, kit: Kit, tmp_path: Path
 ) -> None:
-    tried, bad = 0, []
+    tried, bad, written = 0, [], []
+    sha512 = hashlib.sha512(kit.new.read_bytes()).hexdigest()
     with small_disk(tmp_path / "disk", 4096) as disk:
         program = fresh(disk / "device", kit)
         least = sum(path.stat().st_blocks for path in disk.rglob("*")) // 2
@@ -117,9 +123,14 @@ def test_on_a_disk_that_is_full_after_any_number_of_blocks_it_is_old_or_new_and_
             program, notes = fresh(disk / "device", kit), tmp_path / "notes"
             status = perform_in_child(program, kit, scenario, notes)
             complaint = notes.read_text() if status else check(program, kit)
+            state = Installation(program, OwnerKey(KEY.public), here()).layout.state_folder / "trial.json"
+            written.append(state.exists() and sha512 in state.read_text())
             subprocess.run(["mount", "-o", "remount,size=4096k", disk], check=True)
             complaint = complaint or complete_in_child(program, kit, scenario, notes)
             bad += [f"{kilobytes} kB: {complaint}"] if complaint else []
+    # From a disk with no room for anything to one on which it all fits.
+    assert not written[0]
+    assert written[-1]
     report(f"full disk, {scenario}", tried, bad)
 
 

@@ -15,49 +15,19 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz.sanitized import REPOSITORY, build_sanitized, sanitizer_environment
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import CORPUS, FOUND, LONGEST, TARGETS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / ".cache" / "fuzz"
-MACROS = ["-DPy_LIMITED_API=0x030B0000", "-DCYTHON_LIMITED_API=1", "-D_FILE_OFFSET_BITS=64", "-D_GNU_SOURCE"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 LIMITS = ["-timeout=60", "-rss_limit_mb=1536", "-malloc_limit_mb=2", f"-max_len={LONGEST}"]
 LONGEST_ROUND = 300
 """Seconds, of the wall's clock: after each round a harness says how far it is."""
 BLIND = ("Is the code instrumented for coverage", "Coverage symbols are being provided by a library other")
-
-
-def build_sanitized(folder: Path) -> Path:
-    """Both extensions with the sanitizers, whose library whoever loads them brings; a report ends the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    include = sysconfig.get_paths()["include"]
-    for name in ("hashing", "sections"):
-        source, compiled = folder / f"{name}.c", folder / f"{name}.o"
-        cython = [sys.executable, "-m", "cython", "-3", "-o", source, REPOSITORY / "_speedups" / f"{name}.pyx"]
-        subprocess.run([*cython, "--module-name", f"pypatcher.artifact._{name}_c"], check=True)
-        flags = ["-fPIC", "-g", "-O1", *SANITIZERS, *MACROS, f"-I{include}"]
-        subprocess.run(["gcc", "-c", *flags, source, "-o", compiled], check=True)
-        # Linked without the sanitizers: their functions are those of the library that is there first.
-        subprocess.run(["gcc", "-shared", compiled, "-o", folder / f"_{name}_c.abi3.so"], check=True)
-    return folder
-
-
-def sanitizer_environment(folder: Path, runtime: str) -> dict[str, str]:
-    """The environment in which a process runs with the sanitized twins; ``runtime``: the sanitizers' libraries."""
-    return {
-        **os.environ,
-        "LD_PRELOAD": runtime,
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_segv=1:quarantine_size_mb=16",
-        "PYPATCHER_SANITIZED": str(folder),
-        "PYTHONPATH": str(REPOSITORY),
-        "PYTHONMALLOC": "malloc",
-    }
 
 
 def fuzzing_runtime() -> str:

@@ -5,7 +5,6 @@ With ``PYPATCHER_SANITIZED`` set to a folder, the compiled twins are those that 
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import sys
@@ -13,17 +12,7 @@ import tracemalloc
 from functools import partial
 from pathlib import Path
 
-
-def use_sanitized(folder: Path) -> None:
-    """Let the extension modules of that folder stand for the installed ones."""
-    for path in folder.glob("*.so"):
-        name = f"pypatcher.artifact.{path.name.partition('.')[0]}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
+from tests.fuzz.sanitized import use_sanitized
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.install.trial import STATE_LIMIT
 from pypatcher.transport.wire import HEADER_LIMIT
 from tests.fuzz import files, network
+from tests.fuzz.seeds import SEEDS
 
-__all__ = ["BOUNDS", "CORPUS", "FOUND", "LONGEST", "TARGETS", "try_bounded"]
+__all__ = ["BOUNDS", "CORPUS", "FOUND", "LONGEST", "TARGETS", "known_inputs", "try_bounded"]
 
 CORPUS, FOUND = Path(__file__).with_name("corpus"), Path(__file__).with_name("found")
 LONGEST = 8192
@@ -75,3 +76,9 @@ def try_bounded(name: str, data: bytes) -> None:
         if peak - before <= allowed:
             return
     raise AssertionError(f"{name}: {len(data)} bytes of input took {peak - before} bytes, over {allowed}")
+
+
+def known_inputs(name: str) -> list[bytes]:
+    """Its seeds, what the fuzzer kept because it reaches something else, and what ever broke something."""
+    kept = [path.read_bytes() for folder in (CORPUS, FOUND) for path in sorted((folder / name).glob("*"))]
+    return [b"", *SEEDS[name], *kept]

@@ -174,19 +174,20 @@ class Device:
                 yield told, after
                 continue
             if launcher == "guard":
-                yield from self._guarded(told, after, pid)
+                yield from self._guarded(told, after, pid, run.accident)
                 continue
             started = after._replace(running=(pid, after.program), launcher=launcher)
             if run.accident.full_from is None and not (accident.hand and accident.hand[2]):
                 self._check_idempotent(told, started)
             yield told, started
 
-    def _guarded(self, what: str, world: World, guard: int) -> Iterator[Event]:
+    def _guarded(self, what: str, world: World, guard: int, accident: Accident) -> Iterator[Event]:
         """The guard counted the start; the program claims it, or dies before it can."""
         if not self._fair:
             yield f"{what}, program dead before spawn", self._died(world, world.disk, world.program)
         caller = Caller("spawn", world.boot, f"s{guard}", guard + 1, _LAUNCHED, main=True)
-        yield from self._spawn(f"{what}, claimed by spawn", world, caller, "guard")
+        settled = accident.full_from is None
+        yield from self._spawn(f"{what}, claimed by spawn", world, caller, "guard", settled=settled)
 
     def _spawns(self, world: World, pid: int) -> Iterator[Event]:
         """By itself, soon after what was before, or long after."""
@@ -200,8 +201,13 @@ class Device:
             soon = Caller("spawn", world.boot, f"s{pid}", pid, _LAUNCHED)
             yield from self._spawn("start by spawn", world, soon, "spawn")
 
-    def _spawn(self, what: str, world: World, caller: Caller, launcher: str) -> Iterator[Event]:
-        """The program at P settles; when P changed it execs, and the new one settles too."""
+    def _spawn(
+        self, what: str, world: World, caller: Caller, launcher: str, *, settled: bool = False
+    ) -> Iterator[Event]:
+        """The program at P settles; when P changed it execs, and the new one settles too.
+
+        ``settled``: a guard did so just before, with room on the disk, so that nothing may be left to change.
+        """
         left = [(what, world, _EXECS)]
         while left:
             what, world, execs = left.pop()
@@ -217,7 +223,7 @@ class Device:
                 check_settled(self.scenario, told, alive, run)
                 after = self._settled(told, alive, run)
                 if isinstance(run.result, Settled) and run.result.must_exec:
-                    if launcher == "guard" and not room and execs == _EXECS:
+                    if settled and not room and execs == _EXECS:
                         raise InvariantError(f"{told}: P changed between the guard and spawn")
                     if not self._fair:
                         yield f"{told}, dead before exec", self._died(after, after.disk, content)

@@ -152,6 +152,7 @@ def test_the_description_leads_to_the_service() -> None:
     [
         description(kind="urn:schemas-upnp-org:service:Layer3Forwarding:1"),
         description(control="http://127.0.0.1:22/"),
+        description(control="//["),
         description(doctype='<!DOCTYPE r [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'),
         description(doctype='<!DOCTYPE r SYSTEM "http://192.168.1.7/x.dtd">'),
         b"<a>" * 50,
