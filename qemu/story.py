@@ -150,9 +150,7 @@ def _be_hostile(
         file = build_c(program.device, WRONG_KEY, work / f"{name}-wrong-key")
         stranger.sign(file, WRONG_KEY, name)
         wrong_key.append(_seed(f"{name} wrong key", program, file, work, hostile=True))
-        other = targets[number - 1].device
-        if other is program.device:
-            raise StepFailedError("the wrong machine needs two devices: run it for two targets or more")
+        other = targets[number - 1].device if len(targets) > 1 else Device(native.target)
         file = build_c(other, WRONG_MACHINE, work / f"{name}-wrong-machine")
         program.owner.sign(file, WRONG_MACHINE, name, any_target=True)
         wrong_machine.append(_seed(f"{name} wrong machine", program, file, work, hostile=True))
