@@ -17,7 +17,7 @@ from cross.debian import install_missing
 from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
 from pypatcher.targets import Target
 
-__all__ = ["SYSROOT_ID", "glibc_minor", "make_sysroot"]
+__all__ = ["SYSROOT_ID", "glibc_minor", "make_sysroot", "unpack_packages"]
 
 SYSROOT_ID = f"2-{python_version()}"
 """Changes whenever what is in a sysroot does."""
@@ -37,19 +37,28 @@ def make_sysroot(target: Target) -> Path:
         if stamp.exists():
             return sysroot
         say(f"{target.name}: sysroot of Debian {target.debian_arch} packages")
-        install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
-        archives = _download(target, _packages())
-        _unpack(archives, sysroot)
-        shutil.rmtree(archives.parent)
-        compileall.compile_dir(
-            sysroot / "usr" / "lib" / f"python{python_version()}",
-            quiet=2,
-            stripdir=str(sysroot),
-            rx=re.compile(r"/(test|tests|lib2to3|idlelib)/"),
-            invalidation_mode=None,
-        )
+        unpack_packages(target, _packages(), sysroot)
         stamp.touch()
     return sysroot
+
+
+def unpack_packages(target: Target, packages: list[str], root: Path) -> None:
+    """Make ``root`` a file system of these packages with all that they depend on.
+
+    Raises:
+        StepFailedError: apt cannot download it.
+    """
+    install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
+    archives = _download(target, packages, root.with_name(f"{root.name}-apt"))
+    _unpack(archives, root)
+    shutil.rmtree(archives.parent)
+    compileall.compile_dir(
+        root / "usr" / "lib" / f"python{python_version()}",
+        quiet=2,
+        stripdir=str(root),
+        rx=re.compile(r"/(test|tests|lib2to3|idlelib)/"),
+        invalidation_mode=None,
+    )
 
 
 def glibc_minor(target: Target) -> int:
@@ -73,9 +82,9 @@ def _packages() -> list[str]:
     return build + device
 
 
-def _download(target: Target, packages: list[str]) -> Path:
+def _download(target: Target, packages: list[str], private: Path) -> Path:
     """Download packages with all that they depend on; returns the folder of the ``.deb`` files."""
-    private = fresh_folder(CACHE / target.name / "apt")
+    fresh_folder(private)
     for folder in ("etc/sources.list.d", "etc/preferences.d", "lists/partial", "archives/partial"):
         (private / folder).mkdir(parents=True)
     (private / "status").touch()

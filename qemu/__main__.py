@@ -44,7 +44,7 @@ def main() -> int:
                     install_missing(emulator_packages(device.target))
                     device.prepare()
                 native.prepare()
-            return enter(*sys.argv[1:])
+            return enter("qemu", *sys.argv[1:])
     except (StepFailedError, SettingError) as error:
         print(f"qemu-test: {error}", file=sys.stderr)
         return 1

@@ -28,13 +28,13 @@ What is needed is one of:
   - {qemu} registered in the host's binfmt_misc with flag F (Debian: apt-get install qemu-user-static binfmt-support)"""
 
 
-def enter(*arguments: str) -> int:
-    """Run this package again inside new namespaces; returns its exit status. What it leaves behind ends with it."""
+def enter(package: str, *arguments: str) -> int:
+    """Run a package again inside new namespaces; returns its exit status. What it leaves behind ends with it."""
     # The first process of the namespace only waits: a program whose parent is process 1 looks as in a container.
     keeper = 'mount -t proc proc /proc && "$@"; exit $?'
     command = [
         "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child",
-        "sh", "-c", keeper, "sh", sys.executable, "-m", "qemu", *arguments,
+        "sh", "-c", keeper, "sh", sys.executable, "-m", package, *arguments,
     ]  # fmt: skip
     return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
 
