@@ -36,13 +36,18 @@ _FILLING = 1 << 19
 _PROGRAM = "device/app"
 _REHEARSALS = ("the first update", "the first rollback")
 """Without a cut: they tell how long the phases last."""
+_QUIET = "start"
+"""The phase in which nothing is written; cuts get into it, but none is aimed at it."""
+_OPTIONS = ("auto_da_alloc", "noauto_da_alloc")
+"""With and without the help that ext4 gives programs that forget an fsync."""
 
 
-def cut_power(device: Device, system: System, cuts: int, seed: int | None) -> int:
+def cut_power(device: Device, system: System, cuts: int, seed: int | None, *, careless: bool = False) -> int:
     """Cut the power so many times; returns how many bad states were found, each of which is said.
 
     Args:
         seed: of what is drawn: the releases, the phases and the instants in them.
+        careless: an updater that forgets to fsync its files, up to its first bad state: that the test can fail.
 
     Raises:
         StepFailedError: the test itself cannot go on.
@@ -50,11 +55,11 @@ def cut_power(device: Device, system: System, cuts: int, seed: int | None) -> in
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     say(f"power cuts on {device.target.name}, seed {seed}")
     start = time.monotonic()
-    life = _Life(device, system, cuts, random.Random(seed))  # noqa: S311 (to be repeated)
+    life = _Life(device, system, cuts, random.Random(seed), careless=careless)  # noqa: S311 (to be repeated)
     bad = life.go_through(cuts)
     where = ", ".join(f"{count} in {phase!r}" for phase, count in sorted(life.where.items()))
     say(f"power cuts on {device.target.name}, seed {seed}: {where}; {time.monotonic() - start:.0f} s")
-    say(f"{cuts} points tried, {len(bad)} bad states")
+    say(f"{life.where.total()} points tried, {len(bad)} bad states")
     for complaint in bad:
         say(complaint)
     return len(bad)
@@ -63,11 +68,12 @@ def cut_power(device: Device, system: System, cuts: int, seed: int | None) -> in
 class _Life:
     """The releases of one device, its disk, and what should be on it: ``_confirmed``, and ``_coming`` above it."""
 
-    def __init__(self, device: Device, system: System, cuts: int, draw: random.Random) -> None:
+    def __init__(self, device: Device, system: System, cuts: int, draw: random.Random, *, careless: bool) -> None:
         self.where: Counter[str] = Counter()
         self._device = device
         self._system = system
         self._draw = draw
+        self._careless = careless
         work = fresh_folder(CACHE / "machine" / f"{device.target.name}-cuts")
         self._owner = KeyPair.from_seed(draw.randbytes(32))
         self._releases = _make_releases(device, self._owner, work, len(_REHEARSALS) + cuts + 1, draw)
@@ -96,6 +102,8 @@ class _Life:
                 board = self._switch_on()
                 ended = {self._outcome} if phase == "end" else {self._confirmed, self._coming}
                 bad += self._look(board, name, ended)
+                if bad and self._careless:
+                    return bad
                 bad += self._complete(board, name)
             board.send(json.dumps({"off": True}))
             board.wait_until_off(SLOW)
@@ -112,7 +120,9 @@ class _Life:
         return self._coming if _works(self._coming) else self._confirmed
 
     def _switch_on(self) -> Board:
-        first = (self._device.python, "/opt/machine/updater.py", self._device.target.name, self._owner.public.hex())
+        options = self._draw.choice(_OPTIONS[self._careless :])
+        arguments = (self._device.target.name, self._owner.public.hex(), options, *(["careless"] * self._careless))
+        first = (self._device.python, "/opt/machine/updater.py", *arguments)
         return Board(self._device.target, self._system, self._disk, *first, console=self._disk.with_name("console"))
 
     def _look(self, board: Board, when: str, allowed: set[int]) -> list[str]:
@@ -144,7 +154,7 @@ class _Life:
     def _cut(self, board: Board) -> tuple[str, str]:
         """Begin the update, and cut it at an instant drawn within one of its phases; returns in which, and when."""
         kind = _works(self._coming)
-        wanted = self._draw.choice([phase for known, phase in self._lasted if known == kind])
+        wanted = self._draw.choice([phase for known, phase in self._lasted if known == kind and phase != _QUIET])
         delay = self._draw.uniform(0, self._lasted[kind, wanted])
         board.send(json.dumps({"update": self._coming}))
         while (phase := _line(board, "phase")["phase"]) != wanted:

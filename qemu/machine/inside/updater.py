@@ -3,6 +3,9 @@
 It says ``{"found": ...}`` before it has touched anything. A request is a JSON line ``{"update": NUMBER}``; while that
 release is staged, activated, started, and confirmed or rolled back, each phase begins with a line ``{"phase": ...}``.
 Who has read such a line knows that all before it was done. ``{"off": true}`` switches the device off.
+
+Arguments: the target, the owner's public key, options that the root file system is mounted with, and ``careless`` for
+an updater that forgets to fsync its files.
 """
 
 import contextlib
@@ -16,6 +19,7 @@ from typing import Any
 from pypatcher.artifact import read_release
 from pypatcher.errors import NotNewerError, RefusedReleaseError
 from pypatcher.install import Caller, Installation
+from pypatcher.install.files import OsFiles
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import find_target
 
@@ -90,7 +94,11 @@ class Device:
 def main() -> None:
     """Until the power goes."""
     with next(Path("/dev").glob("vport*")).open("r+b", buffering=0) as wire:
-        device = Device(wire, sys.argv[1], bytes.fromhex(sys.argv[2]))
+        target, owner, options, *manner = sys.argv[1:]
+        if manner == ["careless"]:
+            OsFiles.sync = lambda _self, _fd: None  # type: ignore[assignment, method-assign]
+        _busybox("mount", "-o", f"remount,{options}", "/")
+        device = Device(wire, target, bytes.fromhex(owner))
         device.say(**device.look())
         pending = b""
         while chunk := wire.read(4096):
@@ -99,8 +107,12 @@ def main() -> None:
                 if "update" in request:
                     device.update(request["update"])
                 else:
-                    subprocess.run(["/bin/busybox", "mount", "-o", "remount,ro", "/"], check=True)
-                    subprocess.run(["/bin/busybox", "poweroff", "-f"], check=True)
+                    _busybox("mount", "-o", "remount,ro", "/")
+                    _busybox("poweroff", "-f")
+
+
+def _busybox(*words: str) -> None:
+    subprocess.run(["/bin/busybox", *words], check=True)
 
 
 if __name__ == "__main__":
