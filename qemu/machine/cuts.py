@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cross.workshop import fresh_folder, run, say
+from cross.workshop import StepFailedError, fresh_folder, run, say
 from pypatcher.artifact import sign_file
 from pypatcher.keys import KeyPair
 from pypatcher.version import Version
@@ -38,6 +38,7 @@ _REHEARSALS = ("the first update", "the first rollback")
 """Without a cut: they tell how long the phases last."""
 _QUIET = "start"
 """The phase in which nothing is written; cuts get into it, but none is aimed at it."""
+_END = "end"
 _OPTIONS = ("auto_da_alloc", "noauto_da_alloc")
 """With and without the help that ext4 gives programs that forget an fsync."""
 
@@ -59,7 +60,7 @@ def cut_power(device: Device, system: System, cuts: int, seed: int | None, *, ca
     bad = life.go_through(cuts)
     where = ", ".join(f"{count} in {phase!r}" for phase, count in sorted(life.where.items()))
     say(f"power cuts on {device.target.name}, seed {seed}: {where}; {time.monotonic() - start:.0f} s")
-    say(f"{life.where.total()} points tried, {len(bad)} bad states")
+    say(f"{life.points} points tried, {len(bad)} bad states")
     for complaint in bad:
         say(complaint)
     return len(bad)
@@ -76,7 +77,7 @@ class _Life:
         self._careless = careless
         work = fresh_folder(CACHE / "machine" / f"{device.target.name}-cuts")
         self._owner = KeyPair.from_seed(draw.randbytes(32))
-        self._releases = _make_releases(device, self._owner, work, len(_REHEARSALS) + cuts + 1, draw)
+        self._releases = _make_releases(device, self._owner, work, len(_REHEARSALS) + 2 * cuts, draw)
         content = new_device(work / "content", device, system)
         (content / "device").mkdir()
         run("cp", self._releases[0], content / _PROGRAM)
@@ -87,6 +88,11 @@ class _Life:
         self._coming = 1
         self._lasted: dict[tuple[bool, str], float] = {}
 
+    @property
+    def points(self) -> int:
+        """How many cuts fell into an update; the others came just after its end."""
+        return self.where.total() - self.where[_END]
+
     def go_through(self, cuts: int) -> list[str]:
         """All the cuts; returns what was wrong."""
         bad = []
@@ -94,17 +100,19 @@ class _Life:
         try:
             bad += self._look(board, "the first start", {0})
             for what in _REHEARSALS:
-                bad += self._complete(board, what)
-            for number in range(1, cuts + 1):
+                bad += self._complete(board, what, self._lasted)
+            while self.points < cuts and self._coming < len(self._releases):
                 phase, when = self._cut(board)
                 self.where[phase] += 1
-                name = f"cut {number}, {when}"
+                name = f"cut {self.points}, {when}"
                 board = self._switch_on()
-                ended = {self._outcome} if phase == "end" else {self._confirmed, self._coming}
-                bad += self._look(board, name, ended)
+                allowed = {self._outcome} if phase == _END else {self._confirmed, self._coming}
+                bad += self._look(board, name, allowed)
                 if bad and self._careless:
                     return bad
                 bad += self._complete(board, name)
+            if self.points < cuts:
+                raise StepFailedError(f"of {self.where.total()} cuts only {self.points} fell into an update")
             board.send(json.dumps({"off": True}))
             board.wait_until_off(SLOW)
         finally:
@@ -132,14 +140,14 @@ class _Life:
         good = any(said["found"] == self._digests[one] and said["says"] == _says(one) for one in allowed)
         return [] if good else [f"{when}: {self._name(said)}, not one of the releases {sorted(allowed)}"]
 
-    def _complete(self, board: Board, when: str) -> list[str]:
-        """The update, to its end, and without a cut."""
+    def _complete(self, board: Board, when: str, lasted: dict[tuple[bool, str], float] | None = None) -> list[str]:
+        """The update, to its end, and without a cut; notes in ``lasted`` how long its phases last."""
         board.send(json.dumps({"update": self._coming}))
         kind, phase, since = _works(self._coming), "", 0.0
-        while phase != "end":
+        while phase != _END:
             said = _line(board, "phase")
-            if phase:
-                self._lasted.setdefault((kind, phase), time.monotonic() - since)
+            if phase and lasted is not None:
+                lasted[kind, phase] = time.monotonic() - since
             phase, since = said["phase"], time.monotonic()
         outcome = self._outcome
         wanted = {
