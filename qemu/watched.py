@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cross.workshop import StepFailedError
@@ -19,13 +20,20 @@ __all__ = ["Watched"]
 
 
 class Watched:
-    """Start ``command`` as a session of its own; its standard error is read together with its output."""
+    """Start ``command`` as a session of its own; its output and errors are read together, and kept in ``log``."""
 
     def __init__(
-        self, label: str, command: Sequence[str], environment: Mapping[str, str], *, stdin: int = subprocess.DEVNULL
+        self,
+        label: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        log: Path = Path(os.devnull),
     ) -> None:
         self.label = label
         self.lines: list[str] = []
+        self._log = log
         self._fresh: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             command,
@@ -41,8 +49,10 @@ class Watched:
         self._reader.start()
 
     def _read(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self._fresh.put(line.rstrip("\n"))
+        with self._log.open("w", encoding="utf-8", buffering=1) as log:
+            for line in lines:
+                log.write(line)
+                self._fresh.put(line.rstrip("\n"))
         self._fresh.put(None)
 
     def wait_for(self, what: str, claim: Callable[[str], bool], seconds: float) -> str:

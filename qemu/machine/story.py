@@ -76,6 +76,7 @@ def _see_run_update(service: Service) -> None:
     if (service.show("MainPID"), service.show("NRestarts")) != (main, "0"):
         raise StepFailedError(f"{service.unit}: the unit was restarted, which `run` is there to avoid")
     service.stop_seeding()
+    service.guest.run("systemctl", "stop", service.unit)  # until the device is switched on again
     say(f"{service.unit}: {NEW} runs in the same unit, on trial")
 
 
