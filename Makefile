@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format packagings faults nat-lab bench fuzz wheels wheelhouse qemu-test clean-cross clean
+.PHONY: help demo test test-pure lint format packagings faults nat-lab bench fuzz wheels wheelhouse qemu-test device-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -41,9 +41,11 @@ packagings: $(READY) ## every packaging updates itself, Nuitka included (its bui
 	$(BIN)/pip install -q -e '.[packagings]'
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
 
-faults: $(READY) ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about an hour)
+faults: $(READY) .cache/cross/tools/.ready ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about an hour)
 	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
 	PYPATCHER_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults
+	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --only cuts --cuts $(or $(CUTS),40)
+	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --only cuts --cuts 40 --careless
 
 fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (of processor time, for each of them)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
@@ -65,6 +67,9 @@ wheelhouse: .cache/cross/tools/.ready ## all wheels that a device needs, in whee
 
 qemu-test: .cache/cross/tools/.ready ## devices of the other targets, emulated, install, test and update themselves
 	$(CROSS) -m qemu $(TARGET)
+
+device-test: .cache/cross/tools/.ready ## a whole emulated device updates under real systemd, and its power is cut: make device-test CUTS=30
+	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --cuts $(or $(CUTS),4)
 
 .cache/cross/tools/.ready: cross/requirements.txt scripts/venv scripts/packages
 	@PYTHON=$(PYTHON) scripts/venv .cache/cross/tools -r cross/requirements.txt

@@ -41,6 +41,7 @@ def install_missing(wanted: dict[str, str]) -> None:
         "install",
         "-y",
         "-qq",
+        "-oDPkg::Lock::Timeout=600",  # another installation may be running
         "--no-install-recommends",
         *missing,
         environment={"DEBIAN_FRONTEND": "noninteractive"},

@@ -18,7 +18,7 @@ from cross.debian import install_missing
 from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
 from pypatcher.targets import Target
 
-__all__ = ["NEWER", "SYSROOT_ID", "Debian", "glibc_minor", "make_newer_root", "make_sysroot"]
+__all__ = ["NEWER", "SYSROOT_ID", "Debian", "glibc_minor", "make_newer_root", "make_sysroot", "unpack_packages"]
 
 SYSROOT_ID = f"3-{python_version()}"
 """Changes whenever what is in a sysroot does."""
@@ -50,15 +50,7 @@ def make_sysroot(target: Target) -> Path:
         if stamp.exists():
             return sysroot
         say(f"{target.name}: sysroot of Debian {target.debian_arch} packages")
-        install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
-        _fill(sysroot, target, _packages(), _host_suite())
-        compileall.compile_dir(
-            sysroot / "usr" / "lib" / f"python{python_version()}",
-            quiet=2,
-            stripdir=str(sysroot),
-            rx=re.compile(r"/(test|tests|lib2to3|idlelib)/"),
-            invalidation_mode=None,
-        )
+        unpack_packages(target, _packages(), sysroot)
         stamp.touch()
     return sysroot
 
@@ -75,9 +67,33 @@ def make_newer_root(target: Target) -> Path:
         if not stamp.exists():
             say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python}")
             mirror, _ = _host_suite()
-            _fill(root, target, [f"python{NEWER.python}", "busybox-static"], (mirror, NEWER.codename))
+            unpack_packages(target, [f"python{NEWER.python}", "busybox-static"], root, (mirror, NEWER.codename))
             stamp.touch()
     return root
+
+
+def unpack_packages(target: Target, packages: list[str], root: Path, suite: tuple[str, str] | None = None) -> None:
+    """Make ``root`` a file system of these packages with all that they depend on.
+
+    Args:
+        suite: mirror and name of a Debian suite; by default the host's own.
+
+    Raises:
+        StepFailedError: apt cannot download it.
+    """
+    install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
+    archives = _download(target, packages, root.with_name(f"{root.name}-apt"), suite or _host_suite())
+    _unpack(archives, root)
+    shutil.rmtree(archives.parent)
+    library = root / "usr" / "lib" / f"python{python_version()}"
+    if library.exists():
+        compileall.compile_dir(
+            library,
+            quiet=2,
+            stripdir=str(root),
+            rx=re.compile(r"/(test|tests|lib2to3|idlelib)/"),
+            invalidation_mode=None,
+        )
 
 
 def glibc_minor(target: Target) -> int:
@@ -102,16 +118,10 @@ def _packages() -> list[str]:
     return build + device
 
 
-def _fill(root: Path, target: Target, packages: list[str], suite: tuple[str, str]) -> None:
-    archives = _download(target, packages, suite)
-    _unpack(archives, root)
-    shutil.rmtree(archives.parent)
-
-
-def _download(target: Target, packages: list[str], suite: tuple[str, str]) -> Path:
+def _download(target: Target, packages: list[str], private: Path, suite: tuple[str, str]) -> Path:
     """Download packages with all that they depend on; returns the folder of the ``.deb`` files."""
     mirror, codename = suite
-    private = fresh_folder(CACHE / target.name / f"apt-{codename}")
+    fresh_folder(private)
     for folder in ("etc/sources.list.d", "etc/preferences.d", "lists/partial", "archives/partial"):
         (private / folder).mkdir(parents=True)
     (private / "status").touch()

@@ -49,7 +49,7 @@ def main() -> int:
         with locked("qemu"):
             with _timed("preparing"):
                 _prepare(devices, native, newer)
-            return enter(*sys.argv[1:])
+            return enter("qemu", *sys.argv[1:])
     except (StepFailedError, SettingError) as error:
         print(f"qemu-test: {error}", file=sys.stderr)
         return 1

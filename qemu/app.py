@@ -1,8 +1,12 @@
-"""The Python program of the story: says its version and arguments, and keeps itself up to date."""
+"""The Python program of the story: says its version and arguments, and keeps itself up to date.
+
+It confirms its version when it gets SIGUSR1.
+"""
 
 import asyncio
 import json
 import os
+import signal
 import sys
 
 import pypatcher
@@ -14,6 +18,7 @@ GREETING = "hello"
 async def main() -> None:
     print(f"{GREETING}: version {pypatcher.Version.current()}, arguments {sys.argv[1:]}", flush=True)
     await pypatcher.spawn(pypatcher.UpdaterMode.Now)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pypatcher.confirm)
     await asyncio.Event().wait()
 
 

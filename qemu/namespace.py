@@ -34,8 +34,8 @@ What is needed is one of:
   - {qemu} registered in the host's binfmt_misc with flag F (Debian: apt-get install qemu-user-static binfmt-support)"""
 
 
-def enter(*arguments: str) -> int:
-    """Run this package again inside new namespaces; returns its exit status. What it leaves behind ends with it.
+def enter(package: str, *arguments: str) -> int:
+    """Run a package again inside new namespaces; returns its exit status. What it leaves behind ends with it.
 
     Raises:
         StepFailedError: there can be no namespaces here; the message says what is missing.
@@ -45,7 +45,7 @@ def enter(*arguments: str) -> int:
         run(*shell, "true")
     except StepFailedError as error:
         raise StepFailedError(_NO_NAMESPACE.format(reason=str(error).splitlines()[-1])) from None
-    command = [*shell, sys.executable, "-m", "qemu", *arguments]
+    command = [*shell, sys.executable, "-m", package, *arguments]
     return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
 
 

@@ -14,6 +14,7 @@ from qemu.native import Native
 __all__ = ["Owner", "build_c", "build_zipapp"]
 
 HERE = Path(__file__).resolve().parent
+_C_EXAMPLE = REPOSITORY / "examples" / "c-app" / "app.c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,14 @@ class Owner:
         return program
 
 
-def build_c(device: Device, version: str, into: Path) -> Path:
-    """The example's C program, unsigned."""
+def build_c(device: Device, version: str, into: Path, source: Path = _C_EXAMPLE) -> Path:
+    """A C program, by default the example's, unsigned."""
     environment = make_environment(device.target)
     program = into / "app"
     into.mkdir(parents=True)
     run(
         f"{device.target.gnu_triplet}-gcc", "-O2", f"-I{REPOSITORY / 'pypatcher' / 'include'}",
-        f'-DPYPATCHER_VERSION="{version}"', "-o", program, REPOSITORY / "examples" / "c-app" / "app.c",
+        f'-DPYPATCHER_VERSION="{version}"', "-o", program, source,
         environment=environment.variables,
     )  # fmt: skip
     return program

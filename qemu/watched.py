@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cross.workshop import StepFailedError
@@ -19,16 +20,25 @@ __all__ = ["Watched"]
 
 
 class Watched:
-    """Start ``command`` as a session of its own; its standard error is read together with its output."""
+    """Start ``command`` as a session of its own; its output and errors are read together, and kept in ``log``."""
 
-    def __init__(self, label: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        label: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        log: Path = Path(os.devnull),
+    ) -> None:
         self.label = label
         self.lines: list[str] = []
+        self._log = log
         self._fresh: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             command,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -39,8 +49,10 @@ class Watched:
         self._reader.start()
 
     def _read(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self._fresh.put(line.rstrip("\n"))
+        with self._log.open("w", encoding="utf-8", buffering=1) as log:
+            for line in lines:
+                log.write(line)
+                self._fresh.put(line.rstrip("\n"))
         self._fresh.put(None)
 
     def wait_for(self, what: str, claim: Callable[[str], bool], seconds: float) -> str:
@@ -54,9 +66,9 @@ class Watched:
             try:
                 line = self._fresh.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise StepFailedError(self._story(f"not seen within {seconds:.0f} s: {what}")) from None
+                raise StepFailedError(self.story(f"not seen within {seconds:.0f} s: {what}")) from None
             if line is None:
-                raise StepFailedError(self._story(f"ended before {what}"))
+                raise StepFailedError(self.story(f"ended before {what}"))
             self.lines.append(line)
             if claim(line):
                 return line
@@ -69,6 +81,16 @@ class Watched:
             return event.get("event") == name and all(event.get(key) == value for key, value in fields.items())
 
         return _event(self.wait_for(f"{name} {fields}", matches, seconds))
+
+    def rest(self) -> list[str]:
+        """The lines that nobody waited for, of a process that has ended."""
+        self._reader.join()
+        fresh = []
+        with contextlib.suppress(queue.Empty):
+            while (line := self._fresh.get_nowait()) is not None:
+                fresh.append(line)
+        self.lines += fresh
+        return fresh
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, those not waited for included."""
@@ -94,9 +116,10 @@ class Watched:
                     self._reader.join(5)
                     return
                 time.sleep(0.05)
-        raise StepFailedError(self._story("does not end"))
+        raise StepFailedError(self.story("does not end"))
 
-    def _story(self, what: str) -> str:
+    def story(self, what: str) -> str:
+        """What happened, with the lines that were said last."""
         self.events()
         return "\n".join([f"{self.label}: {what}; it said:", *(f"  {line[:400]}" for line in self.lines[-40:])])
 

@@ -6,6 +6,8 @@ import argparse
 import datetime
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
@@ -66,12 +68,29 @@ def _needs(installation: Installation, status: Status, report: Report | None) ->
     try:
         size = installation.program.stat().st_size
         settings = Settings.from_environment(os.environ)
-        installation.preflight(size, allow_volatile=settings.allow_volatile)
+        with _as_its_user(installation.program.parent):
+            installation.preflight(size, allow_volatile=settings.allow_volatile)
     except CannotReplaceError as error:
         if str(error) not in blocked:
             yield f"a release could not be installed: {error}"
     except OSError:
         return  # without a program, status.needs has said so
+
+
+@contextmanager
+def _as_its_user(folder: Path) -> Iterator[None]:
+    """Root wants to know what the service's user would be told, to whom the program's folder belongs."""
+    if os.geteuid() != 0:
+        yield
+        return
+    owner, group = folder.stat(), os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _table(status: Status, report: Report | None, needs: list[str]) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""The story: programs under units of ``pypatcher unit`` and real systemd update themselves, all on one device.
+
+The device's loopback is all the network there is: a private DHT, seeders and the programs are services side by side.
+Under ``pypatcher run`` a C program becomes its new version. A onefile that updates itself leaves with status 86 and is
+started as its new version; then, guarded, it becomes a version that crashes at once, is brought back by the guard, and
+takes the one that is fixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cross.workshop import StepFailedError, fresh_folder, say
+from pypatcher.process.unit import RESTART_STATUS
+from qemu.device import CACHE, Device
+from qemu.machine.board import Board
+from qemu.machine.contents import ENTRY_POINT, add_releases, new_device
+from qemu.machine.disk import check_disk, make_disk, read_file
+from qemu.machine.guest import Guest
+from qemu.machine.releases import BROKEN, FIXED, NEW, OLD, Releases
+from qemu.machine.service import Service
+from qemu.machine.system import System
+
+__all__ = ["tell"]
+
+_MEGABYTES = 512
+_DHT_NODES = 10
+_LAST = {"c": NEW, "onefile": FIXED}
+
+
+def tell(device: Device, system: System) -> int:
+    """Let it happen; returns how many updates were seen, a rollback included.
+
+    Raises:
+        StepFailedError: something else happened.
+    """
+    work = fresh_folder(CACHE / "machine" / f"{device.target.name}-story")
+    releases = Releases.made(device)
+    content = new_device(work / "content", device, system)
+    add_releases(content, device, releases)
+    disk = make_disk(work / "disk", content, _MEGABYTES)
+    with _switched_on(device, system, disk) as guest:
+        nodes = ("--bind", ENTRY_POINT, "--nodes", str(_DHT_NODES))
+        guest.run("systemd-run", "--quiet", "--unit=testnet", device.pypatcher, "testnet", *nodes)
+        _see_run_update(Service(guest, device, releases, "c", OLD))
+        onefile = Service(guest, device, releases, "onefile", OLD)
+        _see_onefile_update(onefile)
+        _see_crash(onefile)
+        guest.switch_off()
+    check_disk(disk)
+    with _switched_on(device, system, disk) as guest:
+        for kind, version in _LAST.items():
+            wanted = f"version {version}"
+            guest.wait_for(f"{kind}.service", wanted, lambda said, wanted=wanted: wanted in said)  # type: ignore[misc]
+            say(f"{kind}: {version} runs after a reboot")
+        guest.switch_off()
+    check_disk(disk)
+    for kind, version in _LAST.items():
+        if read_file(disk, f"/opt/{kind}/app") != releases.file(kind, version).read_bytes():
+            raise StepFailedError(f"{kind}: the file on the disk is not the release, byte for byte")
+    return 4
+
+
+def _see_run_update(service: Service) -> None:
+    """A program under ``pypatcher run``: the unit stays up, its program changes, and is on trial for 5 minutes."""
+    service.install_unit(with_key=True)
+    service.wait_for_version(OLD)
+    say(f"{service.unit}: {OLD} runs under `pypatcher run`")
+    main = service.show("MainPID")
+    service.publish(NEW)
+    service.wait_for_version(NEW)
+    service.check(NEW, trial=NEW, confirmed=OLD)
+    if (service.show("MainPID"), service.show("NRestarts")) != (main, "0"):
+        raise StepFailedError(f"{service.unit}: the unit was restarted, which `run` is there to avoid")
+    service.stop_seeding()
+    service.guest.run("systemctl", "stop", service.unit)  # until the device is switched on again
+    say(f"{service.unit}: {NEW} runs in the same unit, on trial")
+
+
+def _see_onefile_update(service: Service) -> None:
+    """A onefile under a plain unit: it leaves with the status that systemd takes for a restart."""
+    service.install_unit(with_key=False)
+    service.wait_for_version(OLD)
+    say(f"{service.unit}: {OLD} runs by itself")
+    service.publish(NEW)
+    service.wait_for("its exit", "exited", f"status={RESTART_STATUS}/")
+    service.wait_for_version(NEW)
+    service.guest.wait_for_event(service.unit, "node.started", version=NEW)
+    service.check(NEW, trial=NEW, confirmed=OLD)
+    service.check_nothing_leaked()
+    if (restarts := service.show("NRestarts")) != "1":
+        raise StepFailedError(f"{service.unit} was restarted {restarts} times")
+    say(f"{service.unit}: left with {RESTART_STATUS}, {NEW} runs, on trial; no process and no folder of {OLD} is left")
+    service.confirm(NEW)
+    service.check(NEW, trial=None, confirmed=NEW)
+    say(f"{service.unit}: {NEW} is confirmed")
+
+
+def _see_crash(service: Service) -> None:
+    """The same program, guarded: a release that dies before any of it could count is undone, its successor is taken."""
+    service.install_unit("--guard", with_key=True)
+    service.wait_for_version(NEW)
+    service.guest.wait_for_event(service.unit, "node.started", version=NEW)
+    say(f"{service.unit}: {NEW} runs, guarded")
+    service.publish(BROKEN)
+    service.wait_for("its exit", "exited", f"status={RESTART_STATUS}/")
+    for _ in range(3):
+        service.wait_for(f"a crash of {BROKEN}", "Main process exited", "ABRT")
+    service.guest.wait_for_event(service.unit, "trial.rolled_back", version=BROKEN, to=NEW)
+    service.wait_for_version(NEW)
+    service.guest.wait_for_event(service.unit, "node.started", version=NEW)
+    status = service.check(NEW, trial=None, confirmed=NEW)
+    service.check_nothing_leaked()
+    if len(status["refused"]) != 1:
+        raise StepFailedError(f"{service.unit}: {BROKEN} is not refused: {status}")
+    say(f"{service.unit}: {BROKEN} crashed 3 times, the guard brought {NEW} back: {status['refused'][0]['reason']}")
+    service.publish(FIXED)
+    service.wait_for("its exit", "exited", f"status={RESTART_STATUS}/")
+    service.wait_for_version(FIXED)
+    service.guest.wait_for_event(service.unit, "node.started", version=FIXED)
+    service.check(FIXED, trial=FIXED, confirmed=NEW)
+    service.check_nothing_leaked()
+    service.confirm(FIXED)
+    service.check(FIXED, trial=None, confirmed=FIXED)
+    say(f"{service.unit}: {FIXED} runs and is confirmed")
+
+
+@contextlib.contextmanager
+def _switched_on(device: Device, system: System, disk: Path) -> Iterator[Guest]:
+    start = time.monotonic()
+    first = ("/lib/systemd/systemd", "--unit=multi-user.target")
+    board = Board(device.target, system, disk, *first, console=disk.with_name("console"), processors=2)
+    try:
+        guest = Guest(board)
+        say(f"{device.target.name}: systemd is up after {time.monotonic() - start:.0f} s")
+        yield guest
+    finally:
+        board.stop()
