@@ -25,6 +25,7 @@ _SHARES = 24
 _ADDRESS_PART = 4
 _PIECE, _SMALLEST_PIECE = 65536, 1024
 _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
+_STUCK_SECONDS = 10.0
 
 
 class UploadLimiter:
@@ -70,7 +71,7 @@ class UploadLimiter:
         group = None if is_lan(address) else host_group(address)
         if group is not None:
             today, allowed = self._today(), self._daily_factor * size
-            if self._count(group) >= self._per_address or today.total() + size > allowed:
+            if today.total() + size > allowed or not self._has_turn(group):
                 return None
             if today[group] + size > max(size, allowed // _ADDRESS_PART):
                 return None
@@ -80,8 +81,16 @@ class UploadLimiter:
         self._active[upload] = None
         return upload
 
-    def _count(self, group: str) -> int:
-        return sum(upload.group == group for upload in self._active)
+    def _has_turn(self, group: str) -> bool:
+        """Whether that address may have an upload; one that has long taken nothing, as after a move, ends for it."""
+        there = [upload for upload in self._active if upload.group == group]
+        if len(there) < self._per_address:
+            return True
+        idle = max(there, key=Upload.idle)
+        if idle.idle() < _STUCK_SECONDS:
+            return False
+        idle.lose()
+        return True
 
     def _has_room(self, is_near: bool) -> bool:
         """Whether there is a place; the slowest taker may have lost it just now."""
@@ -129,12 +138,13 @@ class Upload:
         group: what its taker's address is counted by; None within the LAN.
     """
 
-    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "group")
+    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "_spent", "group")
 
     def __init__(self, limiter: UploadLimiter, group: str | None, drop: Callable[[], None]) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.group, self._drop = limiter, group, drop
         self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
+        self._spent = self._marked
 
     @property
     def piece(self) -> int:
@@ -149,6 +159,7 @@ class Upload:
         delay = 0.0 if self.group is None else self._limiter.spend(self.group, count)
         # What we make it wait is not the taker's slowness.
         self._marked += delay
+        self._spent = self._limiter.now() + delay
         self._sent += count
         return delay
 
@@ -156,6 +167,10 @@ class Upload:
         """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown."""
         seconds = self._limiter.now() - self._marked
         return self._sent / seconds if seconds >= _SLOW_SECONDS else self._last_pace
+
+    def idle(self) -> float:
+        """Seconds since its taker was ready for more."""
+        return max(0.0, self._limiter.now() - self._spent)
 
     def lose(self) -> None:
         """Somebody else gets the place."""

@@ -87,6 +87,19 @@ def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clo
     assert limiter.admit(("2a01:db9:0:1::2", 1), MIB) is not None
 
 
+def test_a_taker_that_comes_again_ends_its_own_upload_that_takes_nothing_any_more(clock: Clock) -> None:
+    limiter, dropped = UploadLimiter(clock=clock), []
+    upload = limiter.admit(FAR[0], MIB, lambda: dropped.append(0))
+    assert upload is not None
+    for _ in range(5):
+        clock.now += 5
+        upload.spend(1000)
+    assert limiter.admit(FAR[0], MIB) is None
+    clock.now += 11
+    assert limiter.admit(FAR[0], MIB) is not None
+    assert dropped == [0]
+
+
 def test_the_lan_is_limited_in_nothing_but_places(clock: Clock) -> None:
     limiter = UploadLimiter(clock=clock, lan_uploads=6)
     uploads = [limiter.admit(("127.0.0.1", 4000), MIB) for _ in range(6)]
