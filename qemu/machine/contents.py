@@ -54,14 +54,14 @@ def new_device(content: Path, device: Device, system: System) -> Path:
 def add_releases(content: Path, device: Device, releases: Releases) -> None:
     """Put the releases into ``/srv/releases``, and tell systemd of the agent and of the network to update in.
 
-    What programs are told stands in the manager's defaults, so that their units are those of ``pypatcher unit``.
+    What programs are told stands in the manager's defaults and in drop-ins, so that their units are those of
+    ``pypatcher unit``.
     """
     folder = content / "srv" / "releases"
     folder.mkdir()
     for kind in KINDS:
         run("cp", "-a", "--link", releases.folder / kind, folder)
-    keys = json.dumps({device.target.name: releases.keys["onefile"]})
-    settings = " ".join(f"'{name}={value}'" for name, value in {**_SETTINGS, "OWNER_KEYS": keys}.items())
+    settings = " ".join(f"{name}={value}" for name, value in _SETTINGS.items())
     systemd = content / "etc" / "systemd"
     wants = systemd / "system" / "multi-user.target.wants"
     for made in (systemd / "system.conf.d", wants):
@@ -69,3 +69,8 @@ def add_releases(content: Path, device: Device, releases: Releases) -> None:
     (systemd / "system.conf.d" / "test.conf").write_text(_MANAGER.format(environment=settings), encoding="ascii")
     (systemd / "system" / "agent.service").write_text(_AGENT.format(python=device.python), encoding="ascii")
     (wants / "agent.service").symlink_to("../agent.service")
+    for kind in KINDS:
+        keys = json.dumps({device.target.name: releases.keys[kind]})
+        drop_in = systemd / "system" / f"{kind}.service.d" / "keys.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text(f"[Service]\nEnvironment='OWNER_KEYS={keys}'\n", encoding="ascii")

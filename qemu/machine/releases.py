@@ -1,5 +1,5 @@
-"""What the device's owner publishes: the old and new versions of a C program and a onefile, one that crashes, and one
-after it. Built and signed in a folder from which the disk takes them.
+"""What the device's owner publishes: old and new versions of a C program and a onefile; a zipapp, a release of it that
+crashes, and one after that. Built and signed in a folder from which the disk takes them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from qemu.device import CACHE, Device
 from qemu.machine.system import INSIDE
 from qemu.native import Native
 from qemu.onefile import build_onefile
-from qemu.programs import Owner, build_c
+from qemu.programs import Owner, build_c, build_zipapp
 
 __all__ = ["BROKEN", "FIXED", "KINDS", "NEW", "OLD", "Releases", "make_releases"]
 
 OLD, NEW, BROKEN, FIXED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
-KINDS = {"c": (OLD, NEW), "onefile": (OLD, NEW, BROKEN, FIXED)}
+KINDS = {"c": (OLD, NEW), "onefile": (OLD, NEW), "zipapp": (OLD, BROKEN, FIXED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ def _build(kind: str, device: Device, native: Native, version: str, into: Path) 
         return build_c(device, version, into)
     if version == BROKEN:
         return build_c(device, version, into, INSIDE / "crash.c")
+    if kind == "zipapp":
+        return build_zipapp(device, native, version, into).rename(into / "app")
     into.mkdir(parents=True)
     program = Path(shutil.copy2(build_onefile(device), into / "app"))
     native.pypatcher("embed", program, "--version", version)

@@ -66,10 +66,9 @@ class Service:
             self._device.python, "/opt/machine/seeder.py", json.dumps([entry]),
         )  # fmt: skip
 
-    def stop_seeding(self) -> None:
-        """Nobody has a release any more."""
-        self.guest.run("systemctl", "stop", self._seeder)
-        self._seeder = ""
+    def rest(self) -> None:
+        """Stop it and its seeder until the device is switched on again: an emulator is slow enough."""
+        self.guest.run("systemctl", "stop", self._seeder, self.unit)
 
     def wait_for_version(self, version: str) -> None:
         """The program starts as that version, with its arguments.
