@@ -24,6 +24,7 @@ __all__ = ["FLOOD", "NODE", "SILENT", "Plot", "Suffered", "suffer", "told"]
 _KINDS = ("public", "easy", "easy", "hard", "easy")
 _DEVICES = 20
 _PATIENCE = 900.0
+_SETTINGS = {"PYPATCHER_LOOK_INTERVAL": "10", "PYPATCHER_PUBLISH_INTERVAL": "20"}  # 60 devices on one machine
 _STARTS_APART = 0.2
 _AFTERMATH = 5.0  # who was knocked at may be dialed by then
 
@@ -87,7 +88,7 @@ async def _run(world: World, fleet: Fleet, plot: Plot, network: int, enough: int
         seekers = []
         sites = [build_site(world, _KINDS[number % len(_KINDS)]) for number in range(_DEVICES)]
         for number, site in enumerate(sites):
-            device = await fleet.start(site.hosts[0], f"device{number}", NEW if number == 1 else OLD)
+            device = await fleet.start(site.hosts[0], f"device{number}", NEW if number == 1 else OLD, **_SETTINGS)
             if number != 1:
                 seekers.append(device)
             await asyncio.sleep(_STARTS_APART)
