@@ -27,8 +27,8 @@ from tests.support.install_world import InvariantError, Scenario
 from tests.support.simdisk import TORN, Image, SimDisk, cut_images
 from tests.support.text_programs import program
 
-WORLDS = int(os.environ.get("PYPATCHER_FAULTS_WORLDS", "9000"))
-"""To visit in each scenario; a sixth of that where a start alone leads to very many."""
+WORLDS = int(os.environ.get("PYPATCHER_FAULTS_WORLDS", "12500"))
+"""To visit in each scenario; fewer where a start alone leads to very many."""
 STATES = 100_000
 _BY_HAND = (program("1.0.0"), program("2.0.0"), program("9.0.0"))
 
@@ -101,17 +101,15 @@ def explorations() -> Iterator[dict[str, Future[Exploration]]]:
     """Every scenario being explored, by as many processes as there are processors."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, logging.disable, (logging.CRITICAL,)) as pool:
-        longest_first = sorted(SCENARIOS, key=lambda name: not is_wide(SCENARIOS[name]))
+        longest_first = sorted(SCENARIOS, key=lambda name: worlds_of(SCENARIOS[name]))
         yield {name: pool.submit(explore, SCENARIOS[name], worlds_of(SCENARIOS[name])) for name in longest_first}
         pool.shutdown(cancel_futures=True)
 
 
-def is_wide(scenario: Scenario) -> bool:
-    return scenario.race or scenario.scp
-
-
 def worlds_of(scenario: Scenario) -> int:
-    return WORLDS // 6 if is_wide(scenario) else WORLDS
+    if scenario.race or scenario.scp:
+        return WORLDS // 6
+    return WORLDS // 3 if scenario.full and len(scenario.launchers) > 1 else WORLDS
 
 
 @pytest.mark.timeout(1800)

@@ -105,9 +105,10 @@ def keep(name: str, environment: dict[str, str]) -> int:
     status, said, _ = run(
         environment, sys.executable, "-m", "tests.fuzz.harness", name, *options, str(corpus), str(CACHE / name)
     )
-    if status:
+    kept = list(corpus.iterdir())
+    if status or not kept:
         sys.exit(f"{name}: merging failed\n{said[-6000:]}")
-    return len(list(corpus.iterdir()))
+    return len(kept)
 
 
 def main() -> None:
