@@ -26,8 +26,6 @@ def main() -> None:
         from tests.fuzz.seeds import SEEDS
         from tests.fuzz.targets import TARGETS, try_bounded
     name = sys.argv.pop(1)
-    # For merging the fuzzer starts itself again, by a shell.
-    sys.argv[0] = f"{sys.executable} -m tests.fuzz.harness {name}"
     for seed in (b"", *SEEDS[name]):
         TARGETS[name](seed)  # what is made once and kept counts for no input
     tracemalloc.start()
