@@ -4,7 +4,7 @@ AddressSanitizer and UBSan are those that atheris brings, in one library with it
 first the fuzzer is blind, which is checked. Each harness has a working corpus in ``.cache/fuzz/NAME``, which begins
 with the seeds and ``tests/fuzz/corpus/NAME`` and grows from run to run. Inputs that broke something are kept in
 ``tests/fuzz/found/NAME`` and belong into the repository with the fix: the suite tries them for ever.
-``python -m tests.fuzz keep`` puts the few inputs that reach everything the working corpora reach into the repository.
+``python -m tests.fuzz.keep`` puts the few inputs that reach something else than the others into the repository.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -96,31 +95,13 @@ def run(environment: dict[str, str], *command: str) -> tuple[int, str, float]:
     return process.returncode, said, usage.ru_utime + usage.ru_stime
 
 
-def keep(name: str, environment: dict[str, str]) -> int:
-    """Put a small set of inputs that reaches every edge of the working corpus into the repository; how many."""
-    corpus = CORPUS / name
-    shutil.rmtree(corpus, ignore_errors=True)
-    corpus.mkdir(parents=True)
-    options = ["-set_cover_merge=1", "-use_counters=0", *LIMITS]
-    status, said, _ = run(
-        environment, sys.executable, "-m", "tests.fuzz.harness", name, *options, str(corpus), str(CACHE / name)
-    )
-    if status:
-        sys.exit(f"{name}: merging failed\n{said[-6000:]}")
-    return len(list(corpus.iterdir()))
-
-
 def main() -> None:
-    """All harnesses, or those that are named: ``python -m tests.fuzz SECONDS|keep [NAME ...]``."""
-    what, names = (sys.argv[1] if len(sys.argv) > 1 else "60"), sys.argv[2:] or list(TARGETS)
+    """All harnesses, or those that are named: ``python -m tests.fuzz [SECONDS [NAME ...]]``."""
+    seconds, names = int(sys.argv[1]) if len(sys.argv) > 1 else 60, sys.argv[2:] or list(TARGETS)
     environment = sanitizer_environment(build_sanitized(CACHE / "sanitized"), fuzzing_runtime())
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        if what == "keep":
-            done = pool.map(lambda name: f"{keep(name, environment)} inputs kept", names)
-        else:
-            done = pool.map(lambda name: str(fuzz(name, int(what), environment)), names)
-        for name, said in zip(names, done, strict=True):
-            print(f"{name:<16} {said}", flush=True)
+        for name, tally in zip(names, pool.map(lambda name: fuzz(name, seconds, environment), names), strict=True):
+            print(f"{name:<14} {tally}", flush=True)
     if FOUND.exists() and not any(FOUND.iterdir()):
         FOUND.rmdir()
 

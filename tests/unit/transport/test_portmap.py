@@ -161,7 +161,18 @@ def test_the_description_leads_to_the_service() -> None:
         b" " * 200_000,
         b"not XML",
     ],
-    ids=["other service", "other host", "entities", "outside type", "deep", "wide", "long text", "large", "noise"],
+    ids=[
+        "other service",
+        "other host",
+        "malformed host",
+        "entities",
+        "outside type",
+        "deep",
+        "wide",
+        "long text",
+        "large",
+        "noise",
+    ],
 )
 def test_a_description_that_leads_astray_is_refused(data: bytes) -> None:
     with pytest.raises(PortMapError):
