@@ -38,9 +38,9 @@ async def main() -> None:
     staged = threading.Event()
     pypatcher.on_event(lambda event: staged.set() if event.name == "release.staged" else None)
     pypatcher.public_key(os.environ["OWNER"])
-    called = time.perf_counter()
+    called, worked = time.perf_counter(), time.thread_time()
     await pypatcher.spawn(pypatcher.UpdaterMode.OnRestart)
-    returned = time.perf_counter()
+    returned, worked = time.perf_counter(), time.thread_time() - worked
     deadline = time.monotonic() + float(sys.argv[1])
     if len(sys.argv) > 2:
         await asyncio.to_thread(wait, lambda: staged.is_set() or Path(sys.argv[2]).exists(), deadline)
@@ -58,6 +58,7 @@ async def main() -> None:
                 "peak_kb": memory("VmHWM") - own,
                 "import_ms": (imported - start) * 1e3,
                 "spawn_ms": (returned - called) * 1e3,
+                "spawn_work_ms": worked * 1e3,
                 "cpu": cpu,
                 "staged": staged.is_set(),
             }
