@@ -23,7 +23,7 @@ __all__ = ["FLOOD", "NODE", "SILENT", "Plot", "Suffered", "suffer", "told"]
 
 _KINDS = ("public", "easy", "easy", "hard", "easy")
 _DEVICES = 20
-_PATIENCE = 900.0
+_PATIENCE = 1800.0  # a flood makes every fleet look large, so each pair knocks but once in 20 minutes
 _SETTINGS = {"PYPATCHER_LOOK_INTERVAL": "10", "PYPATCHER_PUBLISH_INTERVAL": "20"}  # 60 devices on one machine
 _STARTS_APART = 0.2
 _AFTERMATH = 5.0  # who was knocked at may be dialed by then
