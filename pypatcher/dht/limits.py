@@ -49,25 +49,29 @@ class RateLimiter:
 
 
 class Silence:
-    """Remembers who did not answer within the last 2 minutes, 512 addresses at most."""
+    """Remembers who did not answer within the last 2 minutes, 512 of them at most.
+
+    Away from the LAN that is a host: who names a hundred ports of one has named one.
+    """
 
     def __init__(self) -> None:
-        self._since: OrderedDict[Address, float] = OrderedDict()
+        self._since: OrderedDict[Hashable, float] = OrderedDict()
 
     def begin(self, address: Address, now: float) -> None:
         """A node did not answer."""
-        self._since.pop(address, None)
-        self._since[address] = now
+        key = limit_key(address)
+        self._since.pop(key, None)
+        self._since[key] = now
         if len(self._since) > _SILENT_NODES:
             self._since.popitem(last=False)
 
     def end(self, address: Address) -> None:
         """It answered after all."""
-        self._since.pop(address, None)
+        self._since.pop(limit_key(address), None)
 
     def holds(self, address: Address, now: float) -> bool:
         """Whether it was silent a moment ago."""
-        since = self._since.get(address)
+        since = self._since.get(limit_key(address))
         return since is not None and now - since < _SILENCE
 
 

@@ -217,6 +217,14 @@ def test_silence_is_remembered_for_a_while_and_in_bounded_memory() -> None:
     silence.end(_US)
     assert not silence.holds(_US, 200.0)
     silence.begin(_US, 300.0)
-    for port in range(600):
-        silence.begin(("20.0.0.1", port), 300.0)
+    for number in range(600):
+        silence.begin((f"20.0.{number >> 8}.{number & 255}", 6881), 300.0)
     assert not silence.holds(_US, 300.0)
+
+
+def test_a_silent_host_far_away_is_silent_at_all_its_ports_and_a_near_one_at_that_one_alone() -> None:
+    silence = Silence()
+    silence.begin(("20.0.0.1", 1), 0.0)
+    silence.begin(("192.168.1.1", 1), 0.0)
+    assert silence.holds(("20.0.0.1", 2), 1.0)
+    assert not silence.holds(("192.168.1.1", 2), 1.0)
