@@ -67,7 +67,7 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         raise SettingError(f"{text!r}: write an IPv6 address in brackets, such as [::1]:6881")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
         raise SettingError(f"{text!r} is not an address: write HOST:PORT, such as 192.0.2.7:6881")
     return host, int(port)
 

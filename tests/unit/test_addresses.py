@@ -42,7 +42,21 @@ def test_text_may_name_a_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "host", "host:", ":6881", "host:port", "host:-1", "host:65536", "::1:6881", "[::1]", "host:٦٨٨١"]
+    "text",
+    [
+        "",
+        ":",
+        "host",
+        "host:",
+        ":6881",
+        "host:port",
+        "host:-1",
+        "host:65536",
+        "::1:6881",
+        "[::1]",
+        "host:٦٨٨١",
+        "host:" + "9" * 5000,
+    ],
 )
 def test_other_text_is_refused_and_says_how_to_write_it(text: str) -> None:
     with pytest.raises(SettingError, match="write"):
