@@ -104,7 +104,7 @@ def _see_crash(service: Service) -> None:
     say(f"{service.unit}: {OLD} runs, guarded")
     service.publish(BROKEN)
     for _ in range(3):
-        service.wait_for(f"a crash of {BROKEN}", "Main process exited", "ABRT")
+        service.wait_for(f"an end of {BROKEN}", "Main process exited")
     service.guest.wait_for_event(service.unit, "trial.rolled_back", version=BROKEN, to=OLD)
     service.wait_for_version(OLD)
     service.guest.wait_for_event(service.unit, "node.started", version=OLD)
