@@ -69,7 +69,7 @@ qemu-test: .cache/cross/tools/.ready ## devices of the other targets, emulated, 
 	$(CROSS) -m qemu $(TARGET)
 
 device-test: .cache/cross/tools/.ready ## a whole emulated device updates under real systemd, and its power is cut: make device-test CUTS=30
-	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --cuts $(or $(CUTS),4)
+	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --cuts $(or $(CUTS),4) $(if $(ONLY),--only $(ONLY)) $(if $(KINDS),--kinds $(KINDS))
 
 .cache/cross/tools/.ready: cross/requirements.txt scripts/venv scripts/packages
 	@PYTHON=$(PYTHON) scripts/venv .cache/cross/tools -r cross/requirements.txt

@@ -15,7 +15,7 @@ from qemu.device import CACHE, Device
 from qemu.machine.board import machine_packages
 from qemu.machine.cuts import cut_power
 from qemu.machine.disk import DISK_TOOLS
-from qemu.machine.releases import make_releases
+from qemu.machine.releases import KINDS, make_releases
 from qemu.machine.story import tell
 from qemu.machine.system import make_system
 from qemu.namespace import INSIDE, enter, register
@@ -28,6 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m qemu.machine", description=__doc__)
     parser.add_argument("target", metavar="TARGET")
     parser.add_argument("--only", choices=("story", "cuts"), help="one part")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="programs of the story")
     parser.add_argument("--cuts", metavar="N", type=int, default=4, help="how many power cuts (default: 4)")
     parser.add_argument("--careless", action="store_true", help="cut an updater without fsync, until that shows")
     parser.add_argument("--seed", metavar="N", type=int, help="draw the instants of the cuts as another run did")
@@ -50,7 +51,8 @@ def main() -> int:
             say(f"prepared after {time.monotonic() - start:.0f} s")
             bad = 0
             if args.only != "cuts":
-                say(f"{tell(device, system)} updates and rollbacks under systemd went as they should")
+                tell(device, system, args.kinds)
+                say(f"{' and '.join(args.kinds)}: updates under systemd went as they should")
             if args.only != "story":
                 bad = cut_power(device, system, args.cuts, args.seed, careless=args.careless)
             say(f"done after {time.monotonic() - start:.0f} s")
