@@ -6,7 +6,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-TESTS  ?= tests
+# Some of the tests alone: make test TESTS=tests/unit
+TESTS  ?=
+SUITE  := $(if $(TESTS),$(BIN)/python -m pytest -q $(TESTS),scripts/suite $(BIN)/python)
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
 CROSS  := .cache/cross/tools/bin/python
@@ -22,11 +24,11 @@ demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private
 test: $(READY) ## the whole suite: the unit tests on the pure twins, then everything on the compiled ones
 	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
 	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q tests/unit
-	$(BIN)/python -m pytest -q $(TESTS)
+	$(SUITE)
 
 test-pure: $(READY) ## the whole suite without extension modules
 	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
-	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q $(TESTS)
+	PYPATCHER_NO_EXTENSIONS=1 $(SUITE)
 
 lint: $(READY) ## ruff, formatting, mypy --strict
 	$(BIN)/ruff check .
