@@ -103,7 +103,7 @@ class _Bench:
         serving = self._start("serve", release, str(_LONG), "/device/flag", **self._busy)
         self._native.pypatcher(
             "fetch", "--public-key", self._owner, "--target", self._device.target.name, "--min-version", "1.2.0",
-            "--timeout", "600", "--out", self._work / "fetched",
+            "--timeout", "60", "--out", self._work / "fetched",
             **{**self._environment, "PYPATCHER_BIND": "127.0.4.1:0"},
         )  # fmt: skip
         if (self._work / "fetched").read_bytes() != release.read_bytes():
