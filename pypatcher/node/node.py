@@ -198,9 +198,10 @@ class Node:
 
         async def staged(info: PatchInfo) -> None:
             await self._hold(publisher)
-            release = await asyncio.to_thread(self._installation.staged_release)
-            if release is not None and release.info == info:
-                self._staged_here[info.signature.hex()] = release.sha512.hex()
+            # It may have taken over already: then it is the program itself.
+            for held in await asyncio.to_thread(self._installation.held):
+                if held.info == info:
+                    self._staged_here[info.signature.hex()] = held.sha512.hex()
             self._save(network)
             self._on_change()
 

@@ -58,7 +58,7 @@ class Device:
     """A folder with a program in it, and its node."""
 
     def __init__(
-        self, folder: Path, program: Path, owner: OwnerKey, bootstrap: tuple[Address, ...], stall: StallRule
+        self, folder: Path, program: Path, owner: OwnerKey, bootstrap: tuple[Address, ...], stall: StallRule = _QUICK
     ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
