@@ -154,7 +154,8 @@ class _Runner:
         except (PatcherError, OSError) as error:
             _log.error("cannot tell whether the program is on trial: %s", error)
             return
-        if trial is not None and not trial.rolling_back:
+        # It may have said so while the disk was read.
+        if trial is not None and not trial.rolling_back and not self._is_ready:
             await self.supervisor.give_up(f"{trial.version} is on trial and did not say READY=1 within {seconds:g} s")
 
     def _ready(self) -> None:
