@@ -15,6 +15,8 @@ from typing import ClassVar, TypeAlias
 
 __all__ = [
     "AddressesChanged",
+    "DhtJoined",
+    "DhtSilent",
     "Emit",
     "Event",
     "EventBus",
@@ -79,6 +81,26 @@ class AddressesChanged(Event):
     name: ClassVar[str] = "addresses.changed"
     addresses: tuple[str, ...]
     nat: str
+
+
+@dataclass(frozen=True, slots=True)
+class DhtJoined(Event):
+    """A node of the DHT answered: the first, or the first after ``DhtSilent``."""
+
+    name: ClassVar[str] = "dht.joined"
+
+
+@dataclass(frozen=True, slots=True)
+class DhtSilent(Event):
+    """No node of the DHT has answered for ``seconds``.
+
+    The device goes on trying. Until one answers it can update only from its own LAN.
+    """
+
+    name: ClassVar[str] = "dht.silent"
+    level: ClassVar[int] = logging.WARNING
+    seconds: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ def _needs(installation: Installation, status: Status, report: Report | None) ->
     blocked = "" if report is None else report.blocked
     if blocked:
         yield f"the node cannot take a release: {blocked}"
+    if report is not None and report.silent:
+        yield f"the node reaches nobody outside its LAN: no DHT node answers since {_when(report.silent)}; see netcheck"
     try:
         size = installation.program.stat().st_size
         settings = Settings.from_environment(os.environ)
@@ -121,6 +123,7 @@ def _table(status: Status, report: Report | None, needs: list[str]) -> dict[str,
             "last_error": report.error or None,
             "last_error_time": _when(report.error_time),
             "blocked": report.blocked or None,
+            "silent_since": _when(report.silent),
         },
         "needs": needs,
     }

@@ -125,6 +125,11 @@ class Dht:
         return tuple(seen for node in self._nodes.values() if (seen := node.external_address) is not None)
 
     @property
+    def last_answer(self) -> float | None:
+        """When a node of either family last answered us, by the nodes' clock; None before the first."""
+        return max((last for node in self._nodes.values() if (last := node.last_answer) is not None), default=None)
+
+    @property
     def port_varies(self) -> bool | None:
         """Whether others see us at different ports, over IPv4 if there is it; None while too few have said."""
         return self._nodes[min(self._nodes)].external_port_varies

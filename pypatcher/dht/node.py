@@ -85,6 +85,7 @@ class DhtNode:
         self._someone = asyncio.Event()
         self._silence = Silence()
         self._adopted = -_ID_LIFETIME
+        self._last_answer: float | None = None
         self._is_stopped = False
         self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
 
@@ -117,6 +118,11 @@ class DhtNode:
     def external_port_varies(self) -> bool | None:
         """Whether others see us at different ports (a router hard to pass); None while too few have said."""
         return self._votes.port_varies
+
+    @property
+    def last_answer(self) -> float | None:
+        """When a node last answered us, by ``clock``; None before the first."""
+        return self._last_answer
 
     def moved(self) -> None:
         """This machine has another address: what others saw until now says nothing any more."""
@@ -338,8 +344,9 @@ class DhtNode:
                 self._maintenance.probe(contact)
 
     def _answer_received(self, answer: Response, source: Address) -> None:
+        self._last_answer = now = self._clock()
         self._silence.end(source)
-        self._table.answered(Contact(answer.sender, source), self._clock())
+        self._table.answered(Contact(answer.sender, source), now)
         if len(self._table):
             self._someone.set()
         if answer.observed is not None and family(answer.observed) == self.family:

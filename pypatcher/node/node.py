@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
+from pypatcher.dht import Dht
 from pypatcher.discovery import Namespace
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
@@ -29,6 +30,7 @@ from pypatcher.node.fleet import Fleet
 from pypatcher.node.hints import own_addresses
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.publisher import Publisher
+from pypatcher.node.reach import Reach
 from pypatcher.node.report import NodeReport
 from pypatcher.node.schedule import Mode
 from pypatcher.node.seeking import keep_port_open, network_updater
@@ -158,6 +160,7 @@ class Node:
                         ("updater", lambda: self._update(network, publisher)),
                         ("fleet", self._meet),
                         ("whereabouts", whereabouts.run),
+                        ("reach", lambda: self._watch_dht(network.dht)),
                         ("port mapping", lambda: keep_port_open(network, self._fleet, self._settings, self._emit)),
                         ("cache", lambda: self._save_now_and_then(network)),
                         ("confirmation", lambda: self._confirm(publisher)),
@@ -166,6 +169,11 @@ class Node:
             finally:
                 self._save(network)
                 self._emit(NodeStopped(network.node_id))
+
+    async def _watch_dht(self, dht: Dht) -> None:
+        """Say whether anybody answers, unless there is nobody to ask by the owner's own choice."""
+        if self._settings.bootstrap:
+            await Reach(lambda: dht.last_answer, emit=self._emit, clock=time.monotonic).run()
 
     async def _hold(self, publisher: Publisher) -> None:
         """Serve and announce the newest file that is here."""

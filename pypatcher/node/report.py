@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from pypatcher.events import (
+    DhtJoined,
+    DhtSilent,
     Emit,
     Event,
     FetchFailed,
@@ -44,6 +46,7 @@ class Report:
         heard: how many peers with a release that look found.
         error: the last failure of a fetch or release, and when.
         blocked: why this device could not take a release when it last tried; empty since it could.
+        silent: since when no DHT node answers, 0 once one does.
     """
 
     started: float = 0.0
@@ -53,6 +56,7 @@ class Report:
     error: str = ""
     error_time: float = 0.0
     blocked: str = ""
+    silent: float = 0.0
 
 
 class NodeReport:
@@ -86,9 +90,13 @@ class NodeReport:
                 self._report = replace(before, blocked=_line(event.reason))
             case FetchStarted() | ReleaseStaged():
                 self._report = replace(before, blocked="")
+            case DhtSilent():
+                self._report = replace(before, silent=self._now() - event.seconds)
+            case DhtJoined():
+                self._report = replace(before, silent=0.0)
             case _:
                 return
-        self._news = self._news or (before.error, before.blocked) != (self._report.error, self._report.blocked)
+        self._news = self._news or _troubles(before) != _troubles(self._report)
 
     def looked(self, heard: int) -> None:
         """A look for releases ended."""
@@ -98,7 +106,7 @@ class NodeReport:
     def due(self) -> bool:
         """Whether it should be written now: a minute after news, else once an hour."""
         if self._written is None:
-            return bool(self._report.looked or self._report.error or self._report.blocked)
+            return bool(self._report.looked or any(_troubles(self._report)))
         return self._clock() - self._written >= (_AFTER_NEWS if self._news else _EVERY)
 
     def take(self) -> bytes:
@@ -128,9 +136,14 @@ def decode_report(data: bytes) -> Report | None:
             error=_line(table["error"]),
             error_time=_time(table["error_time"]),
             blocked=_line(table["blocked"]),
+            silent=_time(table["silent"]),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def _troubles(report: Report) -> tuple[str, str, bool]:
+    return report.error, report.blocked, bool(report.silent)
 
 
 def _line(value: object) -> str:

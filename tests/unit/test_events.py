@@ -22,6 +22,8 @@ NAMES = [
     "release.refused",
     "port.mapped",
     "addresses.changed",
+    "dht.joined",
+    "dht.silent",
     "preflight.failed",
     "release.staged",
     "release.activated",

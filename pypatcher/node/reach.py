@@ -1,0 +1,55 @@
+"""Whether anybody in the DHT answers at all: said when nobody does, and when somebody does again.
+
+A device whose network lets no UDP out keeps running its program and looks like one without news; whoever reads its
+log or asks ``pypatcher status`` shall see the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pypatcher.events import DhtJoined, DhtSilent, Emit
+
+__all__ = ["Reach"]
+
+_PAUSE = 10.0
+_FIRST = 60.0
+"""Seconds that a device has to join: its network may come up after it."""
+_LATER = 1800.0
+"""Seconds without an answer, once there was one; an idle node asks somebody every 11 minutes at least."""
+_REASON = "no DHT node answers: is outgoing UDP blocked in this network? pypatcher netcheck tells more"
+
+
+class Reach:
+    """Watches when DHT nodes answer.
+
+    Args:
+        last_answer: when one last did, by ``clock``; None before the first.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, last_answer: Callable[[], float | None], *, emit: Emit, clock: Callable[[], float]) -> None:
+        self._last_answer = last_answer
+        self._emit = emit
+        self._clock = clock
+        self._since = clock()
+        self._reached: bool | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(_PAUSE)
+
+    def look(self) -> None:
+        """Look once."""
+        last, now = self._last_answer(), self._clock()
+        silence = now - (self._since if last is None else last)
+        if last is not None and silence < _LATER:
+            if not self._reached:
+                self._emit(DhtJoined())
+            self._reached = True
+        elif silence >= _FIRST and self._reached is not False:
+            self._emit(DhtSilent(round(silence), _REASON))
+            self._reached = False
