@@ -20,6 +20,8 @@ __all__ = ["Cell", "Outcome", "all_cells", "run_cells", "table"]
 
 LAN = "same LAN"
 _OPEN = {"public", "forward", "upnp"}
+_HARD = {"hard", "ipv6"}
+_IPV6 = {"public", "ipv6", "ipv6 alone"}
 _PATIENCE = 180.0  # on a busy machine; strangers who missed their first moment have others within two minutes
 _NO_WAY_PATIENCE = 25.0
 
@@ -43,9 +45,11 @@ class Cell:
         if self.member or self.seeker == LAN:
             return True
         pair = {self.holder, self.seeker}
-        if "ipv6" in pair:
-            return pair <= {"ipv6", "public"}  # the others of the lab have no IPv6
-        return not ("hard" in pair and pair <= {"hard", "easy", "double"})
+        if pair <= _IPV6:
+            return True
+        if "ipv6 alone" in pair:
+            return False  # no protocol in common
+        return bool(pair & _OPEN) or not pair & _HARD
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,14 @@ class Outcome:
 
 
 def all_cells() -> list[Cell]:
-    """The whole matrix, two devices in one LAN, and every pair without a way once more with a reachable member."""
-    pairs = [Cell(holder, seeker) for holder in KINDS for seeker in KINDS if "blocked" not in (holder, seeker)]
+    """The whole matrix, two devices in one LAN, and every pair without a way once more with a reachable member.
+
+    Devices with IPv6 alone, whom most others have no protocol in common with, meet those that have it too.
+    """
+    kinds = [kind for kind in KINDS if kind not in ("blocked", "ipv6 alone")]
+    pairs = [Cell(holder, seeker) for holder in kinds for seeker in kinds]
+    pairs += [Cell("ipv6 alone", kind) for kind in ("public", "ipv6", "ipv6 alone", "easy")]
+    pairs += [Cell(kind, "ipv6 alone") for kind in ("public", "ipv6", "easy")]
     lans = [Cell(kind, LAN) for kind in ("easy", "hard", "double")]
     helped = [Cell(each.holder, each.seeker, "public") for each in pairs if not each.has_way]
     blocked = [Cell("public", "blocked"), Cell("blocked", "public")]

@@ -22,7 +22,7 @@ class Kind:
     """What a place lets through.
 
     Attributes:
-        nat: how the router translates IPv4: "" (routes nothing), "keeps" ports or makes up "random" ones.
+        nat: how the router translates IPv4: "" (devices have no IPv4), "keeps" ports or makes up "random" ones.
         forwards: one port to the first device.
         upnp: a real miniupnpd opens ports for who asks.
         doubled: behind a second router of the easy kind, as behind a provider's.
@@ -47,7 +47,8 @@ KINDS = {
     "easy": Kind("NAT, one port for all destinations"),
     "double": Kind("two easy NATs in a row", doubled=True),
     "hard": Kind("NAT, another port for every destination", nat="random"),
-    "ipv6": Kind("IPv6 alone, firewall lets only answers in", nat="", ipv6=True),
+    "ipv6": Kind("IPv6, firewall lets only answers in; IPv4 by the provider's hard NAT", nat="random", ipv6=True),
+    "ipv6 alone": Kind("IPv6, firewall lets only answers in; no IPv4", nat="", ipv6=True),
     "blocked": Kind("easy NAT, UDP blocked except DNS", udp=False),
 }
 
@@ -96,35 +97,36 @@ def build_site(world: World, kind_name: str, devices: int = 1) -> Site:
         world.nft(inner, _rules(kind, "192.168.2.2"))
         routers.append(inner)
     lan = 2 if kind.doubled else 1
-    _build_lan(world, routers[-1], lan, number, kind)
+    lan4 = f"192.168.{lan}" if kind.nat else ""
+    lan6 = f"2a01:20:1:{number:x}:" if kind.ipv6 else ""
+    _build_lan(world, routers[-1], lan4, lan6)
     if kind.upnp:
         start_miniupnpd(world, router, address)
     hosts = []
     for index in range(1, devices + 1):
         host = world.namespace(f"s{number}-device{index}")
-        local = f"192.168.{lan}.{index + 1}"
-        _plug_in(world, routers[-1], host, index, f"2a01:20:1:{number:x}:" if kind.ipv6 else local.rpartition(".")[0])
+        _plug_in(world, routers[-1], host, index, lan4, lan6)
         port = PORT if kind.forwards and index == 1 else 0
-        hosts.append(Host(host, f"[::]:{port}" if kind.ipv6 else f"0.0.0.0:{port}", local))
+        bind = [f"0.0.0.0:{port}"] * bool(lan4) + [f"[::]:{port}"] * bool(lan6)
+        hosts.append(Host(host, ",".join(bind), f"192.168.{lan}.{index + 1}"))
     return Site(kind_name, number, address, hosts, routers)
 
 
-def _build_lan(world: World, router: str, lan: int, number: int, kind: Kind) -> None:
+def _build_lan(world: World, router: str, lan4: str, lan6: str) -> None:
+    """The router's switch; ``lan4`` and ``lan6`` are what addresses begin with, empty for none of the family."""
     lines = ["link add lan0 type bridge mcast_snooping 0", "link set lan0 up"]
-    if kind.ipv6:
-        lines.append(f"addr add 2a01:20:1:{number:x}::1/64 dev lan0")
-    else:
-        lines.append(f"addr add 192.168.{lan}.1/24 dev lan0")
+    lines += [f"addr add {lan4}.1/24 dev lan0"] * bool(lan4)
+    lines += [f"addr add {lan6}:1/64 dev lan0"] * bool(lan6)
     world.ip(router, *lines)
 
 
-def _plug_in(world: World, router: str, host: str, index: int, lan: str) -> None:
+def _plug_in(world: World, router: str, host: str, index: int, lan4: str, lan6: str) -> None:
     world.link(router, f"port{index}", host, "eth0")
     world.ip(router, f"link set port{index} master lan0")
-    if ":" in lan:
-        world.ip(host, f"addr add {lan}:{index + 1:x}/64 dev eth0", f"route add ::/0 via {lan}:1")
-    else:
-        world.ip(host, f"addr add {lan}.{index + 1}/24 dev eth0", f"route add default via {lan}.1")
+    if lan4:
+        world.ip(host, f"addr add {lan4}.{index + 1}/24 dev eth0", f"route add default via {lan4}.1")
+    if lan6:
+        world.ip(host, f"addr add {lan6}:{index + 1:x}/64 dev eth0", f"route add ::/0 via {lan6}:1")
 
 
 def _rules(kind: Kind, first_device: str) -> str:

@@ -26,7 +26,8 @@ NAT = {
     "easy": "easy",
     "double": "easy",
     "hard": "hard",
-    "ipv6": "none",
+    "ipv6": "hard",
+    "ipv6 alone": "none",
     "blocked": "none",
 }
 

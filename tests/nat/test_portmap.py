@@ -107,7 +107,7 @@ def _ping(world: World, stranger: Site, host: str, port: int, patience: float) -
 
 
 async def test_an_ipv6_firewall_lets_strangers_in_while_a_node_runs_and_not_after_it_stopped(world: World) -> None:
-    site, stranger = build_site(world, "ipv6"), build_site(world, "public")
+    site, stranger = build_site(world, "ipv6 alone"), build_site(world, "public")
     router, host = site.routers[0], site.hosts[0].namespace
     address = f"2a01:20:1:{site.number:x}::2"
     # As routers announce themselves: by a link-local address.
