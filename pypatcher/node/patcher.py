@@ -45,6 +45,8 @@ class NodeSettings(TypedDict, total=False):
     publish_interval: float
     look_interval: float | None
     upload: int
+    port_mapping: bool
+    lan: bool
     state: Path | None
     allow_volatile: bool
     json_log: bool
