@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pypatcher.cli.options import add_file, add_json, print_json, public_key
+from pypatcher.cli.options import add_file, add_json, print_json
+from pypatcher.cli.owners import add_public_key, one_owner
 
 if TYPE_CHECKING:
     from pypatcher.artifact.survey import Survey
@@ -26,7 +27,7 @@ _SIGNED = {None: "not checked (give --public-key)", True: "by that key", False: 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``inspect``."""
     add_file(parser, "any file")
-    parser.add_argument("--public-key", metavar="K", type=public_key, help="check the signature against this key")
+    add_public_key(parser, "check the signature against this public key", required=False)
     add_json(parser)
 
 
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from pypatcher.artifact.replace import open_program
     from pypatcher.artifact.survey import survey_file
 
+    owner = None if args.public_key is None else one_owner(args.public_key, None)[0]
     with open_program(args.file) as fd:
-        found = survey_file(fd, args.public_key)
+        found = survey_file(fd, owner)
     if args.json:
         print_json({"file": str(args.file)} | _as_json(found))
     else:

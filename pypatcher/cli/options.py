@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pypatcher.errors import PatcherError
-from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
-__all__ = ["add_file", "add_json", "add_target", "print_json", "public_key", "target", "version"]
+__all__ = ["add_file", "add_json", "add_target", "print_json", "target", "version"]
 
 
 def version(text: str) -> Version:
@@ -23,14 +22,6 @@ def version(text: str) -> Version:
     except PatcherError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return parsed
-
-
-def public_key(text: str) -> OwnerKey:
-    """Read an owner's public key, for argparse."""
-    try:
-        return parse_public_key(text)
-    except PatcherError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def target(text: str) -> Target:
