@@ -21,7 +21,7 @@ EXAMPLES = """\
 Exit status 0: the file could be read, whatever was found; for a judgement use 'pypatcher verify'."""
 
 _INTACT = {None: "no signature yet", True: "yes", False: "no"}
-_SIGNED = {None: "not checked (give --public-key)", True: "by that key", False: "not by that key"}
+_SIGNED = {None: "not checked: it is not intact", True: "by that key", False: "not by that key"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"file": str(args.file)} | _as_json(found))
     else:
-        for name, text in _lines(found):
+        for name, text in _lines(found, has_key=owner is not None):
             print(f"{name:<12}{text}")
     return 0
 
@@ -69,7 +69,7 @@ def _as_json(found: Survey) -> dict[str, Any]:
     }
 
 
-def _lines(found: Survey) -> list[tuple[str, str]]:
+def _lines(found: Survey, *, has_key: bool) -> list[tuple[str, str]]:
     carrier = found.carrier.value if found.carrier else "not where a device takes it"
     region = "none" if found.offset is None else f"at {found.offset}, carrier: {carrier}"
     lines = [
@@ -83,7 +83,7 @@ def _lines(found: Survey) -> list[tuple[str, str]]:
             ("size", f"{found.info.size} bytes without the region"),
             ("hash", found.info.hash.hex()),
             ("intact", _INTACT[found.is_intact]),
-            ("signed", _SIGNED[found.is_signed_by_owner]),
+            ("signed", _SIGNED[found.is_signed_by_owner] if has_key else "not checked (give --public-key)"),
         ]
     lines += [("problem", problem) for problem in found.problems]
     # A name is the file's own bytes: nothing in it may steer the terminal.

@@ -11,7 +11,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
-__all__ = ["add_file", "add_json", "add_target", "print_json", "target", "version"]
+__all__ = ["add_file", "add_json", "add_out", "add_target", "print_json", "target", "version"]
 
 
 def version(text: str) -> Version:
@@ -35,6 +35,16 @@ def target(text: str) -> Target:
 def add_file(parser: argparse.ArgumentParser, what: str = "the program: an ELF file or a zipapp") -> None:
     """The positional FILE."""
     parser.add_argument("file", metavar="FILE", type=Path, help=what)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """``--out FILE``."""
+    parser.add_argument(
+        "--out",
+        metavar="OUT",
+        type=Path,
+        help="write the result there, and leave FILE as it is (default: replace FILE)",
+    )
 
 
 def add_target(parser: argparse._ActionsContainer, what: str) -> None:
