@@ -26,7 +26,7 @@ from pypatcher.node.log import json_lines, say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.thread import NodePlan, NodeThread
-from pypatcher.process import PROXY_PREFIX, Notifier, Program, Restarter, detect
+from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy
 from pypatcher.targets import find_target
 
 __all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
@@ -212,7 +212,7 @@ class Patcher:
 
 def _say_ready(environment: Mapping[str, str]) -> None:
     """Tell systemd that the unit is up. Below ``pypatcher run`` that would end a trial: the program must say it."""
-    if not environment.get("NOTIFY_SOCKET", "").startswith(PROXY_PREFIX):
+    if not is_proxy(environment.get("NOTIFY_SOCKET", "")):
         Notifier(environment, os.getpid()).send("READY=1")
 
 
