@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, StateError
+from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.byhand import adopt
-from pypatcher.install.decide import LIMITS, Limits, check_stageable, closed_trial
+from pypatcher.install.decide import LIMITS, Limits, check_stageable, check_wanted, closed_trial
 from pypatcher.install.files import OpenFolders, StateFolder, open_folders
 from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
 from pypatcher.install.layout import Layout
@@ -196,10 +196,7 @@ class Installation:
             if program.id is None:
                 raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
             staged = self._examiner.examine(files, self.layout.staged).id
-        check_stageable(ProgramId(sha512, version), program.id.version, state, staged)
-        refused = () if state is None else state.refused
-        if staged is not None and staged.version >= version and staged.sha512 not in refused:
-            raise NotNewerError(f"version {version} is not newer than {staged.version}, which is staged")
+        check_wanted(ProgramId(sha512, version), program.id.version, state, staged)
 
     def stage(self, partial: Partial, expect: PatchInfo) -> PatchInfo:
         """Verify a complete download and make it the release that is activated next; always ends with ``partial``.
