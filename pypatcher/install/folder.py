@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.byhand import adopt
 from pypatcher.install.decide import LIMITS, Limits, check_stageable, check_wanted, closed_trial
-from pypatcher.install.files import OpenFolders, StateFolder, open_folders
 from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
 from pypatcher.install.layout import Layout
 from pypatcher.install.locks import Instances, hold_lock, transaction
+from pypatcher.install.opening import OpenFolders, StateFolder, open_folders
 from pypatcher.install.operations import Operations
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
 from pypatcher.install.settling import Session, Settled, settle

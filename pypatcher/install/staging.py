@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pypatcher.install.files import Files, OpenFolders, StateFolder
+from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
+from pypatcher.install.opening import OpenFolders, StateFolder
 from pypatcher.install.operations import Operations
 
 if TYPE_CHECKING:

@@ -551,8 +551,8 @@ def test_status_reads_without_making_anything(make: MakeInstallation) -> None:
 
 
 def test_a_lock_that_nobody_gives_back_ends_the_transaction_and_not_the_start(make: MakeInstallation) -> None:
-    from pypatcher.install.files import StateFolder, open_folders
     from pypatcher.install.locks import hold_lock, transaction
+    from pypatcher.install.opening import StateFolder, open_folders
 
     device = make()
     device.settle("run")
