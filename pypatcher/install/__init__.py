@@ -2,7 +2,7 @@
 
 from pypatcher.install.decide import LIMITS, Limits
 from pypatcher.install.folder import Installation
-from pypatcher.install.found import Found, Kind
+from pypatcher.install.found import Found, Kind, owner_verifies
 from pypatcher.install.holding import Held
 from pypatcher.install.preflight import filesystem_type
 from pypatcher.install.settling import Settled
@@ -29,4 +29,5 @@ __all__ = [
     "TrialStatus",
     "current_caller",
     "filesystem_type",
+    "owner_verifies",
 ]

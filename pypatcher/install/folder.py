@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pypatcher.errors import CannotReplaceError, PatcherError
 from pypatcher.install.byhand import adopt, roll_back
 from pypatcher.install.decide import LIMITS, Limits, check_wanted
-from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
+from pypatcher.install.found import Examiner, Found, Kind, Verify
 from pypatcher.install.holding import Held, held
 from pypatcher.install.layout import Layout
 from pypatcher.install.locks import Instances, hold_lock
@@ -36,8 +36,6 @@ from pypatcher.version import Version
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
-    from pypatcher.keys import OwnerKey
-    from pypatcher.targets import Target
 
 __all__ = ["Installation"]
 
@@ -51,11 +49,9 @@ class Installation:
 
     Args:
         program: the program's path; symbolic links are resolved once.
-        owner: whose releases this device takes.
-        target: what they must be for; None in the namespace ``rustpatcher``.
+        verify: what makes a file a release: `owner_verifies`, or `check_intact` for people who only look.
         kind: tells the type of a folder's filesystem.
         folders: how files are reached; the real disk unless a test says otherwise.
-        verify: what makes a file a release; `pypatcher.artifact.verify_release` unless a test says otherwise.
         lives: whether a process (pid, start time in ticks) still runs.
         limits: how many starts of a trial may fail.
     """
@@ -63,19 +59,17 @@ class Installation:
     def __init__(
         self,
         program: Path,
-        owner: OwnerKey,
-        target: Target | None,
+        verify: Verify,
         *,
         kind: FilesystemType = filesystem_type,
         folders: OpenFolders = open_folders,
-        verify: Verify | None = None,
         lives: Callable[[int, int], bool] = process_lives,
         limits: Limits = LIMITS,
     ) -> None:
         self.layout = Layout(Path(os.path.realpath(program)))
         self._folders = folders
-        self._verify = verify or _owner_verifies(owner, target)
-        self._examiner = Examiner(self._verify)
+        self._verify = verify
+        self._examiner = Examiner(verify)
         self._instances = Instances(self.layout)
         self._preflight = Preflight(self.layout, folders, kind)
         self._partials = Partials(self.layout, folders)
@@ -351,12 +345,3 @@ class Installation:
 
     def _session(self) -> AbstractContextManager[Session]:
         return open_session(self._folders, self.layout, self._examiner, self._instances, self._lives)
-
-
-def _owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
-    def verify(fd: int, expect: PatchInfo | None = None, /) -> Release:
-        from pypatcher.artifact import verify_release
-
-        return verify_release(fd, owner, target, expect=expect)
-
-    return verify

@@ -23,8 +23,10 @@ from pypatcher.install.trial import ProgramId
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
+    from pypatcher.keys import OwnerKey
+    from pypatcher.targets import Target
 
-__all__ = ["Examiner", "Found", "Kind", "Release", "Verify"]
+__all__ = ["Examiner", "Found", "Kind", "Release", "Verify", "owner_verifies"]
 
 _CHUNK = 1 << 16
 _TICK = 2.0
@@ -44,10 +46,26 @@ class Release(Protocol):
 
 
 class Verify(Protocol):
-    """`pypatcher.artifact.verify_release` for one owner and target."""
+    """What takes a file for a release, as `owner_verifies` makes it."""
 
     def __call__(self, fd: int, expect: PatchInfo | None = None, /) -> Release:
         """Raises `ArtifactError` for whatever is wrong with the file."""
+
+
+def owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
+    """A device's own rule: `pypatcher.artifact.verify_release` for that owner and target.
+
+    Args:
+        owner: whose releases this device takes.
+        target: what they must be for; None in the namespace ``rustpatcher``.
+    """
+
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> Release:
+        from pypatcher.artifact import verify_release
+
+        return verify_release(fd, owner, target, expect=expect)
+
+    return verify
 
 
 class Kind(Enum):

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from pypatcher.addresses import Address
 from pypatcher.errors import PatcherError, SettingError
 from pypatcher.events import EventBus, Restart, TrialConfirmed
-from pypatcher.install import Installation, Settled
+from pypatcher.install import Installation, Settled, owner_verifies
 from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.device import Kind, own_key, own_target
 from pypatcher.node.log import json_lines, say_settled
@@ -224,7 +224,7 @@ class _Running:
         self.restarter = Restarter(program)
         self.target = own_target(program.path, program.executable)
         self.owner = own_key(keys, self.target)
-        self.installation = Installation(program.path, self.owner, self.target)
+        self.installation = Installation(program.path, owner_verifies(self.owner, self.target))
         self._bus = bus
         self._settled: Settled | None = None
 
