@@ -70,8 +70,8 @@ class PatchInfo:
         """
         if not self.is_signed_by(owner):
             raise SignatureMismatchError(
-                f"version {self.version} is not signed by this owner: it was signed with another key, or the public "
-                "key is of another program"
+                f"version {self.version} is not signed by the owner of this public key: it was signed with another key, "
+                "or this one is another program's"
             )
 
     def to_region(self) -> Region:
