@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pypatcher.addresses import Address, family, format_address, is_lan, is_literal
+from pypatcher.dht import Answered
 from pypatcher.dht.resolve import Resolver
 from pypatcher.discovery import Lan, Namespace, namespace_hash
 from pypatcher.node.cache import Memory
@@ -24,7 +25,7 @@ from pypatcher.node.network import Network, open_network
 from pypatcher.node.settings import Settings
 from pypatcher.transport.portmap import default_gateway
 
-__all__ = ["Findings", "check_network"]
+__all__ = ["Findings", "check_network", "meet_fleet"]
 
 _MOST_PEERS = 30
 _VOTES_PATIENCE = 6.0
@@ -84,7 +85,7 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
                 _names(settings), _listen(network, settings), _join(network, seconds), _ask_router(network, settings)
             )
             if fleet:
-                peers, reached = await _fleet(network, in_lan)
+                peers, reached = await meet_fleet(network, in_lan)
             await _votes(network)
             neighbours = set(filter(is_lan, reached))
             mapping = None if network.ports is None else network.ports.mapping
@@ -147,7 +148,7 @@ async def _ask_router(network: Network, settings: Settings) -> None:
         await asyncio.gather(*(mapper.once() for mapper in network.mappers))
 
 
-async def _fleet(network: Network, in_lan: set[Address]) -> tuple[set[Address], set[Address]]:
+async def meet_fleet(network: Network, in_lan: set[Address]) -> tuple[set[Address], set[Address]]:
     """Which addresses of the fleet are known to LAN, records and swarm, and which of them prove to be of it."""
     heard = list(in_lan)
     if network.dht.nodes():
@@ -158,7 +159,7 @@ async def _fleet(network: Network, in_lan: set[Address]) -> tuple[set[Address], 
     ours = [*network.own_addresses(), *network.endpoint.addresses]
     peers = list(dict.fromkeys(usable_hints([*near, *heard], ours)))[:_MOST_PEERS]
     answers = await asyncio.gather(*(network.dht.knock(peer, tries=2) for peer in peers))
-    proven = {peer for peer, is_proven in zip(peers, answers, strict=True) if is_proven}
+    proven = {peer for peer, answered in zip(peers, answers, strict=True) if answered is Answered.MEMBER}
     return proven | ({*peers} & {*heard}), proven
 
 

@@ -21,11 +21,12 @@ from pypatcher.errors import PatcherError, SettingError
 from pypatcher.events import EventBus, Restart, TrialConfirmed
 from pypatcher.install import Installation, Settled, owner_verifies
 from pypatcher.keys import OwnerKey, parse_public_key
+from pypatcher.node.at_work import NodePlan
 from pypatcher.node.device import Kind, own_key, own_target
 from pypatcher.node.log import json_lines, say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
-from pypatcher.node.thread import NodePlan, NodeThread
+from pypatcher.node.thread import NodeThread
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy
 from pypatcher.targets import find_target
 
@@ -45,6 +46,8 @@ class NodeSettings(TypedDict, total=False):
     publish_interval: float
     look_interval: float | None
     upload: int
+    port_mapping: bool
+    lan: bool
     state: Path | None
     allow_volatile: bool
     json_log: bool

@@ -6,7 +6,7 @@ Reads the environment that it is given; touches no file and no socket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ _ANY_BIND: tuple[Address, ...] = (("0.0.0.0", 0), ("::", 0))  # noqa: S104 - a p
 _MEBIBYTE = 1 << 20
 _EARLY_LOOK, _LATE_LOOK = 55.0, 300.0
 _SECONDS = (0.1, 86400.0)
+_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +67,12 @@ class Settings:
         Raises:
             SettingError: a variable makes no sense; the message names it and says what it takes.
         """
-        settings = cls()
-        values: dict[str, object] = {}
-        if (text := environment.get("PYPATCHER_BOOTSTRAP")) is not None:
-            values["bootstrap"] = _named("PYPATCHER_BOOTSTRAP", text)
-        if text := environment.get("PYPATCHER_BIND"):
-            values["bind"] = _named("PYPATCHER_BIND", text)
-        if text := environment.get("PYPATCHER_PUBLISH_INTERVAL"):
-            values["publish_interval"] = _seconds("PYPATCHER_PUBLISH_INTERVAL", text)
-        if text := environment.get("PYPATCHER_LOOK_INTERVAL"):
-            values["look_interval"] = _seconds("PYPATCHER_LOOK_INTERVAL", text)
-        if text := environment.get("PYPATCHER_UPLOAD"):
-            values["upload"] = _bytes("PYPATCHER_UPLOAD", text)
-        if text := environment.get("PYPATCHER_PORTMAP"):
-            values["port_mapping"] = _switch("PYPATCHER_PORTMAP", text)
-        if text := environment.get("PYPATCHER_LAN"):
-            values["lan"] = _switch("PYPATCHER_LAN", text)
-        if text := environment.get("PYPATCHER_STATE"):
-            values["state"] = Path(text)
-        if text := environment.get("PYPATCHER_ALLOW_VOLATILE"):
-            values["allow_volatile"] = _switch("PYPATCHER_ALLOW_VOLATILE", text)
-        if text := environment.get("PYPATCHER_LOG"):
-            if text != "json":
-                raise SettingError(f"PYPATCHER_LOG={text!r}: the only value is 'json'")
-            values["json_log"] = True
-        return settings.replace(**values)
+        values = {
+            name: read(variable, text)
+            for variable, (name, read) in _VARIABLES.items()
+            if (text := environment.get(variable)) or (text is not None and name == "bootstrap")
+        }
+        return cls().replace(**values)
 
     def __post_init__(self) -> None:
         """Check what came from code as strictly as what came from the environment."""
@@ -109,12 +91,9 @@ class Settings:
             raise SettingError(f"upload={self.upload!r}: give bytes a second as a whole number, or 0 to serve nobody")
         if not isinstance(self.state, Path | None):
             raise SettingError(f"state={self.state!r}: give a pathlib.Path")
-        if type(self.lan) is not bool:
-            raise SettingError(f"lan={self.lan!r}: give True or False")
-        if type(self.port_mapping) is not bool:
-            raise SettingError(f"port_mapping={self.port_mapping!r}: give True or False")
-        if type(self.json_log) is not bool:
-            raise SettingError(f"json_log={self.json_log!r}: give True or False")
+        for name in ("port_mapping", "lan", "allow_volatile", "json_log"):
+            if type(getattr(self, name)) is not bool:
+                raise SettingError(f"{name}={getattr(self, name)!r}: give True or False")
 
     def replace(self, **values: object) -> Settings:
         """The same settings with some values changed.
@@ -164,7 +143,7 @@ def _check_seconds(name: str, seconds: object, text: str | None = None) -> None:
 
 
 def _bytes(variable: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
         raise SettingError(f"{variable}={text!r}: give bytes a second, such as 1048576, or 0 to serve nobody")
     return int(text)
 
@@ -173,3 +152,24 @@ def _switch(variable: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise SettingError(f"{variable}={text!r}: give 1 or 0")
     return text == "1"
+
+
+def _json(variable: str, text: str) -> bool:
+    if text != "json":
+        raise SettingError(f"{variable}={text!r}: the only value is 'json'")
+    return True
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    "PYPATCHER_BOOTSTRAP": ("bootstrap", _named),
+    "PYPATCHER_BIND": ("bind", _named),
+    "PYPATCHER_PUBLISH_INTERVAL": ("publish_interval", _seconds),
+    "PYPATCHER_LOOK_INTERVAL": ("look_interval", _seconds),
+    "PYPATCHER_UPLOAD": ("upload", _bytes),
+    "PYPATCHER_PORTMAP": ("port_mapping", _switch),
+    "PYPATCHER_LAN": ("lan", _switch),
+    "PYPATCHER_STATE": ("state", lambda _, text: Path(text)),
+    "PYPATCHER_ALLOW_VOLATILE": ("allow_volatile", _switch),
+    "PYPATCHER_LOG": ("json_log", _json),
+}
+"""Variable -> setting, and how its text is read; a variable that is empty says nothing, but for the entry points."""

@@ -105,7 +105,7 @@ def build_site(world: World, kind_name: str, devices: int = 1) -> Site:
     hosts = []
     for index in range(1, devices + 1):
         host = world.namespace(f"s{number}-device{index}")
-        _plug_in(world, routers[-1], host, index, lan4, lan6)
+        _plug_in(world, routers[-1], host, index, lan4=lan4, lan6=lan6)
         port = PORT if kind.forwards and index == 1 else 0
         bind = [f"0.0.0.0:{port}"] * bool(lan4) + [f"[::]:{port}"] * bool(lan6)
         hosts.append(Host(host, ",".join(bind), f"192.168.{lan}.{index + 1}"))
@@ -120,7 +120,7 @@ def _build_lan(world: World, router: str, lan4: str, lan6: str) -> None:
     world.ip(router, *lines)
 
 
-def _plug_in(world: World, router: str, host: str, index: int, lan4: str, lan6: str) -> None:
+def _plug_in(world: World, router: str, host: str, index: int, *, lan4: str, lan6: str) -> None:
     world.link(router, f"port{index}", host, "eth0")
     world.ip(router, f"link set port{index} master lan0")
     if lan4:

@@ -66,7 +66,7 @@ async def exchange(server: Address, request: bytes) -> tuple[int, bytes]:
             while chunk := await reader.read(_LARGEST_ANSWER + 1 - len(data)):
                 data += chunk
     except (OSError, TimeoutError) as error:
-        raise PortMapError(f"the router {format_address(server)} does not answer: {error or 'timeout'}") from None
+        raise PortMapError(f"the router {format_address(server)} does not answer: {str(error) or 'timeout'}") from None
     finally:
         if writer is not None:
             writer.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pypatcher.errors import SettingError
+from pypatcher.node.patcher import NodeSettings
 from pypatcher.node.settings import PUBLIC_BOOTSTRAP, Settings
 
 
@@ -37,6 +39,7 @@ def test_an_empty_environment_is_the_default() -> None:
         ("UPLOAD", "2048", "upload", 2048),
         ("STATE", "/var/cache/app", "state", Path("/var/cache/app")),
         ("PORTMAP", "0", "port_mapping", False),
+        ("LAN", "0", "lan", False),
         ("ALLOW_VOLATILE", "1", "allow_volatile", True),
         ("ALLOW_VOLATILE", "0", "allow_volatile", False),
         ("LOG", "json", "json_log", True),
@@ -71,6 +74,8 @@ def test_an_empty_variable_is_the_default(name: str) -> None:
         ("UPLOAD", "-1"),
         ("UPLOAD", "1 MiB"),
         ("UPLOAD", "1e6"),
+        ("UPLOAD", "1" * 5000),
+        ("LAN", "off"),
         ("LOG", "yes"),
     ],
 )
@@ -118,3 +123,13 @@ def test_arguments_win_over_the_environment() -> None:
 def test_looks_become_rarer_after_ten_minutes_unless_told_otherwise() -> None:
     assert [Settings().pause_between_looks(uptime) for uptime in (0, 599, 600, 1e6)] == [55, 55, 300, 300]
     assert read(LOOK_INTERVAL="2").pause_between_looks(1e6) == 2
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.type == "bool"])
+def test_a_switch_in_code_is_true_or_false_and_nothing_that_looks_like_it(name: str) -> None:
+    with pytest.raises(SettingError, match=name):
+        Settings().replace(**{name: "no"})
+
+
+def test_spawn_takes_every_setting() -> None:
+    assert set(NodeSettings.__annotations__) == {field.name for field in fields(Settings)}
