@@ -22,6 +22,7 @@ __all__ = [
     "MAX_DATAGRAM",
     "MAX_NODES",
     "MAX_TOKEN",
+    "NODE_FIELDS",
     "Failure",
     "Message",
     "Query",
@@ -48,7 +49,8 @@ MAX_TOKEN = 64
 _MAX_TRANSACTION = 32
 _MAX_TEXT = 200
 
-_NODE_FIELDS = {4: (b"nodes", ID_SIZE + 6), 6: (b"nodes6", ID_SIZE + 18)}
+NODE_FIELDS = {4: (b"nodes", ID_SIZE + 6), 6: (b"nodes6", ID_SIZE + 18)}
+"""By family: where an answer holds contacts, and the bytes of each (BEP 5, 32)."""
 
 
 class RemoteError(PeerError):
@@ -172,7 +174,7 @@ def pack_nodes(contacts: Iterable[Contact]) -> bytes:
 
 def nodes_of(values: Mapping[bytes, Value], family: int) -> list[Contact]:
     """The contacts of one family in an answer, at most 32; a field of a wrong form gives none."""
-    name, size = _NODE_FIELDS[family]
+    name, size = NODE_FIELDS[family]
     data = values.get(name)
     if not isinstance(data, bytes) or len(data) % size:
         return []
