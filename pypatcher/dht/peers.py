@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 
 from pypatcher.addresses import Address
 from pypatcher.dht.search import StoringNode
@@ -50,7 +50,7 @@ class PeerPoll:
 
     def add(self, peers: Iterable[Address]) -> None:
         """Count one node's answer; beyond 500 peers it is not read."""
-        distinct = list(dict.fromkeys(peers))[:_MOST_EACH]
+        distinct = list(dict.fromkeys(islice(peers, _MOST_EACH)))
         if distinct:
             self._answers.append(distinct)
 
