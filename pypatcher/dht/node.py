@@ -287,8 +287,11 @@ class DhtNode:
     async def find_nodes(
         self, target: bytes, seeds: Iterable[Contact] = (), *, max_queries: int = MAX_QUERIES
     ) -> list[Contact]:
-        """The 20 nodes nearest to ``target`` that answer; ``seeds`` are asked beside those that we know."""
-        answers = await self._lookup(b"find_node", b"target", target, seeds=seeds, max_queries=max_queries)
+        """The 20 nodes nearest to ``target`` that answer; ``seeds`` are asked beside those that we know.
+
+        Each is asked once: a map may have gaps, a value may not be missed.
+        """
+        answers = await self._lookup(b"find_node", b"target", target, seeds=seeds, max_queries=max_queries, tries=1)
         return [contact for contact, _ in answers]
 
     async def ask(
@@ -395,11 +398,11 @@ class DhtNode:
         *,
         seeds: Iterable[Contact] = (),
         max_queries: int = MAX_QUERIES,
+        tries: int = _LOOKUP_TRIES,
     ) -> list[tuple[Contact, Response]]:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
             lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid())
-            tries = 1 if method == b"find_node" else _LOOKUP_TRIES  # a map may have gaps, a value may not be missed
             ask = partial(self._query, method=method, arguments={name: target}, tries=tries)
             answers = await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
         if not answers:
