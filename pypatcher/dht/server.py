@@ -2,8 +2,8 @@
 
 Sans-IO; time is passed in. Bounds: answers by source and in all, items and peers kept, sizes before signatures.
 Anybody can ask in somebody else's name, and most answers are larger than their questions: so an answer fits one small
-packet, and who is far away gets a few. Answers to pings are as small as pings, and have budgets of their own,
-so that no flood of other questions keeps a knock from its answer.
+packet, and who is far away gets a few. Pings, whose answers are as small as they are, have a budget of their own, and
+so have knocks of who knows our secret: no stranger's flood keeps those from their answers.
 Mutable items with a byte string as value are kept; of two with the same seq the first stays, and the writer of the
 other is told so (302), so that nobody believes to be stored who is not.
 """
@@ -66,7 +66,7 @@ class Server:
         self._secret = secret
         self._random = random
         self._tokens = Tokens(random, now)
-        self._pings = _Budget((2_000.0, 10_000.0), (50_000.0, 100_000.0))
+        self._pings, self._knocks = (_Budget((2_000.0, 10_000.0), (50_000.0, 100_000.0)) for _ in range(2))
         self._near = _Budget((25_000.0, 125_000.0), (50_000.0, 500_000.0))
         self._far = _Budget((6_000.0, 25_000.0), (30_000.0, 150_000.0))
         self._methods: dict[bytes, Callable[[Mapping[bytes, Value], Address, float], dict[bytes, Value]]] = {
@@ -80,7 +80,7 @@ class Server:
 
     def answer(self, query: Query, source: Address, now: float) -> bytes | None:
         """The datagram to send back, or None for a source that asks too much."""
-        budget = self._pings if query.method == b"ping" else self._near if is_near(source) else self._far
+        budget = self._budget(query, source)
         if not budget.admits(source, now):
             return None
         method = self._methods.get(query.method)
@@ -91,6 +91,11 @@ class Server:
         except RemoteError as error:
             data = krpc.encode_failure(query.transaction, error.code, error.text)
         return data if budget.covers(source, now, len(data)) else None
+
+    def _budget(self, query: Query, source: Address) -> _Budget:
+        if query.method == b"ping":
+            return self._knocks if answer_knock(self._secret, query.arguments) else self._pings
+        return self._near if is_near(source) else self._far
 
     def _encode(self, transaction: bytes, values: dict[bytes, Value], source: Address) -> bytes:
         """The answer, with as many nodes as fit; those of the other family are the first to go."""
