@@ -27,7 +27,7 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tu
     while True:
         try:
             return await run()
-        except* PatcherError as errors:
+        except* (PatcherError, OSError) as errors:
             for error in _leaves(errors):
                 _log.error("%s: %s", what, error)
         except* Exception as errors:
