@@ -22,9 +22,9 @@ from pypatcher.transport.frontdoor import FrontDoor, Welcome
 from pypatcher.transport.identity import (
     CONNECTION_ID_SIZE,
     MIN_DATAGRAM_SIZE,
-    QuicIdentity,
     RawKeyConnection,
 )
+from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.routes import source_for
 from pypatcher.transport.wire import CloseCode
 
