@@ -28,6 +28,8 @@ from pypatcher.transport.stream import DEFAULT_WINDOW
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
 
+    from pypatcher.addresses import Address
+
 __all__ = [
     "CONNECTION_ID_SIZE",
     "MIN_DATAGRAM_SIZE",
@@ -128,6 +130,14 @@ class RawKeyConnection(QuicConnection):
     def peer_id(self) -> bytes | None:
         """The peer's 32-byte node id once the handshake is complete, else None."""
         return self._raw_tls.peer_id if self._handshake_complete else None
+
+    @property
+    def proved_address(self) -> Address | None:
+        """Where the peer showed last that it hears us; where its packets seem to come from may be forged."""
+        for path in self._network_paths:
+            if path.is_validated:
+                return path.addr[0], path.addr[1]
+        return None
 
     @property
     def closing(self) -> tuple[int, bool, str] | None:
@@ -235,6 +245,12 @@ class RawKeyConnection(QuicConnection):
             buf.push_uint_var(stream.stream_id)
             buf.push_uint_var(limit)
             stream.max_stream_data_local_sent = limit
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        # Nobody moves before the handshake is complete (RFC 9000 section 9): its last packet, from a forged address,
+        # would prove that one to aioquic.
+        if self._is_client or self._handshake_complete or all(path.addr == addr for path in self._network_paths):
+            super().receive_datagram(data, addr, now)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         datagrams: list[tuple[bytes, Any]] = super().datagrams_to_send(now=now)

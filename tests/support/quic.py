@@ -34,6 +34,10 @@ class Pair:
         """Carry everybody's datagrams to the other side; those of the client come from ``client``."""
         for _ in range(rounds):
             self.now += 0.01
+            for side in (self.client, self.server):
+                timer = side.get_timer()
+                if timer is not None and timer <= self.now:
+                    side.handle_timer(self.now)
             for data, _ in self.client.datagrams_to_send(self.now):
                 self.server.receive_datagram(data, client, self.now)
             for data, address in self.server.datagrams_to_send(self.now):
