@@ -75,6 +75,21 @@ def test_a_peer_that_never_says_what_arrived_fills_no_memory(pair: Pair) -> None
     assert 2000 < remembered < 2100
 
 
+def test_a_taker_that_lets_us_send_byte_by_byte_and_acknowledges_none_is_cut_off(pair: Pair) -> None:
+    stream = pair.server.get_next_available_stream_id()
+    pair.server._loss._cc.congestion_window = 1 << 20
+    for number in range(2100):
+        pair.now += 0.01
+        pair.server.send_stream_data(stream, b"x")
+        assert pair.hostile_client(b"\x11\x01" + encode_uint_var(number + 1)) is None
+        pair.server.datagrams_to_send(pair.now)
+        if pair.server.closing is not None:
+            break
+    assert pair.server.closing is not None
+    assert "on their way" in pair.server.closing[2]
+    assert number > 1000
+
+
 class _NoOwner:
     """A stream's connection that does nothing."""
 
