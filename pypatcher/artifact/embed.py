@@ -30,11 +30,11 @@ _PROGRAM_KINDS = (2, 3)
 _MAX_SECTIONS = 4096
 
 
-def embed_region(path: Path, version: Version, *, carrier: str = "auto") -> Located:
+def embed_region(path: Path, version: Version, *, carrier: str = "auto", out: Path | None = None) -> Located:
     """Give the program at ``path`` an unsigned region with ``version`` in it, atomically.
 
     ``carrier`` is one of CARRIERS; ``auto`` takes a section where that is safe, else the end of the file, and for a
-    zipapp its comment. Mode, owner and extended attributes are kept.
+    zipapp its comment. Mode, owner and extended attributes are kept. With ``out`` the result goes there instead.
 
     Raises:
         RegionError: the file carries a region already.
@@ -45,7 +45,7 @@ def embed_region(path: Path, version: Version, *, carrier: str = "auto") -> Loca
     version.seq()
     with open_program(path) as fd:
         _choose(fd, carrier)
-    with replacing(path) as fd:
+    with replacing(path, out) as fd:
         chosen, elf = _choose(fd, carrier)
         region = template(version)
         if chosen is Carrier.SECTION:

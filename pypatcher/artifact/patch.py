@@ -53,6 +53,11 @@ class PatchInfo:
         """The 64 bytes that the owner signs."""
         return _digest(self.version, self.hash, self.size)
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether somebody signed it; a region that a build or ``embed`` made has no signature yet."""
+        return any(self.signature)
+
     def is_signed_by(self, owner: OwnerKey) -> bool:
         """Whether ``owner`` signed this."""
         return verify_signature(owner, self.digest(), self.signature)
@@ -65,7 +70,8 @@ class PatchInfo:
         """
         if not self.is_signed_by(owner):
             raise SignatureMismatchError(
-                f"version {self.version} is not signed by the owner's key: sign it with the key of that public key"
+                f"version {self.version} is not signed by this owner: it was signed with another key, or the public "
+                "key is of another program"
             )
 
     def to_region(self) -> Region:

@@ -41,22 +41,23 @@ def open_program(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[int]:
+def replacing(path: Path, out: Path | None = None) -> Iterator[int]:
     """A descriptor of a private copy of ``path``, to be changed; after the block it replaces the file by one rename.
 
-    A symbolic link stays one: the file that it points to is replaced. If the block raises, nothing has changed.
+    With ``out`` it is renamed to that path instead, and ``path`` stays as it is. A symbolic link stays one: the file
+    that it points to is replaced. If the block raises, nothing has changed.
 
     Raises:
         ArtifactError: the file cannot be read.
         CannotReplaceError: the copy cannot be written beside it, or mode, owner or attributes cannot be kept.
     """
-    real = Path(os.path.realpath(path))
-    with open_program(real) as source:
+    real = Path(os.path.realpath(out or path))
+    with open_program(path) as source:
         temporary = real.with_name(f".pypatcher-{secrets.token_hex(8)}.tmp")
         try:
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise CannotReplaceError(f"cannot write beside {path}: {error.strerror}") from None
+            raise CannotReplaceError(f"cannot write beside {out or path}: {error.strerror}") from None
         try:
             try:
                 _copy(source, fd)
@@ -65,7 +66,7 @@ def replacing(path: Path) -> Iterator[int]:
                 os.fsync(fd)
                 temporary.rename(real)
             except OSError as error:
-                raise CannotReplaceError(f"cannot replace {path}: {error.strerror}") from None
+                raise CannotReplaceError(f"cannot replace {out or path}: {error.strerror}") from None
             _sync_folder(real.parent)
         finally:
             with contextlib.suppress(FileNotFoundError):

@@ -23,7 +23,9 @@ from pypatcher.version import Version
 __all__ = ["sign_file", "signed_info"]
 
 
-def sign_file(path: Path, key: KeyPair, version: Version | None, target: Target | None) -> PatchInfo:
+def sign_file(
+    path: Path, key: KeyPair, version: Version | None, target: Target | None, out: Path | None = None
+) -> PatchInfo:
     """Sign the program at ``path``.
 
     Args:
@@ -31,6 +33,7 @@ def sign_file(path: Path, key: KeyPair, version: Version | None, target: Target 
         key: the owner's.
         version: the application's; None for the one that the build put into the region.
         target: what the file must be for; None for any.
+        out: where the signed file goes; None replaces the one at ``path``.
 
     Raises:
         NoRegionError, RegionError: there is no region, more than one, or a damaged one.
@@ -42,9 +45,9 @@ def sign_file(path: Path, key: KeyPair, version: Version | None, target: Target 
     with open_program(path) as fd:
         info, offset = signed_info(fd, key, version, target)
         region = info.to_region().pack()
-        if os.pread(fd, REGION_SIZE, offset) == region:
+        if out is None and os.pread(fd, REGION_SIZE, offset) == region:
             return info
-    with replacing(path) as fd:
+    with replacing(path, out) as fd:
         # The copy is what gets signed: the file may have changed since it was looked at.
         info, offset = signed_info(fd, key, version, target)
         write_at(fd, info.to_region().pack(), offset)

@@ -102,7 +102,7 @@ def _check(
 ) -> tuple[bool | None, bool | None]:
     if info is None or offset is None:
         return None, None
-    if not any(info.signature):
+    if not info.is_signed:
         problems.append("its region is not signed yet")
         return None, None
     try:

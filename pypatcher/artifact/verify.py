@@ -150,6 +150,8 @@ def _read_expected(fd: int, expect: PatchInfo | None) -> Release:
 
 
 def _check_length(fd: int, info: PatchInfo) -> int:
+    if not info.is_signed:
+        raise ContentMismatchError("it is not signed yet: use 'pypatcher sign'")
     file_size = os.fstat(fd).st_size
     if file_size > MAX_FILE_SIZE:
         raise ContentMismatchError(f"the file has {file_size} bytes, more than the {MAX_FILE_SIZE} that are allowed")

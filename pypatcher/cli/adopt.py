@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
+from pypatcher.cli.options import add_json, print_json
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="a signed release")
     add_program(parser)
     add_key(parser, required=False)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,5 +39,8 @@ def run(args: argparse.Namespace) -> int:
     with open_program(args.file) as source:
         installation = open_installation(args, may_be_new=True)
         version = installation.adopt(source)
-    print(f"{installation.program} is version {version}")
+    if args.json:
+        print_json({"program": str(installation.program), "version": str(version)})
+    else:
+        print(f"{installation.program} is version {version}")
     return 0

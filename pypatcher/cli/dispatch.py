@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import NoReturn
 
+from pypatcher.cli.options import print_json
 from pypatcher.errors import PatcherError, SettingError
 
 __all__ = ["COMMANDS", "main"]
@@ -66,22 +67,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except PatcherError as error:
-        return _fail(parser.prog, name, str(error), 2 if isinstance(error, SettingError) else 1)
+        return _fail(parser.prog, args, name, str(error), 2 if isinstance(error, SettingError) else 1)
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing may be written to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(parser.prog, name, f"{where}{error.strerror or error}", 1)
+        return _fail(parser.prog, args, name, f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
 
-def _fail(prog: str, name: str, message: str, status: int) -> int:
+def _fail(prog: str, args: argparse.Namespace, name: str, message: str, status: int) -> int:
     # A message may quote a file's bytes: nothing of it may move the cursor or forge a second line. No key is quoted.
     line = _KEY_LIKE.sub("(a key)", "".join(character if character.isprintable() else "?" for character in message))
     print(f"{prog} {name}: {line}", file=sys.stderr)
+    if getattr(args, "json", False):
+        print_json({"error": line})
     return status
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pypatcher.cli.options import add_file, add_json, print_json, version
+from pypatcher.cli.options import add_file, add_json, add_out, print_json, version
 from pypatcher.errors import ArtifactError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -28,26 +28,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where the region goes (default: what is safe for the file)",
     )
+    add_out(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed the region and say where it is."""
+    """Embed the region and say where it is.
+
+    Raises:
+        ArtifactError: the file can have no region, or cannot be replaced; nothing was changed.
+    """
     from pypatcher.artifact import embed_region
 
     try:
-        located = embed_region(args.file, args.version, carrier=args.carrier)
+        located = embed_region(args.file, args.version, carrier=args.carrier, out=args.out)
     except ArtifactError as error:
         raise type(error)(f"{args.file} gets no region: {error}") from None
     if args.json:
         print_json(
             {
-                "file": str(args.file),
+                "file": str(args.out or args.file),
                 "version": str(args.version),
                 "carrier": located.carrier.value,
                 "offset": located.offset,
             }
         )
         return 0
-    print(f"{args.file}: region for version {args.version} at {located.offset} ({located.carrier.value}); now sign it")
+    place = f"at {located.offset} ({located.carrier.value})"
+    print(f"{args.out or args.file}: region for version {args.version} {place}; now sign it")
     return 0

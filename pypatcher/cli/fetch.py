@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from pypatcher.addresses import Address, family, parse_address
 from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_settings
-from pypatcher.cli.options import add_json, add_target, print_json, public_key, version
+from pypatcher.cli.options import add_json, add_target, print_json, version
+from pypatcher.cli.owners import add_public_key, one_owner
 from pypatcher.cli.progress import progress_bar
 from pypatcher.errors import PeerError, SettingError
 
@@ -32,7 +33,7 @@ The file is written whole and verified, or not at all. Exit status 1: nobody has
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fetch``."""
-    parser.add_argument("--public-key", metavar="K", type=public_key, required=True, help="the owner's public key")
+    add_public_key(parser, required=True)
     add_target(parser, "whose releases (default: this machine's target)")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="where to write it; replaced if there")
     parser.add_argument("--peer", metavar="NODEID@HOST:PORT", help="ask this node alone, without discovery")
@@ -87,10 +88,11 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
 
     bus = event_bus(settings)
     interpreter = Path(sys.executable)
-    target = args.target or own_target(interpreter, interpreter)
-    checked = None if args.namespace == "rustpatcher" and args.target is None else target
-    namespace = namespace_for(args.namespace, target, args.public_key)
-    with OutFile(args.out, args.public_key, checked, args.min_version) as out:
+    owner, named = one_owner(args.public_key, args.target)
+    target = named or own_target(interpreter, interpreter)
+    checked = None if args.namespace == "rustpatcher" and named is None else target
+    namespace = namespace_for(args.namespace, target, owner)
+    with OutFile(args.out, owner, checked, args.min_version) as out:
         async with open_network(namespace, settings, Memory()) as network:
             with progress_bar(bus):
                 acquirer = Acquirer(network, out, settings, bus.emit)

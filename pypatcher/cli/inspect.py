@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pypatcher.cli.options import add_file, add_json, print_json, public_key
+from pypatcher.cli.options import add_file, add_json, print_json
+from pypatcher.cli.owners import add_public_key, one_owner
 
 if TYPE_CHECKING:
     from pypatcher.artifact.survey import Survey
@@ -20,13 +21,13 @@ EXAMPLES = """\
 Exit status 0: the file could be read, whatever was found; for a judgement use 'pypatcher verify'."""
 
 _INTACT = {None: "no signature yet", True: "yes", False: "no"}
-_SIGNED = {None: "not checked (give --public-key)", True: "by that key", False: "not by that key"}
+_SIGNED = {None: "not checked: it is not intact", True: "by that key", False: "not by that key"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``inspect``."""
     add_file(parser, "any file")
-    parser.add_argument("--public-key", metavar="K", type=public_key, help="check the signature against this key")
+    add_public_key(parser, "check the signature against this public key", required=False)
     add_json(parser)
 
 
@@ -35,12 +36,13 @@ def run(args: argparse.Namespace) -> int:
     from pypatcher.artifact.replace import open_program
     from pypatcher.artifact.survey import survey_file
 
+    owner = None if args.public_key is None else one_owner(args.public_key, None)[0]
     with open_program(args.file) as fd:
-        found = survey_file(fd, args.public_key)
+        found = survey_file(fd, owner)
     if args.json:
         print_json({"file": str(args.file)} | _as_json(found))
     else:
-        for name, text in _lines(found):
+        for name, text in _lines(found, has_key=owner is not None):
             print(f"{name:<12}{text}")
     return 0
 
@@ -67,7 +69,7 @@ def _as_json(found: Survey) -> dict[str, Any]:
     }
 
 
-def _lines(found: Survey) -> list[tuple[str, str]]:
+def _lines(found: Survey, *, has_key: bool) -> list[tuple[str, str]]:
     carrier = found.carrier.value if found.carrier else "not where a device takes it"
     region = "none" if found.offset is None else f"at {found.offset}, carrier: {carrier}"
     lines = [
@@ -81,7 +83,7 @@ def _lines(found: Survey) -> list[tuple[str, str]]:
             ("size", f"{found.info.size} bytes without the region"),
             ("hash", found.info.hash.hex()),
             ("intact", _INTACT[found.is_intact]),
-            ("signed", _SIGNED[found.is_signed_by_owner]),
+            ("signed", _SIGNED[found.is_signed_by_owner] if has_key else "not checked (give --public-key)"),
         ]
     lines += [("problem", problem) for problem in found.problems]
     # A name is the file's own bytes: nothing in it may steer the terminal.

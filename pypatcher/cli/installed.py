@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from pypatcher.cli.node_options import read_keys
+from pypatcher.cli.owners import add_public_key, read_keys
 from pypatcher.errors import SettingError
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
@@ -24,15 +24,8 @@ def add_program(parser: argparse.ArgumentParser) -> None:
 
 def add_key(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """``--public-key [TARGET=]K``, as ``run`` takes it."""
-    optional = "" if required else "; without it files are checked for damage, not for who signed them"
-    parser.add_argument(
-        "--public-key",
-        metavar="[TARGET=]K",
-        action="append",
-        required=required,
-        default=None,
-        help=f"the owner's public key; once, or once a target{optional}",
-    )
+    optional = "" if required else " (without it files are checked for damage, not for who signed them)"
+    add_public_key(parser, f"the owner's public key{optional}", required=required)
 
 
 def read_owner(program: Path, texts: list[str]) -> tuple[OwnerKey, Target]:

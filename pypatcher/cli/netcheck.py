@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pypatcher.cli.node_options import add_namespace, add_settings, read_settings
-from pypatcher.cli.options import add_json, add_target, print_json, public_key
+from pypatcher.cli.options import add_json, add_target, print_json
+from pypatcher.cli.owners import add_public_key, one_owner
 from pypatcher.errors import SettingError
 from pypatcher.keys import OwnerKey
 
@@ -30,7 +31,7 @@ _MARKS = {True: "ok", False: "NO", None: "--"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``netcheck``."""
-    parser.add_argument("--public-key", metavar="K", type=public_key, help="whose fleet to look for")
+    add_public_key(parser, "whose fleet to look for: its owner's public key", required=False)
     add_target(parser, "which devices of the fleet (default: this machine's target)")
     parser.add_argument(
         "--timeout",
@@ -59,8 +60,10 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError("--timeout takes seconds, from 1 to 600")
     interpreter = Path(sys.executable)
     # Without an owner, a namespace that nobody else is in.
-    owner = args.public_key or OwnerKey(os.urandom(32))
-    namespace = namespace_for(args.namespace, args.target or own_target(interpreter, interpreter), owner)
+    owner, target = OwnerKey(os.urandom(32)), args.target
+    if args.public_key is not None:
+        owner, target = one_owner(args.public_key, args.target)
+    namespace = namespace_for(args.namespace, target or own_target(interpreter, interpreter), owner)
     settings = read_settings(args)
     fleet = args.public_key is not None
     findings = asyncio.run(check_network(namespace, settings, seconds=args.timeout, fleet=fleet))

@@ -1,4 +1,4 @@
-"""Arguments of the commands that are nodes: the settings of ``pypatcher.node.settings``, keys and namespaces."""
+"""Arguments of the commands that are nodes: the settings of ``pypatcher.node.settings``, and namespaces."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import sys
 from pathlib import Path
 
 from pypatcher.addresses import parse_addresses
-from pypatcher.errors import KeyFileError, SettingError
 from pypatcher.events import EventBus
-from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.log import json_lines, plain_lines
 from pypatcher.node.settings import Settings
-from pypatcher.targets import find_target
 
-__all__ = ["add_namespace", "add_settings", "event_bus", "read_keys", "read_settings"]
+__all__ = ["add_namespace", "add_settings", "event_bus", "read_settings"]
 
 
 def add_namespace(parser: argparse.ArgumentParser) -> None:
@@ -50,25 +47,6 @@ def read_settings(args: argparse.Namespace) -> Settings:
     if args.state is not None:
         values["state"] = args.state
     return Settings.from_environment(os.environ).replace(**values)
-
-
-def read_keys(texts: list[str]) -> dict[str | None, OwnerKey]:
-    """Read ``[TARGET=]K`` arguments; None stands for every target.
-
-    Raises:
-        SettingError: one of them is no key, names no target, or is given twice.
-    """
-    keys: dict[str | None, OwnerKey] = {}
-    for text in texts:
-        name, equals, key = text.rpartition("=")
-        target = find_target(name).name if equals else None
-        if target in keys:
-            raise SettingError(f"--public-key is given twice for {target or 'every target'}")
-        try:
-            keys[target] = parse_public_key(key)
-        except KeyFileError as error:
-            raise SettingError(f"--public-key: {error}") from None
-    return keys
 
 
 def event_bus(settings: Settings) -> EventBus:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pypatcher.errors import PatcherError
-from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
-__all__ = ["add_file", "add_json", "add_target", "print_json", "public_key", "target", "version"]
+__all__ = ["add_file", "add_json", "add_out", "add_target", "print_json", "target", "version"]
 
 
 def version(text: str) -> Version:
@@ -23,14 +22,6 @@ def version(text: str) -> Version:
     except PatcherError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return parsed
-
-
-def public_key(text: str) -> OwnerKey:
-    """Read an owner's public key, for argparse."""
-    try:
-        return parse_public_key(text)
-    except PatcherError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def target(text: str) -> Target:
@@ -44,6 +35,16 @@ def target(text: str) -> Target:
 def add_file(parser: argparse.ArgumentParser, what: str = "the program: an ELF file or a zipapp") -> None:
     """The positional FILE."""
     parser.add_argument("file", metavar="FILE", type=Path, help=what)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """``--out FILE``."""
+    parser.add_argument(
+        "--out",
+        metavar="OUT",
+        type=Path,
+        help="write the result there, and leave FILE as it is (default: replace FILE)",
+    )
 
 
 def add_target(parser: argparse._ActionsContainer, what: str) -> None:

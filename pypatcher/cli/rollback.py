@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
+from pypatcher.cli.options import add_json, print_json
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``rollback``."""
     add_program(parser)
     add_key(parser, required=False)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     """
     installation = open_installation(args)
     version, done = installation.roll_back()
-    if done:
+    if args.json:
+        print_json({"program": str(installation.program), "version": str(version), "done": done})
+    elif done:
         print(f"{installation.program} is version {version} again")
     else:
         print(f"{installation.program} runs: its next start goes back to version {version}", file=sys.stderr)

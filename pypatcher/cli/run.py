@@ -7,11 +7,13 @@ import asyncio
 import logging
 import sys
 
-from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_keys, read_settings
+from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_settings
+from pypatcher.cli.owners import add_public_key, read_keys
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
-from pypatcher.node.schedule import parse_mode
+from pypatcher.node.log import stderr_handler
+from pypatcher.node.schedule import Mode, parse_mode
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "RUN_OPTIONS", "add_arguments", "add_run_options", "run", "run_options"]
 
 HELP = "run a program, and keep its file up to date"
 EXAMPLES = """\
@@ -22,24 +24,30 @@ Ends as the program ends: the same status, or the same signal. Its own failures 
 be executed with 126 (no permission, wrong format) or 127 (not there). Events go to stderr, as JSON lines if
 PYPATCHER_LOG=json."""
 
-_OWN_FAILURE = 125
+RUN_OPTIONS = ("--mode", "--confirm", "--ready-within", "--stop-timeout")
+_DEFAULTS = {"--mode": "now", "--confirm": "uptime", "--ready-within": None, "--stop-timeout": 30.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``run``."""
     parser.usage = "pypatcher run --public-key [TARGET=]K [options] -- PROGRAM [ARGUMENT ...]"
+    add_public_key(parser, required=True)
+    add_run_options(parser)
+    add_namespace(parser)
+    add_settings(parser)
+    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
+    parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How the program is run, for ``run`` itself and for who writes down how to call it."""
     parser.add_argument(
-        "--public-key",
-        metavar="[TARGET=]K",
-        action="append",
-        required=True,
-        help="the owner's public key; once, or once a target",
+        "--mode", default=_DEFAULTS["--mode"], help="when a new version takes over: now, on-restart or at=HH:MM"
     )
-    parser.add_argument("--mode", default="now", help="when a new version takes over: now, on-restart or at=HH:MM")
     parser.add_argument(
         "--confirm",
         choices=("uptime", "manual"),
-        default="uptime",
+        default=_DEFAULTS["--confirm"],
         help="what ends the trial of a new version besides READY=1 to NOTIFY_SOCKET: 5 minutes of uptime, or nothing",
     )
     parser.add_argument(
@@ -53,13 +61,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stop-timeout",
         metavar="SECONDS",
         type=float,
-        default=30.0,
+        default=_DEFAULTS["--stop-timeout"],
         help="how long the program may take to stop before it is killed (default: 30)",
     )
-    add_namespace(parser)
-    add_settings(parser)
-    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
-    parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def run_options(args: argparse.Namespace) -> tuple[str, ...]:
+    """The same options, those that are not as they are by default, as arguments of ``run``.
+
+    Raises:
+        SettingError: a value makes no sense.
+    """
+    _check_run_options(args)
+    given = zip(RUN_OPTIONS, (args.mode, args.confirm, args.ready_within, args.stop_timeout), strict=True)
+    return tuple(f"{option}={value}" for option, value in given if value != _DEFAULTS[option])
+
+
+def _check_run_options(args: argparse.Namespace) -> Mode:
+    """The mode.
+
+    Raises:
+        SettingError: a value makes no sense.
+    """
+    if not 0 <= args.stop_timeout <= 3600:
+        raise SettingError("--stop-timeout takes seconds, from 0 to 3600")
+    if args.ready_within is not None and not 0 < args.ready_within <= 86400:
+        raise SettingError("--ready-within takes seconds, up to 86400")
+    return parse_mode(args.mode)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,14 +97,10 @@ def run(args: argparse.Namespace) -> int:
         SettingError: an argument or environment variable makes no sense.
     """
     from pypatcher.node.runner import RunPlan, run_program
-    from pypatcher.process import end_like, native
+    from pypatcher.process import EXIT_OWN_FAILURE, end_like, native
 
-    if not 0 <= args.stop_timeout <= 3600:
-        raise SettingError("--stop-timeout takes seconds, from 0 to 3600")
-    if args.ready_within is not None and not 0 < args.ready_within <= 86400:
-        raise SettingError("--ready-within takes seconds, up to 86400")
-    mode, keys, settings = parse_mode(args.mode), read_keys(args.public_key), read_settings(args)
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    mode, keys, settings = _check_run_options(args), read_keys(args.public_key), read_settings(args)
+    logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(as_json=settings.json_log)])
     try:
         program = native(args.program, tuple(args.arguments))
         plan = RunPlan(
@@ -95,5 +119,5 @@ def run(args: argparse.Namespace) -> int:
         return 127
     except (PatcherError, OSError) as error:
         print(f"pypatcher run: {error}", file=sys.stderr)
-        return _OWN_FAILURE
+        return EXIT_OWN_FAILURE
     return end_like(returncode)

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from pypatcher.cli.options import add_file, add_json, add_target, print_json, version
+from pypatcher.cli.options import add_file, add_json, add_out, add_target, print_json, version
 from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
 from pypatcher.keys import ANY_TARGET, KeyPair, decode_key, encode_key, public_key_path, read_key_file, read_public_file
 from pypatcher.targets import Target, find_target
@@ -34,18 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--key-env", metavar="VAR", help="the environment variable that holds the secret key")
     parser.add_argument("--version", metavar="X.Y.Z", type=version, help="the version, instead of the one built in")
     add_target(parser, "the target that the file must be for, if KEY.pub does not say it")
+    add_out(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sign the file and say what was signed."""
+    """Sign the file and say what was signed.
+
+    Raises:
+        SettingError, KeyFileError: there is no such key, or it is for another target.
+        ArtifactError: the file cannot be signed; nothing was changed.
+    """
     from pypatcher.artifact import program_target, sign_file
     from pypatcher.artifact.replace import open_program
 
     key, target = _key_and_target(args)
     try:
-        info = sign_file(args.file, key, args.version, target)
-        with open_program(args.file) as fd:
+        info = sign_file(args.file, key, args.version, target, args.out)
+        with open_program(args.out or args.file) as fd:
             fits = sorted(program_target(fd))
     except ArtifactError as error:
         raise type(error)(f"{args.file} is not signed: {error}") from None
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             {
-                "file": str(args.file),
+                "file": str(args.out or args.file),
                 "version": str(info.version),
                 "target": checked,
                 "fits": fits,
@@ -63,10 +69,10 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return 0
-    hint = (
-        "" if target else f" (not checked: no KEY.pub or --target names one; the file fits {', '.join(fits) or 'none'})"
+    hint = "" if target else f" (no KEY.pub or --target names one; the file fits {', '.join(fits) or 'none'})"
+    print(
+        f"{args.out or args.file}: version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}"
     )
-    print(f"{args.file}: version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}")
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pypatcher.cli.options import add_file, add_json, add_target, print_json, public_key
+from pypatcher.cli.options import add_file, add_json, add_target, print_json
+from pypatcher.cli.owners import add_public_key, one_owner
 from pypatcher.errors import ArtifactError, RegionError
 from pypatcher.keys import encode_key
 
@@ -26,31 +27,37 @@ Exit status 0: a device that trusts the key would take it (with --scan: content 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``verify``."""
     add_file(parser)
-    parser.add_argument("--public-key", metavar="K", type=public_key, required=True, help="the owner's public key")
+    add_public_key(parser, required=True)
     add_target(parser, "the target that the file must be for")
     parser.add_argument("--scan", action="store_true", help="search the whole file for the region")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify the file and say what was found."""
+    """Verify the file and say what was found.
+
+    Raises:
+        SettingError: the keys and the target do not say by which key.
+        ArtifactError, OSError: it does not verify, or cannot be read.
+    """
     from pypatcher.artifact import check_release, check_target, locate_region, program_target
     from pypatcher.artifact.replace import open_program
     from pypatcher.artifact.verify import verify_content
 
+    owner, target = one_owner(args.public_key, args.target)
     try:
         with open_program(args.file) as fd:
             if args.scan:
                 info, offset = _scan(fd)
-                verify_content(fd, info, offset, args.public_key)
-                if args.target is not None:
-                    check_target(fd, args.target)
+                verify_content(fd, info, offset, owner)
+                if target is not None:
+                    check_target(fd, target)
                 try:
                     carrier = locate_region(fd).carrier.value
                 except ArtifactError:
                     carrier = "none"
             else:
-                release = check_release(fd, args.public_key, args.target)
+                release = check_release(fd, owner, target)
                 info, located = release.info, release.located
                 offset, carrier = located.offset, located.carrier.value
             try:
@@ -77,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         f"region at {offset} ({carrier})" if carrier != "none" else f"region at {offset}, where no device accepts it"
     )
     print(
-        f"{args.file}: version {info.version}, signed by {encode_key(args.public_key)}, "
+        f"{args.file}: version {info.version}, signed by {encode_key(owner)}, "
         f"for {', '.join(fits) or 'no known target'}, {place}"
     )
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import os
 from typing import TextIO
 
@@ -22,7 +23,7 @@ from pypatcher.events import (
 )
 from pypatcher.install import Settled
 
-__all__ = ["json_lines", "plain_lines", "say_settled"]
+__all__ = ["json_lines", "plain_lines", "say_settled", "stderr_handler"]
 
 
 def json_lines(descriptor: int = 2) -> Emit:
@@ -43,10 +44,40 @@ def plain_lines(stream: TextIO) -> Emit:
 
     def write(event: Event) -> None:
         if not isinstance(event, FetchProgress):
-            stream.write(f"{_now()} {event}\n")
+            stream.write(f"{_now()} {_one_line(str(event))}\n")
             stream.flush()
 
     return write
+
+
+def stderr_handler(*, as_json: bool) -> logging.Handler:
+    """What else is logged, in the same form as the events; the events themselves are left out, who subscribed has them.
+
+    As JSON: ``event`` is ``log``, beside ``level`` and ``message``.
+    """
+    handler = logging.StreamHandler()
+    handler.addFilter(
+        lambda record: not (isinstance(record.args, tuple) and any(isinstance(one, Event) for one in record.args))
+    )
+    handler.setFormatter(_JsonFormatter() if as_json else _PlainFormatter())
+    return handler
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{_now()} {record.levelname.lower()} {text if record.exc_info else _one_line(text)}"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level, message = record.levelname.lower(), super().format(record)
+        return json.dumps({"time": _now(), "event": "log", "level": level, "message": message})
+
+
+def _one_line(text: str) -> str:
+    """Nothing that others sent may move the cursor or begin a line of its own."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _now() -> str:

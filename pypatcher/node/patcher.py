@@ -21,11 +21,12 @@ from pypatcher.errors import PatcherError, SettingError
 from pypatcher.events import EventBus, Restart, TrialConfirmed
 from pypatcher.install import Installation, Settled
 from pypatcher.keys import OwnerKey, parse_public_key
+from pypatcher.node.at_work import NodePlan
 from pypatcher.node.device import Kind, own_key, own_target
 from pypatcher.node.log import json_lines, say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
-from pypatcher.node.thread import NodePlan, NodeThread
+from pypatcher.node.thread import NodeThread
 from pypatcher.process import PROXY_PREFIX, Notifier, Program, Restarter, detect
 from pypatcher.targets import find_target
 

@@ -19,11 +19,11 @@ from pypatcher.events import Emit, Restart, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.activation import Activation
+from pypatcher.node.at_work import NodePlan, keep_node
 from pypatcher.node.device import Kind, own_key, own_target
 from pypatcher.node.log import say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
-from pypatcher.node.tasks import keep_running
 from pypatcher.process import Hooks, Program, Supervisor
 from pypatcher.targets import Target
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["RunPlan", "run_program"]
 
 _log = logging.getLogger("pypatcher")
-_NODE_PAUSES = (5.0, 600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +102,21 @@ class _Runner:
         self.supervisor = Supervisor(plan.program, hooks=hooks, stop_timeout=plan.stop_timeout)
 
     async def keep_node(self) -> None:
-        """Be a node from the program's first start on: whatever ends it, start it again after a pause that grows."""
+        """Be a node from the program's first start on."""
         await self._first_start.wait()
-        await keep_running("no updates for now", self._be_node, _NODE_PAUSES)
-
-    async def _be_node(self) -> None:
-        # The program runs already: it does not wait for the heavy imports.
-        node = self._node = await asyncio.to_thread(self._make_node)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._activation.run())
-            tasks.create_task(node.run())
-
-    def _make_node(self) -> Node:
-        from pypatcher.node.node import Node, namespace_for
-
-        return Node(
-            namespace_for(self._plan.kind, self._target, self._owner),
+        plan = NodePlan(
+            self._plan.kind,
+            self._target,
+            self._owner,
             self._installation,
             self._plan.settings,
-            mode=self._plan.mode,
-            emit=self._emit,
-            confirm_by_uptime=self._plan.confirm_by_uptime,
-            on_change=self._activation.look_again,
+            self._plan.mode,
+            self._plan.confirm_by_uptime,
         )
+        await keep_node(plan, self._activation, self._emit, self._made)
+
+    def _made(self, node: Node) -> None:
+        self._node = node
 
     async def _replace(self, version: str) -> None:
         self._emit(Restart(version, "stop and start"))

@@ -11,40 +11,17 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit
-from pypatcher.install import Installation, Settled
-from pypatcher.keys import OwnerKey
-from pypatcher.node.device import Kind
-from pypatcher.node.schedule import Mode
-from pypatcher.node.settings import Settings
-from pypatcher.node.tasks import keep_running
-from pypatcher.targets import Target
+from pypatcher.install import Settled
+from pypatcher.node.activation import Activation
+from pypatcher.node.at_work import NodePlan, keep_node
 
-if TYPE_CHECKING:
-    from pypatcher.node.activation import Activation
-
-__all__ = ["NodePlan", "NodeThread"]
+__all__ = ["NodeThread"]
 
 _log = logging.getLogger("pypatcher")
 _STOP_SECONDS = 5.0
-_NODE_PAUSES = (5.0, 600.0)
-
-
-@dataclass(frozen=True, slots=True)
-class NodePlan:
-    """What a node is to be."""
-
-    kind: Kind
-    target: Target
-    owner: OwnerKey
-    installation: Installation
-    settings: Settings
-    mode: Mode
-    confirm_by_uptime: bool
 
 
 class NodeThread:
@@ -106,28 +83,11 @@ class NodeThread:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        if not self._stopping.is_set():
-            await keep_running("no updates for now", self._be_node, _NODE_PAUSES)
-
-    async def _be_node(self) -> None:
-        from pypatcher.node.activation import Activation
-        from pypatcher.node.node import Node, namespace_for
-
-        plan = self._plan
+        if self._stopping.is_set():
+            return
 
         async def restart(version: str) -> None:
             self._restart(version)
 
-        activation = self._activation = Activation(plan.mode, plan.installation, restart)
-        node = Node(
-            namespace_for(plan.kind, plan.target, plan.owner),
-            plan.installation,
-            plan.settings,
-            mode=plan.mode,
-            emit=self._emit,
-            confirm_by_uptime=plan.confirm_by_uptime,
-            on_change=activation.look_again,
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(activation.run())
-            tasks.create_task(node.run())
+        self._activation = Activation(self._plan.mode, self._plan.installation, restart)
+        await keep_node(self._plan, self._activation, self._emit)

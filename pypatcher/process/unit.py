@@ -54,6 +54,9 @@ class UnitPlan:
         guarded: the program updates itself, and ``pypatcher guard`` counts its starts before any of it runs.
         user: whose rights it runs with; None is root.
         kind: the unit's ``Type=``.
+        options: of ``pypatcher run``, such as ``--mode=at=03:30``.
+        environment: ``NAME=VALUE`` for the program, and for the node in it or beside it.
+        watchdog: seconds within which the program must say ``WATCHDOG=1``, again and again; None is no such rule.
     """
 
     program: Path
@@ -63,6 +66,9 @@ class UnitPlan:
     guarded: bool = False
     user: str | None = None
     kind: str = "notify"
+    options: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    watchdog: float | None = None
 
     @property
     def supervised(self) -> bool:
@@ -74,10 +80,16 @@ def unit_text(plan: UnitPlan) -> str:
     """The unit, with a last newline.
 
     Raises:
-        SettingError: a path or a name cannot stand in a unit, or a guard is asked for without a key.
+        SettingError: a path or a name cannot stand in a unit, or a guard is asked for without a key, or options of
+            ``run`` for a program that is not run by it.
     """
     if plan.guarded and not plan.keys:
         raise SettingError("a guard needs the owner's public key")
+    if plan.options and not plan.supervised:
+        raise SettingError(
+            f"{plan.options[0].partition('=')[0]} is for `pypatcher run` (--public-key without --guard): a program "
+            "that updates itself says such things in its own code"
+        )
     name = plan.program.name
     sections = {
         "Unit": [
@@ -88,6 +100,8 @@ def unit_text(plan: UnitPlan) -> str:
         ],
         "Service": [
             *_service(plan),
+            *[f"Environment={_word(_variable(one))}" for one in plan.environment],
+            *([f"WatchdogSec={plan.watchdog:g}"] if plan.watchdog is not None else []),
             "Restart=always",
             "RestartSec=5",
             f"StateDirectory={_state_name(name)}",
@@ -106,7 +120,11 @@ def _service(plan: UnitPlan) -> list[str]:
     lines = [f"Type={plan.kind}", *(["NotifyAccess=all"] if plan.kind == "notify" else [])]
     if plan.supervised:
         # run stops its program by itself; systemd's signal to both at once would only race with it.
-        return [*lines, _exec("ExecStart=", [*plan.pypatcher, "run", *options, "--", *program]), "KillMode=mixed"]
+        return [
+            *lines,
+            _exec("ExecStart=", [*plan.pypatcher, "run", *options, *plan.options, "--", *program]),
+            "KillMode=mixed",
+        ]
     lines += [f"Environment=PYPATCHER_RESTART_STATUS={RESTART_STATUS}", f"RestartForceExitStatus={RESTART_STATUS}"]
     if not plan.guarded:
         return [*lines, _exec("ExecStart=", program)]
@@ -138,6 +156,13 @@ def _specifier_free(text: str) -> str:
     if not text.isprintable():
         raise SettingError(f"{text!r} has characters that cannot stand in a unit")
     return text.replace("%", "%%")
+
+
+def _variable(assignment: str) -> str:
+    name, equals, _ = assignment.partition("=")
+    if not equals or not name.isidentifier() or not name.isascii():
+        raise SettingError(f"{assignment!r}: write NAME=VALUE")
+    return assignment
 
 
 def _state_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """``make nat-lab``: the whole matrix, then a fleet of 60, then three fleets of 20 among forged addresses.
 
-Or the cells named: ``python -m tests.nat "easy x hard" "hard x hard + public"``, or ``many`` or ``forged`` alone.
+Or the cells named: ``python -m tests.nat "easy x hard" "hard x hard + public"``, or ``many`` or ``forged`` alone; or
+``default``: the most usual pairs at the intervals that pypatcher is shipped with, which takes up to 40 minutes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 
 from tests.nat.forged import FLOOD, NODE, SILENT, suffer, told
 from tests.nat.many import spread
-from tests.nat.matrix import Cell, Outcome, all_cells, run_cells, table
+from tests.nat.matrix import DEFAULT, QUICK, Cell, Outcome, all_cells, default_cells, run_cells, table
 from tests.nat.world import LackingError
 
 
@@ -20,7 +21,8 @@ def main(names: list[str]) -> int:
         return _many()
     if names == ["forged"]:
         return _forged()
-    cells = [_parse(name) for name in names] or all_cells()
+    is_default = names == ["default"]
+    cells = default_cells() if is_default else [_parse(name) for name in names] or all_cells()
 
     def said(outcome: Outcome) -> None:
         print(table([outcome]).splitlines()[1], flush=True)
@@ -28,7 +30,7 @@ def main(names: list[str]) -> int:
             print(outcome.story, flush=True)
 
     try:
-        outcomes = asyncio.run(run_cells(cells, said=said))
+        outcomes = asyncio.run(run_cells(cells, said=said, pace=DEFAULT if is_default else QUICK))
     except LackingError as error:
         print(error, file=sys.stderr)
         return 1

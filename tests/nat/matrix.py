@@ -16,13 +16,12 @@ from tests.nat.public_dht import start_dht
 from tests.nat.sites import KINDS, build_site
 from tests.nat.world import open_world
 
-__all__ = ["Cell", "Outcome", "all_cells", "run_cells", "table"]
+__all__ = ["DEFAULT", "LAN", "QUICK", "Cell", "Outcome", "all_cells", "default_cells", "run_cells", "table"]
 
 LAN = "same LAN"
 _OPEN = {"public", "forward", "upnp"}
 _HARD = {"hard", "ipv6"}
 _IPV6 = {"public", "ipv6", "ipv6 alone"}
-_PATIENCE = 180.0  # on a busy machine; strangers who missed their first moment have others within two minutes
 _NO_WAY_PATIENCE = 25.0
 
 
@@ -53,8 +52,28 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How often devices look and publish, and what is waited for, in seconds.
+
+    Attributes:
+        settings: of each device, as environment variables.
+        ahead: so long the seeker has been up when the holder comes; 0: it comes after the holder.
+        patience: for the release to arrive.
+    """
+
+    settings: dict[str, str]
+    ahead: float
+    patience: float
+
+
+QUICK = Pace({}, 0, 180)  # on a busy machine; strangers who missed their first moment have others within two minutes
+DEFAULT = Pace({"PYPATCHER_LOOK_INTERVAL": "", "PYPATCHER_PUBLISH_INTERVAL": ""}, 660, 1800)
+"""As shipped, to a device that has been up for longer than the 10 minutes in which it looks often."""
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What happened. ``seconds`` from the seeker's start until the new version ran there."""
+    """What happened. ``seconds`` from the start of whoever started last until the new version ran at the seeker's."""
 
     cell: Cell
     updated: bool
@@ -83,8 +102,18 @@ def all_cells() -> list[Cell]:
     return [*pairs, *lans, *helped, *blocked]
 
 
+def default_cells() -> list[Cell]:
+    """The pairs of the three kinds that most devices are in, two in one LAN, and the helpful third."""
+    kinds = ("public", "easy", "hard")
+    pairs = [cell for holder in kinds for seeker in kinds if (cell := Cell(holder, seeker)).has_way]
+    return [*pairs, Cell("easy", LAN), Cell("easy", "hard", "public"), Cell("hard", "hard", "public")]
+
+
 async def run_cells(
-    cells: Iterable[Cell], at_once: int = 20, said: Callable[[Outcome], None] = lambda _: None
+    cells: Iterable[Cell],
+    at_once: int = 20,
+    said: Callable[[Outcome], None] = lambda _: None,
+    pace: Pace = QUICK,
 ) -> list[Outcome]:
     """Run cells side by side in one world, each with a fleet and sites of its own."""
     with open_world() as world:
@@ -105,11 +134,15 @@ async def run_cells(
                 fleet = Fleet(world, programs, bootstrap, f"cell{number}")
                 try:
                     if cell.member:
-                        await fleet.start(sites[-1].hosts[0], "member", OLD)
-                    holder = await fleet.start(holder_site.hosts[0], "holder", NEW)
+                        await fleet.start(sites[-1].hosts[0], "member", OLD, **pace.settings)
+                    if pace.ahead:
+                        seeker = await fleet.start(seeker_host, "seeker", OLD, **pace.settings)
+                        await asyncio.sleep(pace.ahead)
+                    holder = await fleet.start(holder_site.hosts[0], "holder", NEW, **pace.settings)
                     begin = time.monotonic()
-                    seeker = await fleet.start(seeker_host, "seeker", OLD)
-                    when = await seeker.until(Device.runs_new, _PATIENCE if cell.has_way else _NO_WAY_PATIENCE)
+                    if not pace.ahead:
+                        seeker = await fleet.start(seeker_host, "seeker", OLD, **pace.settings)
+                    when = await seeker.until(Device.runs_new, pace.patience if cell.has_way else _NO_WAY_PATIENCE)
                     outcome = Outcome(
                         cell,
                         when is not None,

@@ -88,3 +88,10 @@ def test_a_reader_that_went_away_is_no_traceback() -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_failure_is_json_too_for_who_asked_for_it(run: Run) -> None:
+    outcome = run("inspect", "missing", "--json")
+    assert outcome.status == 1
+    assert outcome.json == {"error": "cannot read missing: No such file or directory"}
+    assert outcome.err == "pypatcher inspect: cannot read missing: No such file or directory\n"

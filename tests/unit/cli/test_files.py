@@ -65,7 +65,7 @@ def test_without_a_target_it_says_that_none_was_checked(run: Run, app: Path) -> 
     Path("owner.pub").unlink()
     outcome = run("sign", "app", "--key-file", "owner")
     assert outcome.status == 0
-    assert "target any (not checked" in outcome.out
+    assert "target any (no KEY.pub or --target names one" in outcome.out
 
 
 @pytest.mark.parametrize("arguments", [["--key-file", encode_key(SEED)], ["--key-env", encode_key(SEED)]])
@@ -204,3 +204,28 @@ def test_include_prints_where_the_header_is(run: Run) -> None:
     folder = run("include").out.strip()
     assert (Path(folder) / "pypatcher.h").is_file()
     assert run("include", "--cflags").out.strip() == f"-I{folder}"
+
+
+def test_embed_and_sign_leave_the_file_as_it_is_where_out_is_given(run: Run, app: Path) -> None:
+    plain = Path("plain")
+    plain.write_bytes(Path("/bin/true").read_bytes())
+    plain.chmod(0o755)
+    before = plain.read_bytes()
+    assert run("embed", "plain", "--version", "2.0.0", "--out", "embedded").status == 0
+    assert run("verify", "embedded", "--public-key", PUBLIC).err.endswith(
+        "does not verify: it is not signed yet: use 'pypatcher sign'\n"
+    )
+    outcome = run("sign", "embedded", "--key-file", "owner", "--out", "signed", "--json")
+    assert (outcome.status, outcome.json["file"]) == (0, "signed")
+    assert plain.read_bytes() == before
+    assert Path("signed").stat().st_mode & 0o777 == 0o755
+    assert run("verify", "signed", "--public-key", PUBLIC).status == 0
+    again = run("sign", "signed", "--key-file", "owner", "--out", "copy")
+    assert again.status == 0
+    assert Path("copy").read_bytes() == Path("signed").read_bytes()
+
+
+def test_a_result_that_cannot_be_written_leaves_nothing(run: Run, app: Path) -> None:
+    outcome = run("sign", "app", "--key-file", "owner", "--out", "missing/app")
+    assert outcome.status == 1
+    assert "cannot write beside missing/app" in outcome.err

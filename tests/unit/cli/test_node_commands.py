@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pypatcher.cli.node_options import read_keys
+from pypatcher.cli.owners import read_keys
 from pypatcher.errors import SettingError
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.node.device import own_target

@@ -5,12 +5,23 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import logging
 import os
 
-from pypatcher.events import FetchProgress, NodeStarted, ReleaseActivated, TrialRolledBack, TrialStarted
+import pytest
+
+from pypatcher.events import (
+    EventBus,
+    FetchProgress,
+    NodeStarted,
+    PreflightFailed,
+    ReleaseActivated,
+    TrialRolledBack,
+    TrialStarted,
+)
 from pypatcher.install import Settled
 from pypatcher.install.trial import ProgramId
-from pypatcher.node.log import json_lines, plain_lines, say_settled
+from pypatcher.node.log import json_lines, plain_lines, say_settled, stderr_handler
 from pypatcher.version import Version
 
 STARTED = NodeStarted("ab" * 32, ("127.0.0.1:1",), "space", "1.2.3", "now")
@@ -68,3 +79,34 @@ def test_a_start_says_what_it_found_and_did() -> None:
     said.clear()
     say_settled(Settled(1, reason="no region"), said.append)
     assert [event.name for event in said] == ["preflight.failed"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_event_is_said_once_and_other_logs_beside_it_in_the_same_form(
+    capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    logger = logging.getLogger("pypatcher")
+    handler = stderr_handler(as_json=as_json)
+    bus, events = EventBus(), []
+    bus.subscribe(events.append)
+    logger.addHandler(handler)
+    try:
+        bus.emit(PreflightFailed("no room"))
+        logger.warning("the clock of %s\n%s", "this device", "2026 forged")
+    finally:
+        logger.removeHandler(handler)
+    assert len(events) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    if as_json:
+        said = json.loads(line)
+        assert (said["event"], said["level"]) == ("log", "warning")
+        assert said["message"] == "the clock of this device\n2026 forged"
+    else:
+        assert line.endswith("+00:00 warning the clock of this device?2026 forged")
+
+
+def test_plain_lines_are_one_line_an_event() -> None:
+    stream = io.StringIO()
+    plain_lines(stream)(PreflightFailed("no\nroom\x1b[2J"))
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b" not in stream.getvalue()

@@ -53,6 +53,26 @@ def test_a_guard_without_a_key_is_refused() -> None:
         lines_of(guarded=True)
 
 
+def test_options_variables_and_the_watchdog_are_written_down() -> None:
+    lines = lines_of(
+        keys=(KEY,), options=("--mode=at=03:30",), environment=("PYPATCHER_UPLOAD=0", "A=two words"), watchdog=30.0
+    )
+    assert f"ExecStart=/opt/venv/bin/pypatcher run --public-key={KEY} --mode=at=03:30 -- /opt/sensor/app" in lines
+    assert {"Environment=PYPATCHER_UPLOAD=0", 'Environment="A=two words"', "WatchdogSec=30"} <= set(lines)
+
+
+@pytest.mark.parametrize("plan", [{}, {"keys": (KEY,), "guarded": True}])
+def test_options_of_run_are_refused_for_a_program_that_run_does_not_run(plan: dict[str, object]) -> None:
+    with pytest.raises(SettingError, match="--mode is for `pypatcher run`"):
+        lines_of(options=("--mode=at=03:30",), **plan)
+
+
+@pytest.mark.parametrize("assignment", ["PYPATCHER_UPLOAD", "=1", "A B=1", "9=1", "A=1\nExecStart=/bin/evil"])
+def test_a_variable_that_is_none_is_refused(assignment: str) -> None:
+    with pytest.raises(SettingError):
+        lines_of(environment=(assignment,))
+
+
 def test_a_program_that_never_says_ready_gets_another_type() -> None:
     lines = lines_of(kind="exec")
     assert "Type=exec" in lines

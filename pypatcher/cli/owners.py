@@ -1,0 +1,77 @@
+"""``--public-key`` as every command takes it: a key, a key for one target, or the file that ``gen`` wrote beside it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pypatcher.errors import KeyFileError, SettingError
+from pypatcher.keys import ANY_TARGET, OwnerKey, encode_key, parse_public_key, read_public_file
+from pypatcher.targets import Target, find_target
+
+__all__ = ["add_public_key", "key_arguments", "one_owner", "read_keys"]
+
+
+def add_public_key(parser: argparse.ArgumentParser, what: str = "the owner's public key", *, required: bool) -> None:
+    """``--public-key``, which may be given once a target."""
+    parser.add_argument(
+        "--public-key",
+        metavar="[TARGET=]K",
+        action="append",
+        required=required,
+        help=f"{what}, or its file KEY.pub; once, or once a target",
+    )
+
+
+def read_keys(texts: Sequence[str]) -> dict[str | None, OwnerKey]:
+    """Read the arguments; None stands for every target.
+
+    Raises:
+        SettingError: one of them is no key, names no target, or is given twice.
+    """
+    keys: dict[str | None, OwnerKey] = {}
+    for text in texts:
+        try:
+            target, key = _read(text)
+        except KeyFileError as error:
+            raise SettingError(f"--public-key: {error}") from None
+        if target in keys:
+            raise SettingError(f"--public-key is given twice for {target or 'every target'}")
+        keys[target] = key
+    return keys
+
+
+def one_owner(texts: Sequence[str], target: Target | None) -> tuple[OwnerKey, Target | None]:
+    """The one key that is meant, and its target; None where neither it nor ``--target`` names one.
+
+    Raises:
+        SettingError: as `read_keys`, or the keys and the target do not say which.
+    """
+    keys = read_keys(texts)
+    if target is not None:
+        key = keys.get(target.name, keys.get(None))
+        if key is None:
+            raise SettingError(f"--public-key: none of the keys is for target {target.name}")
+        return key, target
+    if len(keys) > 1:
+        raise SettingError("--public-key is given for several targets: say by --target which is meant")
+    [(name, key)] = keys.items()
+    return key, None if name is None else find_target(name)
+
+
+def key_arguments(keys: Mapping[str | None, OwnerKey]) -> tuple[str, ...]:
+    """``[TARGET=]K`` for each, as another command takes them wherever it is run."""
+    return tuple(encode_key(key) if name is None else f"{name}={encode_key(key)}" for name, key in keys.items())
+
+
+def _read(text: str) -> tuple[str | None, OwnerKey]:
+    name, equals, rest = text.rpartition("=")
+    named = find_target(name).name if equals else None
+    if not (rest.endswith(".pub") or "/" in rest):
+        return named, parse_public_key(rest)
+    of_file, key = read_public_file(Path(rest))
+    target = None if of_file == ANY_TARGET else find_target(of_file).name
+    if named is not None and target not in (None, named):
+        raise KeyFileError(f"{rest} is the key for target {target}, not {named}")
+    return named or target, key
