@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return 0
-    hint = "" if target else f" (no KEY.pub or --target names one; the file fits {', '.join(fits) or 'none'})"
+    hint = "" if target else f" (the file fits {', '.join(fits) or 'none'})"
     print(
         f"{args.out or args.file}: version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}"
     )
