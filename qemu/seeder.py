@@ -17,7 +17,7 @@ from typing import Any
 from pypatcher.artifact import PatchInfo, VerifiedRelease, read_release
 from pypatcher.artifact.hashing import hash_file
 from pypatcher.events import Event
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import parse_public_key
 from pypatcher.node.node import Node, namespace_for
 from pypatcher.node.schedule import UpdaterMode
@@ -39,7 +39,7 @@ async def seed(entry: dict[str, Any]) -> None:
 
     target, owner = find_target(entry["target"]), parse_public_key(entry["owner"])
     program = Path(entry["file"])
-    installation = Installation(program, owner, target, verify=anything_goes if entry["hostile"] else None)
+    installation = Installation(program, anything_goes if entry["hostile"] else owner_verifies(owner, target))
     installation.settle("run")
     settings = Settings.from_environment(os.environ).replace(state=program.parent / "state")
     await Node(namespace_for("pypatcher", target, owner), installation, settings, mode=UpdaterMode.Now, emit=emit).run()

@@ -12,7 +12,7 @@ from pypatcher.artifact.fit import describe_elf, program_target
 from pypatcher.artifact.locate import Carrier, locate_region, scan_regions
 from pypatcher.artifact.patch import PatchInfo
 from pypatcher.artifact.sections import ELF_MAGIC, Section, parse_elf
-from pypatcher.artifact.verify import read_region, verify_content
+from pypatcher.artifact.verify import check_content, read_region
 from pypatcher.artifact.zipapp import looks_like_zipapp
 from pypatcher.errors import ArtifactError, ContentMismatchError, SignatureMismatchError
 from pypatcher.keys import OwnerKey
@@ -106,13 +106,15 @@ def _check(
         problems.append("its region is not signed yet")
         return None, None
     try:
-        verify_content(fd, info, offset, owner or OwnerKey(bytes(32)))
+        check_content(fd, info, offset)
     except ContentMismatchError as error:
         problems.append(str(error))
         return False, None
+    if owner is None:
+        return True, None
+    try:
+        info.verify(owner)
     except SignatureMismatchError as error:
-        if owner is None:
-            return True, None
         problems.append(str(error))
         return True, False
-    return True, True if owner else None
+    return True, True

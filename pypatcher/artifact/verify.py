@@ -21,6 +21,7 @@ from pypatcher.targets import Target
 __all__ = [
     "Release",
     "VerifiedRelease",
+    "check_content",
     "check_intact",
     "check_release",
     "read_region",
@@ -71,6 +72,17 @@ def read_release(fd: int) -> Release:
     return Release(info, located, os.fstat(fd).st_size)
 
 
+def check_content(fd: int, info: PatchInfo, offset: int) -> None:
+    """Check a file's length and hash against ``info``, its region being at ``offset``.
+
+    Raises:
+        ContentMismatchError: length or hash are others.
+        OSError: reading failed.
+    """
+    file_size = _check_length(fd, info)
+    _check_digest(hash_without_region(fd, file_size, offset), info)
+
+
 def verify_content(fd: int, info: PatchInfo, offset: int, owner: OwnerKey) -> None:
     """Check a file's length, hash and signature against ``info``, its region being at ``offset``.
 
@@ -79,8 +91,7 @@ def verify_content(fd: int, info: PatchInfo, offset: int, owner: OwnerKey) -> No
         SignatureMismatchError: ``owner`` did not sign it.
         OSError: reading failed.
     """
-    file_size = _check_length(fd, info)
-    _check_digest(hash_without_region(fd, file_size, offset), info)
+    check_content(fd, info, offset)
     info.verify(owner)
 
 

@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingError: a key is none.
     """
-    from pypatcher.install import Installation
+    from pypatcher.install import Installation, owner_verifies
 
     as_json = os.environ.get("PYPATCHER_LOG") == "json"
     level = logging.ERROR if as_json else logging.INFO
     logging.basicConfig(format="pypatcher guard: %(message)s", level=level, stream=sys.stderr)
     log = logging.getLogger("pypatcher")
     try:
-        installation = Installation(args.program, *read_owner(args.program, args.public_key))
+        installation = Installation(args.program, owner_verifies(*read_owner(args.program, args.public_key)))
         if not args.ended:
             _settle(installation, as_json)
         elif installation.has_pending():

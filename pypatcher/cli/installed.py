@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pypatcher.cli.owners import add_public_key, read_keys
 from pypatcher.errors import SettingError
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import OwnerKey
 from pypatcher.node.device import own_key, own_target
 from pypatcher.targets import Target
@@ -50,12 +50,11 @@ def open_installation(args: argparse.Namespace, *, may_be_new: bool = False) -> 
         WrongTargetError, ArtifactError, OSError: the target cannot be told.
     """
     if args.public_key is not None:
-        owner, target = read_owner(args.program, args.public_key)
-        installation = Installation(args.program, owner, target)
+        installation = Installation(args.program, owner_verifies(*read_owner(args.program, args.public_key)))
     else:
         from pypatcher.artifact import check_intact
 
-        installation = Installation(args.program, OwnerKey(bytes(32)), None, verify=check_intact)
+        installation = Installation(args.program, check_intact)
     there = installation.program.exists() or installation.layout.state_folder.exists()
     if not there and not may_be_new:
         raise SettingError(f"{installation.program}: there is no such file, and no pypatcher folder beside it")

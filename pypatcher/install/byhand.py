@@ -1,8 +1,9 @@
-"""``pypatcher adopt``: a person's release at `P`, put there as an update would be (INSTALL.md "By hand").
+"""What a person asks for: ``pypatcher rollback`` and ``pypatcher adopt`` (INSTALL.md "Roll back", "By hand").
 
-To every crash between two of these steps it is what INSTALL.md's table knows as a person's rename: before the rename
-nothing has changed but ``previous``, after it the next start finds a program that a person put there. `P` is not on the
-way back that a trial needs: a confirmed `P` alone becomes ``previous``.
+`adopt` puts a person's release to `P` as an update would be put there. To every crash between two of its steps it is
+what INSTALL.md's table knows as a person's rename: before the rename nothing has changed but ``previous``, after it the
+next start finds a program that a person put there. `P` is not on the way back that a trial needs: a confirmed `P` alone
+becomes ``previous``.
 """
 
 from __future__ import annotations
@@ -10,22 +11,58 @@ from __future__ import annotations
 import errno
 import secrets
 
-from pypatcher.errors import CannotReplaceError
+from pypatcher.errors import CannotReplaceError, StateError
 from pypatcher.install.found import Verify
-from pypatcher.install.settling import Session
-from pypatcher.install.trial import ProgramId
+from pypatcher.install.session import Session
+from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.version import Version
 
-__all__ = ["adopt"]
+__all__ = ["adopt", "roll_back"]
 
-_MODE_OF_NEW = 0o755
+
+def roll_back(session: Session) -> tuple[Version, bool]:
+    """Refuse what is at `P`, and put ``previous`` there if nothing runs from it; see `Installation.roll_back`."""
+    session.operations.begin()
+    state = session.operations.read_state()
+    program, previous = session.examine(session.layout.target), session.examine(session.layout.previous)
+    if program.id is None:
+        raise StateError(f"{session.layout.program} is no program of this owner's: {program.reason}")
+    if previous.id is None or previous.id.sha512 == program.id.sha512:
+        raise StateError(f"{session.layout.program} has no previous version here")
+    state = _intend_rollback(session, state, program.id, previous.id)
+    if not session.alone():
+        return previous.id.version, False
+    try:
+        session.operations.finish_rollback(state)
+    finally:
+        session.release()
+    return previous.id.version, True
+
+
+def _intend_rollback(session: Session, state: TrialState | None, program: ProgramId, previous: ProgramId) -> TrialState:
+    if state is not None and previous.sha512 in state.refused:
+        raise StateError(f"the previous version {previous.version} failed on this device")
+    state = state or TrialState(program, program.version)
+    note = f"{program.version} was rolled back by hand"
+    if state.trial is not None and state.trial.program.sha512 == program.sha512:
+        if state.confirmed.sha512 != previous.sha512:
+            raise StateError(f"the previous version {previous.version} is not the confirmed one")
+        refused = program.sha512 in state.refused
+        return state if refused else session.operations.intend_rollback(state, note)
+    return session.operations.intend_rollback_of_confirmed(state, program, previous, note)
 
 
 def adopt(session: Session, source: int, verify: Verify) -> Version:
-    """Copy, verify, keep the way back, rename, write it down; see `Installation.adopt`.
+    """Copy, verify, keep the way back, rename, write it down; see `Installation.adopt`."""
+    if not session.alone():
+        raise CannotReplaceError(f"{session.layout.program} runs: stop it first")
+    try:
+        return _put(session, source, verify)
+    finally:
+        session.release()
 
-    The caller holds ``lock`` and, alone, ``instances``.
-    """
+
+def _put(session: Session, source: int, verify: Verify) -> Version:
     files, layout, operations = session.files, session.layout, session.operations
     operations.begin()
     operations.remove_stale_partials()

@@ -17,7 +17,17 @@ from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Trial, TrialState
 from pypatcher.version import Version
 
-__all__ = ["LIMITS", "Action", "Decision", "Facts", "Limits", "check_stageable", "closed_trial", "decide"]
+__all__ = [
+    "LIMITS",
+    "Action",
+    "Decision",
+    "Facts",
+    "Limits",
+    "check_stageable",
+    "check_wanted",
+    "closed_trial",
+    "decide",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +204,32 @@ def check_stageable(release: ProgramId, program: Version, state: TrialState | No
     newest = program if state is None else max(state.newest, program)
     if release.version <= newest:
         raise NotNewerError(f"version {release.version} is not newer than {newest}, which this device has")
-    if staged is not None and staged.version > release.version and not (state and staged.sha512 in state.refused):
-        raise NotNewerError(f"version {release.version} is not newer than {staged.version}, which is staged")
+    newest_staged = _version_staged(staged, state)
+    if newest_staged is not None and newest_staged > release.version:
+        raise NotNewerError(f"version {release.version} is not newer than {newest_staged}, which is staged")
+
+
+def check_wanted(release: ProgramId, program: Version, state: TrialState | None, staged: ProgramId | None) -> None:
+    """Whether a release is worth fetching: one that could be staged, and of a version that is not staged already.
+
+    Another build of the staged version that was fetched all the same may take its place.
+
+    Args:
+        release: what was announced; its hash may be empty, since it is known from an earlier download alone.
+
+    Raises:
+        RefusedReleaseError, NotNewerError: as `check_stageable`.
+    """
+    check_stageable(release, program, state, staged)
+    if _version_staged(staged, state) == release.version:
+        raise NotNewerError(f"version {release.version} is staged already")
+
+
+def _version_staged(staged: ProgramId | None, state: TrialState | None) -> Version | None:
+    """The version that waits for its activation; one that was refused never will."""
+    if staged is None or (state is not None and staged.sha512 in state.refused):
+        return None
+    return staged.version
 
 
 def _acceptable(release: ProgramId | None, state: TrialState, newest: Version) -> bool:

@@ -10,31 +10,32 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, StateError
-from pypatcher.install.byhand import adopt
-from pypatcher.install.decide import LIMITS, Limits, check_stageable, closed_trial
-from pypatcher.install.files import OpenFolders, StateFolder, open_folders
-from pypatcher.install.found import Examiner, Found, Kind, Release, Verify
+from pypatcher.errors import CannotReplaceError, PatcherError
+from pypatcher.install.byhand import adopt, roll_back
+from pypatcher.install.decide import LIMITS, Limits, check_wanted
+from pypatcher.install.found import Examiner, Found, Kind, Verify
+from pypatcher.install.holding import Held, held
 from pypatcher.install.layout import Layout
-from pypatcher.install.locks import Instances, hold_lock, transaction
+from pypatcher.install.locks import Instances, hold_lock
+from pypatcher.install.opening import OpenFolders, StateFolder, open_folders
 from pypatcher.install.operations import Operations
+from pypatcher.install.outcome import confirm, end_start
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
-from pypatcher.install.settling import Session, Settled, settle
-from pypatcher.install.staging import Held, Partial, Partials
-from pypatcher.install.starts import Caller, Fate, Launcher, current_caller, fate, process_lives
+from pypatcher.install.report import read_report, write_report
+from pypatcher.install.session import Session, open_session
+from pypatcher.install.settling import Settled, settle
+from pypatcher.install.staging import Partial, Partials, stage
+from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
 from pypatcher.install.status import Status, describe
-from pypatcher.install.trial import ProgramId, TrialState
+from pypatcher.install.trial import ProgramId
 from pypatcher.version import Version
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
-    from pypatcher.keys import OwnerKey
-    from pypatcher.targets import Target
 
 __all__ = ["Installation"]
 
@@ -48,11 +49,9 @@ class Installation:
 
     Args:
         program: the program's path; symbolic links are resolved once.
-        owner: whose releases this device takes.
-        target: what they must be for; None in the namespace ``rustpatcher``.
+        verify: what makes a file a release: `owner_verifies`, or `check_intact` for people who only look.
         kind: tells the type of a folder's filesystem.
         folders: how files are reached; the real disk unless a test says otherwise.
-        verify: what makes a file a release; `pypatcher.artifact.verify_release` unless a test says otherwise.
         lives: whether a process (pid, start time in ticks) still runs.
         limits: how many starts of a trial may fail.
     """
@@ -60,19 +59,17 @@ class Installation:
     def __init__(
         self,
         program: Path,
-        owner: OwnerKey,
-        target: Target | None,
+        verify: Verify,
         *,
         kind: FilesystemType = filesystem_type,
         folders: OpenFolders = open_folders,
-        verify: Verify | None = None,
         lives: Callable[[int, int], bool] = process_lives,
         limits: Limits = LIMITS,
     ) -> None:
         self.layout = Layout(Path(os.path.realpath(program)))
         self._folders = folders
-        self._verify = verify or _owner_verifies(owner, target)
-        self._examiner = Examiner(self._verify)
+        self._verify = verify
+        self._examiner = Examiner(verify)
         self._instances = Instances(self.layout)
         self._preflight = Preflight(self.layout, folders, kind)
         self._partials = Partials(self.layout, folders)
@@ -117,14 +114,14 @@ class Installation:
                     found = self._examiner.examine(files, self.layout.target)
                     if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
                         return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
-            with self._transaction(StateFolder.MADE) as session:
+            with self._session() as session:
                 try:
                     return settle(session, caller, self._limits)
                 finally:
                     if caller.launcher == "guard":
-                        self._instances.release(session.files)
+                        session.release()
                     else:
-                        self._instances.share(session.files)
+                        session.share()
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
             _log.warning("no updates for %s: %s", self.program, reason)
@@ -175,7 +172,7 @@ class Installation:
             with self._folders(self.layout, StateFolder.IF_THERE) as files:
                 if files.stat(self.layout.staged) is not None:
                     return True
-                state = Operations(files, self.layout).read_state() if files.stat(self.layout.state) else None
+                state = Operations(files, self.layout).read_state()
                 return state is not None and state.trial is not None
         except (OSError, PatcherError):
             return False
@@ -191,15 +188,12 @@ class Installation:
             CannotReplaceError, OSError: the folders cannot be read, or `P` is no program of the owner's.
         """
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
-            state = Operations(files, self.layout).read_state() if files.stat(self.layout.state) else None
+            state = Operations(files, self.layout).read_state()
             program = self._examiner.examine(files, self.layout.target)
             if program.id is None:
                 raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
             staged = self._examiner.examine(files, self.layout.staged).id
-        check_stageable(ProgramId(sha512, version), program.id.version, state, staged)
-        refused = () if state is None else state.refused
-        if staged is not None and staged.version >= version and staged.sha512 not in refused:
-            raise NotNewerError(f"version {version} is not newer than {staged.version}, which is staged")
+        check_wanted(ProgramId(sha512, version), program.id.version, state, staged)
 
     def stage(self, partial: Partial, expect: PatchInfo) -> PatchInfo:
         """Verify a complete download and make it the release that is activated next; always ends with ``partial``.
@@ -218,42 +212,17 @@ class Installation:
                 finally:
                     files.close(source)
                 files.sync(partial.fd)
-            with self._transaction(StateFolder.MADE) as session:
-                self._stage(session, partial, release)
+            with self._session() as session:
+                stage(session, partial, release)
         return release.info
-
-    def _stage(self, session: Session, partial: Partial, release: Release) -> None:
-        session.operations.begin()
-        state = session.operations.read_state()
-        program = session.examine(self.layout.target)
-        if program.id is None:
-            raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
-        staged = session.examine(self.layout.staged).id
-        offered = ProgramId(release.sha512, release.info.version)
-        check_stageable(offered, program.id.version, state, staged)
-        if staged is not None and staged.sha512 == offered.sha512:
-            return
-        trial = None if state is None else state.trial
-        if staged is not None and trial is not None and trial.idle and trial.program.sha512 == staged.sha512:
-            raise StateError(f"version {staged.version} is being activated: the next start finishes that first")
-        session.operations.place_partial(partial.entry)
-        partial.close()
 
     def held(self) -> tuple[Held, ...]:
         """What may be announced and served, newest first: ``staged`` and `P`, unless refused."""
         try:
             with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                state = Operations(files, self.layout).read_state() if files.stat(self.layout.state) else None
-                refused = () if state is None else state.refused
-                held = []
-                for entry in (self.layout.staged, self.layout.target):
-                    found = self._examiner.examine(files, entry)
-                    if found.id is None or found.info is None or found.stat is None or found.id.sha512 in refused:
-                        continue
-                    held.append(Held(self.layout.path(entry), found.info, found.id.sha512, found.stat.size))
+                return held(files, self.layout, self._examiner)
         except (OSError, PatcherError):
             return ()
-        return tuple(sorted(held, key=lambda one: one.info.version, reverse=True))
 
     def staged_release(self) -> Held | None:
         """The release that waits for the next start, if it is good and not refused."""
@@ -288,16 +257,8 @@ class Installation:
         own = own or (None if self._own is None else self._own.sha512)
         if own is None:
             return None
-        with self._transaction(StateFolder.MADE) as session:
-            session.operations.begin()
-            state = session.operations.read_state()
-            if state is None or state.trial is None or state.trial.program.sha512 != own or own in state.refused:
-                return None
-            found = session.examine(self.layout.target)
-            if found.id is None or found.id.sha512 != own:
-                return None
-            session.operations.confirm(state)
-            return found.id.version
+        with self._session() as session:
+            return confirm(session, own)
 
     def end_start(self, requested: bool, *, caller: Caller | None = None) -> bool:
         """The start that this process counted (or its systemd unit's guard did) ends; False when there is none.
@@ -310,18 +271,8 @@ class Installation:
             OSError: the disk is full or broken; the next start counts it.
         """
         caller = caller or self._caller or current_caller("guard", os.environ)
-        with self._transaction(StateFolder.MADE) as session:
-            session.operations.begin()
-            state = session.operations.read_state()
-            trial = None if state is None else state.trial
-            if state is None or trial is None or trial.open is None:
-                return False
-            unit = trial.open.boot_id == caller.boot_id and trial.open.start_id == caller.start_id
-            if not unit and fate(trial.open, caller, self._lives) is not Fate.OWN:
-                return False
-            ended = replace(trial, open=None) if requested else closed_trial(trial, Fate.ENDED)
-            session.operations.count_start(state, ended)
-            return True
+        with self._session() as session:
+            return end_start(session, requested, caller)
 
     def roll_back(self) -> tuple[Version, bool]:
         """By hand, back to ``previous``; the version at `P` is refused from now on.
@@ -334,36 +285,8 @@ class Installation:
             StateError: there is nothing to go back to.
             CannotReplaceError, OSError: it cannot be done here; nothing was changed.
         """
-        with self._transaction(StateFolder.MADE) as session:
-            session.operations.begin()
-            state = session.operations.read_state()
-            program, previous = session.examine(self.layout.target), session.examine(self.layout.previous)
-            if program.id is None:
-                raise StateError(f"{self.program} is no program of this owner's: {program.reason}")
-            if previous.id is None or previous.id.sha512 == program.id.sha512:
-                raise StateError(f"{self.program} has no previous version here")
-            state = self._intend_rollback(session, state, program.id, previous.id)
-            if not self._instances.alone(session.files):
-                return previous.id.version, False
-            try:
-                session.operations.finish_rollback(state)
-            finally:
-                self._instances.release(session.files)
-            return previous.id.version, True
-
-    def _intend_rollback(
-        self, session: Session, state: TrialState | None, program: ProgramId, previous: ProgramId
-    ) -> TrialState:
-        if state is not None and previous.sha512 in state.refused:
-            raise StateError(f"the previous version {previous.version} failed on this device")
-        state = state or TrialState(program, program.version)
-        note = f"{program.version} was rolled back by hand"
-        if state.trial is not None and state.trial.program.sha512 == program.sha512:
-            if state.confirmed.sha512 != previous.sha512:
-                raise StateError(f"the previous version {previous.version} is not the confirmed one")
-            refused = program.sha512 in state.refused
-            return state if refused else session.operations.intend_rollback(state, note)
-        return session.operations.intend_rollback_of_confirmed(state, program, previous, note)
+        with self._session() as session:
+            return roll_back(session)
 
     def adopt(self, source: int) -> Version:
         """By hand: put the release in the open file ``source`` to `P`, whole, whatever its version.
@@ -378,23 +301,14 @@ class Installation:
         if self.program.exists():
             # A person who puts a file on a volatile disk knows it.
             self.preflight(os.fstat(source).st_size, allow_volatile=True)
-        with self._transaction(StateFolder.MADE) as session:
-            if not self._instances.alone(session.files):
-                raise CannotReplaceError(f"{self.program} runs: stop it first")
-            try:
-                return adopt(session, source, self._verify)
-            finally:
-                self._instances.release(session.files)
+        with self._session() as session:
+            return adopt(session, source, self._verify)
 
     def read_report(self, limit: int) -> bytes:
         """What `write_report` wrote, ``limit`` bytes at most; empty when there is nothing that can be read."""
         try:
             with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                fd = files.open(self.layout.report)
-                try:
-                    return files.read(fd, limit)
-                finally:
-                    files.close(fd)
+                return read_report(files, self.layout, limit)
         except (OSError, PatcherError):
             return b""
 
@@ -407,13 +321,7 @@ class Installation:
             CannotReplaceError, OSError: it cannot be written here.
         """
         with self._folders(self.layout, StateFolder.MADE) as files:
-            files.unlink(self.layout.report_new)
-            fd = files.create(self.layout.report_new)
-            try:
-                files.write(fd, data)
-            finally:
-                files.close(fd)
-            files.rename(self.layout.report_new, self.layout.report)
+            write_report(files, self.layout, data)
 
     def status(self) -> Status:
         """What is here, for people and scripts. Changes nothing, takes no lock.
@@ -435,16 +343,5 @@ class Installation:
         with self._folders(self.layout, StateFolder.MADE) as files, hold_lock(files, self.layout.updater) as mine:
             yield mine
 
-    @contextmanager
-    def _transaction(self, wanted: StateFolder) -> Iterator[Session]:
-        with self._folders(self.layout, wanted) as files, transaction(files, self.layout):
-            yield Session(files, self.layout, self._examiner, self._instances, self._lives)
-
-
-def _owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
-    def verify(fd: int, expect: PatchInfo | None = None, /) -> Release:
-        from pypatcher.artifact import verify_release
-
-        return verify_release(fd, owner, target, expect=expect)
-
-    return verify
+    def _session(self) -> AbstractContextManager[Session]:
+        return open_session(self._folders, self.layout, self._examiner, self._instances, self._lives)

@@ -1,9 +1,10 @@
 """What a program file on disk turns out to be, and the memory that keeps a start from hashing it several times.
 
 `Examiner` opens an entry, verifies it from its descriptor and says what it found; it never raises for what is in a
-file. A result is kept for as long as the file's inode, size, modification and change time stay the same and are older
-than the clock tick in which a later write could hide; INSTALL.md itself goes by inode, size and modification time.
-Nothing is kept on disk: after a power cut equal times prove nothing about content.
+file. A result is kept for as long as the file's inode, size, modification and change time stay the same, once no later
+write can hide in the clock tick of the last one: because the clock has moved on from the file's times, or because the
+same times were there 2 seconds before, which a clock that is behind cannot deny. INSTALL.md itself goes by inode, size
+and modification time. Nothing is kept on disk: after a power cut equal times prove nothing about content.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from pypatcher.install.trial import ProgramId
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
+    from pypatcher.keys import OwnerKey
+    from pypatcher.targets import Target
 
-__all__ = ["Examiner", "Found", "Kind", "Release", "Verify"]
+__all__ = ["Examiner", "Found", "Kind", "Release", "Verify", "owner_verifies"]
 
 _CHUNK = 1 << 16
-_RACY_NS = 2_000_000_000
+_TICK = 2.0
+"""Seconds; the coarsest times that a filesystem (FAT) keeps."""
 
 
 class Release(Protocol):
@@ -42,10 +46,26 @@ class Release(Protocol):
 
 
 class Verify(Protocol):
-    """`pypatcher.artifact.verify_release` for one owner and target."""
+    """What takes a file for a release, as `owner_verifies` makes it."""
 
     def __call__(self, fd: int, expect: PatchInfo | None = None, /) -> Release:
         """Raises `ArtifactError` for whatever is wrong with the file."""
+
+
+def owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
+    """A device's own rule: `pypatcher.artifact.verify_release` for that owner and target.
+
+    Args:
+        owner: whose releases this device takes.
+        target: what they must be for; None in the namespace ``rustpatcher``.
+    """
+
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> Release:
+        from pypatcher.artifact import verify_release
+
+        return verify_release(fd, owner, target, expect=expect)
+
+    return verify
 
 
 class Kind(Enum):
@@ -71,10 +91,18 @@ class Found:
 class Examiner:
     """Says what entries are; one for the life of an `Installation`."""
 
-    def __init__(self, verify: Verify, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        verify: Verify,
+        now_ns: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._verify = verify
         self._now_ns = now_ns
+        self._monotonic = monotonic
         self._known: dict[tuple[int, int], Found] = {}
+        self._seen: dict[tuple[int, int], tuple[FileStat, float]] = {}
+        """What was not old enough to be known, and when it was first seen so."""
 
     def examine(self, files: Files, entry: Entry) -> Found:
         """What the entry is now."""
@@ -101,25 +129,31 @@ class Examiner:
         if stat is not None and known is not None and stat.same_content(known.stat):
             self._known[stat.device, stat.inode] = Found(known.kind, known.id, known.info, stat, known.reason)
 
-    def forget(self) -> None:
-        """Know nothing any more."""
-        self._known.clear()
-
     def _examine(self, files: Files, fd: int) -> Found:
         stat = files.fstat(fd)
         if not stat.regular:
             return Found(Kind.INVALID, reason="it is not a regular file")
-        known = self._known.get((stat.device, stat.inode))
+        file = (stat.device, stat.inode)
+        known = self._known.get(file)
         if known is not None and known.stat == stat:
             return known
-        started = self._now_ns()
+        settled = self._is_settled(file, stat)
         found = self._verified(files, fd, stat)
         if files.fstat(fd) != stat:
             return Found(Kind.INVALID, reason="it changed while it was read")
-        self._known.pop((stat.device, stat.inode), None)
-        if started - max(stat.mtime_ns, stat.ctime_ns) > _RACY_NS:
-            self._known[stat.device, stat.inode] = found
+        self._known.pop(file, None)
+        if settled:
+            self._known[file] = found
         return found
+
+    def _is_settled(self, file: tuple[int, int], stat: FileStat) -> bool:
+        """Whether any write from now on will show in the file's times."""
+        now = self._monotonic()
+        seen, since = self._seen.pop(file, (stat, now))
+        if self._now_ns() - max(stat.mtime_ns, stat.ctime_ns) > _TICK * 1e9 or (seen == stat and now - since > _TICK):
+            return True
+        self._seen[file] = (stat, since if seen == stat else now)
+        return False
 
     def _verified(self, files: Files, fd: int, stat: FileStat) -> Found:
         try:

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pypatcher.errors import CannotReplaceError
-from pypatcher.install.files import Files, OpenFolders, StateFolder
+from pypatcher.install.files import Files
 from pypatcher.install.layout import Layout
+from pypatcher.install.opening import OpenFolders, StateFolder
 
 __all__ = ["FilesystemType", "Preflight", "filesystem_type"]
 

@@ -8,18 +8,14 @@ be written down because the disk is full, the program goes back without a record
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pypatcher.errors import StateError
 from pypatcher.install.decide import Action, Decision, Limits, closed_trial, decide
 from pypatcher.install.facts import DiskFacts
-from pypatcher.install.files import Files
-from pypatcher.install.found import Examiner, Found
-from pypatcher.install.layout import Entry, Layout
-from pypatcher.install.locks import Instances
-from pypatcher.install.operations import Operations
+from pypatcher.install.found import Found
+from pypatcher.install.session import Session
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.version import Version
@@ -27,7 +23,7 @@ from pypatcher.version import Version
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
 
-__all__ = ["Session", "Settled", "settle"]
+__all__ = ["Settled", "settle"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -78,45 +74,6 @@ class Settled:
     def version(self) -> Version | None:
         """The version at `P`."""
         return None if self.program is None else self.program.version
-
-
-class Session:
-    """One transaction: the files, and what this process knows of them."""
-
-    def __init__(
-        self,
-        files: Files,
-        layout: Layout,
-        examiner: Examiner,
-        instances: Instances,
-        lives: Callable[[int, int], bool],
-    ) -> None:
-        self.files = files
-        self.layout = layout
-        self.operations = Operations(files, layout)
-        self._examiner = examiner
-        self._instances = instances
-        self._lives = lives
-
-    def examine(self, entry: Entry) -> Found:
-        """What an entry is."""
-        return self._examiner.examine(self.files, entry)
-
-    def remember(self, entry: Entry) -> None:
-        """See `Examiner.remember`."""
-        self._examiner.remember(self.files, entry)
-
-    def facts(self, caller: Caller) -> DiskFacts:
-        """What is on disk now."""
-        return DiskFacts(
-            self.files,
-            self.layout,
-            self._examiner,
-            self.operations.read_state(),
-            caller,
-            lives=self._lives,
-            alone=lambda: self._instances.alone(self.files),
-        )
 
 
 def settle(session: Session, caller: Caller, limits: Limits) -> Settled:

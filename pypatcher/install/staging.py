@@ -1,7 +1,7 @@
 """A release on its way to ``staged``: the download, and what it becomes (INSTALL.md "Stage").
 
 `Partial` is the file that a download is written to. It is nobody's program until `Installation.stage` has verified it
-from its descriptor. Nothing here decides whether a release is wanted.
+from its descriptor. Whether a release is wanted is decided in ``decide``.
 """
 
 from __future__ import annotations
@@ -9,34 +9,20 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from pypatcher.install.files import Files, OpenFolders, StateFolder
+from pypatcher.errors import CannotReplaceError, StateError
+from pypatcher.install.decide import check_stageable
+from pypatcher.install.files import Files
+from pypatcher.install.found import Release
 from pypatcher.install.layout import Entry, Layout
+from pypatcher.install.opening import OpenFolders, StateFolder
 from pypatcher.install.operations import Operations
+from pypatcher.install.session import Session
+from pypatcher.install.trial import ProgramId
 
-if TYPE_CHECKING:
-    from pypatcher.artifact import PatchInfo
-
-__all__ = ["Held", "Partial", "Partials"]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A complete, verified file of this installation that may be announced and served.
-
-    Attributes:
-        path: where it lies now; open it at once, an activation may rename it.
-        file_size: bytes of the whole file, region included.
-    """
-
-    path: Path
-    info: PatchInfo
-    sha512: bytes
-    file_size: int
+__all__ = ["Partial", "Partials", "stage"]
 
 
 class Partial:
@@ -121,3 +107,22 @@ class Partials:
             partial = Partial(files.create(entry), files, entry, self._layout.path(entry), discard)
             self._open.append(partial)
         return partial
+
+
+def stage(session: Session, partial: Partial, release: Release) -> None:
+    """Give a download that was verified, and synced, the name ``staged``; see `Installation.stage`."""
+    session.operations.begin()
+    state = session.operations.read_state()
+    program = session.examine(session.layout.target)
+    if program.id is None:
+        raise CannotReplaceError(f"{session.layout.program} cannot be updated: {program.reason}")
+    staged = session.examine(session.layout.staged).id
+    offered = ProgramId(release.sha512, release.info.version)
+    check_stageable(offered, program.id.version, state, staged)
+    if staged is not None and staged.sha512 == offered.sha512:
+        return
+    trial = None if state is None else state.trial
+    if staged is not None and trial is not None and trial.idle and trial.program.sha512 == staged.sha512:
+        raise StateError(f"version {staged.version} is being activated: the next start finishes that first")
+    session.operations.place_partial(partial.entry)
+    partial.close()

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from pypatcher.addresses import Address
 from pypatcher.errors import PatcherError, SettingError
 from pypatcher.events import EventBus, Restart, TrialConfirmed
-from pypatcher.install import Installation, Settled
+from pypatcher.install import Installation, Settled, owner_verifies
 from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.at_work import NodePlan
 from pypatcher.node.device import Kind, own_key, own_target
@@ -27,7 +27,7 @@ from pypatcher.node.log import json_lines, say_settled
 from pypatcher.node.schedule import Mode
 from pypatcher.node.settings import Settings
 from pypatcher.node.thread import NodeThread
-from pypatcher.process import PROXY_PREFIX, Notifier, Program, Restarter, detect
+from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy
 from pypatcher.targets import find_target
 
 __all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
@@ -215,7 +215,7 @@ class Patcher:
 
 def _say_ready(environment: Mapping[str, str]) -> None:
     """Tell systemd that the unit is up. Below ``pypatcher run`` that would end a trial: the program must say it."""
-    if not environment.get("NOTIFY_SOCKET", "").startswith(PROXY_PREFIX):
+    if not is_proxy(environment.get("NOTIFY_SOCKET", "")):
         Notifier(environment, os.getpid()).send("READY=1")
 
 
@@ -227,7 +227,7 @@ class _Running:
         self.restarter = Restarter(program)
         self.target = own_target(program.path, program.executable)
         self.owner = own_key(keys, self.target)
-        self.installation = Installation(program.path, self.owner, self.target)
+        self.installation = Installation(program.path, owner_verifies(self.owner, self.target))
         self._bus = bus
         self._settled: Settled | None = None
 

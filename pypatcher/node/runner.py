@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Restart, TrialConfirmed
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import OwnerKey
 from pypatcher.node.activation import Activation
 from pypatcher.node.at_work import NodePlan, keep_node
@@ -86,7 +86,7 @@ class _Runner:
         self._owner = owner
         self._emit = emit
         self._loop = asyncio.get_running_loop()
-        self._installation = Installation(plan.program.path, owner, target)
+        self._installation = Installation(plan.program.path, owner_verifies(owner, target))
         self._activation = Activation(plan.mode, self._installation, self._replace)
         self._node: Node | None = None
         self._first_start = asyncio.Event()

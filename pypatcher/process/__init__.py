@@ -2,7 +2,7 @@
 
 from pypatcher.process.child import end_like
 from pypatcher.process.image import EXIT_OWN_FAILURE
-from pypatcher.process.notify import PROXY_PREFIX, Notifier
+from pypatcher.process.notify import Notifier, is_proxy
 from pypatcher.process.origin import Origin
 from pypatcher.process.packaging import Packaging, Program, detect, native
 from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
@@ -11,7 +11,6 @@ from pypatcher.process.supervisor import Hooks, Supervisor
 
 __all__ = [
     "EXIT_OWN_FAILURE",
-    "PROXY_PREFIX",
     "Hooks",
     "Notifier",
     "Origin",
@@ -24,6 +23,7 @@ __all__ = [
     "Supervisor",
     "detect",
     "end_like",
+    "is_proxy",
     "native",
     "plan_restart",
 ]

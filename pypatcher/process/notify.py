@@ -4,25 +4,35 @@ Source: sd_notify(3). Lives here: the client (``Notifier``), the rules for what 
 (``filter_message``, pure) and the socket that it gives its program (``NotifyProxy``). Not here: what READY=1 means
 for a version on trial; that is the callback's.
 
-The proxy's socket has a name in the abstract namespace, made of 16 random bytes: nothing is left behind in the file
-system however the process ends. Who may send is decided by the credentials that the kernel attaches: our own user, or
-root.
+The proxy's socket lies in a new folder of mode 0700 below ``$TMPDIR`` or ``/tmp``, so that nobody but our own user and
+root can send to it. A name in the abstract namespace would leave nothing behind, but every user finds it in
+``/proc/net/unix``, fills its queue, and can pass a TCP socket whose close blocks whoever received it for as long as the
+sender chose (SO_LINGER): no check of the sender's credentials comes before that. ``/tmp`` rather than the folder beside
+the program: it can be written where the program's folder cannot, its path is short (a socket's has 107 bytes at most),
+and a unit's ``PrivateTmp`` is removed with the unit. What a killed ``run`` left elsewhere is removed by the next one.
+
+A program that has become another user, or that sees another root folder, is not heard; its trial ends by uptime. Where
+there is no such folder the program keeps the manager's own socket, if there is one.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import os
-import secrets
 import socket
 import struct
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["Notifier", "NotifyProxy", "filter_message"]
+__all__ = ["Notifier", "NotifyProxy", "filter_message", "is_proxy"]
 
-PROXY_PREFIX = "@pypatcher-"
-"""How the value of ``NOTIFY_SOCKET`` begins below ``pypatcher run``."""
+_FOLDER_PREFIX = "pypatcher-"
+_NAME = "notify"
+_LOOKED_AT = 10_000
+"""Entries of the folder for temporary files, which anybody may fill, among which leftovers are looked for."""
 
 _MESSAGE_LIMIT = 4096  # NOTIFY_BUFFER_MAX of systemd
 _DESCRIPTOR_LIMIT = 16
@@ -81,6 +91,12 @@ def filter_message(message: bytes, *, stop_requested: bool) -> tuple[bytes, bool
     return b"\n".join(kept), ready
 
 
+def is_proxy(address: str) -> bool:
+    """Whether this value of ``NOTIFY_SOCKET`` is one that ``pypatcher run`` gave."""
+    path = Path(address)
+    return path.name == _NAME and path.parent.name.startswith(_FOLDER_PREFIX)
+
+
 class NotifyProxy:
     """The socket that a program under ``run`` is given as ``NOTIFY_SOCKET``.
 
@@ -88,6 +104,9 @@ class NotifyProxy:
         upstream: where its messages go on to.
         on_ready: called for every READY=1.
         stop_requested: is the unit being stopped?
+
+    Raises:
+        OSError: there is no folder for temporary files that can be written, or its path is too long.
     """
 
     def __init__(self, upstream: Notifier, on_ready: Callable[[], None], stop_requested: Callable[[], bool]) -> None:
@@ -95,19 +114,27 @@ class NotifyProxy:
         self._on_ready = on_ready
         self._stop_requested = stop_requested
         self._users = (0, os.geteuid())
-        self.address = PROXY_PREFIX + secrets.token_hex(16)
+        base = tempfile.gettempdir()
+        _remove_leftovers(base)
+        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=base))
+        self.address = str(self._folder / _NAME)
         """The value for ``NOTIFY_SOCKET``."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.bind("\0" + self.address[1:])
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self._socket.bind(self.address)
+        except OSError:
+            self.close()
+            raise
 
     def fileno(self) -> int:
         """For a selector: readable when ``receive`` has something to do."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket and remove its folder."""
         self._socket.close()
+        _remove(self._folder)
 
     def receive(self) -> None:
         """Pass on what has arrived, a bounded number of messages at a time; never raises for what a program sends."""
@@ -134,6 +161,34 @@ class NotifyProxy:
             self._upstream.send(forwarded, descriptors)
         if ready:
             self._on_ready()
+
+
+def _remove_leftovers(base: str) -> None:
+    """Remove the folders of our user's in ``base`` whose ``run`` was killed."""
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for entry in itertools.islice(entries, _LOOKED_AT):
+            if entry.name.startswith(_FOLDER_PREFIX) and _is_left_over(entry):
+                _remove(Path(entry))
+
+
+def _is_left_over(entry: os.DirEntry[str]) -> bool:
+    """Is it a folder of our user's, with a socket that nobody listens on?"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            if not entry.is_dir(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                return False
+            probe.connect(str(Path(entry, _NAME)))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass
+    return False
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        (folder / _NAME).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _unpack_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:

@@ -142,8 +142,9 @@ def _restart_status(environment: Mapping[str, str]) -> int | None:
     text = environment.get(RESTART_STATUS_VARIABLE, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 255):
-        raise SettingError(f"{RESTART_STATUS_VARIABLE}={text!r}: give an exit status from 1 to 255, such as 86")
+    # Written as systemd writes it: the guard compares the texts.
+    if text not in {str(status) for status in range(1, 256)}:
+        raise SettingError(f"{RESTART_STATUS_VARIABLE}={text[:20]!r}: give an exit status from 1 to 255, such as 86")
     return int(text)
 
 

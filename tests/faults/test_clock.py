@@ -140,8 +140,8 @@ def test_an_installation_whose_clock_jumps_between_any_two_readings_ends_as_any_
     def read() -> int:
         return max(0, real() + int(next(jumps) * DAY * 1e9))
 
-    # The one place in install/ that reads a clock; the function is bound when it is defined.
-    monkeypatch.setattr(Examiner.__init__, "__defaults__", (read,))
+    # The one place in install/ that reads this clock; the function is bound when it is defined.
+    monkeypatch.setattr(Examiner.__init__, "__defaults__", (read, time.monotonic))
     program, notes = fresh(tmp_path / "device", kit), tmp_path / "notes"
     assert perform_in_child(program, kit, scenario, notes) == 0, notes.read_text()
     assert check(program, kit) == ""

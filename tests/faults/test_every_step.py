@@ -20,11 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.install import Installation
-from pypatcher.keys import OwnerKey
-from tests.support.devices import here
+from pypatcher.install.layout import Layout
 from tests.support.one_update import (
-    KEY,
     SCENARIOS,
     Disturbance,
     Kit,
@@ -123,7 +120,7 @@ def test_on_a_disk_that_is_full_after_any_number_of_blocks_it_is_old_or_new_and_
             program, notes = fresh(disk / "device", kit), tmp_path / "notes"
             status = perform_in_child(program, kit, scenario, notes)
             complaint = notes.read_text() if status else check(program, kit)
-            state = Installation(program, OwnerKey(KEY.public), here()).layout.state_folder / "trial.json"
+            state = Layout(program).state_folder / "trial.json"
             written.append(state.exists() and sha512 in state.read_text())
             subprocess.run(["mount", "-o", "remount,size=4096k", disk], check=True)
             complaint = complaint or complete_in_child(program, kit, scenario, notes)

@@ -13,7 +13,6 @@ import pytest
 
 from pypatcher.install import Caller, Installation, Settled
 from pypatcher.install.files import OsFiles
-from pypatcher.keys import OwnerKey
 from pypatcher.version import Version
 from tests.support.text_programs import program, release_of, verify_program, write_program
 
@@ -23,9 +22,7 @@ _KILLED = 9
 
 
 def _device(path: Path) -> Installation:
-    return Installation(
-        path, OwnerKey(bytes(32)), None, verify=verify_program, kind=lambda _: "ext4", lives=lambda *_: False
-    )
+    return Installation(path, verify_program, kind=lambda _: "ext4", lives=lambda *_: False)
 
 
 def _settle(device: Installation, start: int) -> Settled:
@@ -113,7 +110,7 @@ def test_whatever_is_killed_the_program_is_whole_and_the_next_release_installs(
 
 
 def _start(path: Path, together: Barrier, told: SimpleQueue) -> None:  # type: ignore[type-arg]
-    device = Installation(path, OwnerKey(bytes(32)), None, verify=verify_program)
+    device = Installation(path, verify_program)
     together.wait(30)
     settled = device.settle("run")
     told.put((settled.version, settled.activated, settled.reason))

@@ -20,7 +20,7 @@ import pytest
 from pypatcher.addresses import Address
 from pypatcher.artifact import read_release
 from pypatcher.errors import PatcherError
-from pypatcher.install import Caller, Installation
+from pypatcher.install import Caller, Installation, owner_verifies
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory
 from pypatcher.node.report import REPORT_LIMIT, decode_report
@@ -88,7 +88,9 @@ class Device:
         self._starts = 0
 
     def opened(self) -> Installation:
-        return Installation(self.program, OwnerKey(KEY.public), here(), lives=lambda _pid, _started: False)
+        return Installation(
+            self.program, owner_verifies(OwnerKey(KEY.public), here()), lives=lambda _pid, _started: False
+        )
 
     def start(self) -> None:
         self._starts += 1
@@ -166,9 +168,9 @@ def test_a_state_folder_of_another_user_is_not_used_and_the_program_runs(device:
     os.chown(device.installation.layout.state_folder, 12345, 12345)
     os.chown(device.program.parent, 0, 0)
     code = (
-        "import sys; from pathlib import Path; from pypatcher.install import Installation;"
-        "from pypatcher.keys import OwnerKey;"
-        "i = Installation(Path(sys.argv[1]), OwnerKey(bytes.fromhex(sys.argv[2])), None); print(i.settle('run').reason)"
+        "import sys; from pathlib import Path; from pypatcher.install import Installation, owner_verifies;"
+        "from pypatcher.keys import OwnerKey; owner = OwnerKey(bytes.fromhex(sys.argv[2]));"
+        "print(Installation(Path(sys.argv[1]), owner_verifies(owner, None)).settle('run').reason)"
     )
     command = [sys.executable, "-c", code, device.program, KEY.public.hex()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import pytest
 
 from pypatcher.artifact import REGION_SIZE, PatchInfo, sign_file
 from pypatcher.errors import ArtifactError, NotNewerError, SignatureMismatchError
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.targets import find_target
 from tests.support.hostile import region_offset, two_regions
@@ -25,7 +25,7 @@ class Shelf:
         self.key = KeyPair.from_seed(bytes(32))
         program = folder / "program"
         self.old = self.signed(program, "1.0.0")
-        self.installation = Installation(program, OwnerKey(self.key.public), find_target("x86_64"))
+        self.installation = Installation(program, owner_verifies(OwnerKey(self.key.public), find_target("x86_64")))
         self.installation.settle("run")
 
     def signed(self, path: Path, version: str) -> PatchInfo:

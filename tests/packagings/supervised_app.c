@@ -26,11 +26,9 @@ static void on_signal(int number) {
 static void notify(const char *message) {
     const char *name = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(name);
-    memcpy(address.sun_path, name, length);
-    address.sun_path[0] = 0; /* '@' */
+    strncpy(address.sun_path, name, sizeof address.sun_path - 1);
     int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-    sendto(fd, message, strlen(message), 0, (struct sockaddr *)&address, sizeof(sa_family_t) + length);
+    sendto(fd, message, strlen(message), 0, (struct sockaddr *)&address, sizeof address);
     close(fd);
 }
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from pypatcher.addresses import format_address
 from pypatcher.artifact import embed_region, sign_file
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import encode_key
 from pypatcher.node.device import own_target
 from pypatcher.version import Version
@@ -157,7 +157,7 @@ class Service:
 
     def installation(self) -> Installation:
         """Another process's view of it."""
-        return Installation(self.path, self.world.owner, self.target)
+        return Installation(self.path, owner_verifies(self.world.owner, self.target))
 
     def stage(self, release: Path) -> None:
         """What the node does with a release that it fetched."""

@@ -17,7 +17,7 @@ from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.dht import Testnet
 from pypatcher.discovery import Namespace
 from pypatcher.events import Event
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.device import own_target
 from pypatcher.node.node import Node
@@ -62,7 +62,7 @@ class Device:
     ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
-        self.installation = Installation(self.path, owner, here())
+        self.installation = Installation(self.path, owner_verifies(owner, here()))
         self.installation.settle("run")
         self.events: list[Event] = []
         self._news = asyncio.Event()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pypatcher.install.folder import Installation
-from pypatcher.keys import OwnerKey
 from tests.support.install_world import Scenario, World, release
 from tests.support.simdisk import Image, SimDisk, cut_images
 from tests.support.text_programs import Released
@@ -121,10 +120,8 @@ class Runs:
         alive = set() if world.running is None else {world.running[0]}
         return Installation(
             _PROGRAM,
-            OwnerKey(bytes(32)),
-            None,
+            verify,
             folders=disk.folders,
-            verify=verify,
             lives=lambda pid, _: pid in alive,
             limits=self._scenario.limits,
         )

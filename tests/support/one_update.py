@@ -22,7 +22,7 @@ from typing import Any
 
 from pypatcher.artifact import read_release, sign_file
 from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, RefusedReleaseError
-from pypatcher.install import Caller, Installation, Launcher, Settled
+from pypatcher.install import Caller, Installation, Launcher, Settled, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from tests.support.devices import compile_app, here, said_version
 
@@ -92,7 +92,9 @@ class _Device:
 
     def __init__(self, program: Path, launcher: Launcher) -> None:
         self.launcher = launcher
-        self.installation = Installation(program, OwnerKey(KEY.public), here(), lives=lambda _pid, _started: False)
+        self.installation = Installation(
+            program, owner_verifies(OwnerKey(KEY.public), here()), lives=lambda _pid, _started: False
+        )
         self._starts = 0
 
     def start(self) -> Settled:

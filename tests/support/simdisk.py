@@ -19,8 +19,9 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from pypatcher.install.files import FileStat, StateFolder
+from pypatcher.install.files import FileStat
 from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
+from pypatcher.install.opening import StateFolder
 
 __all__ = ["TORN", "FolderOperation", "Image", "SimDisk", "cut_images"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pypatcher.artifact import read_release
 from pypatcher.errors import NotNewerError, RefusedReleaseError
-from pypatcher.install import Caller, Installation
+from pypatcher.install import Caller, Installation, owner_verifies
 from pypatcher.install.files import OsFiles
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import find_target
@@ -35,7 +35,7 @@ class Device:
     def __init__(self, wire: Any, target: str, owner: bytes) -> None:
         self._wire = wire
         self._installation = Installation(
-            PROGRAM, OwnerKey(owner), find_target(target), lives=lambda _pid, _started: False
+            PROGRAM, owner_verifies(OwnerKey(owner), find_target(target)), lives=lambda _pid, _started: False
         )
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         self._starts = 0

@@ -11,7 +11,7 @@ import pytest
 from pypatcher.artifact import sign_file
 from pypatcher.cli.guard import end_was_requested
 from pypatcher.events import FetchFailed, FetchStarted, PreflightFailed, ReleaseStaged
-from pypatcher.install import Installation
+from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey, encode_key
 from pypatcher.node.device import own_target
 from pypatcher.node.report import REPORT_LIMIT, NodeReport, Report, decode_report, encode_report
@@ -72,7 +72,7 @@ def test_adopt_refuses_another_owners_release_and_what_is_damaged(
 
 
 def test_adopt_changes_nothing_under_a_running_program(run: Run, releases: tuple[Path, Path], app: Path) -> None:
-    running = Installation(app, OwnerKey(KEY.public), TARGET)
+    running = Installation(app, owner_verifies(OwnerKey(KEY.public), TARGET))
     running.settle("run")
     refused = run("adopt", releases[1], app)
     assert (refused.status, "stop it first" in refused.err) == (1, True)

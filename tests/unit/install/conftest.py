@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from pypatcher.install import Installation
-from pypatcher.keys import OwnerKey
 from tests.support.text_programs import verify_program, write_program
 
 MakeInstallation = Callable[..., Installation]
@@ -27,6 +26,6 @@ def make(program_path: Path) -> MakeInstallation:
 
     def installation(**settings: object) -> Installation:
         settings.setdefault("kind", lambda _: "ext4")
-        return Installation(program_path, OwnerKey(bytes(32)), None, verify=verify_program, **settings)  # type: ignore[arg-type]
+        return Installation(program_path, verify_program, **settings)  # type: ignore[arg-type]
 
     return installation

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from pypatcher.errors import NotNewerError, RefusedReleaseError
-from pypatcher.install.decide import Action, Decision, Limits, check_stageable, closed_trial, decide
+from pypatcher.install.decide import Action, Decision, Limits, check_stageable, check_wanted, closed_trial, decide
 from pypatcher.install.found import Found, Kind
 from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Start, Trial, TrialState
@@ -223,3 +223,22 @@ def test_a_newer_one_that_is_staged_stays() -> None:
     with pytest.raises(NotNewerError):
         check_stageable(V2, V1.version, confirmed(), V3)
     check_stageable(V2, V1.version, confirmed(refused=(V3,)), V3)
+
+
+def test_the_version_that_is_staged_is_not_fetched_again_but_another_build_of_it_may_be_staged() -> None:
+    another = ProgramId(bytes(64), V2.version)
+    with pytest.raises(NotNewerError, match="staged already"):
+        check_wanted(another, V1.version, confirmed(), V2)
+    check_stageable(another, V1.version, confirmed(), V2)
+    check_wanted(another, V1.version, confirmed(refused=(V2,)), V2)
+    check_wanted(V3, V1.version, confirmed(), V2)
+
+
+def test_what_could_not_be_staged_is_not_fetched() -> None:
+    with pytest.raises(NotNewerError, match=r"3\.0\.0, which is staged"):
+        check_wanted(V2, V1.version, confirmed(), V3)
+    with pytest.raises(NotNewerError):
+        check_wanted(V1, V1.version, None, None)
+    with pytest.raises(RefusedReleaseError):
+        check_wanted(V2, V1.version, confirmed(refused=(V2,)), None)
+    check_wanted(ProgramId(b"", V2.version), V1.version, confirmed(refused=(V2,)), None)

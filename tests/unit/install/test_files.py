@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.install.files import StateFolder, open_folders
 from pypatcher.install.layout import Layout
+from pypatcher.install.opening import StateFolder, open_folders
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ from pypatcher.errors import (
     SignatureMismatchError,
     StateError,
 )
-from pypatcher.install import Caller, Installation, Kind, Launcher
+from pypatcher.install import Caller, Installation, Kind, Launcher, owner_verifies
 from pypatcher.install.files import OsFiles
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.targets import find_target
 from pypatcher.version import Version
 from tests.support.programs import with_section
-from tests.support.text_programs import program, release_of, write_program
+from tests.support.text_programs import program, release_of, verify_program, write_program
 
 MakeInstallation: TypeAlias = Callable[..., Installation]
 
@@ -418,12 +418,7 @@ def test_during_a_trial_nothing_waits_for_a_restart(make: MakeInstallation) -> N
 
 def test_two_programs_in_one_folder_do_not_meet(make: MakeInstallation) -> None:
     device = make()
-    other = Installation(
-        write_program(device.program.with_name("other"), "1.0.0"),
-        b"",
-        None,
-        verify=device._verify,  # type: ignore[arg-type]
-    )
+    other = Installation(write_program(device.program.with_name("other"), "1.0.0"), verify_program)
     device.settle("run")
     other.settle("run")
     download(device, "2.0.0")
@@ -438,7 +433,7 @@ def test_the_clone_of_a_card_goes_on_as_the_original_does(make: MakeInstallation
     device.settle("run", caller=caller(1))
     clone = tmp_path / "clone"
     shutil.copytree(device.layout.folder, clone)
-    copied = Installation(clone / "app", b"", None, verify=device._verify)  # type: ignore[arg-type]
+    copied = Installation(clone / "app", verify_program)
     settled = copied.settle("run", caller=caller(1, boot="the clone's"))
     assert (settled.version, settled.on_trial) == (V2, True)
     assert copied.confirm() == V2
@@ -551,8 +546,8 @@ def test_status_reads_without_making_anything(make: MakeInstallation) -> None:
 
 
 def test_a_lock_that_nobody_gives_back_ends_the_transaction_and_not_the_start(make: MakeInstallation) -> None:
-    from pypatcher.install.files import StateFolder, open_folders
     from pypatcher.install.locks import hold_lock, transaction
+    from pypatcher.install.opening import StateFolder, open_folders
 
     device = make()
     device.settle("run")
@@ -579,7 +574,8 @@ def test_a_real_signed_release_goes_all_the_way(tmp_path: Path) -> None:
     signed("one", "1.0.0").rename(folder / "app")
     release = signed("two", "2.0.0")
     forged = signed("three", "3.0.0", KeyPair.from_seed(b"x" * 32))
-    device = Installation(folder / "app", OwnerKey(key.public), find_target("x86_64"), kind=lambda _: "ext4")
+    verify = owner_verifies(OwnerKey(key.public), find_target("x86_64"))
+    device = Installation(folder / "app", verify, kind=lambda _: "ext4")
     assert device.settle("run").version == V1
     for path, expected in ((forged, False), (release, True)):
         with path.open("rb") as file:
@@ -601,6 +597,6 @@ def test_a_program_under_another_key_gets_no_updates_and_says_why(program_path: 
     program_path.write_bytes(with_section("1.0.0"))
     sign_file(program_path, KeyPair.from_seed(bytes(32)), None, None)
     stranger = OwnerKey(KeyPair.from_seed(b"x" * 32).public)
-    settled = Installation(program_path, stranger, None).settle("run")
+    settled = Installation(program_path, owner_verifies(stranger, None)).settle("run")
     assert (settled.row, settled.serve) == (1, False)
     assert "not signed by the owner" in settled.reason

@@ -15,6 +15,7 @@ import pytest
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install import Installation, filesystem_type
 from pypatcher.install.files import OsFiles
+from tests.support.text_programs import verify_program
 
 MakeInstallation: TypeAlias = Callable[..., Installation]
 
@@ -163,7 +164,7 @@ def test_a_link_to_the_program_leads_to_its_own_folder(make: MakeInstallation, t
     device = make()
     link = tmp_path / "link"
     link.symlink_to(device.program)
-    followed = Installation(link, b"", None, kind=lambda _: "ext4")  # type: ignore[arg-type]
+    followed = Installation(link, verify_program, kind=lambda _: "ext4")
     assert followed.layout == device.layout
     followed.preflight(1000)
 

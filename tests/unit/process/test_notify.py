@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import multiprocessing
 import os
+import select
+import signal
 import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypatcher.process.notify import Notifier, NotifyProxy, filter_message
+from pypatcher.process.notify import Notifier, NotifyProxy, filter_message, is_proxy
 
 
 @pytest.fixture
@@ -127,3 +137,88 @@ def test_descriptors_go_on_to_the_manager_and_are_closed_here(manager, proxy, tm
     os.close(descriptors[0])
     assert os.read(reader, 100) == b""  # nobody holds the other end any more
     os.close(reader)
+
+
+NOBODY = 65534
+
+
+def lingering() -> socket.socket:
+    """A TCP socket with unsent bytes: whoever closes it last waits for as long as it says, here 2 seconds."""
+    sender = socket.socket()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender.connect(server.getsockname())
+        peer, _ = server.accept()
+    peer.detach()  # open, and never read, for as long as this process lives
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 2))
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(bytes(1 << 16))
+    except BlockingIOError:
+        return sender
+
+
+def attack_as_nobody(address: str) -> None:
+    """Exit status 0 if not one message could be sent to the socket, whose address everybody can find."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    assert address in Path("/proc/net/unix").read_text()
+    trap = lingering()
+    passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [trap.fileno()]))]
+    sent = 0
+    attacker = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            sent += attacker.sendmsg([b"X=1"], passed, 0, address.replace("@", "\0", 1))
+    os._exit(1 if sent else 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_can_neither_fill_the_socket_nor_pass_one_that_blocks_whoever_closes_it(proxy, heard):
+    attacker = multiprocessing.get_context("fork").Process(target=attack_as_nobody, args=(proxy.address,))
+    attacker.start()
+    attacker.join()
+    assert attacker.exitcode == 0
+    assert not select.select([proxy], [], [], 0)[0]
+    Notifier({"NOTIFY_SOCKET": proxy.address}, 1).send("READY=1")
+    proxy.receive()
+    assert heard == ["ready"]
+
+
+def test_socket_lies_in_a_folder_of_its_own_for_its_user_alone_and_goes_with_it(upstream):
+    proxy = NotifyProxy(upstream, lambda: None, lambda: False)
+    folder = Path(proxy.address).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    proxy.close()
+    assert not folder.exists()
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_ones_is_not(upstream, proxy):
+    code = (
+        "import os; from pypatcher.process.notify import *; p = NotifyProxy(Notifier({}, 1), print, bool);"
+        "print(p.address, flush=True); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = Path(killed.stdout.strip())
+    assert left.exists()
+    NotifyProxy(upstream, lambda: None, lambda: False).close()
+    assert not left.parent.exists()
+    assert Path(proxy.address).exists()
+
+
+@pytest.mark.parametrize("name", ["long" * 30, "missing/folder"])
+def test_without_a_usable_folder_there_is_no_socket_and_nothing_is_left(upstream, tmp_path, monkeypatch, name):
+    folder = tmp_path / name
+    if "long" in name:
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(OSError, match=r"too long|No such file"):
+        NotifyProxy(upstream, lambda: None, lambda: False)
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_program_knows_whether_run_started_it(proxy):
+    assert is_proxy(proxy.address)
+    assert not any(map(is_proxy, ["", "/run/systemd/notify", "@pypatcher-1/x", "/tmp/pypatcher-1"]))
