@@ -102,11 +102,6 @@ class Restarter:
         self._task: asyncio.Task[object] | None = None
         self._signal: int | None = None
 
-    @property
-    def is_ending(self) -> bool:
-        """The application was told to end; there is no way back."""
-        return self._armed
-
     # What the main thread does while the application runs.
 
     def attach(self) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pypatcher.install import Installation
+from tests.support.installations import MakeInstallation
 from tests.support.text_programs import verify_program, write_program
-
-MakeInstallation = Callable[..., Installation]
 
 
 @pytest.fixture

@@ -6,18 +6,15 @@ import errno
 import grp
 import os
 import pwd
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install import Installation, filesystem_type
 from pypatcher.install.files import OsFiles
+from tests.support.installations import MakeInstallation
 from tests.support.text_programs import verify_program
-
-MakeInstallation: TypeAlias = Callable[..., Installation]
 
 
 def reason(device: Installation, size: int = 1000) -> str:

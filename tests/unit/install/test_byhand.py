@@ -1,0 +1,57 @@
+"""What a person does to an installation: rolls it back, puts another program there, asks how it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from pypatcher.errors import RefusedReleaseError, StateError
+from pypatcher.version import Version
+from tests.support.installations import V1, V2, MakeInstallation, download
+from tests.support.text_programs import write_program
+
+
+def test_by_hand_back_to_the_previous_version(make: MakeInstallation) -> None:
+    device = make()
+    device.settle("run")
+    download(device, "2.0.0")
+    device.settle("run")
+    device.confirm()
+    assert device.roll_back() == (V1, True)
+    settled = device.settle("run")
+    assert settled.version == V1
+    with pytest.raises(RefusedReleaseError):
+        download(device, "2.0.0")
+    with pytest.raises(StateError):
+        device.roll_back()
+
+
+def test_a_rollback_by_hand_of_a_running_program_is_finished_by_the_next_start(make: MakeInstallation) -> None:
+    running = make()
+    running.settle("run")
+    download(running, "2.0.0")
+    running.settle("run")
+    running.confirm()
+    assert make().roll_back() == (V1, False)
+    assert running.held() == ()
+    settled = running.settle("run")
+    assert (settled.version, settled.rolled_back) == (V1, V2)
+
+
+def test_what_a_person_puts_there_is_confirmed_whatever_its_version(make: MakeInstallation) -> None:
+    device = make()
+    device.settle("run")
+    download(device, "2.0.0")
+    device.settle("run")
+    write_program(device.program, "0.5.0")
+    settled = device.settle("run")
+    assert (settled.version, settled.on_trial) == (Version(0, 5, 0), False)
+    assert device.status().confirmed == device.status().newest == Version(0, 5, 0)
+
+
+def test_status_reads_without_making_anything(make: MakeInstallation) -> None:
+    device = make()
+    status = device.status()
+    assert (status.running, status.confirmed, status.needs) == (V1, None, "")
+    assert not device.layout.state_folder.exists()
+    device.program.unlink()
+    assert "put a signed release" in device.status().needs
