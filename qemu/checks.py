@@ -29,6 +29,7 @@ _NOT_THERE = (
     "owner_is_kept",  # a second user id
     "of_another_user",
     "none_of_our_files",  # the sources
+    "test_documents",  # the documents
     "on_one_interface",  # multicast
     "changed_archives",  # time: thousands of random inputs to what is pure Python anyhow
 )

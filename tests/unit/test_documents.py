@@ -1,0 +1,43 @@
+"""What the documents say, where it can be held against the code or the files."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pypatcher import events
+from pypatcher.events import Event
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+LEVELS = {logging.INFO: "", logging.WARNING: "!", logging.DEBUG: "-"}
+
+
+def test_the_design_page_tells_every_event_with_its_level_and_fields() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z._]+\.[a-z_]+|restart)` ?([!-]?) \| ([^|]*)\|", page, re.MULTILINE)
+    told = {name: (level, re.sub(r"\(.*\)|\s", "", names)) for name, level, names in rows}
+    kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
+    kinds.remove(Event)
+    assert told == {kind.name: (LEVELS[kind.level], ",".join(field.name for field in fields(kind))) for kind in kinds}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_documents_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
