@@ -30,8 +30,10 @@ __all__ = [
     "RecordPublished",
     "ReleaseActivated",
     "ReleaseFound",
+    "ReleaseOffered",
     "ReleaseRefused",
     "ReleaseStaged",
+    "ReleaseWithheld",
     "Restart",
     "TrialConfirmed",
     "TrialRolledBack",
@@ -133,6 +135,26 @@ class ReleaseFound(Event):
     version: str
     node_id: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOffered(Event):
+    """``seed`` has verified the file at ``path``, and offers it in that namespace from now on."""
+
+    name: ClassVar[str] = "release.offered"
+    version: str
+    path: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWithheld(Event):
+    """``seed`` does not offer the file at ``path`` as it is now."""
+
+    name: ClassVar[str] = "release.withheld"
+    level: ClassVar[int] = logging.WARNING
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ COMMANDS = (
     "sign",
     "verify",
     "inspect",
+    "seed",
     "run",
     "unit",
     "guard",

@@ -1,4 +1,4 @@
-"""``pypatcher fetch``: the newest verified release, from the network to a file."""
+"""``pypatcher fetch``: the newest verified release, from the network to a file, or only the word that there is one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from pypatcher.cli.progress import progress_bar
 from pypatcher.errors import PeerError, SettingError
 
 if TYPE_CHECKING:
-    from pypatcher.node.acquire import Acquired
+    from pypatcher.node.acquire import Acquired, Newest
     from pypatcher.node.settings import Settings
+    from pypatcher.targets import Target
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -27,15 +28,19 @@ EXAMPLES = """\
   pypatcher fetch --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y --out app
   pypatcher fetch --public-key ... --target armv7 --min-version 1.4.0 --out app
   pypatcher fetch --public-key ... --peer NODEID@192.0.2.7:6881 --out app
+  pypatcher fetch --public-key ... --check --min-version 1.4.0 && echo "the fleet has it"
 
-The file is written whole and verified, or not at all. Exit status 1: nobody has such a release."""
+The file is written whole and verified, or not at all; --check writes nothing and only says what is newest. Exit
+status 1: nobody has such a release."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fetch``."""
     add_public_key(parser, required=True)
     add_target(parser, "whose releases (default: this machine's target)")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="where to write it; replaced if there")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", metavar="FILE", type=Path, help="where to write it; replaced if there")
+    what.add_argument("--check", action="store_true", help="fetch nothing: say which release is the newest")
     parser.add_argument("--peer", metavar="NODEID@HOST:PORT", help="ask this node alone, without discovery")
     parser.add_argument("--min-version", metavar="X.Y.Z", type=version, help="the lowest version that will do")
     parser.add_argument(
@@ -52,14 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetch, and say what and how sure.
+    """Fetch, or only look, and say what and how sure.
 
     Raises:
-        PatcherError: nobody delivered such a release.
+        PatcherError: nobody has, or nobody delivered, such a release.
     """
     if not 1 <= args.timeout <= 86400:
         raise SettingError("--timeout takes seconds, from 1 to 86400")
     settings = read_settings(args)
+    if args.check:
+        return _check(args, settings)
     peer = None if args.peer is None else _read_peer(args.peer, settings)
     acquired = asyncio.run(_fetch(args, peer, settings))
     if args.json:
@@ -73,23 +80,59 @@ def run(args: argparse.Namespace) -> int:
                 "older": acquired.others,
             }
         )
+    elif acquired.sources:
+        sure = _how_sure(acquired.sources, acquired.others)
+        print(f"{args.out}: version {acquired.info.version}, verified; {sure}")
     else:
-        print(f"{args.out}: version {acquired.info.version}, verified; {_how_sure(acquired)}")
+        alone = f"from {acquired.peer}; nobody else was asked, so there may be a newer one"
+        print(f"{args.out}: version {acquired.info.version}, verified; {alone}")
     return 0
+
+
+def _check(args: argparse.Namespace, settings: Settings) -> int:
+    if args.peer is not None:
+        raise SettingError("--check asks all whom it finds, --peer one alone: give one of them")
+    newest = asyncio.run(_look(args, settings))
+    info, error = newest.info, None
+    if args.min_version is not None and info.version < args.min_version:
+        error = f"the newest release heard of is {info.version}, older than {args.min_version}"
+    if args.json:
+        found = {
+            "version": str(info.version),
+            "size": info.file_size,
+            "sources": newest.sources,
+            "older": newest.others,
+        }
+        print_json(found if error is None else found | {"error": error})
+    else:
+        print(f"version {info.version}, {info.file_size} bytes; {_how_sure(newest.sources, newest.others)}")
+    if error is not None:
+        print(f"pypatcher fetch: {error}", file=sys.stderr)
+    return 0 if error is None else 1
+
+
+async def _look(args: argparse.Namespace, settings: Settings) -> Newest:
+    from pypatcher.node.acquire import hear_newest
+    from pypatcher.node.cache import Memory
+    from pypatcher.node.network import open_network
+    from pypatcher.node.node import namespace_for
+
+    owner, named = one_owner(args.public_key, args.target)
+    namespace = namespace_for(args.namespace, named or _own_target(), owner)
+    async with open_network(namespace, settings, Memory()) as network:
+        return await hear_newest(network, settings, args.timeout, event_bus(settings).emit)
 
 
 async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, settings: Settings) -> Acquired:
     from pypatcher.node.acquire import Acquirer
     from pypatcher.node.cache import Memory
-    from pypatcher.node.device import own_target
     from pypatcher.node.network import open_network
     from pypatcher.node.node import namespace_for
     from pypatcher.node.outfile import OutFile
 
     bus = event_bus(settings)
-    interpreter = Path(sys.executable)
     owner, named = one_owner(args.public_key, args.target)
-    target = named or own_target(interpreter, interpreter)
+    target = named or _own_target()
     checked = None if args.namespace == "rustpatcher" and named is None else target
     namespace = namespace_for(args.namespace, target, owner)
     with OutFile(args.out, owner, checked, args.min_version) as out:
@@ -99,6 +142,13 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
                 acquired = await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
             out.keep()
     return acquired
+
+
+def _own_target() -> Target:
+    from pypatcher.node.device import own_target
+
+    interpreter = Path(sys.executable)
+    return own_target(interpreter, interpreter)
 
 
 def _read_peer(text: str, settings: Settings) -> tuple[bytes, Address]:
@@ -127,11 +177,9 @@ def _resolve(host: str, port: int, families: set[int]) -> Address:
     raise PeerError(f"{host} has no address of a family that is bound here")
 
 
-def _how_sure(acquired: Acquired) -> str:
+def _how_sure(sources: int, others: int) -> str:
     from pypatcher.node.acquire import ENOUGH_SOURCES
 
-    if not acquired.sources:
-        return f"from {acquired.peer}; nobody else was asked, so there may be a newer one"
-    nodes = "1 node says" if acquired.sources == 1 else f"{acquired.sources} nodes say"
-    sure = "" if acquired.sources >= ENOUGH_SOURCES else "; fewer than three, so there may be a newer one"
-    return f"{nodes} that it is the newest, {acquired.others} had an older one{sure}"
+    nodes = "1 node says" if sources == 1 else f"{sources} nodes say"
+    sure = "" if sources >= ENOUGH_SOURCES else "; fewer than three, so there may be a newer one"
+    return f"{nodes} that it is the newest, {others} had an older one{sure}"

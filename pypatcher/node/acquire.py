@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -30,16 +31,16 @@ from pypatcher.events import (
 from pypatcher.node.budget import FetchBudget
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.fleet import Fleet
+from pypatcher.node.listening import at_work, keep_looking
 from pypatcher.node.network import Network
 from pypatcher.node.outfile import OutFile
 from pypatcher.node.seeking import keep_port_open, network_updater
 from pypatcher.node.settings import Settings
-from pypatcher.node.tasks import keep_running
 from pypatcher.node.updater import Updater
 from pypatcher.transport import Connection
 from pypatcher.version import Version
 
-__all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer"]
+__all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
 
 ENOUGH_SOURCES = 3
 _LOOK_INTERVAL = 10.0
@@ -65,13 +66,27 @@ class Acquired:
     others: int
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What is newest by what others say; the owner signed it, nobody has seen the file.
+
+    Attributes:
+        sources: nodes that said so.
+        others: nodes heard that have something older.
+    """
+
+    info: PatchInfo
+    sources: int
+    others: int
+
+
 class Acquirer:
     """Fetches one release to ``out``, which the caller then keeps."""
 
     def __init__(self, network: Network, out: OutFile, settings: Settings, emit: Emit) -> None:
         self._network = network
         self._out = out
-        self._settings = settings.replace(look_interval=settings.look_interval or _LOOK_INTERVAL)
+        self._settings = _eager(settings)
         self._emit = emit
         self._heard = _Heard()
         self._peer = ""
@@ -120,15 +135,12 @@ class Acquirer:
             NotNewerError: only older versions than will do were heard of.
             CannotReplaceError: it cannot be kept.
         """
-        network, rng, candidates = self._network, random.Random(), self._heard  # noqa: S311 - jitter
-        alpn, settings = network.namespace.offer_alpn, self._settings
-        fleet = None
-        if alpn is not None:
-            fleet = Fleet(network, alpn, settings, served=_Nothing(), candidates=candidates, known=(), rng=rng)
+        network, settings, rng = self._network, self._settings, random.Random()  # noqa: S311 - jitter
+        fleet = _fleet(network, settings, self._heard, rng)
         updater = network_updater(
             network,
             fleet,
-            candidates,
+            self._heard,
             self._out,
             settings,
             emit=self._note,
@@ -142,24 +154,15 @@ class Acquirer:
             fleet.updated_by(updater)
             parts["fleet"] = fleet.run
         begin = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(keep_running(name, run, _TASK_PAUSES)) for name, run in parts.items()]
-            try:
-                await self._wait(self._is_sure, patience, updater)
-                if self._may_come(fleet):
-                    await self._wait(self._is_here, (_PERSEVERANCE - 1) * patience, updater)
-            finally:
-                for task in running:
-                    task.cancel()
+        async with at_work(parts, _TASK_PAUSES):
+            await self._wait(self._is_sure, patience, updater)
+            if self._may_come(fleet):
+                await self._wait(self._is_here, (_PERSEVERANCE - 1) * patience, updater)
         return self._result(time.monotonic() - begin)
 
     async def _wait(self, reached: Callable[[], bool], seconds: float, updater: Updater) -> None:
         """Wait for that, so many seconds at most, and then for the end of a transfer that is under way."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not reached() and self._blocked is None:
-                    self._heard.changed.clear()
-                    await self._heard.changed.wait()
+        await self._heard.until(lambda: reached() or self._blocked is not None, seconds)
         await updater.settled()
 
     def _is_here(self) -> bool:
@@ -167,7 +170,7 @@ class Acquirer:
         return self._out.info is not None and self._out.info.version >= self._heard.newest
 
     def _is_sure(self) -> bool:
-        return self._is_here() and self._heard.count(self._heard.newest) >= ENOUGH_SOURCES
+        return self._is_here() and self._heard.enough()
 
     def _may_come(self, fleet: Fleet | None) -> bool:
         """Whether there is somebody left who may deliver what we do not have."""
@@ -182,10 +185,7 @@ class Acquirer:
         if self._blocked is not None:
             raise CannotReplaceError(self._blocked)
         if not heard.voices:
-            raise PeerError(
-                f"no node that has a release was heard within {seconds:.0f} s: is a device with a signed release "
-                "running, and are the DHT entry points reachable (PYPATCHER_BOOTSTRAP)? `pypatcher netcheck` tells more"
-            )
+            raise _nobody(seconds)
         if not self._out.would_do(newest):
             raise NotNewerError(f"the newest release heard of is {newest}, older than {self._out.at_least}")
         if self._out.info is None or not self._is_here():
@@ -214,12 +214,60 @@ class Acquirer:
         self._emit(event)
 
 
+async def hear_newest(network: Network, settings: Settings, patience: float, emit: Emit) -> Newest:
+    """Look for what is newest as ``Acquirer.newest`` does, and fetch nothing.
+
+    Args:
+        patience: seconds to look for; three nodes that agree end it early. While nobody was heard and somebody is known
+            who was not reached yet, it goes on up to 8 times as long.
+
+    Raises:
+        PeerError: nobody was heard.
+    """
+    settings, rng, heard = _eager(settings), random.Random(), _Heard()  # noqa: S311 - jitter
+    fleet = _fleet(network, settings, heard, rng)
+    parts = {
+        "look": lambda: keep_looking(network, fleet, heard, settings, rng),
+        "port mapping": lambda: keep_port_open(network, fleet, settings, emit),
+    }
+    if fleet is not None:
+        parts["fleet"] = fleet.run
+    begin = time.monotonic()
+    async with at_work(parts, _TASK_PAUSES):
+        await heard.until(heard.enough, patience)
+        if fleet is not None and not heard.voices and fleet.ways.known > 0:
+            await heard.until(lambda: bool(heard.voices), (_PERSEVERANCE - 1) * patience)
+    if not heard.voices:
+        raise _nobody(time.monotonic() - begin)
+    named = Counter(info for info in heard.voices.values() if info.version == heard.newest)
+    return Newest(named.most_common(1)[0][0], named.total(), len(heard.voices) - named.total())
+
+
+def _fleet(network: Network, settings: Settings, candidates: Candidates, rng: random.Random) -> Fleet | None:
+    alpn = network.namespace.offer_alpn
+    if alpn is None:
+        return None
+    return Fleet(network, alpn, settings, served=_Nothing(), candidates=candidates, known=(), rng=rng)
+
+
+def _eager(settings: Settings) -> Settings:
+    """Somebody waits for the answer."""
+    return settings.replace(look_interval=settings.look_interval or _LOOK_INTERVAL)
+
+
+def _nobody(seconds: float) -> PeerError:
+    return PeerError(
+        f"no node that has a release was heard within {seconds:.0f} s: is a device with a signed release running, and "
+        "are the DHT entry points reachable (PYPATCHER_BOOTSTRAP)? `pypatcher netcheck` tells more"
+    )
+
+
 class _Heard(Candidates):
     """Who is said to hold what, and every node's own word, whether its address is of use or not."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.voices: dict[bytes, Version] = {}
+        self.voices: dict[bytes, PatchInfo] = {}
         self.changed = asyncio.Event()
 
     def add(self, candidates: Iterable[Candidate], now: float) -> None:
@@ -228,17 +276,30 @@ class _Heard(Candidates):
         super().add(heard, now)
         for each in heard:
             if len(self.voices) < _VOICES or each.node_id in self.voices or each.info.version > self.newest:
-                self.voices[each.node_id] = max(each.info.version, self.voices.get(each.node_id, each.info.version))
+                before = self.voices.get(each.node_id, each.info)
+                self.voices[each.node_id] = max(each.info, before, key=lambda info: info.version)
         self.changed.set()
 
     @property
     def newest(self) -> Version:
         """The newest version that anybody named; 0.0.0 if nobody did."""
-        return max(self.voices.values(), default=Version(0, 0, 0))
+        return max((info.version for info in self.voices.values()), default=Version(0, 0, 0))
 
     def count(self, version: Version) -> int:
         """How many nodes named it as their newest."""
-        return sum(each == version for each in self.voices.values())
+        return sum(info.version == version for info in self.voices.values())
+
+    def enough(self) -> bool:
+        """Whether so many nodes named the newest version that it hardly is not the newest."""
+        return self.count(self.newest) >= ENOUGH_SOURCES
+
+    async def until(self, reached: Callable[[], bool], seconds: float) -> None:
+        """Wait for that, which must change with what is heard, so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not reached():
+                    self.changed.clear()
+                    await self.changed.wait()
 
 
 class _Nothing:

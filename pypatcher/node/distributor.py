@@ -34,17 +34,22 @@ class Distributor:
         self._limiter = limiter
         self._now = now
         self._served: Served | None = None
-        self._signature: tuple[int, ...] | None = None
+        self._is_unchanged: Callable[[], bool] = lambda: True
 
     @property
     def info(self) -> PatchInfo | None:
         """The release that is served now."""
         return None if self._served is None else self._served.info
 
-    def hold(self, held: Sequence[Held]) -> None:
-        """Serve the first of these verified files from now on; none serves nothing."""
+    def hold(self, held: Sequence[Held], *, is_unchanged: Callable[[], bool] | None = None) -> None:
+        """Serve the first of these verified files from now on; none serves nothing.
+
+        Args:
+            is_unchanged: whether that file still is what was verified; by default, whether it is what it is now.
+        """
         self._served = Served(held[0].info, held[0].path) if held else None
-        self._signature = _signature(held[0].path) if held else None
+        if held:
+            self._is_unchanged = is_unchanged or _unchanged_since_now(held[0].path)
 
     async def answer(self, connection: Connection) -> None:
         """Serve one connection; what goes wrong with it is its peer's loss alone."""
@@ -67,9 +72,12 @@ class Distributor:
         return given > 0
 
     def _unchanged(self) -> Served | None:
-        if self._served is None or _signature(self._served.path) != self._signature:
-            return None
-        return self._served
+        return self._served if self._is_unchanged() else None
+
+
+def _unchanged_since_now(path: Path) -> Callable[[], bool]:
+    signature = _signature(path)
+    return lambda: _signature(path) == signature
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

@@ -51,8 +51,9 @@ def out_of(world: World) -> Path:
 
 
 async def fetch(world: World, *arguments: str) -> Done:
-    """Run the command in a process of its own, in the folder ``here``."""
-    command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(world.owner), "--out", "app"]
+    """Run the command in a process of its own, in the folder ``here``, to write ``app`` there or to check."""
+    command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(world.owner)]
+    command += [] if "--check" in arguments else ["--out", "app"]
     settings = ["--bind", f"{loopback()}:0", "--bootstrap", ",".join(map(format_address, world.net.bootstrap))]
 
     def run() -> Done:
@@ -177,3 +178,54 @@ async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched
     done = await fetch(world, "--peer", f"{started.node_id}@{started.addresses[0]}", "--out", "/proc/nowhere/app")
     assert done.status == 1
     assert "cannot write /proc/nowhere/app" in done.err
+
+
+async def test_a_check_says_what_is_newest_and_how_many_say_so_and_writes_nothing(world: World) -> None:
+    old, _ = world.release("1.0.0")
+    new, _ = world.release("2.0.0")
+    await world.device(old).wait_for("record.published")
+    await world.device(new).wait_for("record.published")
+    said, asked = (
+        await fetch(world, "--check", "--timeout", "4"),
+        await fetch(world, "--check", "--timeout", "4", "--json"),
+    )
+    assert (said.status, asked.status) == (0, 0), said.err + asked.err
+    size = new.stat().st_size
+    assert said.out.startswith(f"version 2.0.0, {size} bytes; ")
+    assert "that it is the newest" in said.out
+    assert (asked.json["version"], asked.json["size"]) == ("2.0.0", size)
+    assert 1 <= asked.json["sources"] <= 2
+    assert "fetch.started" not in said.err + asked.err
+    assert not out_of(world).exists()
+
+
+async def test_a_check_for_a_version_that_is_not_there_yet_says_what_is_and_fails(world: World) -> None:
+    new, _ = world.release("2.0.0")
+    await world.device(new).wait_for("record.published")
+    done = await fetch(world, "--check", "--min-version", "2.0.1", "--timeout", "3", "--json")
+    assert (done.status, done.json["version"]) == (1, "2.0.0")
+    assert done.json["error"] in done.err
+    assert "the newest release heard of is 2.0.0, older than 2.0.1" in done.err
+    assert (await fetch(world, "--check", "--min-version", "2.0.0", "--timeout", "3")).status == 0
+
+
+async def test_a_check_that_hears_nobody_fails_and_says_what_to_look_at(world: World) -> None:
+    done = await fetch(world, "--check", "--timeout", "2", "--json")
+    assert (done.status, list(done.json)) == (1, ["error"])
+    assert "no node that has a release was heard within" in done.err
+
+
+async def test_a_check_hears_of_a_release_that_no_record_names_and_counts_its_holders(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def publish(_self: Tracker, *_: object) -> Published:
+        return Published(0, 0)
+
+    monkeypatch.setattr(Tracker, "publish", publish)
+    new, _ = world.release("2.0.0")
+    for _ in range(3):
+        await world.device(new).wait_for("node.started")
+    done = await fetch(world, "--check", "--timeout", "40", "--json")
+    assert done.status == 0, done.err
+    assert (done.json["version"], done.json["sources"], done.json["older"]) == ("2.0.0", 3, 0)
+    assert not out_of(world).exists()

@@ -16,6 +16,8 @@ NAMES = [
     "node.started",
     "record.published",
     "release.found",
+    "release.offered",
+    "release.withheld",
     "fetch.started",
     "fetch.progress",
     "fetch.failed",

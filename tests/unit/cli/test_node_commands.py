@@ -53,8 +53,10 @@ def test_run_says_in_one_line_what_makes_no_sense(run: Run, arguments: list[str]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: --public-key, --out"),
-        (["--public-key", PUBLIC], "required: --out"),
+        ([], "required: --public-key"),
+        (["--public-key", PUBLIC], "one of the arguments --out --check is required"),
+        (["--public-key", PUBLIC, "--out", "app", "--check"], "--check: not allowed with argument --out"),
+        (["--public-key", PUBLIC, "--check", "--peer", f"{NODE}@127.0.0.1:1"], "--check asks all whom it finds"),
         (["--public-key", "short", "--out", "app"], "public key 'short' is not a key"),
         (["--public-key", PUBLIC, "--out", "app", "--target", "pdp11"], "unknown target 'pdp11'"),
         (["--public-key", PUBLIC, "--out", "app", "--min-version", "1.4"], "'1.4' is not a version"),
