@@ -70,8 +70,8 @@ class PatchInfo:
         """
         if not self.is_signed_by(owner):
             raise SignatureMismatchError(
-                f"version {self.version} is not signed by the owner of this public key: it was signed with another key, "
-                "or this one is another program's"
+                f"version {self.version} is not signed by the owner of this public key: another key signed it, "
+                "or this one is of another program"
             )
 
     def to_region(self) -> Region:

@@ -34,6 +34,7 @@ COMMANDS = (
     "unit",
     "guard",
     "status",
+    "confirm",
     "rollback",
     "adopt",
     "fetch",

@@ -1,4 +1,4 @@
-"""What guard, status, rollback and adopt share: a program that is installed here, and the key to look at it with."""
+"""What guard, status, confirm, rollback and adopt share: a program that is installed here, and the key to it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
 from pypatcher.cli.options import add_json, print_json
-from pypatcher.errors import CannotReplaceError
+from pypatcher.errors import CannotReplaceError, SettingError
 
 if TYPE_CHECKING:
     from pypatcher.install import Installation, Status
@@ -26,7 +26,8 @@ EXAMPLES = """\
   pypatcher status /opt/app/app
   pypatcher status /opt/app/app --json | jq .needs
 
-Run it as the service's user or as root. Exit status 0: it needs nobody; 1: it needs a person."""
+Run it as the service's user or as root. Exit status 0: it needs nobody; 1: it needs a person; 2: this
+user cannot look, or there is nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +41,15 @@ def run(args: argparse.Namespace) -> int:
     """Say what is here.
 
     Raises:
-        SettingError: there is nothing here.
-        CannotReplaceError, OSError: the folders cannot be read.
+        SettingError: there is nothing here, or nothing that this user can look at.
     """
     from pypatcher.node.report import REPORT_LIMIT, decode_report
 
-    installation = open_installation(args)
-    status = installation.status()
+    try:
+        installation = open_installation(args)
+        status = installation.status()
+    except (CannotReplaceError, OSError) as error:
+        raise SettingError(f"{error} (as the service's user or root, status can look)") from None
     report = decode_report(installation.read_report(REPORT_LIMIT + 1))
     needs = list(_needs(installation, status, report))
     if args.json:
@@ -68,10 +71,12 @@ def _needs(installation: Installation, status: Status, report: Report | None) ->
     if report is not None and report.silent:
         yield f"the node reaches nobody outside its LAN: no DHT node answers since {_when(report.silent)}; see netcheck"
     try:
-        size = installation.program.stat().st_size
+        program = installation.program.stat()
+        if not program.st_mode & 0o111:
+            yield f"{installation.program} cannot be started: chmod 755 it"
         settings = Settings.from_environment(os.environ)
         with _as_its_user(installation.program.parent):
-            installation.preflight(size, allow_volatile=settings.allow_volatile)
+            installation.preflight(program.st_size, allow_volatile=settings.allow_volatile, change_nothing=True)
     except CannotReplaceError as error:
         if str(error) not in blocked:
             yield f"a release could not be installed: {error}"

@@ -7,8 +7,7 @@ from pypatcher.dht.knock import Answered
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
-from pypatcher.dht.peers import PeersLookup
-from pypatcher.dht.search import MutableLookup, StoringNode
+from pypatcher.dht.results import MutableLookup, PeersLookup, StoringNode
 from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
 

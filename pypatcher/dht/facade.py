@@ -11,8 +11,7 @@ from pypatcher.dht.knock import Answered
 from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
-from pypatcher.dht.peers import PeersLookup
-from pypatcher.dht.search import MutableLookup
+from pypatcher.dht.results import MutableLookup, PeersLookup
 
 __all__ = ["Dht"]
 

@@ -21,7 +21,9 @@ from pypatcher.errors import CodecError, PeerError
 __all__ = [
     "MAX_DATAGRAM",
     "MAX_NODES",
+    "MAX_PEERS",
     "MAX_TOKEN",
+    "NODE_FIELDS",
     "Failure",
     "Message",
     "Query",
@@ -40,15 +42,17 @@ __all__ = [
 ]
 
 MAX_DATAGRAM = 16384
-"""Bytes; npm nodes send all peers of an info-hash in one answer of 8 kB."""
+"""Bytes; npm nodes send all peers of an info-hash in one answer of 8 kB, of which the first are read."""
 MAX_NODES = 32
 """Contacts taken from one answer; nodes send 8, some 20."""
-MAX_PEERS = 2000
+MAX_PEERS = 200
+"""Peers read of one answer, good or bad; libtorrent sends 100, we 80, and no more than this fits one packet."""
 MAX_TOKEN = 64
 _MAX_TRANSACTION = 32
 _MAX_TEXT = 200
 
-_NODE_FIELDS = {4: (b"nodes", ID_SIZE + 6), 6: (b"nodes6", ID_SIZE + 18)}
+NODE_FIELDS = {4: (b"nodes", ID_SIZE + 6), 6: (b"nodes6", ID_SIZE + 18)}
+"""By family: where an answer holds contacts, and the bytes of each (BEP 5, 32)."""
 
 
 class RemoteError(PeerError):
@@ -172,7 +176,7 @@ def pack_nodes(contacts: Iterable[Contact]) -> bytes:
 
 def nodes_of(values: Mapping[bytes, Value], family: int) -> list[Contact]:
     """The contacts of one family in an answer, at most 32; a field of a wrong form gives none."""
-    name, size = _NODE_FIELDS[family]
+    name, size = NODE_FIELDS[family]
     data = values.get(name)
     if not isinstance(data, bytes) or len(data) % size:
         return []
@@ -185,7 +189,7 @@ def nodes_of(values: Mapping[bytes, Value], family: int) -> list[Contact]:
 
 
 def peers_of(values: Mapping[bytes, Value], family: int) -> list[Address]:
-    """The peers of one family in an answer to get_peers, at most 2000; malformed ones are left out."""
+    """The peers of one family in an answer to get_peers; the first 200 are read, malformed ones left out."""
     found = values.get(b"values")
     size = 6 if family == 4 else 18
     if not isinstance(found, list):

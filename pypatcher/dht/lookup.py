@@ -14,6 +14,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from pypatcher.addresses import Address
 from pypatcher.dht.limits import Crowd, is_near
@@ -39,12 +40,17 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
-@dataclass(slots=True, order=True)
+@dataclass(slots=True, eq=False)
 class _Candidate:
+    """Equal to itself alone: others may claim its id, and so have its distance."""
+
     distance: int
-    contact: Contact = field(compare=False)
-    state: _State = field(compare=False, default=_State.FRESH)
-    sources: set[Address] = field(compare=False, default_factory=set)
+    contact: Contact
+    state: _State = _State.FRESH
+    sources: set[Address] = field(default_factory=set)
+
+
+_DISTANCE = attrgetter("distance")
 
 
 class Lookup:
@@ -123,7 +129,7 @@ class Lookup:
             self._sorted.remove(candidate)
             candidate.contact = Contact(sender, contact.address)
             candidate.distance = distance(sender, self.target)
-            insort(self._sorted, candidate)
+            insort(self._sorted, candidate, key=_DISTANCE)
         candidate.state = _State.ANSWERED
         for source in candidate.sources:
             self._credit[source] += 2
@@ -169,14 +175,14 @@ class Lookup:
         candidate = _Candidate(distance(contact.id, self.target), contact, sources={source} if source else set())
         if len(self._sorted) >= _MAX_CANDIDATES and not self._drop_farther_than(candidate):
             return
-        insort(self._sorted, candidate)
+        insort(self._sorted, candidate, key=_DISTANCE)
         self._by_address[contact.address] = candidate
         self._crowd.add(contact.address)
 
     def _drop_farther_than(self, newcomer: _Candidate) -> bool:
         for index in range(len(self._sorted) - 1, -1, -1):
             candidate = self._sorted[index]
-            if candidate < newcomer:
+            if candidate.distance <= newcomer.distance:
                 return False
             if candidate.state in (_State.FRESH, _State.FAILED):
                 del self._sorted[index]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
-from pypatcher.addresses import Address, family
+from pypatcher.addresses import Address, family, is_literal
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Response
@@ -188,7 +187,7 @@ class Maintenance:
         return {address for addresses in results for address in addresses}
 
     async def _resolve_one(self, entry: Address) -> list[Address]:
-        if _is_literal(entry[0]):
+        if is_literal(entry):
             return [entry] if self._is_ours(entry) else []
         try:
             async with asyncio.timeout(_RESOLVE_TIME):
@@ -232,11 +231,3 @@ class Maintenance:
             quiet = self._node.table.stalest(self._node.clock() - _QUIET)
             if quiet is not None:
                 await self._node.ping(quiet.address)
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

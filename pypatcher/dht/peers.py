@@ -8,38 +8,15 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 
 from pypatcher.addresses import Address
-from pypatcher.dht.search import StoringNode
 
-__all__ = ["PeerPoll", "PeersLookup"]
+__all__ = ["PeerPoll"]
 
 _MOST_PEERS = 2000
 _MOST_EACH = 500
 _COUNTED_A_HOST = 8
-
-
-@dataclass(frozen=True, slots=True)
-class PeersLookup:
-    """What a lookup of an info-hash found.
-
-    Attributes:
-        info_hash: 20 bytes.
-        peers: at most 2000 a family, those named by the most nodes first.
-        confirmed: about how many peers these are: those that two nodes or more named, at most 8 a host, and one for
-            each other host that they named, since some routers show every node another port; all peers where only one
-            node named any.
-        nodes: where to announce, nearest first, at most 20 a family.
-        time: when it ended, on the node's clock.
-    """
-
-    info_hash: bytes
-    peers: tuple[Address, ...]
-    confirmed: int
-    nodes: tuple[StoringNode, ...]
-    time: float
 
 
 class PeerPoll:
@@ -50,7 +27,7 @@ class PeerPoll:
 
     def add(self, peers: Iterable[Address]) -> None:
         """Count one node's answer; beyond 500 peers it is not read."""
-        distinct = list(dict.fromkeys(peers))[:_MOST_EACH]
+        distinct = list(dict.fromkeys(islice(peers, _MOST_EACH)))
         if distinct:
             self._answers.append(distinct)
 

@@ -25,7 +25,7 @@ _TOTAL = 640
 _SUSPECT, _GONE = 2, 3
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Node:
     contact: Contact
     number: int
@@ -97,10 +97,11 @@ class RoutingTable:
         if node is None:
             return
         node.failures += 1
-        waiting = self._waiting.get(self._index(node.contact))
+        waiting = self._waiting.get(self._index(node.contact), [])
         if node.failures >= _GONE or (node.failures >= _SUSPECT and waiting):
             self._remove(node)
-            if waiting:
+            before = len(self)
+            while waiting and len(self) == before:
                 heir = waiting.pop()
                 self._insert(heir.contact, heir.seen)
 
@@ -135,8 +136,8 @@ class RoutingTable:
         return prefix_length(self.own_id, contact.id)
 
     def _insert(self, contact: Contact, now: float) -> None:
-        if not self._crowd.has_room(contact.address):
-            return
+        if contact.address in self._by_address or not self._crowd.has_room(contact.address):
+            return  # who waited may have entered elsewhere meanwhile, under another id
         index = self._index(contact)
         bucket = self._buckets.setdefault(index, [])
         node = _Node(contact, int.from_bytes(contact.id, "big"), now)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -16,41 +15,15 @@ from pypatcher.dht import krpc
 from pypatcher.dht.calls import NoAnswerError
 from pypatcher.dht.krpc import Response
 from pypatcher.dht.lookup import Lookup
-from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.nodeid import Contact
 
-__all__ = ["MutableLookup", "OnAnswer", "StoringNode", "search"]
+__all__ = ["OnAnswer", "search"]
 
 OnAnswer: TypeAlias = Callable[[Contact, Response], None]
 
 
 class _Ask(Protocol):
     def __call__(self, address: Address, *, on_slow: Callable[[], None]) -> asyncio.Future[Response]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoringNode:
-    """A node near a target, with the token that lets us write there for the next minutes."""
-
-    contact: Contact
-    token: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class MutableLookup:
-    """What a lookup of a mutable item found.
-
-    Attributes:
-        target: 20 bytes.
-        items: every distinct valid item, the highest seq first.
-        nodes: where to store, nearest first, at most 20 a family.
-        time: when it ended, on the node's clock.
-    """
-
-    target: bytes
-    items: tuple[MutableItem, ...]
-    nodes: tuple[StoringNode, ...]
-    time: float
 
 
 async def search(

@@ -1,6 +1,9 @@
 """Answers queries: the storing side of a Mainline node (BEP 5, 32, 42, 44), as a function from query to datagram.
 
 Sans-IO; time is passed in. Bounds: answers by source and in all, items and peers kept, sizes before signatures.
+Anybody can ask in somebody else's name, and most answers are larger than their questions: so an answer fits one small
+packet, and who is far away gets a few. Pings, whose answers are as small as they are, have a budget of their own, and
+so have knocks of who knows our secret: no stranger's flood keeps those from their answers.
 Mutable items with a byte string as value are kept; of two with the same seq the first stays, and the writer of the
 other is told so (302), so that nobody believes to be stored who is not.
 """
@@ -24,11 +27,27 @@ from pypatcher.dht.tokens import Tokens
 
 __all__ = ["Server"]
 
-_NODES_ALONE, _NODES_WITH_VALUE = 16, 8
+_LARGEST = 1232
+"""Bytes of an answer: what fits an IPv6 packet of 1280 bytes, which every path takes whole."""
+_NODES_ALONE, _NODES_WITH_OTHERS = 16, 8
 _PEERS = {4: 80, 6: 30}
-_FIELDS = {4: b"nodes", 6: b"nodes6"}
-_ANSWERS_EACH = (20.0, 100.0)
-_BYTES_ALL = (50_000.0, 500_000.0)
+
+
+class _Budget:
+    """How many bytes go to one source and to all together; each a rate a second and a burst."""
+
+    def __init__(self, bytes_each: tuple[float, float], bytes_all: tuple[float, float]) -> None:
+        self._answers = RateLimiter(20.0, 100.0)
+        self._each = RateLimiter(*bytes_each)
+        self._all = RateLimiter(*bytes_all, capacity=1)
+
+    def admits(self, source: Address, now: float) -> bool:
+        """Whether an answer to ``source`` is worth its computing."""
+        return self._answers.allow(limit_key(source), now)
+
+    def covers(self, source: Address, now: float, size: int) -> bool:
+        """Whether an answer of that size may be sent; if so it is counted."""
+        return self._each.allow(limit_key(source), now, size) and self._all.allow(None, now, size)
 
 
 class Server:
@@ -47,8 +66,9 @@ class Server:
         self._secret = secret
         self._random = random
         self._tokens = Tokens(random, now)
-        self._each = RateLimiter(*_ANSWERS_EACH)
-        self._all = RateLimiter(*_BYTES_ALL, capacity=1)
+        self._pings, self._knocks = (_Budget((2_000.0, 10_000.0), (50_000.0, 100_000.0)) for _ in range(2))
+        self._near = _Budget((25_000.0, 125_000.0), (50_000.0, 500_000.0))
+        self._far = _Budget((6_000.0, 25_000.0), (30_000.0, 150_000.0))
         self._methods: dict[bytes, Callable[[Mapping[bytes, Value], Address, float], dict[bytes, Value]]] = {
             b"ping": self._ping,
             b"find_node": self._find_node,
@@ -60,17 +80,36 @@ class Server:
 
     def answer(self, query: Query, source: Address, now: float) -> bytes | None:
         """The datagram to send back, or None for a source that asks too much."""
-        if not self._each.allow(limit_key(source), now):
+        budget = self._budget(query, source)
+        if not budget.admits(source, now):
             return None
         method = self._methods.get(query.method)
         try:
             if method is None:
                 raise RemoteError(204, "method unknown")
-            values = method(query.arguments, source, now)
-            data = krpc.encode_response(query.transaction, self.table.own_id, values, source)
+            data = self._encode(query.transaction, method(query.arguments, source, now), source)
         except RemoteError as error:
             data = krpc.encode_failure(query.transaction, error.code, error.text)
-        return data if self._all.allow(None, now, len(data)) else None
+        return data if budget.covers(source, now, len(data)) else None
+
+    def _budget(self, query: Query, source: Address) -> _Budget:
+        if query.method == b"ping":
+            return self._knocks if answer_knock(self._secret, query.arguments) else self._pings
+        return self._near if is_near(source) else self._far
+
+    def _encode(self, transaction: bytes, values: dict[bytes, Value], source: Address) -> bytes:
+        """The answer, with as many nodes as fit; those of the other family are the first to go."""
+        data = krpc.encode_response(transaction, self.table.own_id, values, source)
+        for family in sorted(krpc.NODE_FIELDS, key=self._family.__eq__):
+            field, size = krpc.NODE_FIELDS[family]
+            nodes, excess = values.get(field), len(data) - _LARGEST
+            if excess > 0 and isinstance(nodes, bytes):
+                if excess < len(nodes):
+                    values[field] = nodes[: (len(nodes) - excess) // size * size]
+                else:
+                    del values[field]
+                data = krpc.encode_response(transaction, self.table.own_id, values, source)
+        return data
 
     def _ping(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
         return answer_knock(self._secret, arguments)
@@ -81,7 +120,7 @@ class Server:
     def _get_peers(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
         info_hash = _target(arguments, b"info_hash")
         peers = self.peers.get(info_hash, now, _PEERS[self._family], self._random)
-        values = self._nodes(info_hash, arguments, source, _NODES_WITH_VALUE if peers else _NODES_ALONE)
+        values = self._nodes(info_hash, arguments, source, _NODES_WITH_OTHERS if peers else _NODES_ALONE)
         values[b"token"] = self._tokens.make(source[0], info_hash, now)
         if peers:
             values[b"values"] = [pack_compact(peer) for peer in peers]
@@ -101,7 +140,7 @@ class Server:
     def _get(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
         target = _target(arguments, b"target")
         item = self.items.get(target, now)
-        values = self._nodes(target, arguments, source, _NODES_WITH_VALUE if item else _NODES_ALONE)
+        values = self._nodes(target, arguments, source, _NODES_WITH_OTHERS if item else _NODES_ALONE)
         values[b"token"] = self._tokens.make(source[0], target, now)
         if item is not None:
             values[b"seq"] = item.seq
@@ -134,7 +173,9 @@ class Server:
         self, target: bytes, arguments: Mapping[bytes, Value], source: Address, count: int
     ) -> dict[bytes, Value]:
         want = arguments.get(b"want")
-        families = [family for family in _FIELDS if isinstance(want, list) and b"n%d" % family in want]
+        families = [family for family in krpc.NODE_FIELDS if isinstance(want, list) and b"n%d" % family in want]
+        if len(families) > 1:
+            count = _NODES_WITH_OTHERS
         values: dict[bytes, Value] = {}
         for family in families or [self._family]:
             table = self.table if family == self._family else self.siblings.get(family)
@@ -143,7 +184,7 @@ class Server:
             nearest = table.nearest(target, count, good=True)
             if not is_near(source):
                 nearest = [contact for contact in nearest if not is_near(contact.address)]
-            values[_FIELDS[family]] = krpc.pack_nodes(nearest)
+            values[krpc.NODE_FIELDS[family][0]] = krpc.pack_nodes(nearest)
         return values
 
 

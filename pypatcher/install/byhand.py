@@ -1,4 +1,4 @@
-"""What a person asks for: ``pypatcher rollback`` and ``pypatcher adopt`` (INSTALL.md "Roll back", "By hand").
+"""What a person or a script asks for: ``confirm``, ``rollback`` and ``adopt`` (INSTALL.md "By hand").
 
 `adopt` puts a person's release to `P` as an update would be put there. To every crash between two of its steps it is
 what INSTALL.md's table knows as a person's rename: before the rename nothing has changed but ``previous``, after it the
@@ -13,11 +13,30 @@ import secrets
 
 from pypatcher.errors import CannotReplaceError, StateError
 from pypatcher.install.found import Verify
+from pypatcher.install.outcome import confirm
 from pypatcher.install.session import Session
+from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.version import Version
 
-__all__ = ["adopt", "roll_back"]
+__all__ = ["adopt", "confirm_running", "roll_back"]
+
+
+def confirm_running(session: Session, caller: Caller) -> Version:
+    """End the trial of the version that runs; see `Installation.confirm_running`."""
+    program, facts = session.layout.program, session.facts(caller)
+    state = facts.state
+    if state is None or state.trial is None:
+        raise StateError(f"{program} is not on trial: there is nothing to confirm")
+    trial = state.trial
+    if trial.program.sha512 in state.refused:
+        raise StateError(f"version {trial.program.version} failed on this device, and its next start goes back")
+    if facts.fate not in (Fate.ALIVE, Fate.OWN):
+        raise StateError(f"version {trial.program.version} does not run: it is confirmed while it shows that it works")
+    version = confirm(session, trial.program.sha512)
+    if version is None:
+        raise StateError(f"{program} is another file than the one on trial: its next start finds out")
+    return version
 
 
 def roll_back(session: Session) -> tuple[Version, bool]:
@@ -70,7 +89,7 @@ def _put(session: Session, source: int, verify: Verify) -> Version:
     fd = files.create(entry)
     try:
         files.copy(source, fd)
-        _take_attributes(session, source, fd)
+        _take_attributes(session, fd)
         release = verify(fd)
         files.sync(fd)
     except BaseException:
@@ -92,13 +111,17 @@ def _put(session: Session, source: int, verify: Verify) -> Version:
     return adopted.version
 
 
-def _take_attributes(session: Session, source: int, fd: int) -> None:
-    """Owner, attributes and mode are those of the program that was there, else those of the file that is adopted."""
+def _take_attributes(session: Session, fd: int) -> None:
+    """Owner, attributes and mode are those of the program that was there.
+
+    Where there was none, the file that is adopted says nothing either: it was copied here by whoever, in any mode. It
+    belongs to the folder's owner already, and is made a program that can be started.
+    """
     files = session.files
     try:
         old = files.open(session.layout.target)
     except FileNotFoundError:
-        files.copy_attributes(source, fd)
+        files.make_executable(fd)
         return
     except OSError as error:
         if error.errno == errno.ELOOP:

@@ -77,6 +77,9 @@ class Files(Protocol):
     def copy_attributes(self, source: int, target: int) -> None:
         """Owner, extended attributes and mode."""
 
+    def make_executable(self, fd: int) -> None:
+        """Mode 0755, as a program's is that was not there before."""
+
     def sync(self, fd: int) -> None:
         """fsync of an open file."""
 
@@ -173,6 +176,10 @@ class OsFiles:
             if present.get(name) != value:
                 os.setxattr(target, name, value)
         os.fchmod(target, wanted.st_mode & 0o777)
+
+    def make_executable(self, fd: int) -> None:
+        """See `Files`."""
+        os.fchmod(fd, 0o755)
 
     def sync(self, fd: int) -> None:
         """See `Files`."""

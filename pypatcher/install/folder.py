@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, PatcherError
-from pypatcher.install.byhand import adopt, roll_back
+from pypatcher.install.byhand import adopt, confirm_running, roll_back
 from pypatcher.install.decide import LIMITS, Limits, check_wanted
 from pypatcher.install.found import Examiner, Found, Kind, Verify
 from pypatcher.install.holding import Held, held
@@ -124,8 +124,7 @@ class Installation:
                         session.share()
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
-            _log.warning("no updates for %s: %s", self.program, reason)
-            return self._unmanaged(reason)
+            return self._unmanaged(f"{self.program} gets no updates: {reason}")
 
     def _unmanaged(self, reason: str) -> Settled:
         """What a start is told when the state folder cannot be used: the program runs, without updates."""
@@ -141,16 +140,17 @@ class Installation:
         except OSError as error:
             return Found(Kind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
 
-    def preflight(self, size: int, *, allow_volatile: bool = False) -> None:
+    def preflight(self, size: int, *, allow_volatile: bool = False, change_nothing: bool = False) -> None:
         """Could a release whose file has ``size`` bytes be installed here?
 
         Args:
             allow_volatile: on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
+            change_nothing: make no state folder to try things in.
 
         Raises:
             CannotReplaceError: no; one line says why and what would help.
         """
-        self._preflight.check(size, allow_volatile)
+        self._preflight.check(size, allow_volatile, change_nothing=change_nothing)
 
     def new_partial(self) -> Partial:
         """An empty file for a download; stale ones are removed, those under way are not.
@@ -259,6 +259,16 @@ class Installation:
             return None
         with self._session() as session:
             return confirm(session, own)
+
+    def confirm_running(self) -> Version:
+        """From outside: the version on trial that runs now works, so its trial ends.
+
+        Raises:
+            StateError: nothing is on trial, or it does not run.
+            CannotReplaceError, OSError: it cannot be written down; try again.
+        """
+        with self._session() as session:
+            return confirm_running(session, current_caller("spawn", {}))
 
     def end_start(self, requested: bool, *, caller: Caller | None = None) -> bool:
         """The start that this process counted (or its systemd unit's guard did) ends; False when there is none.

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from pypatcher.errors import CannotReplaceError
@@ -44,7 +45,10 @@ def open_folders(layout: Layout, wanted: StateFolder) -> Iterator[OsFiles]:
         CannotReplaceError: the state folder belongs to somebody else, is a link, or others can use it.
         OSError: a folder cannot be opened.
     """
-    program_folder = os.open(layout.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        program_folder = os.open(layout.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        raise _no_permission(layout.folder, layout) from None
     try:
         state_folder = None if wanted is StateFolder.IGNORED else _open_state_folder(layout, program_folder, wanted)
         try:
@@ -59,22 +63,38 @@ def open_folders(layout: Layout, wanted: StateFolder) -> Iterator[OsFiles]:
 def _open_state_folder(layout: Layout, program_folder: int, wanted: StateFolder) -> int | None:
     path = layout.state_folder
     try:
-        descriptor = os.open(path.name, _FOLDER, dir_fd=program_folder)
-    except FileNotFoundError:
-        if wanted is not StateFolder.MADE:
-            return None
-        os.mkdir(path.name, 0o700, dir_fd=program_folder)
-        descriptor = os.open(path.name, _FOLDER, dir_fd=program_folder)
-        give_to_owner_of(program_folder, descriptor)
+        descriptor = _find_or_make(path.name, program_folder, wanted)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             raise CannotReplaceError(f"{path} is not a folder: remove it") from None
+        if isinstance(error, PermissionError):
+            raise _no_permission(path, layout) from None
         raise
+    if descriptor is None:
+        return None
     try:
         _check_state_folder(layout, descriptor, program_folder)
     except (OSError, CannotReplaceError):
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def _no_permission(path: Path, layout: Layout) -> CannotReplaceError:
+    return CannotReplaceError(
+        f"user {os.geteuid()} cannot use {path}: chown {layout.folder} and what is in it to the service's user"
+    )
+
+
+def _find_or_make(name: str, program_folder: int, wanted: StateFolder) -> int | None:
+    try:
+        return os.open(name, _FOLDER, dir_fd=program_folder)
+    except FileNotFoundError:
+        if wanted is not StateFolder.MADE:
+            return None
+    os.mkdir(name, 0o700, dir_fd=program_folder)
+    descriptor = os.open(name, _FOLDER, dir_fd=program_folder)
+    give_to_owner_of(program_folder, descriptor)
     return descriptor
 
 

@@ -79,11 +79,12 @@ class Preflight:
     folders: OpenFolders
     kind: FilesystemType = filesystem_type
 
-    def check(self, size: int, allow_volatile: bool) -> None:
+    def check(self, size: int, allow_volatile: bool, *, change_nothing: bool = False) -> None:
         """Check everything for a release whose file has ``size`` bytes.
 
         Args:
             allow_volatile: install on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
+            change_nothing: make no state folder; without one, what can only be tried in it is taken for possible.
 
         Raises:
             CannotReplaceError: it could not be installed; one line says why and what would help.
@@ -91,10 +92,12 @@ class Preflight:
         program = self._check_program()
         self._check_folder()
         self._check_filesystem(allow_volatile)
+        needed = size + _MARGIN
         try:
-            with self.folders(self.layout, StateFolder.MADE) as files:
-                self._check_attributes(files)
-                needed = size + _MARGIN + (0 if self._can_link(files) else program.st_size)
+            if not change_nothing or self.layout.state_folder.exists():
+                with self.folders(self.layout, StateFolder.MADE) as files:
+                    self._check_attributes(files)
+                    needed += 0 if self._can_link(files) else program.st_size
             self._check_room(needed)
         except OSError as error:
             raise CannotReplaceError(

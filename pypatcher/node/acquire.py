@@ -246,7 +246,7 @@ class _Nothing:
 
     info: PatchInfo | None = None
 
-    async def give(self, connection: Connection) -> bool:
+    async def give(self, connection: Connection, began: Callable[[], None]) -> bool:
         """Nobody asks who was offered nothing."""
         connection.close()
         return False

@@ -7,6 +7,7 @@ DESIGN "Staging, activating, restarting, going back".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,8 @@ from pypatcher.install import Installation
 from pypatcher.node.schedule import Mode, RestartAlarm
 
 __all__ = ["Activation"]
+
+_LOOK_AGAIN = 60.0
 
 
 class Activation:
@@ -52,7 +55,10 @@ class Activation:
     async def run(self) -> None:
         """Restart when it is time, for every release that comes, until cancelled."""
         while True:
-            await self._changed.wait()
+            # Nobody tells us of a trial that `pypatcher confirm` ended.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN):
+                    await self._changed.wait()
             self._changed.clear()
             version = await asyncio.to_thread(self._waiting_version)
             if version is not None and await self._time_has_come():

@@ -50,11 +50,16 @@ class Distributor:
         """Serve one connection; what goes wrong with it is its peer's loss alone."""
         await self.give(connection)
 
-    async def give(self, connection: Connection) -> bool:
-        """Serve one connection; whether its peer has all of the release now."""
+    async def give(self, connection: Connection, began: Callable[[], None] = lambda: None) -> bool:
+        """Serve one connection, and tell when an upload begins; whether its peer has all of the release now."""
         try:
             given = await serve_release(
-                connection, owner=self._owner, release=self._unchanged, limiter=self._limiter, now=self._now
+                connection,
+                owner=self._owner,
+                release=self._unchanged,
+                limiter=self._limiter,
+                now=self._now,
+                began=began,
             )
         except (PatcherError, OSError) as error:
             _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)

@@ -74,7 +74,7 @@ class Meetings:
     Args:
         alpn: of offers.
         held: what we serve now.
-        give: serves it on a connection, whoever dialed; whether the peer has it now.
+        give: serves it on a connection, whoever dialed, and tells when an upload begins; whether the peer has it now.
         taker: see ``Taker``.
         found: told whom we met that has something newer than we.
         clock: monotonic seconds.
@@ -88,7 +88,7 @@ class Meetings:
         alpn: str,
         owner: OwnerKey,
         held: Callable[[], PatchInfo | None],
-        give: Callable[[Connection], Awaitable[bool]],
+        give: Callable[[Connection, Callable[[], None]], Awaitable[bool]],
         taker: Callable[[], Taker | None],
         found: Callable[[Candidate], None],
         clock: Callable[[], float],
@@ -111,10 +111,10 @@ class Meetings:
             self._open.put_nowait(address)
 
     async def run(self) -> None:
-        """Meet those to whom ways are open, at most 4 at once, until cancelled."""
+        """Meet those to whom ways are open, at most 4 at once and those who take our release, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_AT_ONCE):
-                tasks.create_task(self._keep_meeting())
+                tasks.create_task(self._keep_meeting(tasks))
 
     async def answer(self, connection: Connection) -> None:
         """Somebody dialed us with an offer."""
@@ -139,8 +139,8 @@ class Meetings:
         except (PatcherError, OSError) as error:
             _log.debug("an offer from %s ended: %s", connection.peer_address[0], error)
 
-    async def meet(self, address: Address) -> None:
-        """Dial a node, say what we have, and give it or hear what the node has."""
+    async def meet(self, address: Address, began: Callable[[], None] = lambda: None) -> None:
+        """Dial a node, say what we have, and give it or hear what the node has; tell when it begins to take ours."""
         try:
             connection = await self._endpoint.connect(address, node_id=None, alpn=self._alpn, timeout=_DIAL_SECONDS)
         except PeerBusyError:
@@ -155,20 +155,29 @@ class Meetings:
                 self._ways.is_us(address)
                 return
             self._ways.reached(address)
-            self._compare(await self._offer(connection), connection.peer_id, address)
+            self._compare(await self._offer(connection, began), connection.peer_id, address)
         except (PeerError, ArtifactError) as error:
             _log.debug("a meeting with %s ended: %s", address[0], error)
             self._ways.busy(address)
         finally:
             connection.close(CloseCode.DONE)
 
-    async def _keep_meeting(self) -> None:
+    async def _keep_meeting(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             address = await self._open.get()
             if not self._ways.is_sought(address):
-                await self.meet(address)
+                # Who takes our release may be slow about it for hours: the upload limits bound those, so we go on.
+                free = asyncio.Event()
+                tasks.create_task(self._meet(address, free))
+                await free.wait()
 
-    async def _offer(self, connection: Connection) -> PatchInfo | None:
+    async def _meet(self, address: Address, free: asyncio.Event) -> None:
+        try:
+            await self.meet(address, free.set)
+        finally:
+            free.set()
+
+    async def _offer(self, connection: Connection, began: Callable[[], None]) -> PatchInfo | None:
         """Offer what we have; what the other side has, or None when it fetched ours or has nothing.
 
         Raises:
@@ -177,7 +186,7 @@ class Meetings:
         ours = self._held()
         await send_offer(connection, ours)
         answer = asyncio.create_task(receive_offer(connection, self._owner, None))
-        upload = asyncio.create_task(self._upload(connection, ours is not None))
+        upload = asyncio.create_task(self._upload(connection, ours is not None, began))
         try:
             await asyncio.wait((answer, upload), return_when=asyncio.FIRST_COMPLETED)
             if upload.done() and upload.result():
@@ -190,9 +199,9 @@ class Meetings:
                 task.cancel()
             await asyncio.gather(answer, upload, return_exceptions=True)
 
-    async def _upload(self, connection: Connection, has_something: bool) -> bool:
+    async def _upload(self, connection: Connection, has_something: bool, began: Callable[[], None]) -> bool:
         if has_something:
-            return await self._give(connection)
+            return await self._give(connection, began)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await connection.wait_closed()

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo
@@ -19,10 +20,13 @@ from pypatcher.node.delivery import Destination
 from pypatcher.node.fleet import Fleet
 from pypatcher.node.network import Network
 from pypatcher.node.settings import Settings
+from pypatcher.node.tasks import keep_running
 from pypatcher.node.updater import Known, Updater
 from pypatcher.transport.portmap import Mapping as PortMapping
 
 __all__ = ["keep_port_open", "network_updater"]
+
+_PAUSES = (1.0, 300.0)
 
 
 def network_updater(
@@ -80,7 +84,7 @@ def network_updater(
 
 
 async def keep_port_open(network: Network, fleet: Fleet | None, settings: Settings, emit: Emit) -> None:
-    """Have the routers open our ports until cancelled, if the settings say so."""
+    """Have the routers open our ports until cancelled, if the settings say so; one's failure ends no other's."""
 
     def changed(mapping: PortMapping | None) -> None:
         if mapping is not None:
@@ -91,4 +95,4 @@ async def keep_port_open(network: Network, fleet: Fleet | None, settings: Settin
     if settings.port_mapping:
         async with asyncio.TaskGroup() as tasks:
             for mapper in network.mappers:
-                tasks.create_task(mapper.run(changed))
+                tasks.create_task(keep_running("port mapping", partial(mapper.run, changed), _PAUSES))

@@ -19,15 +19,19 @@ _Result = TypeVar("_Result")
 async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tuple[float, float]) -> None:
     """Await ``run()`` until it returns; whenever it raises, log that, pause and call it again.
 
+    The pauses grow from failure to failure, and start over when it ran for longer than the longest of them.
+
     Args:
         what: for the log.
         pauses: seconds after the first failure, and at most.
     """
     backoff = Backoff(*pauses)
+    loop = asyncio.get_running_loop()
     while True:
+        started = loop.time()
         try:
             return await run()
-        except* PatcherError as errors:
+        except* (PatcherError, OSError) as errors:
             for error in _leaves(errors):
                 _log.error("%s: %s", what, error)
         except* Exception as errors:
@@ -38,6 +42,8 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tu
         if task is not None and task.cancelling():
             # It failed while it was being ended: a task group then raises that instead of the cancellation.
             raise asyncio.CancelledError
+        if loop.time() - started > pauses[1]:
+            backoff.succeed()
         await asyncio.sleep(backoff.fail())
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from pypatcher.errors import PatcherError
 from pypatcher.process.child import Child, descendants, start_child
 from pypatcher.process.notify import Notifier, NotifyProxy
 from pypatcher.process.packaging import Program
@@ -285,14 +286,14 @@ class Supervisor:
     def _call(self, hook: Callable[[], None]) -> None:
         try:
             hook()
-        except Exception:
-            _log.exception("a step around the program failed; it goes on")
+        except Exception as error:
+            _say_failed(error)
 
     async def _in_thread(self, hook: Callable[[], _Result], otherwise: _Result) -> _Result:
         try:
             return await asyncio.to_thread(hook)
-        except Exception:
-            _log.exception("a step around the program failed; it goes on")
+        except Exception as error:
+            _say_failed(error)
             return otherwise
 
     @contextlib.asynccontextmanager
@@ -320,6 +321,13 @@ class _Replacement:
     activate: Callable[[], None] | None
     activated: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def _say_failed(error: Exception) -> None:
+    if isinstance(error, PatcherError | OSError):
+        _log.error("a step around the program failed, and it goes on: %s", error)
+    else:
+        _log.error("a step around the program failed, and it goes on", exc_info=error)
 
 
 async def _ends_within(waiting: asyncio.Task[None], seconds: float) -> bool:

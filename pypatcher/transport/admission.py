@@ -1,8 +1,9 @@
 """Who may open a connection to us, and when its address must be proved first. Counts only; no socket, no clock.
 
 RFC 9000 section 8.1 (address validation by Retry) and 21.6: a flood of first packets with forged addresses costs no
-state once a few handshakes are half open, and no address can take all the places. Addresses of the LAN, loopback
-included, are counted with their port: many devices, or tests, share one there.
+state once a few handshakes are half open, and no address or network can take all the places, a quarter of which are
+the LAN's alone. Addresses of the LAN, loopback included, are counted with their port: many devices, or tests, share one
+there.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import ipaddress
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address, budget_group, is_lan
 
 __all__ = ["Admission", "Verdict", "host_group"]
+
+_ALL, _OUTSIDE = "all", "outside"
+_LAN_PART = 4
 
 
 class Verdict(enum.Enum):
@@ -30,24 +34,24 @@ class Admission:
     """Places for connections that others open.
 
     Attributes:
-        connections: at most so many at once.
+        connections: at most so many at once; three quarters of them from outside the LAN.
         per_address: at most so many of one address (``host_group``).
+        per_network: at most so many of one /24 or /48 outside the LAN: what a single customer may have.
         per_lan_host: at most so many of one host of the LAN, all its ports together.
         half_open: from so many unfinished handshakes on, an address must be proved.
     """
 
     connections: int = 64
     per_address: int = 4
+    per_network: int = 12
     per_lan_host: int = 32
     half_open: int = 8
     _open: Counter[str] = field(default_factory=Counter)
-    _total: int = 0
     _unfinished: int = 0
 
     def judge(self, source: Address, validated: bool) -> Verdict:
         """Whether a first packet from ``source`` may make a connection; ``validated`` if it echoed our token."""
-        full = self._open[host_group(source)] >= self.per_address or self._open[source[0]] >= self.per_lan_host
-        if full or self._total >= self.connections:
+        if any(self._open[group] >= most for group, most in self._places(source).items()):
             return Verdict.REFUSE
         if self._unfinished >= self.half_open and not validated:
             return Verdict.VALIDATE
@@ -55,9 +59,8 @@ class Admission:
 
     def opened(self, source: Address) -> None:
         """A handshake began."""
-        self._total += 1
         self._unfinished += 1
-        self._open.update(_counted(source))
+        self._open.update(self._places(source).keys())
 
     def finished(self) -> None:
         """A handshake that began is complete."""
@@ -65,12 +68,19 @@ class Admission:
 
     def ended(self, source: Address, was_finished: bool) -> None:
         """A connection that was ``opened`` from ``source`` is gone."""
-        self._total -= 1
         self._unfinished -= not was_finished
-        for group in _counted(source):
+        for group in self._places(source):
             self._open[group] -= 1
             if not self._open[group]:
                 del self._open[group]
+
+    def _places(self, source: Address) -> dict[str, int]:
+        """What a connection from there counts for, and how many each may have."""
+        places = {host_group(source): self.per_address, _ALL: self.connections}
+        if is_lan(source):
+            return {**places, source[0]: self.per_lan_host}
+        outside = self.connections - self.connections // _LAN_PART
+        return {**places, f"network {budget_group(source)}": self.per_network, _OUTSIDE: outside}
 
 
 def host_group(address: Address) -> str:
@@ -82,8 +92,3 @@ def host_group(address: Address) -> str:
         # A single IPv6 customer has all of a /64 at least.
         return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
     return host
-
-
-def _counted(source: Address) -> tuple[str, ...]:
-    group = host_group(source)
-    return (group, source[0]) if is_lan(source) else (group,)

@@ -74,9 +74,8 @@ class Connection:
 
     @property
     def peer_address(self) -> Address:
-        """Where the peer is now; a peer behind a router may move."""
-        address = self._quic.get_peer_address()
-        return self._first_address if address is None else (address[0], address[1])
+        """Where the peer is, as far as it proved that; a peer behind a router may move. What limits count by."""
+        return self._quic.proved_address or self._first_address
 
     @property
     def alpn(self) -> str:

@@ -22,9 +22,9 @@ from pypatcher.transport.frontdoor import FrontDoor, Welcome
 from pypatcher.transport.identity import (
     CONNECTION_ID_SIZE,
     MIN_DATAGRAM_SIZE,
-    QuicIdentity,
     RawKeyConnection,
 )
+from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.routes import source_for
 from pypatcher.transport.wire import CloseCode
 
@@ -295,12 +295,19 @@ class Endpoint:
     def _first_packet(self, data: bytes, source: Address) -> None:
         if len(data) < MIN_DATAGRAM_SIZE or not self._handlers:
             return
-        full = len(self._connections) >= _CONNECTIONS_LIMIT
+        full = len(self._connections) >= _CONNECTIONS_LIMIT and not self._forget_an_ended_one()
         match self._front_door.answer(data, source, self._loop.time(), full):
             case bytes(reply):
                 self._sockets[":" in source[0]].send(reply, source)
             case Welcome() as welcome:
                 self._accept(welcome, data, source)
+
+    def _forget_an_ended_one(self) -> bool:
+        """Make room; who chooses its round-trip time chooses how long an end is repeated."""
+        ended = next((connection for connection in self._connections if connection.is_closed), None)
+        if ended is not None:
+            ended.abandon(PeerError("others need the place"))
+        return ended is not None
 
     def _accept(self, welcome: Welcome, data: bytes, source: Address) -> None:
         quic = RawKeyConnection(

@@ -10,13 +10,17 @@ import os
 from dataclasses import dataclass
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
     QuicHeader,
     QuicPacketType,
     encode_quic_retry,
     encode_quic_version_negotiation,
     pull_quic_header,
 )
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from pypatcher.addresses import Address
@@ -25,7 +29,6 @@ from pypatcher.transport.identity import (
     CONNECTION_ID_SIZE,
     MIN_DATAGRAM_SIZE,
     QUIC_VERSIONS,
-    encode_connection_refused,
 )
 
 __all__ = ["FrontDoor", "Welcome"]
@@ -64,7 +67,7 @@ class FrontDoor:
         original_id = self._proved(header, source, now)
         verdict = Verdict.REFUSE if full else self._admission.judge(source, validated=original_id is not None)
         if verdict is Verdict.REFUSE:
-            return encode_connection_refused(header.destination_cid, header.source_cid)
+            return _connection_refused(header.destination_cid, header.source_cid)
         if verdict is Verdict.VALIDATE:
             return self._retry(header, source, now)
         if original_id is None:
@@ -120,3 +123,27 @@ def _read_header(data: bytes) -> QuicHeader | None:
         return header if first else None
     # Version 0 is itself a version negotiation: answering it could go on for ever between two nodes.
     return header if header.version else None
+
+
+def _connection_refused(destination_id: bytes, source_id: bytes) -> bytes:
+    """The answer to a first packet that we have no place for, made without any state; shorter than the packet.
+
+    Args:
+        destination_id: the connection id that the client chose for us; its packets are encrypted with it.
+        source_id: the client's own.
+    """
+    crypto = CryptoPair()
+    crypto.setup_initial(cid=destination_id, is_client=False, version=QUIC_VERSIONS[0])
+    builder = QuicPacketBuilder(
+        host_cid=destination_id,
+        is_client=False,
+        max_datagram_size=MIN_DATAGRAM_SIZE,
+        peer_cid=source_id,
+        version=QUIC_VERSIONS[0],
+    )
+    builder.start_packet(QuicPacketType.INITIAL, crypto)
+    buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
+    for value in (QuicErrorCode.CONNECTION_REFUSED, QuicFrameType.PADDING, 0):
+        buf.push_uint_var(value)
+    (datagram,), _ = builder.flush()
+    return bytes(datagram)

@@ -1,43 +1,40 @@
-"""Who we are to QUIC: everything that we override of aioquic, and nothing that touches a socket or a clock.
+"""Our kind of QUIC connection: what we override of aioquic's, and nothing that touches a socket or a clock.
 
-DESIGN "Transport and transfer": TLS 1.3 with raw public keys both ways (RFC 7250), ed25519 only, no certificates, no
-server name, no resumption. aioquic has no parameter for any of it, nor for a receiver's flow control that follows
-what was read, so two of its classes are extended here: the TLS context and the connection. This is the one module
-that may use names of aioquic that are not public; it was tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and
+DESIGN "Transport and transfer". aioquic has no parameter for a receiver's flow control that follows what was read, for
+limits on what a peer may make us remember, nor for our TLS (``rawkeys``). These two are the modules that may use names
+of aioquic that are not public; they were tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and
 ``pyproject.toml`` allows 1.7 alone.
 
-What a stranger can make us hold is decided here: bytes of a handshake, bytes of a stream, streams, nothing else.
+What a stranger can make us hold is decided here: bytes of a handshake, bytes of a stream, the gaps between them,
+streams, packets of ours that nobody acknowledges, nothing else.
 """
 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicConnectionState
-from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from pypatcher.transport.fragments import CRYPTO_FRAGMENTS, STREAM_FRAGMENTS, Fragments, TooManyFragmentsError
+from pypatcher.transport.rawkeys import HANDSHAKE_LIMIT, QuicIdentity, RawKeyContext
 from pypatcher.transport.stream import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
 
-    from pypatcher.keys import KeyPair
+    from pypatcher.addresses import Address
 
 __all__ = [
     "CONNECTION_ID_SIZE",
     "MIN_DATAGRAM_SIZE",
     "QUIC_VERSIONS",
-    "QuicIdentity",
     "RawKeyConnection",
-    "encode_connection_refused",
 ]
 
 CONNECTION_ID_SIZE = 8
@@ -48,112 +45,18 @@ MIN_DATAGRAM_SIZE = 1200
 
 QUIC_VERSIONS = [int(QuicProtocolVersion.VERSION_1)]
 
-RAW_PUBLIC_KEY = 2
-CLIENT_CERTIFICATE_TYPE, SERVER_CERTIFICATE_TYPE = 19, 20
-OFFER, ANSWER = bytes([1, RAW_PUBLIC_KEY]), bytes([RAW_PUBLIC_KEY])
-
-_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
-"""DER of an ed25519 SubjectPublicKeyInfo (RFC 8410) up to the 32 bytes of the key."""
-
 _IDLE_TIMEOUT = 30.0
 _CONNECTION_WINDOW = 1 << 20
 _STREAMS = 4
-_HANDSHAKE_LIMIT = 16384
+_ACK_FRAMES = 8
+"""In one packet, where honest peers write one: each goes through all packets that are on their way."""
+
+_SENT_PACKETS = 2048
+"""Of which nobody said that they arrived. What a writer may be ahead, 1 MiB, is 900 of them."""
+
 _BLACK_HOLE_TIMEOUTS = 3
 _PATH_PROBES = 3
 _SHORTEST_BURST = 0.002
-
-
-class _CertificateRequiredAlert(tls.Alert):
-    description = tls.AlertDescription.certificate_required
-
-
-@dataclass(frozen=True, slots=True)
-class _RawKey:
-    """Stands where aioquic expects a certificate."""
-
-    key: bytes
-
-    def public_bytes(self, _encoding: object) -> bytes:
-        return _SPKI_PREFIX + self.key
-
-    def public_key(self) -> Ed25519PublicKey:
-        return Ed25519PublicKey.from_public_bytes(self.key)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class QuicIdentity:
-    """A node's key in the forms that TLS wants."""
-
-    node_id: bytes
-    private_key: Ed25519PrivateKey
-    certificate: _RawKey
-
-    @classmethod
-    def from_pair(cls, pair: KeyPair) -> QuicIdentity:
-        """The identity whose node id is ``pair.public``."""
-        return cls(pair.public, Ed25519PrivateKey.from_private_bytes(pair.seed), _RawKey(pair.public))
-
-
-class _RawKeyContext(tls.Context):
-    """TLS 1.3 that knows ed25519 raw public keys and nothing else."""
-
-    def __init__(self, like: tls.Context, configuration: QuicConfiguration, peer_id: bytes | None) -> None:
-        super().__init__(
-            is_client=configuration.is_client,
-            alpn_protocols=configuration.alpn_protocols,
-            cipher_suites=configuration.cipher_suites,
-            verify_mode=ssl.CERT_NONE,
-        )
-        self.certificate = like.certificate
-        self.certificate_private_key = like.certificate_private_key
-        self.alpn_cb = like.alpn_cb
-        self.update_traffic_key_cb = like.update_traffic_key_cb
-        value = OFFER if configuration.is_client else ANSWER
-        self.handshake_extensions = [
-            *like.handshake_extensions,
-            (CLIENT_CERTIFICATE_TYPE, value),
-            (SERVER_CERTIFICATE_TYPE, value),
-        ]
-        self._request_client_certificate = True
-        self._signature_algorithms = [tls.SignatureAlgorithm.ED25519]
-        self._supported_groups = [tls.Group.X25519]
-        self._expected_peer = peer_id
-        self._peer_key: bytes | None = None
-
-    @property
-    def peer_id(self) -> bytes | None:
-        """The key that the peer showed; proved once the handshake is complete."""
-        return self._peer_key
-
-    def check_certificate_types(self) -> None:
-        """Refuse a peer that does not speak raw public keys both ways."""
-        received = dict(self.received_extensions or ())
-        for extension in (CLIENT_CERTIFICATE_TYPE, SERVER_CERTIFICATE_TYPE):
-            value = received.get(extension, b"")
-            # A server answers with one type, a client offers a list of them behind its length.
-            if value != ANSWER if self._is_client else RAW_PUBLIC_KEY not in value[1:]:
-                raise tls.AlertUnsupportedCertificate("Raw public keys are required (RFC 7250)")
-
-    def handle_message(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
-        if len(self._receive_buffer) + len(input_data) > _HANDSHAKE_LIMIT:
-            raise tls.AlertDecodeError("Handshake message is too long")
-        super().handle_message(input_data, output_buf)
-
-    def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
-        entries = certificate.certificates
-        spki = entries[0][0] if len(entries) == 1 else b""
-        if len(spki) != len(_SPKI_PREFIX) + 32 or not spki.startswith(_SPKI_PREFIX):
-            raise tls.AlertUnsupportedCertificate("Only one ed25519 raw public key is accepted")
-        self._peer_key = bytes(spki[len(_SPKI_PREFIX) :])
-        if self._expected_peer not in (None, self._peer_key):
-            raise tls.AlertBadCertificate("Another node answers at this address")
-        self._peer_certificate = cast("Any", _RawKey(self._peer_key))
-
-    def _server_handle_certificate(self, input_buf: Buffer) -> None:
-        super()._server_handle_certificate(input_buf)
-        if self._peer_key is None:
-            raise _CertificateRequiredAlert("The client must show its key")
 
 
 class _Silent:
@@ -162,30 +65,6 @@ class _Silent:
     def debug(self, *_args: object) -> None: ...
     def info(self, *_args: object) -> None: ...
     def warning(self, *_args: object) -> None: ...
-
-
-def encode_connection_refused(destination_id: bytes, source_id: bytes) -> bytes:
-    """The answer to a first packet that we have no place for, made without any state; shorter than the packet.
-
-    Args:
-        destination_id: the connection id that the client chose for us; its packets are encrypted with it.
-        source_id: the client's own.
-    """
-    crypto = CryptoPair()
-    crypto.setup_initial(cid=destination_id, is_client=False, version=QUIC_VERSIONS[0])
-    builder = QuicPacketBuilder(
-        host_cid=destination_id,
-        is_client=False,
-        max_datagram_size=MIN_DATAGRAM_SIZE,
-        peer_cid=source_id,
-        version=QUIC_VERSIONS[0],
-    )
-    builder.start_packet(QuicPacketType.INITIAL, crypto)
-    buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
-    for value in (QuicErrorCode.CONNECTION_REFUSED, QuicFrameType.PADDING, 0):
-        buf.push_uint_var(value)
-    (datagram,), _ = builder.flush()
-    return bytes(datagram)
 
 
 class _Pacer(QuicPacketPacer):
@@ -241,6 +120,7 @@ class RawKeyConnection(QuicConnection):
         self._logger = self._loss._logger = cast("Any", _Silent())
         self._loss._pacer = _Pacer(max_datagram_size=MIN_DATAGRAM_SIZE)
         self._expected_peer = peer_id
+        self._ack_frames = 0
         self._probe_size = max_datagram_size if max_datagram_size > MIN_DATAGRAM_SIZE else 0
         self._probes_left = _PATH_PROBES - 1
 
@@ -250,6 +130,14 @@ class RawKeyConnection(QuicConnection):
     def peer_id(self) -> bytes | None:
         """The peer's 32-byte node id once the handshake is complete, else None."""
         return self._raw_tls.peer_id if self._handshake_complete else None
+
+    @property
+    def proved_address(self) -> Address | None:
+        """Where the peer showed last that it hears us; where its packets seem to come from may be forged."""
+        for path in self._network_paths:
+            if path.is_validated:
+                return path.addr[0], path.addr[1]
+        return None
 
     @property
     def closing(self) -> tuple[int, bool, str] | None:
@@ -309,17 +197,39 @@ class RawKeyConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        self.tls = self._raw_tls = _RawKeyContext(self.tls, self._configuration, self._expected_peer)
+        self.tls = self._raw_tls = RawKeyContext(self.tls, self._configuration, self._expected_peer)
+        for stream in self._crypto_streams.values():
+            stream.receiver._ranges = cast("Any", Fragments(CRYPTO_FRAGMENTS))
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> Any:
+        stream = super()._get_or_create_stream(frame_type, stream_id)
+        if not isinstance(stream.receiver._ranges, Fragments):
+            stream.receiver._ranges = cast("Any", Fragments(STREAM_FRAGMENTS))
+        return stream
+
+    def _payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> tuple[bool, bool]:
+        self._ack_frames = 0
+        try:
+            return super()._payload_received(context, plain, crypto_frame_required)
+        except TooManyFragmentsError:
+            error = QuicErrorCode.PROTOCOL_VIOLATION
+            raise QuicConnectionError(error, QuicFrameType.PADDING, "Too many gaps in what was sent") from None
 
     def _alpn_handler(self, alpn_protocol: str) -> None:
         self._raw_tls.check_certificate_types()
         super()._alpn_handler(alpn_protocol)
 
+    def _handle_ack_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        self._ack_frames += 1
+        if self._ack_frames > _ACK_FRAMES:
+            raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "Too many acknowledgements")
+        super()._handle_ack_frame(context, frame_type, buf)
+
     def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()
         end = buf.pull_uint_var() + buf.pull_uint_var()
         buf.seek(start)
-        if end - self._crypto_streams[context.epoch].receiver.starting_offset() > _HANDSHAKE_LIMIT:
+        if end - self._crypto_streams[context.epoch].receiver.starting_offset() > HANDSHAKE_LIMIT:
             raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "Handshake is too long")
         super()._handle_crypto_frame(context, frame_type, buf)
 
@@ -336,11 +246,28 @@ class RawKeyConnection(QuicConnection):
             buf.push_uint_var(limit)
             stream.max_stream_data_local_sent = limit
 
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        # Nobody moves before the handshake is complete (RFC 9000 section 9): its last packet, from a forged address,
+        # would prove that one to aioquic.
+        if self._is_client or self._handshake_complete or all(path.addr == addr for path in self._network_paths):
+            super().receive_datagram(data, addr, now)
+
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         datagrams: list[tuple[bytes, Any]] = super().datagrams_to_send(now=now)
         if self._probe_size and self._handshake_confirmed and self._close_event is None:
             datagrams += self._path_probe(now)
+        for space in self._spaces.values():
+            if len(space.sent_packets) > _SENT_PACKETS:
+                self._forget_acknowledgements(space.sent_packets)
         return datagrams
+
+    def _forget_acknowledgements(self, sent: dict[int, Any]) -> None:
+        """A peer that is silent about our ACKs would have us remember each of them."""
+        for number, packet in list(sent.items()):
+            if not (packet.in_flight or packet.is_ack_eliciting):
+                del sent[number]
+        if len(sent) > _SENT_PACKETS:
+            self.close(QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.PADDING, "Too many packets on their way")
 
     def handle_timer(self, now: float) -> None:
         super().handle_timer(now=now)

@@ -3,7 +3,8 @@
 DESIGN "Transport and transfer": 4 uploads at once, 1 per address, 1 MiB/s to outside the LAN and 20 times the file's
 size a day. The LAN, loopback included, is limited only by how many uploads a small device can hold at once: its
 addresses are not counted one by one, because many devices (and tests) may share one there. One address gets at most a
-quarter of the day's bytes, so that it cannot use them up for everybody. Who takes its bytes slowly keeps its place only
+quarter of the day's bytes and one network, /24 or /48, at most half, and the last quarter is for networks that took
+nothing yet: nobody can use them up for everybody. Who takes its bytes slowly keeps its place only
 as long as nobody else wants it: four slow takers must not keep a release from all others.
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import NamedTuple
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address, budget_group, is_lan
 from pypatcher.transport.admission import host_group
 
 __all__ = ["Upload", "UploadLimiter"]
@@ -22,7 +24,8 @@ _DAY = 86400.0
 _MEBIBYTE = 1 << 20
 _BURST_SECONDS = 0.25
 _SHARES = 24
-_ADDRESS_PART = 4
+_ADDRESS_PART, _NETWORK_PART, _NEWCOMERS_PART = 4, 2, 4
+_ALL = "all"
 _PIECE, _SMALLEST_PIECE = 65536, 1024
 _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
 _STUCK_SECONDS = 10.0
@@ -48,7 +51,7 @@ class UploadLimiter:
             uploads: at once, to outside the LAN.
             per_address: at once, to one address outside the LAN (one /64 for IPv6).
             daily_factor: bytes in any 24 hours to outside the LAN, as a multiple of the size of the file asked for;
-                to one address a quarter of them.
+                to one address a quarter of them, to one network half.
             lan_uploads: at once, within the LAN.
             clock: monotonic seconds.
         """
@@ -68,22 +71,36 @@ class UploadLimiter:
         """
         if self.rate <= 0:
             return None
-        group = None if is_lan(address) else host_group(address)
-        if group is not None:
-            today, allowed = self._today(), self._daily_factor * size
-            if today.total() + size > allowed or not self._has_turn(group):
-                return None
-            if today[group] + size > max(size, allowed // _ADDRESS_PART):
-                return None
-        if not self._has_room(group is None):
+        taker = None if is_lan(address) else _Taker(host_group(address), f"network {budget_group(address)}")
+        if taker is not None and not (self._has_share(taker, size) and self._has_turn(taker)):
             return None
-        upload = Upload(self, group, drop)
+        if not self._has_room(taker is None):
+            return None
+        upload = Upload(self, taker, size, drop)
         self._active[upload] = None
         return upload
 
-    def _has_turn(self, group: str) -> bool:
+    def _has_share(self, taker: _Taker, size: int) -> bool:
+        """Whether the day's bytes have ``size`` more for it."""
+        sent = self._today()
+        promised = sent.copy()
+        for upload in self._active:
+            # Its own upload, if it has one, ends or keeps this one from its turn.
+            if upload.taker is not None and upload.taker != taker:
+                promised.update(dict.fromkeys(upload.taker, upload.left))
+        allowed = self._daily_factor * size
+        if promised[taker.address] + size > max(size, allowed // _ADDRESS_PART):
+            return False
+        if not promised[taker.network]:
+            # What others were promised, and may never take, does not count here.
+            return sent[_ALL] + size <= allowed
+        if promised[taker.network] + size > max(size, allowed // _NETWORK_PART):
+            return False
+        return promised[_ALL] + size <= allowed - allowed // _NEWCOMERS_PART
+
+    def _has_turn(self, taker: _Taker) -> bool:
         """Whether that address may have an upload; one that has long taken nothing, as after a move, ends for it."""
-        there = [upload for upload in self._active if upload.group == group]
+        there = [upload for upload in self._active if upload.taker == taker]
         if len(there) < self._per_address:
             return True
         idle = max(there, key=Upload.idle)
@@ -94,7 +111,7 @@ class UploadLimiter:
 
     def _has_room(self, is_near: bool) -> bool:
         """Whether there is a place; the slowest taker may have lost it just now."""
-        there = [upload for upload in self._active if (upload.group is None) is is_near]
+        there = [upload for upload in self._active if (upload.taker is None) is is_near]
         if len(there) < (self._lan_uploads if is_near else self._uploads):
             return True
         slowest = min(there, key=Upload.pace, default=None)
@@ -103,13 +120,13 @@ class UploadLimiter:
         slowest.lose()
         return True
 
-    def spend(self, group: str, count: int) -> float:
+    def spend(self, taker: _Taker, count: int) -> float:
         """Account for ``count`` bytes to outside the LAN; returns the seconds to wait before sending them."""
         now = self._clock()
         if not self._sent or now - self._sent[-1][0] > _DAY / _SHARES:
             self._forget(now - _DAY)
             self._sent.append((now, Counter()))
-        self._sent[-1][1][group] += count
+        self._sent[-1][1].update(dict.fromkeys(taker, count))
         delay = max(0.0, self._free_at - now - _BURST_SECONDS)
         self._free_at = max(now, self._free_at) + count / self.rate
         return delay
@@ -131,36 +148,46 @@ class UploadLimiter:
             self._sent.popleft()
 
 
+class _Taker(NamedTuple):
+    """What the bytes to an address outside the LAN are counted by."""
+
+    address: str
+    network: str
+    everybody: str = _ALL
+
+
 class Upload:
     """One upload's place; ``end`` gives it back.
 
     Attributes:
-        group: what its taker's address is counted by; None within the LAN.
+        taker: what its bytes are counted by; None within the LAN.
+        left: bytes of the file that are still to be sent.
     """
 
-    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "_spent", "group")
+    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "_spent", "left", "taker")
 
-    def __init__(self, limiter: UploadLimiter, group: str | None, drop: Callable[[], None]) -> None:
+    def __init__(self, limiter: UploadLimiter, taker: _Taker | None, size: int, drop: Callable[[], None]) -> None:
         """Made by ``UploadLimiter.admit``."""
-        self._limiter, self.group, self._drop = limiter, group, drop
+        self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
         self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
         self._spent = self._marked
 
     @property
     def piece(self) -> int:
         """How many bytes to send between two questions: a quarter of a second's worth, 64 KiB at most."""
-        return _PIECE if self.group is None else min(_PIECE, max(_SMALLEST_PIECE, self._limiter.rate // 4))
+        return _PIECE if self.taker is None else min(_PIECE, max(_SMALLEST_PIECE, self._limiter.rate // 4))
 
     def spend(self, count: int) -> float:
         """Seconds to wait before sending the next ``count`` bytes."""
         self._last_pace = self.pace()
         if self._limiter.now() - self._marked >= _SLOW_SECONDS:
             self._marked, self._sent = self._limiter.now(), 0
-        delay = 0.0 if self.group is None else self._limiter.spend(self.group, count)
+        delay = 0.0 if self.taker is None else self._limiter.spend(self.taker, count)
         # What we make it wait is not the taker's slowness.
         self._marked += delay
         self._spent = self._limiter.now() + delay
         self._sent += count
+        self.left = max(0, self.left - count)
         return delay
 
     def pace(self) -> float:

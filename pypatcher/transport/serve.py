@@ -51,6 +51,7 @@ async def serve_release(
     now: Callable[[], float] = time.time,
     stall: StallRule = DEFAULT_STALL,
     clock: Callable[[], float] = time.monotonic,
+    began: Callable[[], None] = lambda: None,
 ) -> int:
     """Answer a peer's requests on ``connection``: one upload at most, streamed from disk.
 
@@ -62,6 +63,7 @@ async def serve_release(
         now: unix time.
         stall: a peer that takes its bytes slower than this is dropped.
         clock: monotonic seconds, for ``stall``.
+        began: told when an upload has its place; from then on it is one of those that ``limiter`` bounds.
 
     Returns:
         Bytes of the file that the peer acknowledged: all or 0.
@@ -92,6 +94,7 @@ async def serve_release(
     if upload is None:
         connection.close(CloseCode.BUSY)
         return 0
+    began()
     try:
         return await _send(connection, stream, served, upload, StallWatch(stall, clock))
     finally:

@@ -20,6 +20,9 @@ DEFAULT_WINDOW = 16384
 WRITE_LIMIT = 1 << 20
 """Bytes that a writer may be ahead of the peer's acknowledgements."""
 
+_SMALL_CHUNK = 512
+"""What is received in pieces smaller than this is joined."""
+
 
 class StreamOwner(Protocol):
     """What a stream needs of its connection."""
@@ -161,7 +164,7 @@ class Stream:
         """The peer sent ``data``, and the end of the stream with it if ``end``."""
         if self._read_failure is None:
             if data:
-                self._chunks.append(data)
+                self._keep(data)
             self._ended = self._ended or end
             _wake(self._reader)
 
@@ -194,6 +197,13 @@ class Stream:
         self._writer = asyncio.get_running_loop().create_future()
         self._owner.watch(self)
         await self._writer
+
+    def _keep(self, data: bytes) -> None:
+        # An object for every frame of two bytes would take 30 times their memory.
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) + len(data) <= _SMALL_CHUNK:
+            data = chunks.pop() + data
+        chunks.append(data)
 
     def _take(self, limit: int) -> bytes:
         chunks = self._chunks

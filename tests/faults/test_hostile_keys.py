@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pypatcher.errors import PeerError
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Endpoint, wire
-from pypatcher.transport.identity import QuicIdentity, RawKeyConnection
+from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.rawkeys import QuicIdentity
 from tests.support.siege import MINUTE, Siege
 from tests.support.transport import ALPN, OWNER_KEY, open_endpoint
 
@@ -100,8 +101,8 @@ class Handshake:
             QuicIdentity.from_pair(KeyPair.generate()), [ALPN], original_destination_connection_id=self.connection_id
         )
 
-    def send(self, offset: int, data: bytes) -> tuple[int, bool, str] | None:
-        """Feed one packet; how the server ended the connection, if it did."""
+    def send(self, *frames: tuple[int, bytes]) -> tuple[int, bool, str] | None:
+        """Feed one packet of such pieces by offset; how the server ended the connection, if it did."""
         builder = QuicPacketBuilder(
             host_cid=b"attacker",
             peer_cid=self.connection_id,
@@ -111,10 +112,11 @@ class Handshake:
             packet_number=self.number,
         )
         builder.start_packet(QuicPacketType.INITIAL, self.crypto)
-        buf = builder.start_frame(QuicFrameType.CRYPTO, capacity=len(data) + 12)
-        buf.push_uint_var(offset)
-        buf.push_uint16(len(data) | 0x4000)
-        buf.push_bytes(data)
+        for offset, data in frames:
+            buf = builder.start_frame(QuicFrameType.CRYPTO, capacity=len(data) + 4)
+            buf.push_uint_var(offset)
+            buf.push_uint_var(len(data))
+            buf.push_bytes(data)
         ((packet,), _) = builder.flush()
         self.number += 1
         self.server.receive_datagram(packet, ("127.0.0.1", 9), 0.0)
@@ -123,8 +125,8 @@ class Handshake:
 
 def test_an_oversize_handshake_message_is_cut_off_at_16_kib() -> None:
     handshake = Handshake()
-    assert handshake.send(0, b"\x01\xff\xff\xff" + bytes(996)) is None
-    ended = [handshake.send(1000 * number, bytes(1000)) for number in range(1, 20)]
+    assert handshake.send((0, b"\x01\xff\xff\xff" + bytes(996))) is None
+    ended = [handshake.send((1000 * number, bytes(1000))) for number in range(1, 20)]
     assert ended[14] is None
     assert ended[16] is not None
     assert "too long" in ended[16][2]
@@ -132,6 +134,22 @@ def test_an_oversize_handshake_message_is_cut_off_at_16_kib() -> None:
 
 @pytest.mark.parametrize("offset", [20_000, 500_000, 1 << 61])
 def test_a_handshake_frame_far_behind_a_gap_is_refused(offset: int) -> None:
-    ended = Handshake().send(offset, b"x")
+    ended = Handshake().send((offset, b"x"))
     assert ended is not None
     assert "too long" in ended[2]
+
+
+def test_a_handshake_of_every_second_byte_is_cut_off_at_its_first_packet() -> None:
+    ended = Handshake().send(*((offset, b"x") for offset in range(1, 400, 2)))
+    assert ended is not None
+    assert "gaps" in ended[2]
+
+
+def test_a_hello_in_a_hundred_mixed_pieces_is_put_together() -> None:
+    handshake = Handshake()
+    hello = b"\x01\x00\x01\xf0" + bytes(496)
+    pieces = [(start, hello[start : start + 5]) for start in range(0, len(hello), 5)]
+    assert handshake.send(*pieces[1::2]) is None
+    ended = handshake.send(*pieces[::2])
+    assert ended is not None
+    assert "gaps" not in ended[2]

@@ -25,6 +25,7 @@ from pypatcher.transport.frontdoor import FrontDoor
 from pypatcher.transport.offer import receive_offer
 from pypatcher.transport.portmap import igd, natpmp, pcp
 from pypatcher.transport.portmap.http import parse_answer
+from pypatcher.transport.portmap.upnp import ask_description
 from pypatcher.transport.wire import check_auth, decode_patch_header
 from pypatcher.version import Version
 from tests.fuzz.files import OWNER
@@ -176,13 +177,21 @@ def lan_answers(data: bytes) -> None:
         lambda: pcp.decode_answer(data, NONCE, PORT),
         lambda: natpmp.decode_port(data, PORT),
         lambda: natpmp.decode_address(data),
-        lambda: igd.parse_location(data, ROUTER),
+        lambda: _location(data),
         lambda: _http(data),
     ):
         try:
             call()
         except PortMapError:
             continue
+
+
+def _location(data: bytes) -> None:
+    url = igd.parse_location(data, ROUTER)
+    if url is not None:
+        server, request = ask_description(url, ROUTER)
+        assert server[0] == ROUTER
+        assert request.count(b"\r\n") == 4
 
 
 def _http(data: bytes) -> None:

@@ -100,7 +100,7 @@ async def test_libtorrent_nodes_that_know_only_us_meet_and_store_through_us() ->
     pair, info_hash = KeyPair.generate(), os.urandom(20)
     async with UdpDht(("127.91.1.1", 0)) as hub, libtorrent_swarm(2, "127.91.0", known=hub) as swarm:
         first, second = swarm.sessions
-        first.dht_put_mutable_item(_expanded(pair), pair.public, b"kept by us", b"salt")
+        first.dht_put_mutable_item(_expanded(pair), pair.public, b"kept by us" * 99, b"salt")
         first.dht_announce(libtorrent.sha1_hash(info_hash), 4444, 0)
         target = mutable_target(pair.public, b"salt")
         async with asyncio.timeout(20):

@@ -207,6 +207,9 @@ class SimDisk:
     def copy_attributes(self, source: int, target: int) -> None:
         """See `Files`; attributes are no part of the model."""
 
+    def make_executable(self, fd: int) -> None:
+        """See `Files`; modes are no part of the model."""
+
     def sync(self, fd: int) -> None:
         """See `Files`."""
         inode = self._open[fd]

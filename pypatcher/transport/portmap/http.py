@@ -77,16 +77,20 @@ async def exchange(server: Address, request: bytes) -> tuple[int, bytes]:
 
 def _join_chunks(body: bytes) -> bytes:
     parts: list[bytes] = []
+    at = 0
     while True:
-        line, found, body = body.partition(b"\r\n")
-        digits = line.partition(b";")[0].strip()
+        end = body.find(b"\r\n", at)
+        digits = body[at:end].partition(b";")[0].strip()
         try:
-            size = int(digits, 16) if found and len(digits) <= 6 else -1
+            size = int(digits, 16) if end >= 0 and len(digits) <= 6 else -1
         except ValueError:
             size = -1
-        if size < 0 or len(body) < size:
+        start = end + 2
+        if size < 0 or len(body) - start < size:
             raise PortMapError("the router's answer ends early")
         if size == 0:
             return b"".join(parts)
-        parts.append(body[:size])
-        body = body[size:].removeprefix(b"\r\n")
+        parts.append(body[start : start + size])
+        at = start + size
+        if body.startswith(b"\r\n", at):
+            at += 2

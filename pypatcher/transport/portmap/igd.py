@@ -62,7 +62,9 @@ def parse_location(datagram: bytes, source: str) -> str | None:
         name, _, value = line.partition(":")
         if name.strip().lower() == "location":
             url = value.strip()
-            return url if _server(url, source) is not None and len(url) < 512 else None
+            # Else it could not stand in a request.
+            plain = url.isascii() and url.isprintable() and " " not in url
+            return url if plain and len(url) < 512 and _server(url, source) is not None else None
     return None
 
 
@@ -167,6 +169,7 @@ def _elements(data: bytes) -> list[tuple[str, str]]:
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        # The last is an encoding that Python does not have, or that is none of text.
         raise PortMapError(f"the router's XML cannot be read: {error}") from None
     return found

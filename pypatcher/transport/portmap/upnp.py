@@ -8,6 +8,7 @@ import random
 import socket
 from urllib.parse import urlsplit
 
+from pypatcher.addresses import Address
 from pypatcher.errors import PortMapError
 from pypatcher.transport.portmap.asking import local_address
 from pypatcher.transport.portmap.http import encode_request, exchange
@@ -22,7 +23,7 @@ from pypatcher.transport.portmap.igd import (
 )
 from pypatcher.transport.portmap.pcp import Granted
 
-__all__ = ["UpnpClient"]
+__all__ = ["UpnpClient", "ask_description"]
 
 _SEARCH_SECONDS = 2.5
 _MOST_DATAGRAMS = 64
@@ -109,11 +110,8 @@ class UpnpClient:
         """The first description from our own router that has what we need."""
         refusal = PortMapError("no router answers to UPnP")
         for url in await self._search():
-            parts = urlsplit(url)
-            server = (self._router, parts.port or 80)
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             try:
-                status, body = await exchange(server, encode_request("GET", path, server, {}))
+                status, body = await exchange(*ask_description(url, self._router))
                 if status == 200:
                     return parse_description(body, url)
             except PortMapError as error:
@@ -143,3 +141,11 @@ class UpnpClient:
             except OSError as error:
                 raise PortMapError(f"cannot search for a router: {error.strerror or error}") from None
         return list(urls)[:_MOST_DESCRIPTIONS]
+
+
+def ask_description(url: str, router: str) -> tuple[Address, bytes]:
+    """Whom to ask for a description, and the request; ``url`` is from ``parse_location``."""
+    parts = urlsplit(url)
+    server = (router, parts.port or 80)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return server, encode_request("GET", path, server, {})

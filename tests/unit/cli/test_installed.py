@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import sign_file
+from pypatcher.artifact.replace import open_program
+from pypatcher.artifact.verify import read_release
 from pypatcher.cli.guard import end_was_requested
 from pypatcher.events import FetchFailed, FetchStarted, PreflightFailed, ReleaseStaged
 from pypatcher.install import Installation, owner_verifies
@@ -21,6 +24,7 @@ from tests.unit.cli.conftest import Run
 KEY = KeyPair.from_seed(bytes(range(32)))
 PUBLIC = encode_key(OwnerKey(KEY.public))
 TARGET = own_target(Path(sys.executable), Path(sys.executable))
+OTHER_USER = (4711, 4712) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,56 @@ def test_a_new_device_adopts_its_first_release(run: Run, releases: tuple[Path, P
     assert program.read_bytes() == releases[0].read_bytes()
     status = run("status", program, "--public-key", PUBLIC, "--json")
     assert (status.status, status.json["running"], status.json["needs"]) == (0, "1.0.0", [])
+
+
+def test_a_first_release_can_be_started_whatever_mode_it_was_copied_in(
+    run: Run, releases: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "opt").mkdir()
+    os.chown(tmp_path / "opt", *OTHER_USER)
+    copied = Path(shutil.copy(releases[0], tmp_path / "copied"))
+    copied.chmod(0o600)
+    program = tmp_path / "opt" / "app"
+    assert run("adopt", copied, program).status == 0
+    found = program.stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o755, *OTHER_USER)
+
+
+def test_status_changes_nothing_and_says_of_a_program_that_it_cannot_be_started(run: Run, app: Path) -> None:
+    app.chmod(0o644)
+    said = run("status", app)
+    assert (said.status, "chmod 755" in said.out) == (1, True)
+    assert [path.name for path in app.parent.iterdir()] == ["app"]
+
+
+def with_staged(app: Path, release: Path) -> Installation:
+    """The program ran once, took the release and ended."""
+    installation = Installation(app, owner_verifies(OwnerKey(KEY.public), TARGET))
+    installation.settle("run")
+    with installation.updater_lock(), installation.new_partial() as partial, open_program(release) as descriptor:
+        partial.write(release.read_bytes())
+        installation.stage(partial, read_release(descriptor).info)
+    return installation
+
+
+def test_confirm_ends_the_trial_of_what_runs_and_of_nothing_else(
+    run: Run, releases: tuple[Path, Path], app: Path
+) -> None:
+    assert "not on trial" in run("confirm", app).err
+    running = with_staged(app, releases[1])
+    assert str(running.settle("run").activated) == "2.0.0"
+    confirmed = run("confirm", app, "--json")
+    assert (confirmed.status, confirmed.json["version"]) == (0, "2.0.0")
+    assert run("status", app, "--json").json["trial"] is None
+    assert run("confirm", app).status == 1
+
+
+def test_confirm_refuses_a_version_that_does_not_run(run: Run, releases: tuple[Path, Path], app: Path) -> None:
+    running = with_staged(app, releases[1])
+    running.settle("run")
+    running.end_start(requested=True)
+    refused = run("confirm", app)
+    assert (refused.status, "does not run" in refused.err) == (1, True)
 
 
 def test_adopting_keeps_the_way_back_and_rollback_takes_it(run: Run, releases: tuple[Path, Path], app: Path) -> None:

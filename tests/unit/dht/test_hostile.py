@@ -214,7 +214,7 @@ def test_a_flood_of_queries_costs_bounded_memory_and_few_packets() -> None:
             source = (f"30.{number >> 8}.{number & 255}.1", 1)
             query = krpc.encode_query(b"abcd", b"get_peers", random.randbytes(20), {b"info_hash": random.randbytes(20)})
             node.datagram_received(query, source)
-        assert net.sent_bytes[address] <= 600_000
+        assert net.sent_bytes[address] <= 160_000
         await asyncio.sleep(60)
         assert net.sent[address] <= 4000 + 4 * 64
         assert len(node.table) == 0

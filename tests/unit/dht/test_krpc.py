@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypatcher.addresses import pack_compact
 from pypatcher.dht import bencode, krpc
 from pypatcher.dht.krpc import Failure, Query, Response
 from pypatcher.dht.mutable import MutableItem
@@ -111,6 +112,15 @@ def test_nodes_are_packed_and_read(family: int, name: bytes, host: str) -> None:
 def test_a_huge_list_of_nodes_is_cut() -> None:
     contacts = [Contact(n.to_bytes(20, "big"), ("192.0.2.1", 1 + n)) for n in range(600)]
     assert len(krpc.nodes_of({b"nodes": krpc.pack_nodes(contacts)}, 4)) == krpc.MAX_NODES
+
+
+@pytest.mark.parametrize(("family", "host"), [(4, "192.0.2.1"), (6, "2001:db8::1")])
+def test_of_a_huge_list_of_peers_the_first_are_read_and_no_other_is_looked_at(family: int, host: str) -> None:
+    good = [pack_compact((host, 1 + n)) for n in range(2000)]
+    bad = pack_compact((host, 0))
+    assert len(krpc.peers_of({b"values": good}, family)) == krpc.MAX_PEERS == 200
+    assert krpc.peers_of({b"values": [bad] * 199 + good}, family) == [(host, 1)]
+    assert krpc.peers_of({b"values": [b"malformed"] * 200 + good}, family) == []
 
 
 @pytest.mark.parametrize(

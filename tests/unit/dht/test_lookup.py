@@ -182,6 +182,40 @@ def test_a_node_counts_under_the_id_that_it_answers_with() -> None:
     assert lookup.closest() == [Contact(actual, claimed.address)]
 
 
+def test_nodes_that_borrow_the_ids_of_honest_ones_push_none_of_them_out() -> None:
+    honest = [_contact(number) for number in range(1, 31)]
+    borrowed = [
+        Contact(contact.id, (f"66.{number // 8}.6.{number % 8 // 2}", 1 + number))
+        for number, contact in enumerate(honest[:24])
+    ]
+    lookup = _lookup(honest)
+    while queries := lookup.next_queries():
+        for contact in queries:
+            if contact in honest:
+                lookup.answered(contact, contact.id, borrowed)
+            else:
+                lookup.answered(contact, b"\xee" * 18 + contact.address[1].to_bytes(2, "big"), [])
+    assert lookup.finished
+    assert lookup.queries > len(honest[:NEAREST]) + 8
+    assert lookup.closest() == honest[:NEAREST]
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=30))
+def test_every_node_that_answered_is_found_once_under_the_id_that_it_answered_with(
+    nodes: list[tuple[int, int, int]],
+) -> None:
+    claimed = {_contact(number).address: bytes((claim,)) * 20 for number, claim, _ in nodes}
+    actual = {_contact(number).address: bytes((answer,)) * 20 for number, _, answer in nodes}
+    lookup = _lookup(Contact(node_id, address) for address, node_id in claimed.items())
+    while queries := lookup.next_queries():
+        for contact in queries:
+            lookup.answered(contact, actual[contact.address], [])
+    asked = lookup.closest()
+    assert len(asked) == min(NEAREST, len(actual)) == len({contact.address for contact in asked})
+    assert all(contact.id == actual[contact.address] for contact in asked)
+    assert [contact.id for contact in asked] == sorted(contact.id for contact in asked)
+
+
 def test_we_are_never_among_the_found() -> None:
     ourselves = _contact(1)
     lookup = _lookup([Contact(_OWN, ("20.9.9.9", 1)), ourselves])

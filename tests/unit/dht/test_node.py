@@ -1,14 +1,13 @@
-"""Whole nodes on a simulated network and virtual time: joining, finding, storing, coming and going."""
+"""What nodes store and find on a simulated network and virtual time, whatever is lost or dead."""
 
 from __future__ import annotations
 
 import asyncio
-from random import Random
 
 import pytest
 
-from pypatcher.dht import Dht, DhtNode, MutableItem
-from pypatcher.dht.nodeid import distance, is_secure
+from pypatcher.dht import MutableItem
+from pypatcher.dht.nodeid import distance
 from pypatcher.keys import KeyPair
 from tests.support.dht_network import Network
 from tests.support.virtual_time import run_virtual
@@ -69,37 +68,6 @@ def test_what_one_of_a_handful_stores_every_other_reads() -> None:
     run_virtual(body())
 
 
-def test_joining_many_nodes_takes_a_moment_and_few_packets() -> None:
-    async def body() -> None:
-        net = Network(latency=(0.0005, 0.001))
-        await net.add(_ENTRY).start()
-        await net.join(59, [_ENTRY])
-        net.sent.clear()
-        before = asyncio.get_running_loop().time()
-        (late,) = await net.join(1, [_ENTRY])
-        assert asyncio.get_running_loop().time() - before < 0.2
-        await asyncio.sleep(2)
-        assert len(late.nodes()) >= 20
-        assert net.sent[net.address_of(late)] < 300
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_joining_among_dead_nodes_takes_a_moment_too() -> None:
-    async def body() -> None:
-        net = Network(latency=(0.0005, 0.001))
-        net.grow(40)
-        net.down.update(list(net.nodes)[1:9])
-        before = asyncio.get_running_loop().time()
-        (late,) = await net.join(1, [next(iter(net.nodes))])
-        assert asyncio.get_running_loop().time() - before < 1.1
-        assert len(late.nodes()) >= 15
-        await net.stop()
-
-    run_virtual(body())
-
-
 @pytest.mark.parametrize(("loss", "dead"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.4), (0.1, 0.3)])
 def test_items_are_stored_and_found_whatever_is_lost_or_dead(loss: float, dead: float) -> None:
     async def body() -> None:
@@ -134,108 +102,6 @@ def test_a_lookup_sends_a_bounded_number_of_packets() -> None:
     run_virtual(body())
 
 
-def test_a_node_whose_entry_point_is_down_joins_once_it_is_up() -> None:
-    async def body() -> None:
-        net = Network()
-        early = net.add(bootstrap=[_ENTRY])
-        await early.start()
-        await asyncio.sleep(600)
-        assert net.sent[net.address_of(early)] < 60
-        await net.add(_ENTRY).start()
-        async with asyncio.timeout(180):
-            await early.joined()
-        assert early.nodes() == [_ENTRY]
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_node_that_lost_everybody_joins_again() -> None:
-    async def body() -> None:
-        net = Network()
-        await net.add(_ENTRY).start()
-        (node,) = await net.join(1, [_ENTRY])
-        net.down.add(_ENTRY)
-        await asyncio.sleep(4 * 3600)
-        assert node.nodes() == []
-        net.down.clear()
-        async with asyncio.timeout(600):
-            await node.joined()
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_after_a_long_outage_a_node_finds_those_that_it_knew_though_the_entry_point_is_gone() -> None:
-    async def body() -> None:
-        net = Network()
-        await net.add(_ENTRY).start()
-        others = await net.join(10, [_ENTRY])
-        (device,) = await net.join(1, [_ENTRY])
-        await asyncio.sleep(600)
-        net.down.update(net.nodes)
-        for _ in range(10):
-            await device.get_mutable(_PAIR.public, b"salt")
-            await asyncio.sleep(300)
-        assert device.nodes() == []
-        net.down -= {net.address_of(node) for node in [*others, device]}
-        async with asyncio.timeout(300):
-            await device.joined()
-        await asyncio.sleep(300)
-        assert await device.put_mutable(_item()) >= 9
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_network_that_was_replaced_behind_its_entry_point_is_joined_with_the_next_lookup() -> None:
-    async def body() -> None:
-        net = Network()
-        await net.add(_ENTRY).start()
-        await net.join(30, [_ENTRY])
-        (device,) = await net.join(1, [_ENTRY])
-        for address, node in list(net.nodes.items()):
-            if node is not device:
-                await node.stop()
-                del net.hosts[address], net.nodes[address]
-        await net.add(_ENTRY).start()
-        await net.join(5, [_ENTRY])
-        await device.get_mutable(_PAIR.public, b"salt")
-        await asyncio.sleep(30)
-        assert await device.put_mutable(_item()) == 6
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_known_nodes_of_an_earlier_run_replace_the_entry_points() -> None:
-    async def body() -> None:
-        net = Network()
-        net.grow(30)
-        useless = [("5.200.0.1", 1), ("::1", 1), ("a.name.in.a.cache", 1), ("5.200.0.1", 0)]
-        node = net.add(known_nodes=[*useless * 20, *list(net.nodes)[:3]])
-        await node.start()
-        async with asyncio.timeout(3):
-            await node.joined()
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_name_as_entry_point_is_resolved_off_the_loop() -> None:
-    async def body() -> None:
-        asked: list[str] = []
-        node = DhtNode(lambda data, address: asked.append(address[0]), bootstrap=[("localhost", 9)])
-        await node.start()
-        async with asyncio.timeout(5):
-            while not asked:
-                await asyncio.sleep(0.01)
-        assert asked[0] == "127.0.0.1"
-        await node.stop()
-
-    asyncio.run(body())
-
-
 def test_nodes_that_come_and_go_leave_the_items_readable() -> None:
     async def body() -> None:
         net = Network(latency=(0.005, 0.02))
@@ -249,21 +115,6 @@ def test_nodes_that_come_and_go_leave_the_items_readable() -> None:
             await asyncio.sleep(60)
             found = await nodes[20 + number].get_mutable(_PAIR.public, b"salt")
             assert found.items == (_item(),)
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_an_idle_node_is_nearly_silent() -> None:
-    async def body() -> None:
-        net = Network()
-        await net.add(_ENTRY).start()
-        nodes = await net.join(12, [_ENTRY])
-        await asyncio.sleep(300)
-        net.sent_bytes.clear()
-        await asyncio.sleep(2 * 3600)
-        for node in nodes:
-            assert net.sent_bytes[net.address_of(node)] / (2 * 3600) < 10
         await net.stop()
 
     run_virtual(body())
@@ -337,140 +188,5 @@ def test_an_announced_port_is_ours_or_the_one_that_others_see() -> None:
         peers = await nodes[2].get_peers(_HASH)
         assert set(peers) == {net.address_of(nodes[0]), (net.address_of(nodes[1])[0], 7777)}
         await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_node_takes_an_id_that_its_address_allows() -> None:
-    async def body() -> None:
-        net = Network()
-        net.grow(30)
-        (node,) = await net.join(1, [next(iter(net.nodes))])
-        address = net.address_of(node)
-        await asyncio.sleep(10)
-        assert node.external_address == address
-        assert node.external_port_varies is False
-        node.moved()
-        assert node.external_address is None
-        await node.get_peers(_HASH)
-        assert node.external_address == address
-        assert is_secure(node.node_id, address[0])
-        assert await node.put_mutable(_item()) == 20
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_node_that_changed_its_id_does_not_ask_itself() -> None:
-    async def body() -> None:
-        net = Network()
-        nodes = net.grow(30)
-        for number in range(5):
-            for node in nodes:
-                await node.get_mutable(_PAIR.public, b"%d" % number)
-        address = net.address_of(nodes[0])
-        asked_itself = 0
-
-        def received(data: bytes, source: tuple[str, int]) -> None:
-            nonlocal asked_itself
-            asked_itself += source == address
-            nodes[0].datagram_received(data, source)
-
-        net.hosts[address] = received
-        for number in range(20):
-            await nodes[0].get_mutable(_PAIR.public, b"%d" % number)
-        assert asked_itself == 0
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_stopped_node_is_silent_and_has_no_tasks() -> None:
-    async def body() -> None:
-        net = Network()
-        others = net.grow(30)
-        (node,) = await net.join(1, [net.address_of(others[0])])
-        await node.stop()
-        net.sent.clear()
-        await others[0].ping(net.address_of(node))
-        assert (await node.get_mutable(_PAIR.public, b"salt")).items == ()
-        assert net.sent[net.address_of(node)] == 0
-        await net.stop()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run_virtual(body())
-
-
-def test_stopping_in_the_middle_ends_what_others_wait_for() -> None:
-    async def body() -> None:
-        net = Network()
-        nodes = net.grow(30)
-        waits = [
-            asyncio.ensure_future(call)
-            for call in (
-                nodes[0].get_mutable(_PAIR.public, b"salt"),
-                nodes[0].put_mutable(_item()),
-                nodes[0].announce_peer(_HASH),
-                nodes[0].ping(net.address_of(nodes[1])),
-            )
-        ]
-        await asyncio.sleep(0.3)
-        await nodes[0].stop()
-        async with asyncio.timeout(1):
-            await asyncio.gather(*waits)
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_socket_that_fails_loses_packets_and_nothing_else() -> None:
-    async def body() -> None:
-        def broken(data: bytes, address: tuple[str, int]) -> None:
-            raise OSError("network is unreachable")
-
-        node = DhtNode(broken, bootstrap=[_ENTRY], clock=asyncio.get_running_loop().time, random=Random(1))
-        await node.start()
-        assert not await node.ping(_ENTRY)
-        node.datagram_received(b"d1:ad2:id20:" + bytes(20) + b"e1:q4:ping1:t1:a1:y1:qe", _ENTRY)
-        await node.stop()
-
-    run_virtual(body())
-
-
-def test_two_families_are_asked_together() -> None:
-    async def body() -> None:
-        net = Network()
-        networks = []
-        for family, hosts in ((4, "5.77.{}.1"), (6, "2a00:{}::1")):
-            addresses = [(hosts.format(number), 6881) for number in range(1, 8)]
-            nodes = [
-                net.add(address, family=family, bootstrap=addresses[:1] if number else ())
-                for number, address in enumerate(addresses)
-            ]
-            for node in nodes:
-                await node.start()
-            networks.append(nodes)
-        a, b = (Dht([four, six]) for four, six in zip(networks[0][-2:], networks[1][-2:], strict=True))
-        await a.joined()
-        await asyncio.sleep(30)
-        assert await a.put_mutable(_item()) == 12
-        found = await b.get_mutable(_PAIR.public, b"salt")
-        assert found.items == (_item(),)
-        assert len(found.nodes) == 12
-        assert await b.announce_peer(_HASH) == 12
-        assert len(await a.get_peers(_HASH)) == 2
-        assert len(a.external_addresses) == 2
-        assert len(a.nodes()) >= 10
-        await net.stop()
-
-    run_virtual(body())
-
-
-def test_a_facade_takes_one_node_a_family() -> None:
-    async def body() -> None:
-        nodes = [DhtNode(lambda data, address: None) for _ in range(2)]
-        for wrong in ([], nodes):
-            with pytest.raises(ValueError, match="one node a family"):
-                Dht(wrong)
 
     run_virtual(body())

@@ -34,6 +34,13 @@ def test_a_poll_is_bounded() -> None:
     assert len(poll.result()[0]) == 2000
 
 
+def test_an_answer_beyond_500_peers_is_not_read() -> None:
+    poll, named = PeerPoll(), iter(peers(1, 1000))
+    poll.add(named)
+    assert len(poll.result()[0]) == 500
+    assert next(named) == peers(501, 1)[0]
+
+
 def test_a_single_answer_counts_in_full_since_nobody_else_was_there() -> None:
     poll = PeerPoll()
     poll.add(peers(1, 4))

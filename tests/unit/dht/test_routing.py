@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypatcher.addresses import Address
+from pypatcher.dht import routing
 from pypatcher.dht.nodeid import Contact, distance, prefix_length, random_id, sibling_id
 from pypatcher.dht.routing import BUCKET_SIZE, RoutingTable
 
@@ -81,6 +85,51 @@ def test_nobody_takes_the_place_of_a_living_node_by_its_id() -> None:
     assert not table.wants(thief)
     table.answered(thief, 1.0)
     assert list(table) == [honest]
+
+
+def test_a_node_that_waits_under_one_id_and_entered_under_another_does_not_enter_twice() -> None:
+    table = RoutingTable(_OWN)
+    for number in range(BUCKET_SIZE + 1):
+        table.answered(_far(number), float(number))
+    evil = ("66.6.6.6", 1)
+    table.answered(Contact(sibling_id(_OWN, 0, Random(1000)), evil), 100.0)
+    second = Contact(sibling_id(_OWN, 1, Random(1001)), evil)
+    table.answered(second, 101.0)
+    for _ in range(2):
+        table.failed(_far(0).address)
+    assert set(table) == {_far(number) for number in range(1, BUCKET_SIZE + 1)} | {second}
+    for _ in range(3):
+        table.failed(evil)
+    assert evil not in {contact.address for contact in table}
+    thief = Contact(second.id, ("77.7.7.7", 1))
+    table.answered(thief, 102.0)
+    assert thief in table
+
+
+_IDS = [sibling_id(_OWN, shared, Random(n)) for shared in range(2) for n in range(3)]
+_ADDRESSES = [(f"66.6.6.{1 + number % 3}", 1 + number) for number in range(4)]
+_STEP = st.tuples(st.sampled_from([*_IDS, None]), st.sampled_from(_ADDRESSES))
+
+
+@given(st.integers(1, 2), st.sampled_from(_IDS), st.lists(_STEP, min_size=40, max_size=80))
+def test_whoever_answers_and_fails_in_whatever_order_buckets_and_table_hold_the_same_nodes(
+    size: int, next_own: bytes, steps: list[tuple[bytes | None, Address]]
+) -> None:
+    with patch.object(routing, "BUCKET_SIZE", size):
+        table = RoutingTable(_OWN)
+        for now, (node_id, address) in enumerate(steps):
+            if node_id is not None:
+                table.answered(Contact(node_id, address), float(now))
+            else:
+                table.failed(address)
+                table.failed(address)
+            if now == 60:
+                table.rebase(next_own)
+            contacts = list(table)
+            buckets = Counter(prefix_length(table.own_id, contact.id) for contact in contacts)
+            assert len(table) == len({contact.address for contact in contacts})
+            assert all(table.room(index) == (buckets[index] < size) for index in range(161))
+            assert all(count <= size for count in buckets.values())
 
 
 def test_a_node_that_started_again_is_known_by_its_new_id() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.addresses import Address, pack_compact
-from pypatcher.dht import MutableItem, krpc
+from pypatcher.dht import MutableItem, knock, krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Failure, Query, Response
 from pypatcher.dht.nodeid import Contact, random_id
@@ -21,6 +21,7 @@ from pypatcher.keys import KeyPair
 _OWN, _HIM, _HASH = b"\x01" * 20, b"\x02" * 20, b"\x03" * 20
 _ASKER = ("20.1.1.1", 7000)
 _PAIR = KeyPair.from_seed(bytes(32))
+_BIG = MutableItem.sign(_PAIR, b"salt", (1 << 53) - 1, bytes(996))
 
 
 def _server(nodes: int = 0, family: int = 4) -> Server:
@@ -29,6 +30,17 @@ def _server(nodes: int = 0, family: int = 4) -> Server:
         host = f"20.2.{number}.1" if family == 4 else f"2a00:{number:x}::1"
         table.answered(Contact(random_id(Random(number)), (host, 6881)), 0.0)
     return Server(table, family, Random(1), 0.0)
+
+
+def _full(family: int, value: bytes = bytes(996)) -> Server:
+    """A server that knows many nodes of both families, very many peers and an item, by default a largest one."""
+    table = _server(40, family).table
+    server = Server(table, family, Random(1), 0.0, b"secret")
+    server.siblings[10 - family] = _server(40, 10 - family).table
+    server.items.put(MutableItem.sign(_PAIR, b"salt", (1 << 53) - 1, value), _ASKER, 0.0)
+    for port in range(1, 500):
+        server.peers.add(_HASH, ("20.3.3.3" if family == 4 else "2a00:1::3", port), 0.0)
+    return server
 
 
 def _ask(
@@ -230,11 +242,79 @@ def test_a_source_that_asks_too_much_is_no_longer_answered_and_others_are() -> N
     assert server.answer(query, _ASKER, 10.0) is not None
 
 
+@pytest.mark.parametrize(
+    ("source", "most"), [(_ASKER, 25_000 + 6_000 * 10), (("192.168.1.9", 1), 125_000 + 25_000 * 10)]
+)
+def test_who_is_named_as_asker_gets_few_packets_that_nobody_proved_to_want(source: Address, most: int) -> None:
+    server = _full(4)
+    query = Query(b"abcd", b"get", _HIM, {b"target": _BIG.target}, read_only=False)
+    sent = [server.answer(query, source, second) for second in range(11) for _ in range(400)]
+    assert 0.9 * most < sum(map(len, filter(None, sent))) <= most
+
+
+def test_devices_behind_one_address_that_start_together_are_all_answered() -> None:
+    server = _full(4)
+    query = Query(b"abcd", b"find_node", _HIM, {b"target": _HASH}, read_only=False)
+    assert all(server.answer(query, (_ASKER[0], 1024 + device), 0.0) for device in range(50))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("want", [[], [b"n4"], [b"n6"], [b"n4", b"n6"]])
+@pytest.mark.parametrize(
+    ("method", "name", "most"),
+    [(b"find_node", b"target", 9), (b"get_peers", b"info_hash", 14), (b"get", b"target", 15)],
+)
+def test_no_answer_is_larger_than_a_small_packet_or_many_times_its_question(
+    method: bytes, name: bytes, most: int, want: list[Value], family: int
+) -> None:
+    arguments: dict[bytes, Value] = {name: _HASH if method == b"get_peers" else _BIG.target}
+    if want:
+        arguments[b"want"] = want
+    source = _ASKER if family == 4 else ("2a00:1::9", 1)
+    data = _full(family).answer(Query(b"abcd", method, _HIM, arguments, read_only=False), source, 0.0)
+    assert data is not None
+    assert len(data) <= 1232
+    assert len(data) <= most * len(krpc.encode_query(b"a", method, _HIM, arguments))
+
+
+@pytest.mark.parametrize(("size", "ours", "others"), [(0, 8, 8), (700, 8, 2), (800, 7, 0), (950, 2, 0), (996, 0, 0)])
+def test_beside_a_large_value_the_other_familys_nodes_go_first_then_the_farthest(
+    size: int, ours: int, others: int
+) -> None:
+    server = _full(4, value=bytes(size))
+    values = _ask(server, b"get", {b"target": _BIG.target, b"want": [b"n4", b"n6"]})
+    assert values[b"v"] == bytes(size)
+    assert krpc.nodes_of(values, 4) == server.table.nearest(_BIG.target, ours)
+    assert krpc.nodes_of(values, 6) == server.siblings[6].nearest(_BIG.target, others)
+
+
 def test_all_sources_together_get_a_bounded_number_of_bytes() -> None:
     server = _server(nodes=40)
     query = Query(b"abcd", b"find_node", _HIM, {b"target": _HASH}, read_only=False)
     answers = [server.answer(query, (f"30.{n >> 8}.{n & 255}.1", 1), 0.0) for n in range(5000)]
-    assert sum(map(len, filter(None, answers))) <= 500_000
+    assert sum(map(len, filter(None, answers))) <= 150_000
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [(b"get", {b"target": _BIG.target}), (b"ping", {}), (b"ping", {knock.FIELD: knock.ask(b"other", bytes(8))})],
+)
+def test_no_strangers_flood_keeps_a_knock_from_its_answer(method: bytes, arguments: dict[bytes, Value]) -> None:
+    server, member = _full(4), ("20.7.7.7", 9)
+    flood = Query(b"abcd", method, _HIM, arguments, read_only=False)
+    forged = [(f"30.{n >> 8}.{n & 255}.1", 1) for n in range(5000)]
+    answers = [server.answer(flood, source, 0.0) for source in [member] * 400 + forged]
+    assert answers[399] is answers[-1] is None
+    asked = knock.ask(b"secret", bytes(8))
+    assert knock.is_proven(b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, member))
+
+
+def test_no_flood_from_outside_keeps_a_neighbour_from_its_answer() -> None:
+    server = _full(4)
+    flood = Query(b"abcd", b"get", _HIM, {b"target": _BIG.target}, read_only=False)
+    answers = [server.answer(flood, (f"30.{n >> 8}.{n & 255}.1", 1), 0.0) for n in range(5000)]
+    assert answers[-1] is None
+    assert b"v" in _ask(server, b"get", {b"target": _BIG.target}, ("192.168.1.9", 1))
 
 
 def test_a_stored_item_under_a_forged_signature_is_refused() -> None:

@@ -14,14 +14,16 @@ from tests.support.node_fakes import run_alone
 
 
 class Failing:
-    """Raises its errors in turn, then returns."""
+    """Raises its errors in turn, each after some seconds, then returns."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: Exception, lasts: tuple[float, ...] = ()) -> None:
         self.errors = list(errors)
+        self.lasts = list(lasts)
         self.times: list[float] = []
 
     async def run(self) -> None:
         self.times.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.lasts.pop(0) if self.lasts else 0)
         if self.errors:
             raise self.errors.pop(0)
 
@@ -30,6 +32,12 @@ def test_pauses_grow_until_it_returns() -> None:
     failing = Failing(*(PatcherError("no") for _ in range(5)))
     run_alone(keep_running("this", failing.run, (1.0, 4.0)))
     assert failing.times == [0, 1, 3, 7, 11, 15]
+
+
+def test_pauses_start_over_after_a_run_that_was_longer_than_the_longest() -> None:
+    failing = Failing(*(PatcherError("no") for _ in range(6)), lasts=(0, 0, 4, 100, 0))
+    run_alone(keep_running("this", failing.run, (1.0, 4.0)))
+    assert failing.times == [0, 1, 3, 11, 112, 114, 118]
 
 
 def test_our_own_errors_are_one_line_even_out_of_groups_and_others_have_a_traceback(

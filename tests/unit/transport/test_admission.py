@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pypatcher.transport.admission import Admission, Verdict
 
 FAR = [(f"8.8.4.{number}", 6881) for number in range(1, 200)]
@@ -25,6 +27,26 @@ def test_one_address_cannot_take_all_places() -> None:
     assert admission.judge(FAR[0], validated=True) is Verdict.REFUSE
     assert admission.judge((FAR[0][0], 9), validated=True) is Verdict.REFUSE
     assert admission.judge(FAR[1], validated=True) is Verdict.ACCEPT
+
+
+@pytest.mark.parametrize("host", ["2a01:db9:1:{:x}::1", "8.8.4.{}"])
+def test_one_network_cannot_take_all_places(host: str) -> None:
+    admission = Admission(per_network=5)
+    for number in range(5):
+        admission.opened((host.format(number), 1))
+    assert admission.judge((host.format(99), 1), validated=True) is Verdict.REFUSE
+    assert admission.judge(("9.9.9.9", 1), validated=True) is Verdict.ACCEPT
+
+
+def test_a_quarter_of_the_places_is_the_lans() -> None:
+    admission = Admission(connections=8, half_open=99)
+    for number in range(6):
+        admission.opened((f"20.{number}.0.1", 1))
+    assert admission.judge(("9.9.9.9", 1), validated=True) is Verdict.REFUSE
+    for port in range(2):
+        assert admission.judge(("192.168.1.9", port), validated=False) is Verdict.ACCEPT
+        admission.opened(("192.168.1.9", port))
+    assert admission.judge(("192.168.1.9", 9), validated=False) is Verdict.REFUSE
 
 
 def test_neighbours_on_the_lan_that_share_an_address_are_told_apart_by_port() -> None:

@@ -12,7 +12,8 @@ import pytest
 from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Admission, Connection, Endpoint, Stream
-from pypatcher.transport.identity import QuicIdentity, RawKeyConnection
+from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.stream import DEFAULT_WINDOW, WRITE_LIMIT
 from tests.support.transport import ALPN, loopback, open_endpoint
 
@@ -185,6 +186,17 @@ async def test_a_server_without_a_place_says_so_at_once_and_a_place_is_free_when
             one.close()
             two.close()
             await asyncio.sleep(0.02)
+
+
+async def test_connections_that_ended_and_linger_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pypatcher.transport.endpoint._CONNECTIONS_LIMIT", 3)
+    monkeypatch.setattr("aioquic.quic.recovery.QuicPacketRecovery.get_probe_timeout", lambda *_, **__: 60.0)
+    async with open_endpoint() as server, open_endpoint() as client:
+        server.serve(ALPN, _nothing)
+        for _ in range(6):
+            connection = await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=5)
+            await connection.wait_closed()
+        assert server.connections == 3
 
 
 async def test_a_dial_that_is_cancelled_leaves_nothing() -> None:

@@ -12,7 +12,8 @@ from pypatcher.errors import PeerBusyError
 from pypatcher.keys import KeyPair
 from pypatcher.transport.admission import Admission
 from pypatcher.transport.frontdoor import FrontDoor, Welcome
-from pypatcher.transport.identity import QuicIdentity, RawKeyConnection
+from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.wire import close_error
 
 HERE, THERE = ("8.8.4.1", 1), ("8.8.4.2", 1)

@@ -131,16 +131,52 @@ def test_a_pause_saves_up_no_more_than_a_moment(clock: Clock) -> None:
     assert upload.spend(1) > 0.7
 
 
+def take(limiter: UploadLimiter, clock: Clock, address: tuple[str, int], size: int = MIB) -> bool:
+    """Whether that address may have a whole upload now; it takes it."""
+    upload = limiter.admit(address, size)
+    if upload is None:
+        return False
+    clock.now += 60 + upload.spend(size)
+    upload.end()
+    return True
+
+
 def test_a_day_has_twenty_times_the_file(clock: Clock) -> None:
     limiter = UploadLimiter(clock=clock)
-    for each in range(20):
-        upload = limiter.admit((f"20.0.{each // 5}.1", 1), MIB)
-        assert upload is not None
-        clock.now += 60 + upload.spend(MIB)
-        upload.end()
-    assert limiter.admit(FAR[0], MIB) is None
-    assert limiter.admit(("10.0.0.1", 1), MIB) is not None
+    assert all(take(limiter, clock, (f"20.0.{number}.1", 1)) for number in range(20))
+    assert not take(limiter, clock, FAR[0])
+    assert take(limiter, clock, ("10.0.0.1", 1))
     clock.now += 86400
+    assert take(limiter, clock, FAR[0])
+
+
+@pytest.mark.parametrize("host", ["2a01:db9:1:{:x}::1", "8.8.4.{}"])
+def test_one_network_gets_half_of_the_day(clock: Clock, host: str) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert sum(take(limiter, clock, (host.format(number), 1)) for number in range(1, 40)) == 10
+    assert take(limiter, clock, ("9.9.9.9", 1))
+
+
+def test_uploads_of_one_network_that_begin_together_keep_within_its_half(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert sum(take(limiter, clock, (f"8.8.4.{number}", 1)) for number in range(8)) == 8
+    together = [limiter.admit((f"8.8.4.{number}", 1), MIB) for number in range(20, 24)]
+    assert [upload is not None for upload in together] == [True, True, False, False]
+
+
+def test_the_last_quarter_of_a_day_is_for_networks_that_took_nothing_yet(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert sum(take(limiter, clock, (f"20.{number % 3}.0.{number}", 1)) for number in range(60)) == 15
+    assert [take(limiter, clock, FAR[0]) for _ in range(2)] == [True, False]
+    assert sum(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(9)) == 4
+
+
+def test_what_slow_takers_were_promised_keeps_no_newcomer_from_its_copy(clock: Clock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert sum(take(limiter, clock, (f"20.{number % 3}.0.{number}", 1)) for number in range(60)) == 15
+    assert all(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(2))
+    for number in range(3):
+        assert limiter.admit((f"40.{number}.0.1", 1), MIB) is not None
     assert limiter.admit(FAR[0], MIB) is not None
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pypatcher.errors import PortMapError
 from pypatcher.transport.portmap import Mapping, PortMapper, igd, natpmp, pcp
 from pypatcher.transport.portmap.gateway import parse_routes, parse_routes6
-from pypatcher.transport.portmap.http import encode_request, parse_answer
+from pypatcher.transport.portmap.http import encode_request, exchange, parse_answer
 from pypatcher.transport.portmap.mapper import Client
 from pypatcher.transport.portmap.pcp import Granted
 
@@ -139,6 +139,9 @@ def test_the_location_must_be_on_the_host_that_answered() -> None:
         "file:///etc/passwd",
         "https://192.168.1.1/",
         "http://[::1",
+        "http://192.168.1.1/\xe9.xml",
+        "http://192.168.1.1/\x01.xml",
+        "http://192.168.1.1/a b.xml",
     ):
         assert igd.parse_location(answer(url), "192.168.1.1") is None
 
@@ -160,6 +163,9 @@ def test_the_description_leads_to_the_service() -> None:
         b"<r>" + b"a" * 2000 + b"</r>",
         b" " * 200_000,
         b"not XML",
+        description().replace(b"?>", b' encoding="nosuch"?>'),
+        description().replace(b"?>", b' encoding="base64"?>'),
+        description().replace(b"?>", b' encoding="idna"?>'),
     ],
     ids=[
         "other service",
@@ -172,6 +178,9 @@ def test_the_description_leads_to_the_service() -> None:
         "long text",
         "large",
         "noise",
+        "unknown encoding",
+        "encoding of bytes",
+        "encoding of names",
     ],
 )
 def test_a_description_that_leads_astray_is_refused(data: bytes) -> None:
@@ -198,8 +207,10 @@ def test_http_answers_are_read_by_length_by_chunks_or_to_the_end() -> None:
         200,
         b"abc",
     )
+    many = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 20_000
+    assert parse_answer(many + b"0\r\n\r\n") == (200, b"a" * 20_000)
     assert parse_answer(b"HTTP/1.0 500 No\r\n\r\nabc") == (500, b"abc")
-    for broken in (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"):
+    for broken in (many, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"):
         with pytest.raises(PortMapError):
             parse_answer(broken)
     assert encode_request("GET", "/x", ("192.168.1.1", 80), {}).startswith(
@@ -324,3 +335,9 @@ async def test_without_a_router_nobody_is_asked() -> None:
     ports = PortMapper(6881, gateway=lambda: None, clients=lambda _: [router])
     assert await ports.once() is None
     assert router.grants
+
+
+async def test_a_router_that_takes_a_question_and_never_answers_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pypatcher.transport.portmap.http._TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(PortMapError, match="timeout"):
+        await exchange(server.getsockname(), b"GET / HTTP/1.1\r\n\r\n")

@@ -1,0 +1,57 @@
+"""What lookups found, and where to write: values that callers keep between a lookup and a write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pypatcher.addresses import Address
+from pypatcher.dht.mutable import MutableItem
+from pypatcher.dht.nodeid import Contact
+
+__all__ = ["MutableLookup", "PeersLookup", "StoringNode"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoringNode:
+    """A node near a target, with the token that lets us write there for the next minutes."""
+
+    contact: Contact
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MutableLookup:
+    """What a lookup of a mutable item found.
+
+    Attributes:
+        target: 20 bytes.
+        items: every distinct valid item, the highest seq first.
+        nodes: where to store, nearest first, at most 20 a family.
+        time: when it ended, on the node's clock.
+    """
+
+    target: bytes
+    items: tuple[MutableItem, ...]
+    nodes: tuple[StoringNode, ...]
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeersLookup:
+    """What a lookup of an info-hash found.
+
+    Attributes:
+        info_hash: 20 bytes.
+        peers: at most 2000 a family, those named by the most nodes first.
+        confirmed: about how many peers these are: those that two nodes or more named, at most 8 a host, and one for
+            each other host that they named, since some routers show every node another port; all peers where only one
+            node named any.
+        nodes: where to announce, nearest first, at most 20 a family.
+        time: when it ended, on the node's clock.
+    """
+
+    info_hash: bytes
+    peers: tuple[Address, ...]
+    confirmed: int
+    nodes: tuple[StoringNode, ...]
+    time: float

@@ -1,0 +1,316 @@
+"""A Mainline DHT node of one address family, without a socket: datagrams come in, datagrams go out by ``send``.
+
+The shell that gives the sans-IO parts (routing table, lookups, server) their time and their tasks: who is known and who
+is silent, one question, a lookup of any kind. What is looked up and stored is not known here. BEP 5, 32, 42, 43.
+Traffic is kept small: an idle node checks one quiet node a minute and refreshes its table every hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from random import Random, SystemRandom
+
+from pypatcher.addresses import Address, family, format_address
+from pypatcher.dht import knock, krpc
+from pypatcher.dht.bencode import Value
+from pypatcher.dht.calls import Calls, NoAnswerError
+from pypatcher.dht.external import ExternalVotes
+from pypatcher.dht.knock import Answered
+from pypatcher.dht.krpc import Query, Response
+from pypatcher.dht.limits import RateLimiter, Silence, is_near
+from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
+from pypatcher.dht.maintenance import Maintenance
+from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
+from pypatcher.dht.routing import RoutingTable
+from pypatcher.dht.search import OnAnswer, search
+from pypatcher.dht.server import Server
+from pypatcher.errors import CodecError, PeerError
+
+__all__ = ["RpcNode"]
+
+_LOG = logging.getLogger("pypatcher.dht")
+
+_LOOKUPS_AT_ONCE = 8
+_LOOKUP_TRIES = 2
+_PROBES = (2.0, 64.0)
+_ID_LIFETIME = 600.0
+_KNOCK_WAIT, _KNOCK_WAIT_NEAR = 5.0, 1.5
+
+
+class RpcNode:
+    """A DHT node that asks, answers and looks up; it owns no socket.
+
+    Args:
+        send: called with each datagram to send and its destination.
+        family: 4 or 6; addresses of the other family are ignored.
+        bootstrap: entry points, names or literal addresses.
+        read_only: tell others not to ask us (BEP 43), and answer nobody.
+        clock: monotonic seconds.
+        random: where ids, tokens and jitter come from; the system's by default.
+        known_nodes: nodes of an earlier run, asked together with ``bootstrap``.
+        secret: at most 64 bytes; ``knock`` finds out who else knows it.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes, Address], None],
+        *,
+        family: int = 4,
+        bootstrap: Sequence[Address] = (),
+        read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        random: Random | None = None,
+        known_nodes: Iterable[Address] = (),
+        secret: bytes = b"",
+    ) -> None:
+        self.family = family
+        self.read_only = read_only
+        self._socket = send
+        self._clock = clock
+        self._random = random or SystemRandom()
+        self._table = RoutingTable(random_id(self._random))
+        self._secret = secret
+        self._server = Server(self._table, family, self._random, clock(), secret)
+        self._calls = Calls(self._send, clock, self._random)
+        self._votes = ExternalVotes()
+        self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
+        self._probes = RateLimiter(*_PROBES, capacity=1)
+        self._someone = asyncio.Event()
+        self._silence = Silence()
+        self._adopted = -_ID_LIFETIME
+        self._last_answer: float | None = None
+        self._is_stopped = False
+        self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
+
+    @property
+    def node_id(self) -> bytes:
+        """Our 20 bytes; they change when others told us our address (BEP 42), every 10 minutes at most."""
+        return self._table.own_id
+
+    @property
+    def table(self) -> RoutingTable:
+        """Whom we know."""
+        return self._table
+
+    @property
+    def server(self) -> Server:
+        """What we keep for others."""
+        return self._server
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The node's monotonic clock."""
+        return self._clock
+
+    @property
+    def external_address(self) -> Address | None:
+        """Our address as most other networks see it, or None while too few have said."""
+        return self._votes.address
+
+    @property
+    def external_port_varies(self) -> bool | None:
+        """Whether others see us at different ports (a router hard to pass); None while too few have said."""
+        return self._votes.port_varies
+
+    @property
+    def last_answer(self) -> float | None:
+        """When a node last answered us, by ``clock``; None before the first."""
+        return self._last_answer
+
+    def moved(self) -> None:
+        """This machine has another address: what others saw until now says nothing any more."""
+        self._votes = ExternalVotes()
+
+    async def start(self) -> None:
+        """Join in the background and keep the table alive; returns at once."""
+        self._maintenance.start()
+
+    async def stop(self) -> None:
+        """End every task and question for good; the socket's owner stays in charge of the socket."""
+        self._is_stopped = True
+        await self._maintenance.stop()
+        self._calls.close()
+
+    async def joined(self) -> None:
+        """Wait until somebody is in the routing table, and a moment more while we look around for others."""
+        await self._someone.wait()
+        await self._maintenance.settled()
+
+    def introduce(self, contacts: Iterable[Contact]) -> None:
+        """Take nodes into the table unasked: for networks that one process sets up as a whole."""
+        now = self._clock()
+        for contact in contacts:
+            self._table.answered(contact, now)
+        if len(self._table):
+            self._someone.set()
+
+    def nodes(self) -> list[Address]:
+        """Nodes that answered lately, the last one first: what to keep for the next start."""
+        return [contact.address for contact in self._table.good()]
+
+    def datagram_received(self, data: bytes, source: Address) -> None:
+        """Take a KRPC datagram; never raises, whatever it holds."""
+        if self._is_stopped or "%" in source[0]:  # link-local addresses cannot be told to others
+            return
+        try:
+            message = krpc.decode(data)
+        except CodecError:
+            return
+        if isinstance(message, Query):
+            self._query_received(message, source)
+        elif self._calls.received(message, source) and isinstance(message, Response):
+            self._answer_received(message, source)
+
+    async def ping(self, address: Address, *, tries: int = 2) -> bool:
+        """Whether a node answers there; at most ``tries`` packets."""
+        try:
+            await self.ask(address, b"ping", {}, tries=tries)
+        except PeerError:
+            return False
+        return True
+
+    async def knock(self, address: Address, *, tries: int = 1) -> Answered:
+        """Who answers there: a node that knows our secret, another one, or nobody; at most ``tries`` packets.
+
+        It has time to answer, since the next knock is far. Who answers and does not know the secret was named by
+        somebody else and stays unknown here: it never asked to be in our table.
+        """
+        nonce = self._random.randbytes(knock.NONCE_SIZE)
+        try:
+            answer = await self._calls.query(
+                address,
+                b"ping",
+                self.node_id,
+                {knock.FIELD: knock.ask(self._secret, nonce)},
+                read_only=self.read_only,
+                tries=tries,
+                knock_wait=_KNOCK_WAIT_NEAR if is_near(address) else _KNOCK_WAIT,
+            )
+        except PeerError:
+            return Answered.NOBODY
+        if not knock.is_proven(self._secret, nonce, answer.values):
+            return Answered.STRANGER
+        self._answer_received(answer, address)
+        return Answered.MEMBER
+
+    async def find_nodes(
+        self, target: bytes, seeds: Iterable[Contact] = (), *, max_queries: int = MAX_QUERIES
+    ) -> list[Contact]:
+        """The 20 nodes nearest to ``target`` that answer; ``seeds`` are asked beside those that we know.
+
+        Each is asked once: a map may have gaps, a value may not be missed.
+        """
+        answers = await self._lookup(b"find_node", b"target", target, seeds=seeds, max_queries=max_queries, tries=1)
+        return [contact for contact, _ in answers]
+
+    async def ask(
+        self, address: Address, method: bytes, arguments: Mapping[bytes, Value], *, tries: int = 2
+    ) -> Response:
+        """One query.
+
+        Raises:
+            PeerError: no answer, or an error as answer.
+        """
+        try:
+            return await self._query(address, method, arguments, tries)
+        except NoAnswerError as error:
+            if error.asked:
+                self._note_silence(address)
+            raise
+
+    def _send(self, data: bytes, address: Address) -> None:
+        try:
+            self._socket(data, address)
+        except OSError as error:
+            _LOG.debug("a packet to %s was not sent: %s", format_address(address), error)
+
+    def _query(
+        self,
+        address: Address,
+        method: bytes,
+        arguments: Mapping[bytes, Value],
+        tries: int,
+        on_slow: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Response]:
+        return self._calls.query(
+            address,
+            method,
+            self.node_id,
+            arguments,
+            read_only=self.read_only,
+            tries=tries,
+            on_slow=on_slow,
+        )
+
+    def _query_received(self, query: Query, source: Address) -> None:
+        if self.read_only or query.sender == self.node_id:
+            return
+        now = self._clock()
+        answer = self._server.answer(query, source, now)
+        if answer is None:
+            return
+        self._send(answer, source)
+        if not query.read_only:
+            contact = Contact(query.sender, source)
+            if krpc.is_usable(source) and self._table.wants(contact) and self._probes.allow(None, now):
+                self._maintenance.probe(contact)
+
+    def _answer_received(self, answer: Response, source: Address) -> None:
+        self._last_answer = now = self._clock()
+        self._silence.end(source)
+        self._table.answered(Contact(answer.sender, source), now)
+        if len(self._table):
+            self._someone.set()
+        if answer.observed is not None and family(answer.observed) == self.family:
+            self._votes.add(source, answer.observed)
+            self._adopt_secure_id()
+
+    def _adopt_secure_id(self) -> None:
+        seen, now = self._votes.address, self._clock()
+        if seen is None or is_secure(self.node_id, seen[0]):
+            return
+        if now - self._adopted >= _ID_LIFETIME:
+            self._adopted = now
+            self._table.rebase(secure_id(seen[0], self._random))
+            self._maintenance.refresh_soon()
+
+    def _note_silence(self, address: Address) -> None:
+        self._silence.begin(address, self._clock())
+        self._table.failed(address)
+        if not len(self._table):
+            self._someone.clear()
+            self._maintenance.rejoin()
+
+    def _whom_to_avoid(self) -> Callable[[Address], bool]:
+        """Tells of ourselves under an earlier id, and of nodes silent a moment ago, unless they answered us once."""
+        ourselves = self.external_address
+
+        def avoid(address: Address) -> bool:
+            silent = self._silence.holds(address, self._clock()) and not self._table.knows(address)
+            return silent or address == ourselves
+
+        return avoid
+
+    async def _lookup(
+        self,
+        method: bytes,
+        name: bytes,
+        target: bytes,
+        on_answer: OnAnswer | None = None,
+        *,
+        seeds: Iterable[Contact] = (),
+        max_queries: int = MAX_QUERIES,
+        tries: int = _LOOKUP_TRIES,
+    ) -> list[tuple[Contact, Response]]:
+        async with self._lookups:
+            seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
+            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid())
+            ask = partial(self._query, method=method, arguments={name: target}, tries=tries)
+            answers = await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
+        if not answers:
+            self._maintenance.rejoin()
+        return answers

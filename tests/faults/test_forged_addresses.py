@@ -1,0 +1,104 @@
+"""A connected peer sends packets from addresses that are not its own: nothing is counted by them, and nobody else pays.
+
+RFC 9000 sections 8.2 and 9.3: whose address it is shows only when the peer answers what was sent there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pypatcher.addresses import Address
+from pypatcher.transport import Endpoint, Served, UploadLimiter, wire
+from pypatcher.transport.limiter import Upload
+from tests.support.quic import CLIENT, SERVER, Pair
+from tests.support.siege import MINUTE, until
+from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
+
+FORGED: Address = ("192.168.1.9", 4003)
+ELSEWHERE: Address = ("198.51.100.7", 4004)
+PING = b"\x01\x00\x00\x00"
+
+
+@pytest.fixture
+def pair() -> Pair:
+    pair = Pair()
+    pair.talk()
+    return pair
+
+
+def test_a_packet_from_a_forged_address_moves_nobody(pair: Pair) -> None:
+    pair.hostile_client(PING, FORGED)
+    assert pair.server.get_peer_address() == FORGED
+    assert pair.server.proved_address == CLIENT
+    assert pair.client.proved_address == SERVER
+
+
+def test_many_forged_addresses_do_not_push_out_the_proved_one(pair: Pair) -> None:
+    for number in range(40):
+        pair.hostile_client(PING, (f"192.168.1.{number}", 4003))
+    assert pair.server.proved_address == CLIENT
+
+
+def test_a_peer_that_moved_is_where_it_answers(pair: Pair) -> None:
+    pair.client.send_ping(1)
+    pair.talk(ELSEWHERE)
+    assert pair.server.proved_address == ELSEWHERE
+
+
+def test_the_end_of_a_handshake_from_a_forged_address_proves_nothing() -> None:
+    pair = Pair()
+    for data, _ in pair.client.datagrams_to_send(pair.now):
+        pair.server.receive_datagram(data, CLIENT, pair.now)
+    for data, _ in pair.server.datagrams_to_send(pair.now):
+        pair.client.receive_datagram(data, SERVER, pair.now)
+    for data, _ in pair.client.datagrams_to_send(pair.now):
+        pair.server.receive_datagram(data, FORGED, pair.now)
+    assert pair.server.proved_address is None
+    pair.talk(rounds=200)
+    assert pair.server.proved_address == CLIENT
+
+
+class Recorder(UploadLimiter):
+    """Remembers whose uploads were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Address] = []
+
+    def admit(self, address: Address, size: int, drop: Callable[[], None] = lambda: None) -> Upload | None:
+        self.asked.append(address)
+        return super().admit(address, size, drop)
+
+
+@contextlib.contextmanager
+def forging(client: Endpoint) -> Iterator[None]:
+    """What the client sends comes from another address."""
+    (udp,) = client._sockets.values()
+    own = udp.send, udp.send_all
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
+        liar.bind((loopback(), 0))
+        udp.send = liar.sendto
+        udp.send_all = lambda datagrams: [liar.sendto(*each) for each in datagrams]
+        try:
+            yield
+        finally:
+            udp.send, udp.send_all = own
+
+
+async def test_an_upload_that_was_asked_for_from_a_forged_address_is_the_askers_own(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, 5000)
+    limiter = Recorder()
+    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+        connection = await client.connect(server.address, node_id=None, alpn=ALPN)
+        await asyncio.sleep(0.2)
+        with forging(client):
+            stream = await connection.open_stream()
+            await stream.write(wire.auth_value(OWNER_KEY, MINUTE))
+            await until(lambda: bool(limiter.asked))
+        assert limiter.asked == [client.addresses[0]]
