@@ -29,7 +29,7 @@ from pathlib import Path
 
 __all__ = ["Notifier", "NotifyProxy", "filter_message", "is_proxy"]
 
-_FOLDER_PREFIX = "pypatcher-"
+_FOLDER_PREFIX = "pypatcher-run-"
 _NAME = "notify"
 _LOOKED_AT = 10_000
 """Entries of the folder for temporary files, which anybody may fill, among which leftovers are looked for."""

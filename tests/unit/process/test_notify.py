@@ -227,4 +227,6 @@ def test_without_a_usable_folder_there_is_no_socket_and_nothing_is_left(upstream
 
 def test_program_knows_whether_run_started_it(proxy):
     assert is_proxy(proxy.address)
-    assert not any(map(is_proxy, ["", "/run/systemd/notify", "@pypatcher-1/x", "/tmp/pypatcher-1"]))
+    assert not any(
+        map(is_proxy, ["", "/run/systemd/notify", "@pypatcher-1/x", "/tmp/pypatcher-run-1", "/tmp/pypatcher-1/notify"])
+    )
