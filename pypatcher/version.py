@@ -1,6 +1,6 @@
 """The version of an application: three numbers, their text, and the integer that DHT nodes compare.
 
-DESIGN "The signed file" (text of at most 16 bytes, NUL-padded) and "Discovery" (seq). A device compares versions;
+design.md "The signed file" (text of at most 16 bytes, NUL-padded) and "Discovery" (seq). A device compares versions;
 nothing else about a release orders it.
 """
 
@@ -89,7 +89,7 @@ class Version:
         return cls.parse(text)
 
     def seq(self, revision: int = 0) -> int:
-        """The version as a BEP 44 sequence number of at most 53 bits (DESIGN "Discovery").
+        """The version as a BEP 44 sequence number of at most 53 bits (design.md "Discovery").
 
         Raises:
             VersionError: major is above 8191, minor or patch above 16383, or revision above 4095.

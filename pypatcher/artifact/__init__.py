@@ -1,4 +1,4 @@
-"""What is signed, and how it is found, read, checked and written (DESIGN "The signed file"). No sockets, no clock."""
+"""What is signed, and how it is found, read, checked, written (design.md "The signed file"). No sockets, no clock."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Giving a finished program its region: a real ELF section, the end of the file, or the zip comment.
 
-DESIGN "The signed file". An ELF program of any class and byte order gets a section without anything being moved that is
-loaded or referred to: a copy of its section names with one more, a copy of its section table with one more entry, and
-the region are appended, and two numbers of the header then point there (System V ABI, chapter 4). A program that looks
-for its own archive near its end (a onefile app) gets only the 176 bytes.
+design.md "The signed file". An ELF program of any class and byte order gets a section without anything being moved
+that is loaded or referred to: a copy of its section names with one more, a copy of its section table with one more
+entry, and the region are appended, and two numbers of the header then point there (System V ABI, chapter 4). A program
+that looks for its own archive near its end (a onefile app) gets only the 176 bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which targets a program file is for: what its ELF headers say, and those of every ELF member of a zipapp.
 
-DESIGN "The signed file" and "Keys, targets, namespaces". What targets there are is data (``targets/*.toml``); this
+design.md "The signed file" and "Keys, targets, namespaces". What targets there are is data (``targets/*.toml``); this
 module knows only how a header is held against one. For ARM only explicit contradictions count: Go sets no float bit.
 """
 

@@ -1,6 +1,6 @@
 """Where a file's region is: the one strict rule, and the scan that only people's tools may use.
 
-DESIGN "The signed file": a region counts only where its carrier puts it, for the signature does not cover its place.
+design.md "The signed file": a region counts only where its carrier puts it, for the signature does not cover its place.
 
 - ELF with a section ``.embedded_signature`` or ``.embsig``: exactly that section's offset and size;
 - ELF whose header and section table parse and name no such section: the last 176 bytes;

@@ -1,7 +1,7 @@
 """``PatchInfo`` and ``Patch``: what the owner signs about a release, and a release as it travels.
 
-DESIGN "The signed file": the owner signs the 64-byte digest SHA-512(version_text || hash || size_le) as a plain ed25519
-message. On the wire both are postcard. Nothing here opens a file.
+design.md "The signed file": the owner signs the 64-byte digest SHA-512(version_text || hash || size_le) as a plain
+ed25519 message. On the wire both are postcard. Nothing here opens a file.
 """
 
 from __future__ import annotations

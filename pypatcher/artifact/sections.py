@@ -2,7 +2,7 @@
 
 The bytes are parsed by the compiled twin (``_speedups/sections.pyx``) or the pure one; which bytes are read, and how
 many at most, is decided here. What a section means is not known here. "A table that cannot be parsed is a refusal,
-never a reason to look elsewhere" (DESIGN): every doubt raises.
+never a reason to look elsewhere" (design.md): every doubt raises.
 """
 
 from __future__ import annotations

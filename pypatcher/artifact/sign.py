@@ -1,6 +1,6 @@
 """Signing a file: its region filled in, everything else as it was.
 
-DESIGN "The signed file": atomic, idempotent (ed25519 is deterministic: the same file, version and key give the same
+design.md "The signed file": atomic, idempotent (ed25519 is deterministic: the same file, version and key give the same
 bytes), and only for files that a device would take. Keys are made elsewhere, on purpose.
 """
 

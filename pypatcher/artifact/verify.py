@@ -1,6 +1,6 @@
 """Whether a file is what its owner signed, and lies as it must: the checks of a device, from a descriptor.
 
-DESIGN "Transport and transfer", in its order: announced info equals received info, length, hash, signature, region's
+design.md "Transport and transfer", in its order: announced info equals received info, length, hash, signature, region's
 place, target. Nothing here knows which versions a device already has; that decision is made in ``pypatcher.install``.
 """
 

@@ -1,4 +1,4 @@
-"""The command line: one thin module a command (DESIGN "Where the code lives")."""
+"""The command line: one thin module a command (design.md "Where the code lives")."""
 
 from __future__ import annotations
 

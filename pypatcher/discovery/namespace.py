@@ -1,7 +1,7 @@
 """Namespaces: what a target and an owner's key are called on the network.
 
-DESIGN "Keys, targets, namespaces". Every name that peers or DHT nodes see is derived here, and the few rules in which
-namespaces differ are a table here, so that no other module asks which kind it has. Nothing here knows of time
+design.md "Keys, targets, namespaces". Every name that peers or DHT nodes see is derived here, and the few rules in
+which namespaces differ are a table here, so that no other module asks which kind it has. Nothing here knows of time
 (``slots``) or of the DHT.
 """
 

@@ -1,6 +1,6 @@
 """The swarm: who has a release and who wants it, by ``announce_peer`` and ``get_peers`` (BEP 5) on two info-hashes.
 
-DESIGN "Discovery" (swarm). Both sides announce, from the one socket with implied_port, so each learns the other's
+design.md "Discovery" (swarm). Both sides announce, from the one socket with implied_port, so each learns the other's
 outside address. What is visited when is ``SwarmSchedule``'s, which knows neither sockets nor tasks; ``Swarm`` is the
 thin shell that visits. An address from here is a hint by strangers and no more.
 

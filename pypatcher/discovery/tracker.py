@@ -1,7 +1,7 @@
 """Who has a release: reads and writes the minute slots of one namespace.
 
-DESIGN "Discovery" is implemented here as far as it is behaviour: which slots are looked at, which records count, when
-a node keeps silent. Formats are ``slots``', ``records``' and ``announcement``'s; the schedule (intervals, jitter,
+design.md "Discovery" is implemented here as far as it is behaviour: which slots are looked at, which records count,
+when a node keeps silent. Formats are ``slots``', ``records``' and ``announcement``'s; the schedule (intervals, jitter,
 growing pauses) and what to do about a release are the node's. Nobody but the owner moves anyone here: a record counts
 only when the owner signed its release. Failed lookups and bad records are logged and end nothing.
 

@@ -1,4 +1,4 @@
-"""The program on this device: the folder beside it, preflight, staging, activation, trial (DESIGN, INSTALL.md)."""
+"""The program on this device: the folder beside it, preflight, staging, activation, trial (design.md, install.md)."""
 
 from pypatcher.install.decide import LIMITS, Limits
 from pypatcher.install.folder import Installation

@@ -1,7 +1,7 @@
-"""What a person or a script asks for: ``confirm``, ``rollback`` and ``adopt`` (INSTALL.md "By hand").
+"""What a person or a script asks for: ``confirm``, ``rollback`` and ``adopt`` (install.md "By hand").
 
 `adopt` puts a person's release to `P` as an update would be put there. To every crash between two of its steps it is
-what INSTALL.md's table knows as a person's rename: before the rename nothing has changed but ``previous``, after it the
+what install.md's table knows as a person's rename: before the rename nothing has changed but ``previous``, after it the
 next start finds a program that a person put there. `P` is not on the way back that a trial needs: a confirmed `P` alone
 becomes ``previous``.
 """

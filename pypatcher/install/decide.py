@@ -1,4 +1,4 @@
-"""The table of INSTALL.md "What to do, from what is on disk", and every other decision, as pure functions.
+"""The table of install.md "What to do, from what is on disk", and every other decision, as pure functions.
 
 Nothing here opens a file, reads a clock or remembers anything: facts in, decision out. Facts may be looked up when
 they are first asked for, so that a start which needs to know the program's hash alone hashes nothing else. The first
@@ -193,7 +193,7 @@ def closed_trial(trial: Trial, fate: Fate) -> Trial:
 
 
 def check_stageable(release: ProgramId, program: Version, state: TrialState | None, staged: ProgramId | None) -> None:
-    """Whether a release is one for this device, now (INSTALL.md "Stage"); ``staged`` is what lies there, if good.
+    """Whether a release is one for this device, now (install.md "Stage"); ``staged`` is what lies there, if good.
 
     Raises:
         RefusedReleaseError: this very file failed here before.

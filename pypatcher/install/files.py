@@ -1,7 +1,7 @@
 """The small interface through which every file of an installation is touched, and the real disk behind it.
 
 Each method is one operation of the operating system, or as near as it gets, so that a simulated file system can stop
-before any of them (INSTALL.md). Names are relative to the descriptors of the two folders and symbolic links are never
+before any of them (install.md). Names are relative to the descriptors of the two folders and symbolic links are never
 followed. Which operation comes when is the business of ``operations`` alone, and which folders are used that of
 ``opening``.
 """
@@ -45,7 +45,7 @@ class FileStat:
         return stat.S_ISREG(self.mode)
 
     def same_content(self, other: FileStat | None) -> bool:
-        """Whether inode, size and modification time are the same (INSTALL.md, activation step 6)."""
+        """Whether inode, size and modification time are the same (install.md, activation step 6)."""
         mine = (self.device, self.inode, self.size, self.mtime_ns)
         return other is not None and mine == (other.device, other.inode, other.size, other.mtime_ns)
 

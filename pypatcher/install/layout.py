@@ -1,4 +1,4 @@
-"""Where an installation lives: the program, its folder, and the folder beside the program (INSTALL.md, first lines).
+"""Where an installation lives: the program, its folder, and the folder beside the program (install.md, first lines).
 
 `P` is the program's path, `D` its folder, `S` is ``D/.NAME.pypatcher``, and everything that is ever written has one of
 the names below, in one of those two folders. Nothing here touches a disk.

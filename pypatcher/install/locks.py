@@ -1,4 +1,4 @@
-"""The flocks of an installation (INSTALL.md "Processes").
+"""The flocks of an installation (install.md "Processes").
 
 ``lock`` is held for one transaction, ``updater`` for life by the one process that fetches and activates, ``instances``
 shared by every process that runs from `P`, and alone by the one that changes `P`. None of them blocks a program's start

@@ -1,4 +1,4 @@
-"""Every operation of INSTALL.md on files, in its exact order; nothing here decides whether it is the right one.
+"""Every operation of install.md on files, in its exact order; nothing here decides whether it is the right one.
 
 Each fsync and each order below is there because its removal loses a program or a version's trial at some power cut
 (``tests/faults/test_install_model.py`` takes them away one by one). All of it goes through `Files`, so that the same

@@ -1,4 +1,4 @@
-"""How a version on trial does: it works, or one of its starts has ended (INSTALL.md "Confirm", "End")."""
+"""How a version on trial does: it works, or one of its starts has ended (install.md "Confirm", "End")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A start, carried out: look, decide, do, until a row says run (INSTALL.md "What to do, from what is on disk").
+"""A start, carried out: look, decide, do, until a row says run (install.md "What to do, from what is on disk").
 
 `settle` runs inside one transaction. It maps every action of ``decide`` to its operations and keeps the account of what
-happened. The one decision that is made here is what INSTALL.md says below its table: when the start of a trial cannot
+happened. The one decision that is made here is what install.md says below its table: when the start of a trial cannot
 be written down because the disk is full, the program goes back without a record, or a full disk would hide every crash.
 """
 
@@ -39,7 +39,7 @@ class Settled:
     """What a start is told.
 
     Attributes:
-        row: the row of INSTALL.md's table that ended the loop; 0 when the state folder could not be used.
+        row: the row of install.md's table that ended the loop; 0 when the state folder could not be used.
         program: what is at `P`; None when it is no program of the owner's.
         info: its `PatchInfo`.
         activated: the version that was put to `P` just now.
@@ -182,7 +182,7 @@ class _Settling:
         self._session.operations.count_start(state, replace(trial, open=start))
 
     def _goes_back_unrecorded(self, decision: Decision, facts: DiskFacts) -> bool:
-        """Below INSTALL.md's table: `J` could not be written for a start on trial."""
+        """Below install.md's table: `J` could not be written for a start on trial."""
         state, previous = facts.state, facts.previous.id
         if decision.action not in {Action.COUNT, Action.ROLL_BACK} or self._changed or not facts.alone:
             return False

@@ -1,4 +1,4 @@
-"""A release on its way to ``staged``: the download, and what it becomes (INSTALL.md "Stage").
+"""A release on its way to ``staged``: the download, and what it becomes (install.md "Stage").
 
 `Partial` is the file that a download is written to. It is nobody's program until `Installation.stage` has verified it
 from its descriptor. Whether a release is wanted is decided in ``decide``.

@@ -1,4 +1,4 @@
-"""Who starts the program, and what became of the start that was open before (INSTALL.md "Start on trial", "Processes").
+"""Who starts the program, and what became of the start that was open before (install.md "Start on trial", "Processes").
 
 `Caller` is who asks; `fate` tells, from the open start that ``trial.json`` remembers, whether that start is this one,
 still runs, or ended. `fate` is pure; the functions that read ``/proc`` and the environment stand below it. Whether an

@@ -1,4 +1,4 @@
-"""``trial.json``: what an installation remembers, and its strict, bounded codec (INSTALL.md "trial.json").
+"""``trial.json``: what an installation remembers, and its strict, bounded codec (install.md "trial.json").
 
 The confirmed program, the newest version ever confirmed, the refused hashes, and the trial that is on. What follows
 from it is decided in ``decide``. A file that is damaged in any way reads as None, never as something else: the table

@@ -1,7 +1,7 @@
 """When a staged release takes over: after the mode's time has come, and never during a trial.
 
 One coroutine in the node's loop, for ``spawn`` and ``run`` alike; what taking over means is the caller's ``restart``.
-DESIGN "Staging, activating, restarting, going back".
+design.md "Staging, activating, restarting, going back".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How much failure a release and an address may cost: bytes, pauses, and whom to ask first.
 
-DESIGN "Transport and transfer": budgets belong to the release and to the address, not to the node id, which costs
+design.md "Transport and transfer": budgets belong to the release and to the address, not to the node id, which costs
 nothing. Pure; the clock is passed in (monotonic seconds). Tables are bounded; what was used least recently goes first.
 """
 

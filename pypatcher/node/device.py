@@ -1,6 +1,6 @@
 """Which device this is: its target, the key that it trusts, and so its namespace.
 
-DESIGN "Keys, targets, namespaces": the target is that of the program's file, else the interpreter's, never the
+design.md "Keys, targets, namespaces": the target is that of the program's file, else the interpreter's, never the
 kernel's.
 """
 

@@ -2,7 +2,7 @@
 
 What is served was verified when it was handed over, and is looked at again before each upload: a file that somebody
 changed since is not served, because its bytes would be held against us. The exchange and its limits are
-``pypatcher.transport``'s. DESIGN "Transport and transfer".
+``pypatcher.transport``'s. design.md "Transport and transfer".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Under which addresses we may be reached: what goes into our records.
 
-DESIGN "Discovery", address hints: at most 8. Without sending a packet: the address that other DHT nodes see, the
+design.md "Discovery", address hints: at most 8. Without sending a packet: the address that other DHT nodes see, the
 sockets' own addresses, and for a socket bound to every address the one that the routing table would choose.
 """
 

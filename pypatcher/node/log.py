@@ -1,6 +1,6 @@
 """Events for a terminal or a log collector: JSON lines and plain lines on stderr.
 
-As a library we install no logging handler (DESIGN "What a node says"); these are for ``PYPATCHER_LOG=json`` and for
+As a library we install no logging handler (design.md "What a node says"); these are for ``PYPATCHER_LOG=json`` and for
 the command line, which own their stderr.
 """
 

@@ -2,7 +2,7 @@
 
 Dials with an offer whom the ways lead to, answers those who dial us with one. What is wanted the updater decides, what
 is given the distributor. A fetch that a stranger's offer starts is dear: one at a time, and one per /24 or /48 and
-hour; nodes of the LAN may come back at once. DESIGN "Transport and transfer".
+hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The node of one program: publisher, distributor and updater at work in one event loop that the caller owns.
 
-It decides nothing about the program's process: it says what is staged, and the caller restarts. DESIGN "Where the
+It decides nothing about the program's process: it says what is staged, and the caller restarts. design.md "Where the
 code lives" (``node/``).
 """
 

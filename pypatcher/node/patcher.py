@@ -2,7 +2,7 @@
 
 One `Patcher` a process. The application's thread does as little as possible: it finds out which file it is, activates
 a staged release if one waits, and starts the node's thread. No failure of the network, the disk or the environment is
-raised into the application. DESIGN "Who uses it" and "Staging, activating, restarting, going back".
+raised into the application. design.md "Who uses it" and "Staging, activating, restarting, going back".
 """
 
 from __future__ import annotations

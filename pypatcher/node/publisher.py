@@ -1,6 +1,6 @@
 """Says in the DHT what this node has, for as long as nobody has said better.
 
-What to write and when to be silent is ``pypatcher.discovery``'s; this is the loop around it. DESIGN "Discovery".
+What to write and when to be silent is ``pypatcher.discovery``'s; this is the loop around it. design.md "Discovery".
 """
 
 from __future__ import annotations

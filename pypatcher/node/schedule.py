@@ -1,6 +1,6 @@
 """When things happen: the updater's modes, jittered intervals, and pauses that grow.
 
-Pure: the clock and the randomness are arguments. DESIGN "Staging, activating, restarting, going back" (modes) and
+Pure: the clock and the randomness are arguments. design.md "Staging, activating, restarting, going back" (modes) and
 "Discovery" (intervals).
 """
 

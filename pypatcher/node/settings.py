@@ -1,6 +1,6 @@
 """Every setting of a node in one place: its environment variable, its default, what makes sense.
 
-DESIGN "What a node says, and how it is told". Arguments in code and on the command line win over the environment.
+design.md "What a node says, and how it is told". Arguments in code and on the command line win over the environment.
 Reads the environment that it is given; touches no file and no socket.
 """
 

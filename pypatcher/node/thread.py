@@ -1,6 +1,6 @@
 """The node's own thread and loop, beside an application that knows nothing of either.
 
-Everything heavy is imported in here, so that an application's start does not wait for it. DESIGN "Public API": the
+Everything heavy is imported in here, so that an application's start does not wait for it. design.md "Public API": the
 application cannot stall the node, nor the node the application.
 """
 

@@ -2,8 +2,8 @@
 
 What is wanted is decided by ``pypatcher.install``, who may be asked by ``FetchBudget``, how many at once by ``Race``;
 this module only moves things along. One peer's failure leads to the next peer, one release's failure to the next
-release, looking goes on during a fetch, and no failure ends the loop. DESIGN "Discovery" (looking) and "Transport and
-transfer" (fetching).
+release, looking goes on during a fetch, and no failure ends the loop. design.md "Discovery" (looking) and "Transport
+and transfer" (fetching).
 """
 
 from __future__ import annotations

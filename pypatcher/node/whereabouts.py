@@ -2,7 +2,7 @@
 
 Looked at every few seconds, without a packet: the routing table for our own addresses, what DHT nodes say about the
 outside ones. A change (Wi-Fi to Ethernet, DHCP, a router that forgot its table) is said, and everything is announced
-anew. DESIGN "Discovery" (address hints).
+anew. design.md "Discovery" (address hints).
 """
 
 from __future__ import annotations

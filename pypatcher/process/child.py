@@ -1,4 +1,4 @@
-"""One start of another program as our child: fork, exec, wait, and ending like it (DESIGN "`run`").
+"""One start of another program as our child: fork, exec, wait, and ending like it (design.md "`run`").
 
 Lives here: system calls on one process. Not here: signals to pass on, what to do when it ends (supervisor).
 """

@@ -1,4 +1,4 @@
-"""Starting a onefile program again after its launcher has ended (DESIGN "Restart", outside systemd).
+"""Starting a onefile program again after its launcher has ended (design.md "Restart", outside systemd).
 
 A onefile is a launcher, which waits for the application and then deletes the unpacked folder, and the application.
 The helper is a fork of the application: everything it needs is in its memory already, and it does nothing but system

@@ -1,6 +1,6 @@
 """Replacing this process by a fresh start of its program: the last few system calls of a restart.
 
-DESIGN "Restart". Lives here: what the new program must find as at its first start (arguments, environment, working
+design.md "Restart". Lives here: what the new program must find as at its first start (arguments, environment, working
 directory, umask, signals, descriptors) and the exec itself. Not here: when, by whom, and what ran before.
 
 Everything that is needed is prepared by the constructor. After activation the file at P is another one than this

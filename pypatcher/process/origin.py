@@ -1,4 +1,4 @@
-"""What a program was started with, so that it can be started again in the same way (DESIGN "Restart").
+"""What a program was started with, so that it can be started again in the same way (design.md "Restart").
 
 Lives here: the snapshot, taken early, of environment, working directory, umask and ignored signals, and the cleaning
 of an environment from what belongs to a onefile bundle's own unpacked folder. Not here: who is restarted and how.

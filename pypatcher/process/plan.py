@@ -1,7 +1,7 @@
 """How this program can be restarted here: one pure decision over what is known about its surroundings.
 
-DESIGN "Restart". A program of one process (zipapp) executes P in its own place. A onefile is two processes, and plain
-exec would run new code with the old bundle's files, or leak a process and an unpacked folder with every update:
+design.md "Restart". A program of one process (zipapp) executes P in its own place. A onefile is two processes, and
+plain exec would run new code with the old bundle's files, or leak a process and an unpacked folder with every update:
 
 | surroundings of a onefile | how |
 | --- | --- |

@@ -1,4 +1,4 @@
-"""Ending this process in good order and starting its program again (DESIGN "Restart").
+"""Ending this process in good order and starting its program again (design.md "Restart").
 
 Lives here: ``Restarter``, one per process, from the request to the last system call. Not here: how (plan), the exec
 itself (image), the helper of onefile programs (handover), when (node).

@@ -1,4 +1,4 @@
-"""``pypatcher run``: one program, started, watched, stopped, replaced and started again (DESIGN "`run`").
+"""``pypatcher run``: one program, started, watched, stopped, replaced and started again (design.md "`run`").
 
 Lives here: when to start and stop, and which signals go where. Not here: one process's system calls (child), what a
 start or an end means for a version on trial (the callbacks, from install and node), the command line.

@@ -25,7 +25,7 @@ from pypatcher.errors import SettingError
 __all__ = ["RESTART_STATUS", "UnitPlan", "unit_text"]
 
 RESTART_STATUS = 86
-"""The exit status by which a onefile asks systemd for a restart (DESIGN "Restart")."""
+"""The exit status by which a onefile asks systemd for a restart (design.md "Restart")."""
 
 _HARDENING = (
     "NoNewPrivileges=yes",

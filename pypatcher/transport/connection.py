@@ -1,7 +1,7 @@
 """One QUIC connection for coroutines: its streams, its one timer, its end. The endpoint moves its datagrams.
 
-DESIGN "Transport and transfer". Which side dialed and which side fetches are independent: both open and accept streams.
-A connection owns no task; whatever ends it fails every wait on it and on its streams with a ``PeerError``.
+design.md "Transport and transfer". Which side dialed and which side fetches are independent: both open and accept
+streams. A connection owns no task; whatever ends it fails every wait on it and on its streams with a ``PeerError``.
 """
 
 from __future__ import annotations

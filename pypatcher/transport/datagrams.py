@@ -1,8 +1,8 @@
 """One UDP socket: many datagrams a wake-up in, many a system call out. Knows nothing of what they carry.
 
-DESIGN "Transport and transfer": the socket is read until it is empty or 64 reads were made, and the owner is then told
-once that the batch is over. Linux joins datagrams of one sender for us (``UDP_GRO``) and takes a train of equal ones
-in one call (``UDP_SEGMENT``); both are used where the kernel has them.
+design.md "Transport and transfer": the socket is read until it is empty or 64 reads were made, and the owner is then
+told once that the batch is over. Linux joins datagrams of one sender for us (``UDP_GRO``) and takes a train of equal
+ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Our kind of QUIC connection: what we override of aioquic's, and nothing that touches a socket or a clock.
 
-DESIGN "Transport and transfer". aioquic has no parameter for a receiver's flow control that follows what was read, for
-limits on what a peer may make us remember, nor for our TLS (``rawkeys``). These two are the modules that may use names
-of aioquic that are not public; they were tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and
+design.md "Transport and transfer". aioquic has no parameter for a receiver's flow control that follows what was read,
+for limits on what a peer may make us remember, nor for our TLS (``rawkeys``). These two are the modules that may use
+names of aioquic that are not public; they were tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and
 ``pyproject.toml`` allows 1.7 alone.
 
 What a stranger can make us hold is decided here: bytes of a handshake, bytes of a stream, the gaps between them,
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 CONNECTION_ID_SIZE = 8
-"""Bytes of every connection id that we issue; DESIGN's demultiplexing rests on it."""
+"""Bytes of every connection id that we issue; design.md's demultiplexing rests on it."""
 
 MIN_DATAGRAM_SIZE = 1200
 """What every path that carries QUIC can carry (RFC 9000 section 14)."""

@@ -1,6 +1,6 @@
 """How much we upload, to whom, and how fast. Pure: a clock is passed in, waiting is the caller's.
 
-DESIGN "Transport and transfer": 4 uploads at once, 1 per address, 1 MiB/s to outside the LAN and 20 times the file's
+design.md "Transport and transfer": 4 uploads at once, 1 per address, 1 MiB/s to outside the LAN and 20 times the file's
 size a day. The LAN, loopback included, is limited only by how many uploads a small device can hold at once: its
 addresses are not counted one by one, because many devices (and tests) may share one there. One address gets at most a
 quarter of the day's bytes and one network, /24 or /48, at most half, and the last quarter is for networks that took

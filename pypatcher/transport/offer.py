@@ -1,7 +1,7 @@
 """Offers: two nodes say what they have, and the one that wants the other's release fetches it on the spot.
 
-DESIGN "Transport and transfer": who dialed and who fetches are independent, so a holder that nobody can reach gives to
-those that it can reach. ALPN ``/pypatcher/<target>/<z32 key>/offer/v0``:
+design.md "Transport and transfer": who dialed and who fetches are independent, so a holder that nobody can reach gives
+to those that it can reach. ALPN ``/pypatcher/<target>/<z32 key>/offer/v0``:
 
     dialer      postcard(PatchInfo) of what it has, or nothing, on a unidirectional stream, then its end
     other side  wants it: opens a bidirectional stream and is the client of the v0 exchange (``fetch``, ``serve``)

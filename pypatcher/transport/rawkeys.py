@@ -1,7 +1,7 @@
 """Who we are to QUIC: TLS 1.3 with raw public keys both ways (RFC 7250). No socket, no clock.
 
-DESIGN "Transport and transfer": ed25519 only, no certificates, no server name, no resumption. aioquic has no parameter
-for any of it, so its TLS context is extended here.
+design.md "Transport and transfer": ed25519 only, no certificates, no server name, no resumption. aioquic has no
+parameter for any of it, so its TLS context is extended here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Clients that cheat a server once they are connected: each loses its place, and honest transfers go on meanwhile.
 
-DESIGN "Transport and transfer". Every test names one attack.
+design.md "Transport and transfer". Every test names one attack.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Clients without a key, with a false one, or with a handshake that never ends: no service, and bounded memory.
 
-RFC 7250 and DESIGN "Transport and transfer": both sides show an ed25519 raw public key, and nothing else is accepted.
+RFC 7250 and design.md "Transport and transfer": both sides show an ed25519 raw public key, and nothing else is
+accepted.
 """
 
 from __future__ import annotations

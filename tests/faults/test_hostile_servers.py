@@ -1,6 +1,6 @@
 """Servers that cheat a client: each is given up or refused, no byte too many is written, nothing is left open.
 
-DESIGN "Transport and transfer". Every test names one attack. What a hostile program FILE can do is tested with the
+design.md "Transport and transfer". Every test names one attack. What a hostile program FILE can do is tested with the
 artifact, what a node then does in ``test_refusals``.
 """
 

@@ -1,7 +1,7 @@
 """The install protocol under every accident: the real code of ``install/`` on a disk that forgets.
 
 Each scenario is explored from a program's first start: whatever may happen next happens, and before every operation the
-process is killed or the power goes, which loses any subset of what was not synced. At each point INSTALL.md's
+process is killed or the power goes, which loses any subset of what was not synced. At each point install.md's
 invariants must hold, and fair weather must lead on to a good program, confirmed. The suite explores the beginning of
 each scenario, over a hundred thousand states in all; ``PYPATCHER_FAULTS_WORLDS=100000`` explores further.
 
@@ -81,7 +81,7 @@ FSYNCS = (
     "sync_program: fsync P",
     "sync_program: fsync D",
 )
-"""Every fsync that INSTALL.md orders, by the function that makes it and what it syncs."""
+"""Every fsync that install.md orders, by the function that makes it and what it syncs."""
 
 BY_RULE_ALONE = {"adopt_with_way_back: fsync previous", "intend_rollback_of_confirmed: fsync previous"}
 """No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made."""

@@ -1,6 +1,6 @@
 """State files emptied, cut, full of noise or somebody else's; two copies, one cache, a cloned card, scp: none harms.
 
-Losing any of it costs time and a warning, never safety and never a start. INSTALL.md's rows for lost records are tried
+Losing any of it costs time and a warning, never safety and never a start. install.md's rows for lost records are tried
 here with real signed programs in every state that an update passes through.
 """
 

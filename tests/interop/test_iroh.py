@@ -1,4 +1,4 @@
-"""A real iroh endpoint as client and as server of the v0 exchange: DESIGN "Transport and transfer"."""
+"""A real iroh endpoint as client and as server of the v0 exchange: design.md "Transport and transfer"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What INSTALL.md promises of every moment, as checks on a disk, a transaction and a world.
+"""What install.md promises of every moment, as checks on a disk, a transaction and a world.
 
 What must be true afterwards, that fair weather leads on from everywhere, is checked by ``install_explore``.
 """

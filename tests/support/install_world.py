@@ -35,7 +35,7 @@ Counts = tuple[tuple[bytes, int], ...]
 
 
 class InvariantError(AssertionError):
-    """An invariant of INSTALL.md does not hold."""
+    """An invariant of install.md does not hold."""
 
 
 class World(NamedTuple):

@@ -1,6 +1,6 @@
 """Keeps one UDP port open at a default gateway, IPv4 or IPv6: asks, renews long before the end, gives it back at stop.
 
-DESIGN issue "No open ports". The router is believed in nothing but whether it opened a port; what it says its outside
+design.md "Opening the way". The router is believed in nothing but whether it opened a port; what it says its outside
 address is becomes a hint that others try, and nothing else.
 """
 

@@ -1,4 +1,4 @@
-"""The table of INSTALL.md, row by row, and the other pure decisions."""
+"""The table of install.md, row by row, and the other pure decisions."""
 
 from __future__ import annotations
 

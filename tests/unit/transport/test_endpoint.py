@@ -1,4 +1,4 @@
-"""Sockets, connections and streams on loopback: DESIGN "Transport and transfer"."""
+"""Sockets, connections and streams on loopback: design.md "Transport and transfer"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The v0 exchange between two endpoints: DESIGN "Transport and transfer"."""
+"""The v0 exchange between two endpoints: design.md "Transport and transfer"."""
 
 from __future__ import annotations
 

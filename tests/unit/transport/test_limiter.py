@@ -1,4 +1,4 @@
-"""Upload limits of DESIGN "Transport and transfer", on a clock of the test's own."""
+"""Upload limits of design.md "Transport and transfer", on a clock of the test's own."""
 
 from __future__ import annotations
 

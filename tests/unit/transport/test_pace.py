@@ -1,4 +1,4 @@
-"""A stall is less than 1 kB/s for 60 s: DESIGN "Transport and transfer"."""
+"""A stall is less than 1 kB/s for 60 s: design.md "Transport and transfer"."""
 
 from __future__ import annotations
 

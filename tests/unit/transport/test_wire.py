@@ -1,4 +1,4 @@
-"""The bytes of the v0 exchange: DESIGN "Transport and transfer"; auth values made by the Rust program."""
+"""The bytes of the v0 exchange: design.md "Transport and transfer"; auth values made by the Rust program."""
 
 from __future__ import annotations
 
