@@ -1,6 +1,6 @@
 """Ed25519 keys: text, files, signatures. The one module that touches key files.
 
-design.md "Keys, targets, namespaces": on disk and at the edges keys are z-base-32 text (52 characters for 32 bytes),
+protocol.md "Keys and targets": on disk and at the edges keys are z-base-32 text (52 characters for 32 bytes),
 inside they are bytes. A key file is created with mode 0600 and never overwritten; ``KEY.pub`` beside it holds
 ``<target or any> <public key>``. A secret never appears in a message, a repr or a log.
 """

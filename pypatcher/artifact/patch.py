@@ -1,6 +1,6 @@
 """``PatchInfo`` and ``Patch``: what the owner signs about a release, and a release as it travels.
 
-design.md "The signed file": the owner signs the 64-byte digest SHA-512(version_text || hash || size_le) as a plain
+protocol.md "The signed file": the owner signs the 64-byte digest SHA-512(version_text || hash || size_le) as a plain
 ed25519 message. On the wire both are postcard. Nothing here opens a file.
 """
 

@@ -1,6 +1,6 @@
 """The 176-byte signature region: its layout, and nothing about where in a file it is.
 
-design.md "The signed file". Byte-compatible with the Rust program ``rustpatcher`` 0.2:
+protocol.md "The signed file". Byte-compatible with the Rust program ``rustpatcher`` 0.2:
 
     offset  bytes  what
          0     28  bounds marker

@@ -1,6 +1,6 @@
 """What a record says: a release that its node serves, and addresses where the node may be reached.
 
-design.md "Discovery"; sans-IO. The release comes first, as readers without hints expect it, who ignore what follows.
+protocol.md "Records"; sans-IO. The release comes first, as readers without hints expect it, who ignore what follows.
 Hints are a node's word and no more: a hostile list costs its sender the hints, never the release. Checking the owner's
 signature is the tracker's.
 

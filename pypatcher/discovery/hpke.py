@@ -1,7 +1,7 @@
 """Sealing a message to an ed25519 public key: HPKE base mode, one message per seal.
 
 RFC 9180 with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20-Poly1305; ed25519 keys are converted to X25519.
-design.md "Discovery" fixes the frame, ``info`` and ``aad``. Only what records need: no PSK, no sender authentication,
+protocol.md "Records" fixes the frame, ``info`` and ``aad``. Only what records need: no PSK, no sender authentication,
 no second message under one key. Primitives are libsodium's; this module only puts them together.
 
     seal(pk, m) = u64_le(32) || enc || ciphertext        56 bytes more than m

@@ -1,6 +1,6 @@
 """Records: what a node writes into a minute slot, and how it is encrypted.
 
-design.md "Discovery"; sans-IO. A record binds a content to a topic, a minute and the node that signed it. What the
+protocol.md "Records"; sans-IO. A record binds a content to a topic, a minute and the node that signed it. What the
 content means is ``announcement``'s; whether the OWNER signed that is the tracker's to check. Encryption hides a record
 from the DHT nodes that keep it, not from those who know the topic.
 

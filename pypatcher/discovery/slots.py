@@ -1,9 +1,9 @@
 """Minute slots: where in the DHT the devices of a namespace meet, minute by minute.
 
-design.md "Discovery". A slot is a BEP 44 mutable item whose key pair, salt and encryption key follow from the topic and
-the minute, so that everybody who knows the topic finds it and nobody has to be asked. Pure derivation, byte for byte
-distributed-topic-tracker's. Everything about a slot is public to who knows the owner's public key: slots hide records
-from those who store them, and prove nothing.
+protocol.md "Minute slots". A slot is a BEP 44 mutable item whose key pair, salt and encryption key follow from the
+topic and the minute, so that everybody who knows the topic finds it and nobody has to be asked. Pure derivation, byte
+for byte distributed-topic-tracker's. Everything about a slot is public to who knows the owner's public key: slots hide
+records from those who store them, and prove nothing.
 """
 
 from __future__ import annotations

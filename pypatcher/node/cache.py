@@ -1,6 +1,6 @@
 """What a node would like to remember over a restart: DHT nodes, its port, good peers, hashes of releases it knows.
 
-design.md, end of "Staging...": losing it costs time, nothing else. So reading never fails (a damaged file is an empty
+design.md "Caches": losing it costs time, nothing else. So reading never fails (a damaged file is an empty
 one), writing never raises, and nothing in it is trusted: it holds hints, each checked again when it is used. A
 cloned card brings a copy along, which does no harm: there is no identity in it.
 """

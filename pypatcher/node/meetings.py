@@ -1,8 +1,8 @@
 """Meets other nodes of the namespace: each side says what it has, and the one that lacks it fetches.
 
 Dials with an offer whom the ways lead to, answers those who dial us with one. What is wanted the updater decides, what
-is given the distributor. A fetch that a stranger's offer starts is dear: one at a time, and one per /24 or /48 and
-hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
+is given the distributor. A fetch that a stranger's offer starts is dear: it needs a place in the race, and there is one
+per /24 or /48 and hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
 """
 
 from __future__ import annotations

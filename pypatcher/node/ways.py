@@ -2,7 +2,7 @@
 
 The thin shell around ``DialQueue``, which holds every budget. A knock is one KRPC ping from the one socket: it opens
 our own router for the answer and for the other side's knock, and its answer proves that a node of ours is there.
-design.md "Transport and transfer", issue "Opening the way".
+design.md "Opening the way".
 """
 
 from __future__ import annotations

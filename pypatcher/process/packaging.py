@@ -1,4 +1,4 @@
-"""Which single file is running, and how it was packed (design.md "Restart": "Find out which packaging is running").
+"""Which single file is running, and how it was packed (design.md "Restart").
 
 Lives here: looking at this process, its launcher and ``__main__``, without changing anything. Not here: whether the
 file is signed (artifact) or may be replaced (install).

@@ -1,6 +1,6 @@
 """The bytes of the v0 exchange, and the codes that end a connection. No stream, no file, no clock.
 
-design.md "Transport and transfer":
+protocol.md "The v0 exchange":
 
     request   SHA-512(owner_public_key || unix_minute_le)                       64 bytes
     accepted  1 || u64_be(length of what follows) || postcard(Patch)

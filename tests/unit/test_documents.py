@@ -46,12 +46,12 @@ def anchors(page: Path) -> set[str]:
 def test_every_heading_that_the_code_refers_to_is_there() -> None:
     headings = {
         name: re.findall(r"^#+ (.*)$", (ROOT / "docs" / name).read_text(encoding="utf-8").lower(), re.MULTILINE)
-        for name in ("design.md", "install.md")
+        for name in ("design.md", "install.md", "protocol.md")
     }
     missing = [
         (str(path), page, quoted)
         for path in sorted((ROOT / "pypatcher").rglob("*.py"))
-        for page, quoted in re.findall(r'(design\.md|install\.md)\s+"([^"]+)"', path.read_text(encoding="utf-8"))
+        for page, quoted in re.findall(r'(design\.md|install\.md|protocol\.md)\s+"([^"]+)"', path.read_text(encoding="utf-8"))
         if not any(heading.startswith(" ".join(quoted.lower().rstrip(".").split())) for heading in headings[page])
     ]
     assert missing == []
