@@ -225,6 +225,10 @@ class RawKeyConnection(QuicConnection):
             raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "Too many acknowledgements")
         super()._handle_ack_frame(context, frame_type, buf)
 
+    def _probe_preferred_address(self) -> None:
+        """Stay where the handshake was: a server that names a third address would have all its clients probe that."""
+        self._remote_preferred_address = None
+
     def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()
         end = buf.pull_uint_var() + buf.pull_uint_var()

@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import (
+    QuicPreferredAddress,
+    pull_quic_transport_parameters,
+    push_quic_transport_parameters,
+)
 
 from pypatcher.addresses import Address
 from pypatcher.transport import Endpoint, Served, UploadLimiter, wire
@@ -21,6 +27,7 @@ from tests.support.siege import MINUTE, until
 from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
 
 FORGED: Address = ("192.168.1.9", 4003)
+VICTIM: Address = ("203.0.113.66", 53)
 ELSEWHERE: Address = ("198.51.100.7", 4004)
 PING = b"\x01\x00\x00\x00"
 
@@ -49,6 +56,32 @@ def test_a_peer_that_moved_is_where_it_answers(pair: Pair) -> None:
     pair.client.send_ping(1)
     pair.talk(ELSEWHERE)
     assert pair.server.proved_address == ELSEWHERE
+
+
+def test_a_server_that_names_a_third_address_has_nothing_sent_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair()
+    honest = pair.server._serialize_transport_parameters
+
+    def lying() -> bytes:
+        parameters = pull_quic_transport_parameters(Buffer(data=honest()))
+        parameters.preferred_address = QuicPreferredAddress(VICTIM, None, bytes(range(8)), bytes(16))
+        buffer = Buffer(capacity=1024)
+        push_quic_transport_parameters(buffer, parameters)
+        return buffer.data
+
+    monkeypatch.setattr(pair.server, "_serialize_transport_parameters", lying)
+    sent_to = set()
+    send = pair.client.datagrams_to_send
+
+    def watched(now: float) -> list[tuple[bytes, Address]]:
+        datagrams = send(now)
+        sent_to.update(address for _, address in datagrams)
+        return datagrams
+
+    monkeypatch.setattr(pair.client, "datagrams_to_send", watched)
+    pair.talk(rounds=20)
+    assert pair.client._handshake_confirmed
+    assert sent_to == {SERVER}
 
 
 def test_the_end_of_a_handshake_from_a_forged_address_proves_nothing() -> None:
