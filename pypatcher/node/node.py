@@ -13,12 +13,10 @@ import random
 import time
 from collections.abc import Callable
 
-from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
-from pypatcher.dht import Dht
 from pypatcher.discovery import Namespace
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, NodeStarted, NodeStopped, TrialConfirmed
+from pypatcher.events import Emit, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.budget import FetchBudget
@@ -26,18 +24,13 @@ from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.candidates import Candidates
 from pypatcher.node.device import Kind
 from pypatcher.node.distributor import Distributor
-from pypatcher.node.fleet import Fleet
-from pypatcher.node.hints import own_addresses
 from pypatcher.node.network import Network, open_network
-from pypatcher.node.publisher import Publisher
-from pypatcher.node.reach import Reach
 from pypatcher.node.report import NodeReport
 from pypatcher.node.schedule import Mode
-from pypatcher.node.seeking import keep_port_open, network_updater
+from pypatcher.node.seeking import network_updater
 from pypatcher.node.settings import Settings
-from pypatcher.node.tasks import keep_running
+from pypatcher.node.station import Station
 from pypatcher.node.updater import Known, Updater
-from pypatcher.node.whereabouts import Whereabouts, nat_kind
 from pypatcher.targets import Target
 from pypatcher.transport import StallRule, UploadLimiter
 
@@ -49,7 +42,6 @@ _SAVE_EVERY = 600.0
 _LOCK_RETRY = 60.0
 _REPORT_CHECK = 5.0
 _REMEMBERED_RELEASES = 64
-_TASK_PAUSES = (1.0, 300.0)
 
 
 class Node:
@@ -93,9 +85,7 @@ class Node:
         self._budget = FetchBudget()
         self._candidates = Candidates()
         self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
-        self._fleet: Fleet | None = None
         self._updater: Updater | None = None
-        self._local: tuple[Address, ...] = ()
         self._program_started = asyncio.Event()
 
     def program_started(self) -> None:
@@ -113,99 +103,44 @@ class Node:
         for peer in self._memory.good_peers:
             self._budget.succeeded(peer)
         async with open_network(self._namespace, self._settings, self._memory, stall=self._stall) as network:
-            publisher = Publisher(
-                network.publish,
-                interval=self._settings.publish_interval,
+            station = Station(
+                network,
+                self._settings,
+                self._distributor,
+                self._candidates,
                 emit=self._emit,
                 rng=self._rng,
+                known=self._memory.good_peers,
+                moved=self._moved,
             )
-            if self._namespace.offer_alpn is not None:
-                self._fleet = Fleet(
-                    network,
-                    self._namespace.offer_alpn,
-                    self._settings,
-                    served=self._distributor,
-                    candidates=self._candidates,
-                    known=self._memory.good_peers,
-                    rng=self._rng,
-                )
-            await self._hold(publisher)
-            network.endpoint.serve(self._namespace.alpn, self._distributor.answer)
+            await self._hold(station)
             running = await asyncio.to_thread(self._installation.running_info)
             version = "none" if running.info is None else str(running.info.version)
-            addresses = tuple(map(format_address, network.endpoint.addresses))
-            outside = tuple(map(format_address, network.own_addresses()))
-            self._emit(
-                NodeStarted(
-                    network.node_id,
-                    addresses,
-                    self._namespace.name,
-                    version,
-                    str(self._mode),
-                    outside,
-                    nat_kind(network.dht.port_varies),
-                )
-            )
-            self._local = own_addresses(network.endpoint.addresses, ())
-            whereabouts = Whereabouts(
-                network.own_addresses,
-                lambda: network.dht.port_varies,
-                emit=self._emit,
-                moved=lambda: self._moved(network, publisher),
-            )
+            parts = {
+                "updater": lambda: self._update(station),
+                "cache": lambda: self._save_now_and_then(network),
+                "confirmation": lambda: self._confirm(station),
+            }
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    for name, run in (
-                        ("publisher", publisher.run),
-                        ("updater", lambda: self._update(network, publisher)),
-                        ("fleet", self._meet),
-                        ("whereabouts", whereabouts.run),
-                        ("reach", lambda: self._watch_dht(network.dht)),
-                        ("port mapping", lambda: keep_port_open(network, self._fleet, self._settings, self._emit)),
-                        ("cache", lambda: self._save_now_and_then(network)),
-                        ("confirmation", lambda: self._confirm(publisher)),
-                    ):
-                        tasks.create_task(keep_running(name, run, _TASK_PAUSES), name=f"pypatcher {name}")
+                async with station.at_work(version, str(self._mode), parts):
+                    await asyncio.Event().wait()
             finally:
                 self._save(network)
-                self._emit(NodeStopped(network.node_id))
 
-    async def _watch_dht(self, dht: Dht) -> None:
-        """Say whether anybody answers, unless there is nobody to ask by the owner's own choice."""
-        if self._settings.bootstrap:
-            await Reach(lambda: dht.last_answer, emit=self._emit, clock=time.monotonic).run()
-
-    async def _hold(self, publisher: Publisher) -> None:
+    async def _hold(self, station: Station) -> None:
         """Serve and announce the newest file that is here."""
-        held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
-        self._distributor.hold(held)
-        publisher.announce(self._distributor.info)
-        if self._fleet is not None:
-            self._fleet.hold(self._distributor.info)
+        station.hold(await asyncio.to_thread(self._installation.held) if self._settings.upload else ())
 
-    def _moved(self, network: Network, publisher: Publisher) -> None:
-        """Others reach us somewhere else: say so everywhere."""
-        network.endpoint.moved()
+    def _moved(self) -> None:
         if self._updater is not None:
             self._updater.moved()
-        local = own_addresses(network.endpoint.addresses, ())
-        if local != self._local:
-            self._local = local
-            network.dht.moved()
-        publisher.announce(self._distributor.info)
-        if self._fleet is not None:
-            self._fleet.moved()
 
-    async def _meet(self) -> None:
-        """Meet the other nodes of the namespace, where it is ours."""
-        if self._fleet is not None:
-            await self._fleet.run()
-
-    async def _update(self, network: Network, publisher: Publisher) -> None:
+    async def _update(self, station: Station) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
+        network, fleet = station.network, station.fleet
 
         async def staged(info: PatchInfo) -> None:
-            await self._hold(publisher)
+            await self._hold(station)
             # It may have taken over already: then it is the program itself.
             for held in await asyncio.to_thread(self._installation.held):
                 if held.info == info:
@@ -215,7 +150,7 @@ class Node:
 
         updater = self._updater = network_updater(
             network,
-            self._fleet,
+            fleet,
             self._candidates,
             self._installation,
             self._settings,
@@ -230,8 +165,8 @@ class Node:
         while True:
             with self._installation.updater_lock() as mine:
                 if mine:
-                    if self._fleet is not None:
-                        self._fleet.updated_by(updater)
+                    if fleet is not None:
+                        fleet.updated_by(updater)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._write_reports())
                         await updater.run()
@@ -240,7 +175,7 @@ class Node:
             said = True
             await asyncio.sleep(_LOCK_RETRY)
 
-    async def _confirm(self, publisher: Publisher) -> None:
+    async def _confirm(self, station: Station) -> None:
         """End a trial after 5 minutes of the program's uptime; each start of the program begins them anew."""
         while True:
             self._program_started.clear()
@@ -254,7 +189,7 @@ class Node:
                         self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
                         self._on_change()
                 await self._program_started.wait()
-            await self._hold(publisher)
+            await self._hold(station)
 
     async def _write_reports(self) -> None:
         """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""

@@ -14,22 +14,16 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from pypatcher.addresses import Address, format_address
 from pypatcher.errors import SettingError
-from pypatcher.events import Emit, NodeStarted, NodeStopped, ReleaseFound, ReleaseOffered
+from pypatcher.events import Emit, ReleaseFound, ReleaseOffered
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.distributor import Distributor
-from pypatcher.node.fleet import Fleet
-from pypatcher.node.hints import own_addresses
-from pypatcher.node.listening import at_work, keep_looking
+from pypatcher.node.listening import keep_looking
 from pypatcher.node.network import Network, open_network
-from pypatcher.node.publisher import Publisher
-from pypatcher.node.reach import Reach
 from pypatcher.node.seedfile import SeedFile
-from pypatcher.node.seeking import keep_port_open
 from pypatcher.node.settings import Settings
-from pypatcher.node.whereabouts import Whereabouts, nat_kind
+from pypatcher.node.station import Station
 from pypatcher.transport import UploadLimiter
 from pypatcher.version import Version
 
@@ -37,7 +31,6 @@ __all__ = ["seed_files", "settings_for"]
 
 _LOOK_AT_FILE = 2.0
 _SAVE_EVERY = 600.0
-_TASK_PAUSES = (1.0, 300.0)
 
 
 async def seed_files(files: Sequence[SeedFile], settings: Settings, emit: Emit) -> None:
@@ -83,77 +76,39 @@ class _Seed:
         self._emit = emit
         self._rng = random.Random()  # noqa: S311 - jitter
         self._newest = Version(0, 0, 0)
-        self._local: tuple[Address, ...] = ()
         self._candidates = _Listening(self._told)
-        self._distributor = Distributor(network.namespace.owner, UploadLimiter(settings.upload), now=time.time)
-        self._publisher = Publisher(network.publish, interval=settings.publish_interval, emit=emit, rng=self._rng)
-        self._fleet: Fleet | None = None
-        if network.namespace.offer_alpn is not None:
-            self._fleet = Fleet(
-                network,
-                network.namespace.offer_alpn,
-                settings,
-                served=self._distributor,
-                candidates=self._candidates,
-                known=(),
-                rng=self._rng,
-            )
+        self._station = Station(
+            network,
+            settings,
+            Distributor(network.namespace.owner, UploadLimiter(settings.upload), now=time.time),
+            self._candidates,
+            emit=emit,
+            rng=self._rng,
+        )
 
     async def run(self) -> None:
         """Offer the file until cancelled."""
-        network, fleet, settings = self._network, self._fleet, self._settings
-        whereabouts = Whereabouts(
-            network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, moved=self._moved
-        )
+        network, fleet = self._network, self._station.fleet
+        held = self._file.held
         parts = {
-            "publisher": self._publisher.run,
-            "look": lambda: keep_looking(network, fleet, self._candidates, settings, self._rng),
+            "look": lambda: keep_looking(network, fleet, self._candidates, self._settings, self._rng),
             "file": self._watch_file,
-            "whereabouts": whereabouts.run,
-            "reach": self._watch_dht,
-            "port mapping": lambda: keep_port_open(network, fleet, settings, self._emit),
             "cache": self._save_now_and_then,
         }
-        if fleet is not None:
-            parts["fleet"] = fleet.run
-        self._start()
         try:
-            async with at_work(parts, _TASK_PAUSES):
+            async with self._station.at_work("none" if held is None else str(held.info.version), "seed", parts):
+                self._offer()
                 await asyncio.Event().wait()
         finally:
             self._save()
-            self._emit(NodeStopped(network.node_id))
-
-    def _start(self) -> None:
-        network = self._network
-        self._local = own_addresses(network.endpoint.addresses, ())
-        network.endpoint.serve(network.namespace.alpn, self._distributor.answer)
-        self._emit(
-            NodeStarted(
-                network.node_id,
-                tuple(map(format_address, network.endpoint.addresses)),
-                network.namespace.name,
-                "none" if self._file.held is None else str(self._file.held.info.version),
-                "seed",
-                tuple(map(format_address, network.own_addresses())),
-                nat_kind(network.dht.port_varies),
-            )
-        )
-        self._offer()
 
     def _offer(self) -> None:
         """Serve and announce the file as it is now, or nothing while it may not be offered."""
         held = self._file.held
-        self._distributor.hold(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
         if held is not None:
             self._newest = max(self._newest, held.info.version)
             self._emit(ReleaseOffered(str(held.info.version), str(held.path), self._network.namespace.name))
-        self._announce()
-
-    def _announce(self) -> None:
-        self._publisher.announce(self._distributor.info)
-        if self._fleet is not None:
-            self._fleet.hold(self._distributor.info)
+        self._station.hold(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
 
     def _told(self, heard: Candidate) -> None:
         """The owner signed what was heard of; it is said once if it is newer."""
@@ -161,27 +116,11 @@ class _Seed:
             self._newest = heard.info.version
             self._emit(ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source))
 
-    def _moved(self) -> None:
-        """Others reach us somewhere else: say so everywhere."""
-        self._network.endpoint.moved()
-        local = own_addresses(self._network.endpoint.addresses, ())
-        if local != self._local:
-            self._local = local
-            self._network.dht.moved()
-        self._announce()
-        if self._fleet is not None:
-            self._fleet.moved()
-
     async def _watch_file(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_AT_FILE)
             if await self._file.look(self._emit):
                 self._offer()
-
-    async def _watch_dht(self) -> None:
-        """Say whether anybody answers, unless there is nobody to ask by the owner's own choice."""
-        if self._settings.bootstrap:
-            await Reach(lambda: self._network.dht.last_answer, emit=self._emit, clock=time.monotonic).run()
 
     async def _save_now_and_then(self) -> None:
         while True:
