@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from pypatcher.node.device import own_target
     from pypatcher.node.netcheck import check_network
     from pypatcher.node.node import namespace_for
-    from pypatcher.node.verdicts import judge, nat_kind, works
+    from pypatcher.node.verdicts import judge, router_kind, works
 
     if not 1 <= args.timeout <= 600:
         raise SettingError("--timeout takes seconds, from 1 to 600")
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     verdicts = judge(findings)
     if args.json:
         print_json(
-            {"works": works(findings), "nat": nat_kind(findings), **asdict(findings)}
+            {"works": works(findings), "nat": router_kind(findings), **asdict(findings)}
             | {"verdicts": [asdict(verdict) for verdict in verdicts]}
         )
     else:

@@ -68,7 +68,7 @@ def network_updater(
     return Updater(
         look=look,
         fetch=fetch,
-        installation=destination,
+        destination=destination,
         known=Known() if known is None else known,
         candidates=candidates,
         budget=budget,

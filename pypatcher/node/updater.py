@@ -90,7 +90,7 @@ class Updater:
     Args:
         look: asks discovery who has what; its failures are logged and end nothing.
         fetch: see ``Fetch``.
-        installation: see ``Destination``.
+        destination: see ``Destination``.
         candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
         known: see ``Known``.
         on_staged: told each release that was staged here.
@@ -104,7 +104,7 @@ class Updater:
         *,
         look: Callable[[], Awaitable[None]],
         fetch: Fetch,
-        installation: Destination,
+        destination: Destination,
         known: Known,
         candidates: Candidates,
         budget: FetchBudget,
@@ -129,7 +129,7 @@ class Updater:
         self._begun: deque[float] = deque(maxlen=_ROUND[0])
         self._look = look
         self._fetch = fetch
-        self._installation = installation
+        self._destination = destination
         self._known = known
         self._candidates = candidates
         self._budget = budget
@@ -276,8 +276,8 @@ class Updater:
         info, address, moves = delivery.candidate.info, delivery.candidate.address, self._moves
         try:
             volatile = self._settings.allow_volatile
-            await asyncio.to_thread(self._installation.preflight, needed, allow_volatile=volatile)
-            await delivery.run(self._installation, self._emit, self._clock)
+            await asyncio.to_thread(self._destination.preflight, needed, allow_volatile=volatile)
+            await delivery.run(self._destination, self._emit, self._clock)
             self._overtake(runner)
             await self._note_success(info, address)
         except (CannotReplaceError, StateError) as error:
@@ -343,7 +343,7 @@ class Updater:
             return False
         sha512 = bytes.fromhex(self._known.files.get(info.signature.hex(), ""))
         try:
-            await asyncio.to_thread(self._installation.check_wanted, info.version, sha512)
+            await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
         except NotNewerError:
             return False
         except RefusedReleaseError as error:

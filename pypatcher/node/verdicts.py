@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pypatcher.addresses import is_literal, parse_address
 from pypatcher.node.netcheck import Findings
 
-__all__ = ["Verdict", "judge", "nat_kind", "works"]
+__all__ = ["Verdict", "judge", "router_kind", "works"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def works(findings: Findings) -> bool:
     return sum(findings.dht_nodes.values()) > 0
 
 
-def nat_kind(findings: Findings) -> str:
+def router_kind(findings: Findings) -> str:
     """``public``, ``easy``, ``hard``, ``none`` (no IPv4) or ``unknown``."""
     outside = _hosts(findings.outside, 4)
     if not outside:
@@ -72,7 +72,7 @@ def _dht(findings: Findings) -> Verdict:
 
 def _router(findings: Findings) -> Verdict:
     where = ", ".join(address for address in findings.outside if not address.startswith("["))
-    kind = nat_kind(findings)
+    kind = router_kind(findings)
     if kind == "public":
         return Verdict("router", True, f"none between here and the Internet: {where} is our own address")
     if kind == "easy":

@@ -96,7 +96,7 @@ class World:
         updater = Updater(
             look=look,
             fetch=fetch,
-            installation=self.installation,  # type: ignore[arg-type]
+            destination=self.installation,  # type: ignore[arg-type]
             known=Known(self.known_files, self.unfit),
             candidates=candidates,
             budget=self.budget,

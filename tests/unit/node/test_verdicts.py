@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.node.netcheck import Findings
-from pypatcher.node.verdicts import Verdict, judge, nat_kind, works
+from pypatcher.node.verdicts import Verdict, judge, router_kind, works
 
 HOME = Findings(
     local=("192.168.1.2:6881",),
@@ -25,7 +25,7 @@ def about(topic: str, **changed: object) -> Verdict:
 
 def test_a_home_network_is_fine() -> None:
     assert works(HOME)
-    assert nat_kind(HOME) == "easy"
+    assert router_kind(HOME) == "easy"
     assert all(verdict.good is not False for verdict in judge(HOME))
 
 
@@ -53,7 +53,7 @@ def test_what_the_router_does_for_ipv6_is_told() -> None:
 )
 def test_the_router_is_named_by_what_others_see(changed: dict[str, object], kind: str) -> None:
     values = {name: getattr(HOME, name) for name in Findings.__slots__} | changed
-    assert nat_kind(Findings(**values)) == kind
+    assert router_kind(Findings(**values)) == kind
 
 
 def test_blocked_udp_and_missing_dns_are_told_apart() -> None:
