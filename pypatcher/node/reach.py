@@ -13,7 +13,7 @@ from pypatcher.events import DhtJoined, DhtSilent, Emit
 
 __all__ = ["Reach"]
 
-_PAUSE = 10.0
+_EARLY_PAUSE, _PAUSE = 2.0, 10.0
 _FIRST = 60.0
 """Seconds that a device has to join: its network may come up after it."""
 _LATER = 1800.0
@@ -40,7 +40,7 @@ class Reach:
         """Look until cancelled."""
         while True:
             self.look()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_EARLY_PAUSE if self._reached is None else _PAUSE)
 
     def look(self) -> None:
         """Look once."""
