@@ -156,7 +156,7 @@ def test_leaves_nothing_behind_below_run_either(device, onefile, how, timeout):
     (world.state / "copy").rename(replacement)
     assert world.wait_for_starts(2)[1]["version"] == "2"
     assert len(world.processes()) == 3
-    assert len(world.unpacked()) == 1
+    assert len(world.unpacked()) == 2  # and the folder of run's notify socket
     process.terminate()
     wait_until(lambda: process.poll() is not None or how != "sleep-stay", "its end")
     if how != "sleep-stay":
