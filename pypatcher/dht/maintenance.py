@@ -8,7 +8,6 @@ blocking the loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from random import Random
@@ -22,6 +21,7 @@ from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Maintenance"]
 
@@ -90,9 +90,7 @@ class Maintenance:
 
     async def settled(self) -> None:
         """Wait until the first look around has ended, or for a second."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLE_TIME):
-                await self._settled.wait()
+        await wait_at_most(self._settled, _SETTLE_TIME)
 
     def rejoin(self) -> None:
         """Nobody is left who answers: the entry points are asked again."""
@@ -215,11 +213,7 @@ class Maintenance:
                 await self._look_around()
 
     async def _refresh_after(self, pause: float) -> None:
-        try:
-            async with asyncio.timeout(self._jittered(pause)):
-                await self._refresh.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(self._refresh, self._jittered(pause))
         self._refresh.clear()
         await self._node.find_nodes(self._node.node_id)
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from pypatcher.addresses import Address
 from pypatcher.discovery.announcement import is_dialable
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]
 
@@ -151,9 +152,7 @@ class Lan:
                 if self._schedule.due(self._clock()):
                     for family, opened in sockets.items():
                         self._announce(family, opened)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.05, self._schedule.wait(self._clock()))):
-                        await self._changed.wait()
+                await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
         finally:
             for opened in sockets.values():
                 loop.remove_reader(opened)

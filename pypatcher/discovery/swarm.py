@@ -11,7 +11,6 @@ thin shell that visits. An address from here is a hint by strangers and no more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import random
@@ -23,6 +22,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Contact, PeersLookup
 from pypatcher.discovery.namespace import Namespace
 from pypatcher.errors import PatcherError
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["PeerStore", "Swarm", "SwarmSchedule", "Visit", "namespace_hash", "release_hash"]
 
@@ -215,9 +215,7 @@ class Swarm:
             await self._joined()
             due = self._schedule.due(self._clock())
             await asyncio.gather(*(self._visit(visit) for visit in due))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.05, self._schedule.wait(self._clock()))):
-                    await self._changed.wait()
+            await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
 
     async def _visit(self, visit: Visit) -> None:
         reached = 0

@@ -22,6 +22,7 @@ from pypatcher.transport.endpoint import Endpoint
 from pypatcher.transport.pace import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode
+from pypatcher.waiting import wait_to_the_end
 
 __all__ = ["fetch_from", "fetch_release"]
 
@@ -204,28 +205,15 @@ async def _receive(
             chunk = await _read_chunk(stream, data, min(_CHUNK, total - done), watch, moved)
             data = b""
             if writing is not None:
-                await _settled(writing)
+                await wait_to_the_end(writing)
             writing = loop.run_in_executor(None, write, chunk)
     finally:
         # The caller may delete the file as soon as we are gone: no write of ours may come after that.
         if writing is not None:
-            await _settled(writing)
+            await wait_to_the_end(writing)
     if await _read_watched(stream, 1, watch):
         raise ContentMismatchError(f"the peer sends more than the {total} bytes that it announced")
     return info
-
-
-async def _settled(writing: asyncio.Future[None]) -> None:
-    """Wait for a write that runs in a thread to its end, even if we are cancelled meanwhile."""
-    cancelled: asyncio.CancelledError | None = None
-    while not writing.done():
-        try:
-            await asyncio.wait([writing])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    writing.result()
 
 
 async def _read_chunk(

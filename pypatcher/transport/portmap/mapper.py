@@ -21,6 +21,7 @@ from pypatcher.transport.portmap.gateway import default_gateway
 from pypatcher.transport.portmap.natpmp import NatPmpClient
 from pypatcher.transport.portmap.pcp import Granted, PcpClient
 from pypatcher.transport.portmap.upnp import UpnpClient
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Mapping", "PortMapper"]
 
@@ -118,9 +119,7 @@ class PortMapper:
     async def settled(self, patience: float) -> None:
         """Wait until ``run`` knows whether the router opens a port, ``patience`` seconds at most."""
         if self._tried is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._tried.wait()
+            await wait_at_most(self._tried, patience)
 
     async def once(self) -> float | None:
         """Open or renew the port; returns the seconds until that should be done again, or None if there is none."""
