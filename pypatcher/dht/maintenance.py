@@ -21,6 +21,7 @@ from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
+from pypatcher.pauses import Backoff
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Maintenance"]
@@ -134,10 +135,10 @@ class Maintenance:
         return seconds * self._random.uniform(0.8, 1.2)
 
     async def _keep_joined(self) -> None:
-        pause = _FIRST_PAUSE
+        retry = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not await self._join() and (self._bootstrap or self._known):
+            pause = retry.fail()
             await asyncio.sleep(self._jittered(pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
         self._settled.set()
         self._rejoin.clear()
         await self._rejoin.wait()

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from pypatcher.addresses import Address
 from pypatcher.discovery.announcement import is_dialable
+from pypatcher.pauses import jittered
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]
@@ -32,7 +33,6 @@ GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f
 _LARGEST = 1400
 _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
-_JITTER = 0.1
 _KNOWN, _KNOWN_FOR = 256, 900.0
 _HEARD_EACH_SECOND = 20
 _HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
@@ -79,7 +79,7 @@ class LanSchedule:
         if now < self._next:
             return False
         self._last = now
-        self._next = now + _INTERVAL * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        self._next = now + jittered(_INTERVAL, self._rng)
         return True
 
     def soon(self, now: float) -> None:

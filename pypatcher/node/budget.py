@@ -15,7 +15,7 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from pypatcher.addresses import Address, budget_group, format_address, is_lan
-from pypatcher.node.schedule import Backoff
+from pypatcher.pauses import Backoff
 
 __all__ = ["FetchBudget", "Turns", "rank_addresses"]
 

@@ -35,7 +35,7 @@ from functools import lru_cache
 from pypatcher.addresses import Address, budget_group, family, is_lan
 from pypatcher.node.acquaintance import Acquaintance, bound
 from pypatcher.node.moments import LAST_LEVEL, level_of_crowd, next_moment, pair_name
-from pypatcher.node.schedule import Backoff
+from pypatcher.pauses import Backoff
 
 __all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
 

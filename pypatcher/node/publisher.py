@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Published
 from pypatcher.events import Emit, RecordPublished
-from pypatcher.node.schedule import Backoff, jittered
+from pypatcher.pauses import Backoff, jittered
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Publisher"]

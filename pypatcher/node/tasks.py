@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pypatcher.errors import PatcherError
-from pypatcher.node.schedule import Backoff
+from pypatcher.pauses import Backoff
 from pypatcher.waiting import wait_to_the_end
 
 __all__ = ["in_thread", "keep_running"]

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.errors import PortMapError
+from pypatcher.pauses import Backoff
 from pypatcher.transport.portmap.asking import local_address
 from pypatcher.transport.portmap.gateway import default_gateway
 from pypatcher.transport.portmap.natpmp import NatPmpClient
@@ -103,16 +104,16 @@ class PortMapper:
         """
         self._changed = changed
         self._tried = tried = asyncio.Event()
-        retry = _FIRST_RETRY
+        retry = Backoff(_FIRST_RETRY, _LAST_RETRY)
         try:
             while True:
                 seconds = await self.once()
                 tried.set()
                 if seconds is None:
-                    pause, retry = retry, min(2 * retry, _LAST_RETRY)
+                    seconds = retry.fail()
                 else:
-                    pause, retry = seconds, _FIRST_RETRY
-                await self._until_another_router(pause)
+                    retry.succeed()
+                await self._until_another_router(seconds)
         finally:
             await asyncio.shield(asyncio.ensure_future(self.give_back()))
 
