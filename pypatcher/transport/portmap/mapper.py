@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PortMapError
 from pypatcher.pauses import Backoff
 from pypatcher.transport.portmap.asking import local_address
@@ -64,7 +64,7 @@ class Mapping:
 
 
 def _clients(router: str) -> Iterable[Client]:
-    if ":" in router:
+    if is_ipv6(router):
         return (PcpClient(router),)
     return PcpClient(router), NatPmpClient(router), UpnpClient(router)
 
@@ -130,7 +130,7 @@ class PortMapper:
             self._way, self._client = way, None
         self.refusals = {}
         # An IPv4 address of the Internet needs no mapping; an IPv6 one that is none gets nothing from an open firewall.
-        if way is None or ipaddress.ip_address(way[1]).is_global != (":" in way[1]):
+        if way is None or ipaddress.ip_address(way[1]).is_global != is_ipv6(way[1]):
             self._client = None
             self._say(None)
             return None
