@@ -33,8 +33,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pypatcher.addresses import Address, budget_group, family, is_lan
-from pypatcher.node.acquaintance import Acquaintance, bound
+from pypatcher.node.acquaintance import Acquaintance
 from pypatcher.node.moments import LAST_LEVEL, level_of_crowd, next_moment, pair_name
+from pypatcher.node.tables import TABLE_LIMIT, bound
 from pypatcher.pauses import Backoff
 
 __all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
@@ -52,7 +53,6 @@ _SOUGHT_LEVEL = 3
 _FEW, _TRIED = 4, 0.25
 _GROUP_KNOCKS = (3, 300.0)
 _NEAR_KNOCKS = (60, 60.0)
-_TABLE = 4096
 _REPLACED = 32
 
 
@@ -96,7 +96,7 @@ class DialQueue:
 
     def __init__(self, rng: random.Random, *, is_near: Callable[[Address], bool] = is_lan) -> None:
         self._rng = rng
-        self._is_near = lru_cache(maxsize=_TABLE)(is_near)
+        self._is_near = lru_cache(maxsize=TABLE_LIMIT)(is_near)
         self._entries: dict[Address, _Entry] = {}
         self._counts = dict.fromkeys(Source, 0)
         self._ports: dict[str, list[Address]] = {}
