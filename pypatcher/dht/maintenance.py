@@ -26,7 +26,7 @@ from pypatcher.waiting import wait_at_most
 
 __all__ = ["Maintenance"]
 
-_LOG = logging.getLogger("pypatcher.dht")
+_log = logging.getLogger("pypatcher.dht")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
 _EARLY_REFRESHES = (3.0, 60.0)
@@ -121,14 +121,14 @@ class Maintenance:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a DHT task ended", exc_info=error)
+            _log.error("a DHT task ended", exc_info=error)
 
     async def _forever(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
                 await body()
             except Exception:
-                _LOG.exception("a DHT task failed, and is started again")
+                _log.exception("a DHT task failed, and is started again")
                 await asyncio.sleep(_AFTER_CRASH)
 
     def _jittered(self, seconds: float) -> float:
@@ -194,7 +194,7 @@ class Maintenance:
         except TimeoutError:
             found = []
         if not found:
-            _LOG.debug("entry point %s has no address now", entry[0])
+            _log.debug("entry point %s has no address now", entry[0])
         return found
 
     def _is_ours(self, address: Address) -> bool:

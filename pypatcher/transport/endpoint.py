@@ -37,7 +37,7 @@ _HANDSHAKE_SECONDS = 10.0
 _CONNECTIONS_LIMIT = 256
 _DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
 
-_logger = logging.getLogger("pypatcher.transport")
+_log = logging.getLogger("pypatcher.transport")
 
 
 class Endpoint:
@@ -287,7 +287,7 @@ class Endpoint:
             connection.feed(data, source, self._loop.time())
         except Exception:
             # Whatever a hostile packet breaks in the QUIC library, it breaks for its own connection alone.
-            _logger.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
+            _log.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
             connection.abandon(PeerError("the connection broke on a packet of the peer"))
             return
         self._awake[connection] = None
@@ -349,7 +349,7 @@ class Endpoint:
             try:
                 datagrams = connection.pump(now)
             except Exception:
-                _logger.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
+                _log.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
                 connection.abandon(PeerError("the connection broke on a packet of the peer"))
                 continue
             if datagrams:
@@ -360,10 +360,10 @@ class Endpoint:
         try:
             await handler(connection)
         except PeerError as error:
-            _logger.debug("%s: %s", format_address(connection.peer_address), error)
+            _log.debug("%s: %s", format_address(connection.peer_address), error)
             code = CloseCode.PROTOCOL
         except Exception:
-            _logger.exception("serving %s failed", format_address(connection.peer_address))
+            _log.exception("serving %s failed", format_address(connection.peer_address))
             code = CloseCode.UNAVAILABLE
         finally:
             connection.close(code)
