@@ -15,7 +15,7 @@ from pathlib import Path
 from pypatcher.artifact.locate import SECTION_NAMES, Carrier, Located, locate_region, region_section, scan_regions
 from pypatcher.artifact.region import REGION_SIZE, template
 from pypatcher.artifact.replace import open_program, replacing, write_at
-from pypatcher.artifact.sections import ELF_MAGIC, Elf, parse_elf
+from pypatcher.artifact.sections import ELF_MAGIC, Elf, check_is_program, parse_elf
 from pypatcher.artifact.zipapp import looks_like_zipapp, read_end
 from pypatcher.errors import ArtifactError, RegionError
 from pypatcher.version import Version
@@ -26,7 +26,6 @@ CARRIERS = ("auto", *(carrier.value for carrier in Carrier))
 
 _ONEFILE_SECTION = "pydata"
 _PROGBITS = 1
-_PROGRAM_KINDS = (2, 3)
 _MAX_SECTIONS = 4096
 
 
@@ -73,8 +72,7 @@ def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf]:
         read_end(fd, 0)
         return Carrier.ZIP_COMMENT, Elf(0, 0, "", 0, 0)
     elf = parse_elf(fd)
-    if elf.kind not in _PROGRAM_KINDS:
-        raise ArtifactError("it is an ELF file but no program (an object file, or a core dump)")
+    check_is_program(elf)
     if region_section(elf) is not None:
         raise RegionError("its signature section holds no region: link it with the C header, or without that section")
     if wanted == Carrier.ZIP_COMMENT.value:
