@@ -47,10 +47,10 @@ def embed_region(path: Path, version: Version, *, carrier: str = "auto", out: Pa
     with replacing(path, out) as fd:
         chosen, elf = _choose(fd, carrier)
         region = template(version)
-        if chosen is Carrier.SECTION:
-            _append_section(fd, elf, region)
-        elif chosen is Carrier.ZIP_COMMENT:
+        if elf is None:
             _set_comment(fd, region)
+        elif chosen is Carrier.SECTION:
+            _append_section(fd, elf, region)
         else:
             write_at(fd, region, os.fstat(fd).st_size)
         located = locate_region(fd)
@@ -59,8 +59,8 @@ def embed_region(path: Path, version: Version, *, carrier: str = "auto", out: Pa
     return located
 
 
-def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf]:
-    """The carrier for a file, and its ELF tables (empty ones for a zipapp)."""
+def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf | None]:
+    """The carrier for a file, and its ELF tables unless it is a zipapp."""
     regions = scan_regions(fd)
     if regions:
         raise RegionError(f"it carries a region already, at offset {regions[0]}: sign it as it is ('pypatcher sign')")
@@ -70,7 +70,7 @@ def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf]:
         if wanted not in ("auto", Carrier.ZIP_COMMENT.value):
             raise ArtifactError("a zipapp carries its region in its comment only: leave --carrier out")
         read_end(fd, 0)
-        return Carrier.ZIP_COMMENT, Elf(0, 0, "", 0, 0)
+        return Carrier.ZIP_COMMENT, None
     elf = parse_elf(fd)
     check_is_program(elf)
     if region_section(elf) is not None:
