@@ -91,7 +91,8 @@ class SwarmSchedule:
     def hold(self, info: PatchInfo | None, now: float) -> None:
         """Serve this release from now on."""
         self._held = info
-        self._wanted.pop(info, None) if info is not None else None
+        if info is not None:
+            self._wanted.pop(info, None)
         self._settle(now)
 
     def want(self, releases: Iterable[PatchInfo], now: float) -> None:
