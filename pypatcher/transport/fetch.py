@@ -37,7 +37,6 @@ async def fetch_release(
     owner: OwnerKey,
     expect: PatchInfo | None,
     write: Callable[[bytes], None],
-    max_size: int = MAX_FILE_SIZE,
     minute: int | None = None,
     now: Callable[[], float] = time.time,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -51,7 +50,6 @@ async def fetch_release(
         owner: whose release.
         expect: the announcement that was heard; what the peer sends must be exactly that. None takes any release.
         write: called in a worker thread with up to 256 KiB at a time, never twice at once.
-        max_size: most bytes of the file that are taken.
         minute: unix time / 60 to ask with, from a ``MinuteRefusedError``; None asks with ours and, when the peer names
             its own, once more with that on the same connection.
         now: unix time.
@@ -84,7 +82,6 @@ async def fetch_release(
             owner=owner,
             expect=expect,
             write=write,
-            max_size=max_size,
             on_progress=on_progress,
         )
         code = CloseCode.DONE
@@ -171,7 +168,6 @@ async def _receive(
     owner: OwnerKey,
     expect: PatchInfo | None,
     write: Callable[[bytes], None],
-    max_size: int,
     on_progress: Callable[[int, int], None],
 ) -> PatchInfo:
     async with answer_time():
@@ -189,8 +185,8 @@ async def _receive(
     info.verify(owner)
     if total != info.file_size:
         raise ContentMismatchError(f"the peer sends {total} bytes of a file of {info.file_size}")
-    if total > max_size:
-        raise ContentMismatchError(f"a file of {total} bytes is more than the {max_size} that are taken here")
+    if total > MAX_FILE_SIZE:
+        raise ContentMismatchError(f"a file of {total} bytes is more than the {MAX_FILE_SIZE} that are allowed")
     loop = asyncio.get_running_loop()
     writing: asyncio.Future[None] | None = None
     done = 0
