@@ -145,8 +145,8 @@ class Lan:
         loop = asyncio.get_running_loop()
         sockets = {family: opened for family in self._ports if (opened := _open(family)) is not None}
         try:
-            for family, opened in sockets.items():
-                loop.add_reader(opened, self._read, family, opened)
+            for opened in sockets.values():
+                loop.add_reader(opened, self._read, opened)
             while sockets:
                 self._changed.clear()
                 if self._schedule.due(self._clock()):
@@ -169,7 +169,7 @@ class Lan:
             except OSError as error:
                 _log.debug("no multicast over interface %d: %s", index, error.strerror)
 
-    def _read(self, family: int, opened: socket.socket) -> None:
+    def _read(self, opened: socket.socket) -> None:
         for _ in range(_READS_PER_WAKE_UP):
             try:
                 data, source = opened.recvfrom(_LARGEST + 1)
