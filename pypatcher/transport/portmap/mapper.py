@@ -24,7 +24,7 @@ from pypatcher.transport.portmap.pcp import Granted, PcpClient
 from pypatcher.transport.portmap.upnp import UpnpClient
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["Mapping", "PortMapper"]
+__all__ = ["Client", "Mapping", "PortMapper"]
 
 _log = logging.getLogger("pypatcher")
 
