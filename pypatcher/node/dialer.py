@@ -290,8 +290,6 @@ class DialQueue:
         entry = self._entries.get(address)
         return entry is not None and entry.open_until > now
 
-    # When.
-
     def _give_turn(self, address: Address, now: float, wall: float) -> None:
         """The next turn is another port's of that host, often that of which was heard first."""
         ports = self._ports[address[0]]
@@ -326,8 +324,6 @@ class DialQueue:
         entry = self._entries.get(item[2])
         return entry is not None and entry.next == item[0]
 
-    # Whether.
-
     def _may_knock(self, address: Address, source: Source, now: float) -> bool:
         return max(self._known.quiet_until(address, now), self._quiet_until(address, source, now)) <= now and all(
             len(self._recent(key, now - span)) < most for key, (most, span) in self._limits(address, source, now)
@@ -356,8 +352,6 @@ class DialQueue:
         while times and times[0] <= since:
             times.pop(0)
         return times
-
-    # What is remembered.
 
     def _make_room(self, source: Source, now: float) -> bool:
         """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""

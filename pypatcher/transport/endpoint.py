@@ -255,8 +255,6 @@ class Endpoint:
             for key in [key for key, value in table.items() if value is connection]:
                 del table[key]
 
-    # Inside.
-
     def _open_socket(self, address: Address) -> DatagramSocket:
         return DatagramSocket(address, self._datagram_received, self._flush, self._flush)
 
