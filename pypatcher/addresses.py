@@ -16,11 +16,13 @@ __all__ = [
     "budget_group",
     "family",
     "format_address",
+    "is_ipv6",
     "is_lan",
     "is_literal",
     "pack_compact",
     "parse_address",
     "parse_addresses",
+    "socket_family",
     "unpack_compact",
 ]
 
@@ -45,15 +47,25 @@ _NEAR = tuple(
 """Named one by one: what Python calls private also holds tunnels (Teredo), benchmark and documentation networks."""
 
 
+def is_ipv6(host: str) -> bool:
+    """Whether the literal address is an IPv6 one, with or without the interface behind ``%``; else it is IPv4."""
+    return ":" in host
+
+
 def family(address: Address) -> int:
     """4 or 6."""
-    return 6 if ":" in address[0] else 4
+    return 6 if is_ipv6(address[0]) else 4
+
+
+def socket_family(address: Address) -> socket.AddressFamily:
+    """The same for the socket module."""
+    return socket.AF_INET6 if is_ipv6(address[0]) else socket.AF_INET
 
 
 def format_address(address: Address) -> str:
     """``127.0.0.1:6881`` or ``[::1]:6881``."""
     host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
 
 
 def parse_address(text: str) -> Address:
@@ -84,8 +96,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
 def pack_compact(address: Address) -> bytes:
     """6 bytes for IPv4 (BEP 5), 18 for IPv6 (BEP 32)."""
     host, port = address
-    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.inet_pton(kind, host) + port.to_bytes(2, "big")
+    return socket.inet_pton(socket_family(address), host) + port.to_bytes(2, "big")
 
 
 def unpack_compact(data: bytes) -> Address:
@@ -118,4 +129,4 @@ def is_literal(address: Address) -> bool:
 def budget_group(address: Address) -> str:
     """What failures and offers are counted by: the /24 of an IPv4 address, the /48 of an IPv6 one."""
     host = address[0].partition("%")[0]
-    return str(ipaddress.ip_network((host, 48 if ":" in host else 24), strict=False))
+    return str(ipaddress.ip_network((host, 48 if is_ipv6(host) else 24), strict=False))

@@ -15,7 +15,7 @@ from pathlib import Path
 from pypatcher.artifact.locate import SECTION_NAMES, Carrier, Located, locate_region, region_section, scan_regions
 from pypatcher.artifact.region import REGION_SIZE, template
 from pypatcher.artifact.replace import open_program, replacing, write_at
-from pypatcher.artifact.sections import ELF_MAGIC, Elf, parse_elf
+from pypatcher.artifact.sections import ELF_MAGIC, Elf, check_is_program, parse_elf
 from pypatcher.artifact.zipapp import looks_like_zipapp, read_end
 from pypatcher.errors import ArtifactError, RegionError
 from pypatcher.version import Version
@@ -26,7 +26,6 @@ CARRIERS = ("auto", *(carrier.value for carrier in Carrier))
 
 _ONEFILE_SECTION = "pydata"
 _PROGBITS = 1
-_PROGRAM_KINDS = (2, 3)
 _MAX_SECTIONS = 4096
 
 
@@ -48,10 +47,10 @@ def embed_region(path: Path, version: Version, *, carrier: str = "auto", out: Pa
     with replacing(path, out) as fd:
         chosen, elf = _choose(fd, carrier)
         region = template(version)
-        if chosen is Carrier.SECTION:
-            _append_section(fd, elf, region)
-        elif chosen is Carrier.ZIP_COMMENT:
+        if elf is None:
             _set_comment(fd, region)
+        elif chosen is Carrier.SECTION:
+            _append_section(fd, elf, region)
         else:
             write_at(fd, region, os.fstat(fd).st_size)
         located = locate_region(fd)
@@ -60,8 +59,8 @@ def embed_region(path: Path, version: Version, *, carrier: str = "auto", out: Pa
     return located
 
 
-def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf]:
-    """The carrier for a file, and its ELF tables (empty ones for a zipapp)."""
+def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf | None]:
+    """The carrier for a file, and its ELF tables unless it is a zipapp."""
     regions = scan_regions(fd)
     if regions:
         raise RegionError(f"it carries a region already, at offset {regions[0]}: sign it as it is ('pypatcher sign')")
@@ -71,10 +70,9 @@ def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf]:
         if wanted not in ("auto", Carrier.ZIP_COMMENT.value):
             raise ArtifactError("a zipapp carries its region in its comment only: leave --carrier out")
         read_end(fd, 0)
-        return Carrier.ZIP_COMMENT, Elf(0, 0, "", 0, 0)
+        return Carrier.ZIP_COMMENT, None
     elf = parse_elf(fd)
-    if elf.kind not in _PROGRAM_KINDS:
-        raise ArtifactError("it is an ELF file but no program (an object file, or a core dump)")
+    check_is_program(elf)
     if region_section(elf) is not None:
         raise RegionError("its signature section holds no region: link it with the C header, or without that section")
     if wanted == Carrier.ZIP_COMMENT.value:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from pypatcher.artifact.region import REGION_SIZE
-from pypatcher.artifact.sections import ELF_MAGIC, HEADER_SIZE, Elf, parse_elf_header
+from pypatcher.artifact.sections import ELF_MAGIC, HEADER_SIZE, Elf, check_is_program, parse_elf_header
 from pypatcher.artifact.zipapp import looks_like_zipapp, member_heads, read_end
 from pypatcher.errors import ArtifactError, WrongTargetError
 from pypatcher.targets import Target, load_targets
@@ -19,7 +19,6 @@ __all__ = ["check_device", "check_target", "describe_elf", "program_target"]
 
 _ARM = 40
 _ARM_SOFT_FLOAT = 0x200
-_PROGRAM_KINDS = (2, 3)
 _MACHINES = {3: "x86", 8: "MIPS", 21: "PowerPC", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: "RISC-V"}
 
 
@@ -77,8 +76,7 @@ def _parts(fd: int) -> Iterator[tuple[str, Elf]]:
     head = os.pread(fd, HEADER_SIZE, 0)
     if head[:4] == ELF_MAGIC:
         elf = parse_elf_header(head)
-        if elf.kind not in _PROGRAM_KINDS:
-            raise ArtifactError("it is an ELF file but no program (an object file, or a core dump)")
+        check_is_program(elf)
         yield "the program", elf
         return
     if not looks_like_zipapp(fd):

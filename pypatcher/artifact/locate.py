@@ -26,6 +26,8 @@ __all__ = ["SECTION_NAMES", "Carrier", "Located", "is_region_at", "locate_region
 SECTION_NAMES = (".embedded_signature", ".embsig")
 """Ours, and that of programs built with the Rust crate 0.2.2."""
 
+_NO_REGION = "it carries no signature region: give it one with 'pypatcher embed' or the C header"
+
 
 class Carrier(Enum):
     """What holds a region in its place."""
@@ -55,7 +57,7 @@ def locate_region(fd: int) -> Located:
     if not is_region_at(fd, located.offset):
         if located.carrier is Carrier.SECTION:
             raise RegionError("its signature section holds no region: the file is damaged or was changed")
-        raise NoRegionError("it carries no signature region: give it one with 'pypatcher embed' or the C header")
+        raise NoRegionError(_NO_REGION)
     return located
 
 
@@ -112,7 +114,7 @@ def _locate(fd: int) -> Located:
         tail = file_size - REGION_SIZE
         used = [section.offset + section.size for section in elf.sections if section.is_in_file]
         if max(used, default=0) > tail or elf.table_end > tail:
-            raise NoRegionError("it carries no signature region: give it one with 'pypatcher embed' or the C header")
+            raise NoRegionError(_NO_REGION)
         return Located(Carrier.TAIL, tail)
     if looks_like_zipapp(fd):
         try:

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from pypatcher.errors import ArtifactError
 
-__all__ = ["COMPILED", "ELF_MAGIC", "HEADER_SIZE", "Elf", "Section", "parse_elf", "parse_elf_header"]
+__all__ = [
+    "COMPILED",
+    "ELF_MAGIC",
+    "HEADER_SIZE",
+    "Elf",
+    "Section",
+    "check_is_program",
+    "parse_elf",
+    "parse_elf_header",
+]
 
 if os.environ.get("PYPATCHER_NO_EXTENSIONS", "0") in ("", "0"):
     try:
@@ -29,6 +38,7 @@ ELF_MAGIC = b"\x7fELF"
 HEADER_SIZE = 64
 """Bytes that the longer of the two ELF headers has."""
 
+_PROGRAM_KINDS = (2, 3)
 _STRTAB = 3
 _NULL, _NOBITS = 0, 8
 _SECTION_LIMIT = 4096
@@ -75,6 +85,16 @@ class Elf:
     table_end: int = 0
     names_index: int = 0
     sections: tuple[Section, ...] = ()
+
+
+def check_is_program(elf: Elf) -> None:
+    """Refuse ELF files that nobody can start.
+
+    Raises:
+        ArtifactError: an object file or a core dump.
+    """
+    if elf.kind not in _PROGRAM_KINDS:
+        raise ArtifactError("it is an ELF file but no program (an object file, or a core dump)")
 
 
 def parse_elf_header(data: bytes) -> Elf:

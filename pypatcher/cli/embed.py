@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pypatcher.artifact.embed import CARRIERS
 from pypatcher.cli.options import add_file, add_json, add_out, print_json, version
 from pypatcher.errors import ArtifactError
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", metavar="X.Y.Z", type=version, required=True, help="the program's version")
     parser.add_argument(
         "--carrier",
-        choices=("auto", "section", "tail", "comment"),
+        choices=CARRIERS,
         default="auto",
         help="where the region goes (default: what is safe for the file)",
     )

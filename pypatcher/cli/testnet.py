@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
+import sys
 
 from pypatcher.addresses import format_address, parse_address
+from pypatcher.cli.options import add_json, print_json
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "run a private DHT on this machine and print its entry points"
 
-_EPILOG = """examples:
+EXAMPLES = """\
   pypatcher testnet --nodes 30
   pypatcher testnet --bind 192.168.7.1:6881
   PYPATCHER_BOOTSTRAP=127.0.0.1:6881 ./app      (a device that uses it)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    """The arguments of ``testnet``."""
     parser.add_argument("--nodes", type=int, default=30, metavar="N", help="how many nodes, 1 to 500 (default: 30)")
     parser.add_argument(
         "--bind",
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="the first node's address, as devices reach it; the others use free ports (default: 127.0.0.1:0)",
     )
-    parser.add_argument("--json", action="store_true", help="print the entry points as one JSON object")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +53,8 @@ async def _serve(nodes: int, host: str, port: int, *, as_json: bool) -> None:
     async with Testnet(nodes, host=host, port=port) as net:
         entries = ",".join(format_address(address) for address in net.bootstrap)
         if as_json:
-            print(json.dumps({"bootstrap": entries.split(","), "nodes": nodes}), flush=True)
+            print_json({"bootstrap": entries.split(","), "nodes": nodes})
         else:
-            print(f"{nodes} nodes are up; devices join with\nPYPATCHER_BOOTSTRAP={entries}", flush=True)
+            print(f"{nodes} nodes are up; devices join with\nPYPATCHER_BOOTSTRAP={entries}")
+        sys.stdout.flush()
         await stopped.wait()

@@ -7,7 +7,7 @@ from pypatcher.dht.knock import Answered
 from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
-from pypatcher.dht.results import MutableLookup, PeersLookup, StoringNode
+from pypatcher.dht.results import MutableLookup, PeersLookup
 from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
 
@@ -19,7 +19,6 @@ __all__ = [
     "MutableItem",
     "MutableLookup",
     "PeersLookup",
-    "StoringNode",
     "Testnet",
     "UdpDht",
     "mutable_target",

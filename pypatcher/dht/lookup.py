@@ -62,16 +62,12 @@ class Lookup:
         seeds: Iterable[Contact],
         *,
         own_id: bytes,
-        nearest: int = NEAREST,
-        alpha: int = ALPHA,
         max_queries: int = MAX_QUERIES,
         avoid: Callable[[Address], bool] = lambda _: False,
     ) -> None:
         self.target = target
         self.queries = 0
         self._own_id = own_id
-        self._nearest = nearest
-        self._alpha = alpha
         self._max_queries = max_queries
         self._avoid = avoid
         self._sorted: list[_Candidate] = []
@@ -88,7 +84,7 @@ class Lookup:
         for candidate in self._sorted:
             active += candidate.state is _State.ASKED
         for candidate in self._sorted:
-            if window >= self._nearest or active >= self._alpha or self.queries >= self._max_queries:
+            if window >= NEAREST or active >= ALPHA or self.queries >= self._max_queries:
                 break
             if candidate.state in (_State.FAILED, _State.SLOW):
                 continue
@@ -108,7 +104,7 @@ class Lookup:
         """Whether the nearest nodes that live have answered; call after ``next_queries``."""
         window = 0
         for candidate in self._sorted:
-            if window >= self._nearest:
+            if window >= NEAREST:
                 return True
             if candidate.state in (_State.ASKED, _State.SLOW):
                 return False
@@ -150,9 +146,9 @@ class Lookup:
             self._fail(candidate)
 
     def closest(self) -> list[Contact]:
-        """The nodes nearest to the target that answered, nearest first, at most ``nearest``."""
+        """The nodes nearest to the target that answered, nearest first, at most 20."""
         answered = [candidate.contact for candidate in self._sorted if candidate.state is _State.ANSWERED]
-        return answered[: self._nearest]
+        return answered[:NEAREST]
 
     def _fail(self, candidate: _Candidate) -> None:
         candidate.state = _State.FAILED
@@ -167,7 +163,7 @@ class Lookup:
         if known is not None:
             if source is not None and known.state is _State.ANSWERED:
                 self._credit[source] += 2
-            elif source is not None and known.sources and len(known.sources) < self._nearest:
+            elif source is not None and known.sources and len(known.sources) < NEAREST:
                 known.sources.add(source)
             return
         if contact.id == self._own_id or not self._crowd.has_room(contact.address) or self._avoid(contact.address):

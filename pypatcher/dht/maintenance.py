@@ -8,7 +8,6 @@ blocking the loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from random import Random
@@ -22,10 +21,12 @@ from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
+from pypatcher.pauses import Backoff
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Maintenance"]
 
-_LOG = logging.getLogger("pypatcher.dht")
+_log = logging.getLogger("pypatcher.dht")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
 _EARLY_REFRESHES = (3.0, 60.0)
@@ -90,9 +91,7 @@ class Maintenance:
 
     async def settled(self) -> None:
         """Wait until the first look around has ended, or for a second."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLE_TIME):
-                await self._settled.wait()
+        await wait_at_most(self._settled, _SETTLE_TIME)
 
     def rejoin(self) -> None:
         """Nobody is left who answers: the entry points are asked again."""
@@ -122,24 +121,24 @@ class Maintenance:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a DHT task ended", exc_info=error)
+            _log.error("a DHT task ended", exc_info=error)
 
     async def _forever(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
                 await body()
             except Exception:
-                _LOG.exception("a DHT task failed, and is started again")
+                _log.exception("a DHT task failed, and is started again")
                 await asyncio.sleep(_AFTER_CRASH)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._random.uniform(0.8, 1.2)
 
     async def _keep_joined(self) -> None:
-        pause = _FIRST_PAUSE
+        retry = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not await self._join() and (self._bootstrap or self._known):
+            pause = retry.fail()
             await asyncio.sleep(self._jittered(pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
         self._settled.set()
         self._rejoin.clear()
         await self._rejoin.wait()
@@ -195,7 +194,7 @@ class Maintenance:
         except TimeoutError:
             found = []
         if not found:
-            _LOG.debug("entry point %s has no address now", entry[0])
+            _log.debug("entry point %s has no address now", entry[0])
         return found
 
     def _is_ours(self, address: Address) -> bool:
@@ -215,11 +214,7 @@ class Maintenance:
                 await self._look_around()
 
     async def _refresh_after(self, pause: float) -> None:
-        try:
-            async with asyncio.timeout(self._jittered(pause)):
-                await self._refresh.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(self._refresh, self._jittered(pause))
         self._refresh.clear()
         await self._node.find_nodes(self._node.node_id)
 

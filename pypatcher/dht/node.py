@@ -24,7 +24,7 @@ from pypatcher.errors import PeerError
 
 __all__ = ["DhtNode"]
 
-_LOG = logging.getLogger("pypatcher.dht")
+_log = logging.getLogger("pypatcher.dht")
 
 _FRESH_LOOKUP = 240.0
 _PUT_TRIES = 3
@@ -136,7 +136,7 @@ class DhtNode(RpcNode):
         )
         for result in results:
             if isinstance(result, RemoteError):
-                _LOG.debug("%s refused: %s", method.decode(), result)
+                _log.debug("%s refused: %s", method.decode(), result)
             elif isinstance(result, BaseException) and not isinstance(result, PeerError):
                 raise result
         return sum(isinstance(result, Response) for result in results)

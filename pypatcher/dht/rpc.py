@@ -32,7 +32,7 @@ from pypatcher.errors import CodecError, PeerError
 
 __all__ = ["RpcNode"]
 
-_LOG = logging.getLogger("pypatcher.dht")
+_log = logging.getLogger("pypatcher.dht")
 
 _LOOKUPS_AT_ONCE = 8
 _LOOKUP_TRIES = 2
@@ -226,7 +226,7 @@ class RpcNode:
         try:
             self._socket(data, address)
         except OSError as error:
-            _LOG.debug("a packet to %s was not sent: %s", format_address(address), error)
+            _log.debug("a packet to %s was not sent: %s", format_address(address), error)
 
     def _query(
         self,

@@ -17,7 +17,7 @@ from pypatcher.errors import SettingError
 
 __all__ = ["UdpDht"]
 
-_LOG = logging.getLogger("pypatcher.dht")
+_log = logging.getLogger("pypatcher.dht")
 
 
 class _Socket(asyncio.DatagramProtocol):
@@ -41,7 +41,7 @@ class _Socket(asyncio.DatagramProtocol):
         self._is_full = False
 
     def error_received(self, exc: Exception) -> None:
-        _LOG.debug("a DHT packet was not sent: %s", exc)
+        _log.debug("a DHT packet was not sent: %s", exc)
 
     def send(self, data: bytes, address: Address) -> None:
         transport = self._transport

@@ -6,13 +6,12 @@ from pypatcher.discovery.namespace import Namespace
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
 from pypatcher.discovery.swarm import Swarm, SwarmSchedule, Visit, namespace_hash
-from pypatcher.discovery.tracker import Heard, MutableStore, Published, Tracker
+from pypatcher.discovery.tracker import Heard, Published, Tracker
 
 __all__ = [
     "HINT_LIMIT",
     "Heard",
     "Lan",
-    "MutableStore",
     "Namespace",
     "Published",
     "Record",

@@ -20,6 +20,8 @@ from collections.abc import Callable
 
 from pypatcher.addresses import Address
 from pypatcher.discovery.announcement import is_dialable
+from pypatcher.pauses import jittered
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]
 
@@ -31,7 +33,6 @@ GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f
 _LARGEST = 1400
 _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
-_JITTER = 0.1
 _KNOWN, _KNOWN_FOR = 256, 900.0
 _HEARD_EACH_SECOND = 20
 _HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
@@ -78,7 +79,7 @@ class LanSchedule:
         if now < self._next:
             return False
         self._last = now
-        self._next = now + _INTERVAL * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        self._next = now + jittered(_INTERVAL, self._rng)
         return True
 
     def soon(self, now: float) -> None:
@@ -144,16 +145,14 @@ class Lan:
         loop = asyncio.get_running_loop()
         sockets = {family: opened for family in self._ports if (opened := _open(family)) is not None}
         try:
-            for family, opened in sockets.items():
-                loop.add_reader(opened, self._read, family, opened)
+            for opened in sockets.values():
+                loop.add_reader(opened, self._read, opened)
             while sockets:
                 self._changed.clear()
                 if self._schedule.due(self._clock()):
                     for family, opened in sockets.items():
                         self._announce(family, opened)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.05, self._schedule.wait(self._clock()))):
-                        await self._changed.wait()
+                await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
         finally:
             for opened in sockets.values():
                 loop.remove_reader(opened)
@@ -170,7 +169,7 @@ class Lan:
             except OSError as error:
                 _log.debug("no multicast over interface %d: %s", index, error.strerror)
 
-    def _read(self, family: int, opened: socket.socket) -> None:
+    def _read(self, opened: socket.socket) -> None:
         for _ in range(_READS_PER_WAKE_UP):
             try:
                 data, source = opened.recvfrom(_LARGEST + 1)

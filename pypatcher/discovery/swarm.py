@@ -11,18 +11,19 @@ thin shell that visits. An address from here is a hint by strangers and no more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Contact, PeersLookup
 from pypatcher.discovery.namespace import Namespace
 from pypatcher.errors import PatcherError
+from pypatcher.pauses import JITTER, Backoff, jittered
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["PeerStore", "Swarm", "SwarmSchedule", "Visit", "namespace_hash", "release_hash"]
 
@@ -31,7 +32,6 @@ _log = logging.getLogger("pypatcher")
 _SERVING = 300.0
 _WANTING, _WANTING_LONG = 55.0, 600.0
 _FIRST_RETRY, _SECOND_VISIT = 2.0, 5.0
-_JITTER = 0.1
 _RELEASES = 4
 _VISIT_TIMEOUT = 60.0
 
@@ -64,8 +64,8 @@ class _Place:
     visit: Visit
     since: float
     next: float
-    failures: int = 0
     visits: int = 0
+    retry: Backoff = field(default_factory=lambda: Backoff(_FIRST_RETRY, _SERVING))
 
 
 class SwarmSchedule:
@@ -91,7 +91,8 @@ class SwarmSchedule:
     def hold(self, info: PatchInfo | None, now: float) -> None:
         """Serve this release from now on."""
         self._held = info
-        self._wanted.pop(info, None) if info is not None else None
+        if info is not None:
+            self._wanted.pop(info, None)
         self._settle(now)
 
     def want(self, releases: Iterable[PatchInfo], now: float) -> None:
@@ -115,13 +116,14 @@ class SwarmSchedule:
         if place is None:
             return
         pause = self._pause(place, now)
-        place.failures = 0 if reached else place.failures + 1
         if not reached:
-            pause = min(pause, _FIRST_RETRY * 2 ** min(place.failures - 1, 16))
-        elif visit.release is None and not place.visits:
-            pause = min(pause, _SECOND_VISIT)
-        place.visits += bool(reached)
-        place.next = now + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+            pause = min(pause, place.retry.fail())
+        else:
+            place.retry.succeed()
+            if visit.release is None and not place.visits:
+                pause = min(pause, _SECOND_VISIT)
+            place.visits += 1
+        place.next = now + jittered(pause, self._rng)
 
     def wait(self, now: float) -> float:
         """Seconds until something is due."""
@@ -138,7 +140,7 @@ class SwarmSchedule:
         }
         if self._wanted:
             # Whoever begins to want does not wait for the end of a pause that was meant for quiet times.
-            latest = now + (self._interval or _WANTING) * (1 + _JITTER)
+            latest = now + (self._interval or _WANTING) * (1 + JITTER)
             for place in self._places.values():
                 if self._is_wanting(place) and now - place.since < _WANTING_LONG:
                     place.next = min(place.next, latest)
@@ -215,9 +217,7 @@ class Swarm:
             await self._joined()
             due = self._schedule.due(self._clock())
             await asyncio.gather(*(self._visit(visit) for visit in due))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.05, self._schedule.wait(self._clock()))):
-                    await self._changed.wait()
+            await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
 
     async def _visit(self, visit: Visit) -> None:
         reached = 0

@@ -15,17 +15,16 @@ from typing import TypeVar
 
 from pypatcher.addresses import Address
 from pypatcher.node.moments import WINDOW
+from pypatcher.node.tables import bound
 
-__all__ = ["Acquaintance", "bound"]
+__all__ = ["Acquaintance"]
 
-_TABLE = 4096
 _PROVEN = 3600.0
 _NEAR_PAUSES = (2.0, 300.0)
 _PROVEN_PAUSE = 5.0
 _MOVED_FAILURES = 2
 
 _Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass(slots=True)
@@ -114,9 +113,3 @@ def _touch(table: OrderedDict[_Key, float], key: _Key, now: float) -> None:
     table[key] = now
     table.move_to_end(key)
     bound(table)
-
-
-def bound(table: OrderedDict[_Key, _Value]) -> None:
-    """Forget the oldest beyond 4096."""
-    while len(table) > _TABLE:
-        table.popitem(last=False)

@@ -7,13 +7,13 @@ design.md "Staging, activating, restarting, going back".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
 
 from pypatcher.install import Installation
 from pypatcher.node.schedule import Mode, RestartAlarm
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Activation"]
 
@@ -56,9 +56,7 @@ class Activation:
         """Restart when it is time, for every release that comes, until cancelled."""
         while True:
             # Nobody tells us of a trial that `pypatcher confirm` ended.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._changed.wait()
+            await wait_at_most(self._changed, _LOOK_AGAIN)
             self._changed.clear()
             version = await asyncio.to_thread(self._waiting_version)
             if version is not None and await self._time_has_come():

@@ -15,19 +15,18 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from pypatcher.addresses import Address, budget_group, format_address, is_lan
-from pypatcher.node.schedule import Backoff
+from pypatcher.node.tables import bound
+from pypatcher.pauses import Backoff
 
 __all__ = ["FetchBudget", "Turns", "rank_addresses"]
 
 Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 _FAILED_BYTES_FACTOR = 3
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 6 * 3600.0
 _UNREACHABLE_PAUSES = (10.0, 3600.0)
 _BUSY_PAUSE = 30.0
-_TABLE_LIMIT = 4096
 
 
 @dataclass(slots=True)
@@ -90,7 +89,7 @@ class FetchBudget:
         if release in self._strangers_asked:
             return False
         self._strangers_asked[release] = None
-        _bound(self._strangers_asked)
+        bound(self._strangers_asked)
         return True
 
     def succeeded(self, address: Address) -> None:
@@ -99,7 +98,7 @@ class FetchBudget:
         self._silent.pop(address, None)
         self._good[address] = None
         self._good.move_to_end(address)
-        _bound(self._good)
+        bound(self._good)
 
     def wait(self, release: str, address: Address, now: float) -> float:
         """Seconds until this address may be asked for this release; 0 is at once."""
@@ -169,11 +168,6 @@ def _account(table: OrderedDict[Key, _Account], key: Key, first_pause: float, lo
     account = table.get(key)
     if account is None:
         account = table[key] = _Account(Backoff(first_pause, longest_pause))
-        _bound(table)
+        bound(table)
     table.move_to_end(key)
     return account
-
-
-def _bound(table: OrderedDict[Key, Value]) -> None:
-    if len(table) > _TABLE_LIMIT:
-        table.popitem(last=False)

@@ -27,15 +27,16 @@ from __future__ import annotations
 import enum
 import heapq
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pypatcher.addresses import Address, budget_group, family, is_lan
-from pypatcher.node.acquaintance import Acquaintance, bound
+from pypatcher.node.acquaintance import Acquaintance
+from pypatcher.node.knocks import KnockBudget, KnockLimit
 from pypatcher.node.moments import LAST_LEVEL, level_of_crowd, next_moment, pair_name
-from pypatcher.node.schedule import Backoff
+from pypatcher.node.tables import TABLE_LIMIT
+from pypatcher.pauses import Backoff
 
 __all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
 
@@ -52,7 +53,6 @@ _SOUGHT_LEVEL = 3
 _FEW, _TRIED = 4, 0.25
 _GROUP_KNOCKS = (3, 300.0)
 _NEAR_KNOCKS = (60, 60.0)
-_TABLE = 4096
 _REPLACED = 32
 
 
@@ -96,7 +96,7 @@ class DialQueue:
 
     def __init__(self, rng: random.Random, *, is_near: Callable[[Address], bool] = is_lan) -> None:
         self._rng = rng
-        self._is_near = lru_cache(maxsize=_TABLE)(is_near)
+        self._is_near = lru_cache(maxsize=TABLE_LIMIT)(is_near)
         self._entries: dict[Address, _Entry] = {}
         self._counts = dict.fromkeys(Source, 0)
         self._ports: dict[str, list[Address]] = {}
@@ -109,7 +109,7 @@ class DialQueue:
         # Before it is known where others see us there are no common moments, and no two nodes need have the same.
         self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
         self._crowd = _UNKNOWN_CROWD
-        self._groups: OrderedDict[object, list[float]] = OrderedDict()
+        self._budget = KnockBudget()
         self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
         self._last_knock = float("-inf")
 
@@ -228,7 +228,7 @@ class DialQueue:
             if pause > 0.0:
                 self._plan(address, entry, now + pause, wall + pause)
                 continue
-            self._count(address, entry.source, now)
+            self._budget.count(self._limits(address, entry.source, now), now)
             self._last_knock = now
             self._known.tried(address, now)
             self._plan(address, entry, now, wall)
@@ -290,8 +290,6 @@ class DialQueue:
         entry = self._entries.get(address)
         return entry is not None and entry.open_until > now
 
-    # When.
-
     def _give_turn(self, address: Address, now: float, wall: float) -> None:
         """The next turn is another port's of that host, often that of which was heard first."""
         ports = self._ports[address[0]]
@@ -326,38 +324,21 @@ class DialQueue:
         entry = self._entries.get(item[2])
         return entry is not None and entry.next == item[0]
 
-    # Whether.
-
     def _may_knock(self, address: Address, source: Source, now: float) -> bool:
-        return max(self._known.quiet_until(address, now), self._quiet_until(address, source, now)) <= now and all(
-            len(self._recent(key, now - span)) < most for key, (most, span) in self._limits(address, source, now)
-        )
+        quiet_until = max(self._known.quiet_until(address, now), self._quiet_until(address, source, now))
+        return quiet_until <= now and self._budget.allows(self._limits(address, source, now), now)
 
     def _quiet_until(self, address: Address, source: Source, now: float) -> float:
         if self._crowd <= _QUIET_CROWD or self._is_near(address) or self._known.is_proven(address, now):
             return now
         return self._quiet[source][1]
 
-    def _count(self, address: Address, source: Source, now: float) -> None:
-        for key, (_, span) in self._limits(address, source, now):
-            self._recent(key, now - span).append(now)
-            self._groups.move_to_end(key)
-        bound(self._groups)
-
-    def _limits(self, address: Address, source: Source, now: float) -> list[tuple[object, tuple[int, float]]]:
+    def _limits(self, address: Address, source: Source, now: float) -> list[KnockLimit]:
         if self._is_near(address):
-            return [("near", _NEAR_KNOCKS)]
+            return [KnockLimit("near", *_NEAR_KNOCKS)]
         if self._known.is_proven(address, now):
-            return [("proven", _NEAR_KNOCKS)]
-        return [(source, (source.knocks, 60.0)), (budget_group(address), _GROUP_KNOCKS)]
-
-    def _recent(self, key: object, since: float) -> list[float]:
-        times = self._groups.setdefault(key, [])
-        while times and times[0] <= since:
-            times.pop(0)
-        return times
-
-    # What is remembered.
+            return [KnockLimit("proven", *_NEAR_KNOCKS)]
+        return [KnockLimit(source, source.knocks, 60.0), KnockLimit(budget_group(address), *_GROUP_KNOCKS)]
 
     def _make_room(self, source: Source, now: float) -> bool:
         """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""

@@ -7,18 +7,18 @@ releases. The updater reads the ways, and is woken when one opens.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from pypatcher.addresses import Address, family, is_lan
+from pypatcher.addresses import Address, is_lan
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Answered, PeersLookup
 from pypatcher.discovery import Lan, Swarm, SwarmSchedule, Visit, namespace_hash
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.dialer import DialQueue, Source
+from pypatcher.node.hints import ports_beyond_loopback
 from pypatcher.node.meetings import Meetings, Taker
 from pypatcher.node.network import Network
 from pypatcher.node.settings import Settings
@@ -95,7 +95,7 @@ class Fleet:
         )
         self._lan = Lan(
             namespace_hash(network.namespace),
-            _lan_ports(network.endpoint.addresses) if settings.lan else {},
+            ports_beyond_loopback(network.endpoint.addresses) if settings.lan else {},
             found=lambda neighbour: self.ways.hear([neighbour], Source.LAN),
             clock=time.monotonic,
             rng=rng,
@@ -167,11 +167,6 @@ class Fleet:
         self.ways.hear(lookup.peers, Source.RELEASE_SWARM)
         if visit.release in self._wanted:
             self.ways.rouse(lookup.peers)
-
-
-def _lan_ports(bound: Iterable[Address]) -> dict[int, int]:
-    """The ports by family on which neighbours can reach us; none of loopback."""
-    return {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
 
 
 class _OfferTaker(Taker):

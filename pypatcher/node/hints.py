@@ -10,11 +10,10 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from pypatcher.addresses import Address, family
+from pypatcher.discovery import HINT_LIMIT
 from pypatcher.transport import internet_source
 
-__all__ = ["HINT_LIMIT", "own_addresses", "usable_hints"]
-
-HINT_LIMIT = 8
+__all__ = ["own_addresses", "ports_beyond_loopback", "usable_hints"]
 
 
 def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Address, ...]:
@@ -26,6 +25,11 @@ def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Ad
         elif local := _route_source(family((host, port))):
             found.append((local, port))
     return tuple(dict.fromkeys(found))[:HINT_LIMIT]
+
+
+def ports_beyond_loopback(bound: Iterable[Address]) -> dict[int, int]:
+    """Our ports by family, 4 and 6, that somebody else can reach: none of a socket that is bound to loopback."""
+    return {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
 
 
 def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Address]:

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pypatcher.node.candidates import Candidates
 from pypatcher.node.fleet import Fleet
 from pypatcher.node.network import Network
-from pypatcher.node.schedule import jittered
 from pypatcher.node.settings import Settings
 from pypatcher.node.tasks import keep_running
+from pypatcher.pauses import jittered
 
 __all__ = ["at_work", "keep_looking"]
 

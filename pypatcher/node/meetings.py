@@ -19,6 +19,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.errors import ArtifactError, PatcherError, PeerBusyError, PeerError
 from pypatcher.keys import OwnerKey
 from pypatcher.node.candidates import Candidate
+from pypatcher.node.tables import bound
 from pypatcher.node.ways import WaysOut
 from pypatcher.transport import CloseCode, Connection, Endpoint, receive_offer, send_offer
 
@@ -29,7 +30,6 @@ _DIAL_SECONDS = 10.0
 _AT_ONCE = 4
 _WAITING = 64
 _GATE_PAUSE = 3600.0
-_GATE_TABLE = 4096
 _ANSWER_SECONDS = 15.0
 _FAREWELL_SECONDS = 5.0
 
@@ -49,8 +49,7 @@ class OfferGate:
             return False
         self._used[group] = now
         self._used.move_to_end(group)
-        if len(self._used) > _GATE_TABLE:
-            self._used.popitem(last=False)
+        bound(self._used)
         return True
 
 

@@ -7,7 +7,6 @@ Opens a place in the network as a node does, for less than a minute, and looks. 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import random
 import time
@@ -15,12 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, family, format_address, is_lan, is_literal
+from pypatcher.addresses import Address, format_address, is_lan, is_literal
 from pypatcher.dht import Answered
 from pypatcher.dht.resolve import Resolver
 from pypatcher.discovery import Lan, Namespace, namespace_hash
 from pypatcher.node.cache import Memory
-from pypatcher.node.hints import own_addresses, usable_hints
+from pypatcher.node.hints import own_addresses, ports_beyond_loopback, usable_hints
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.settings import Settings
 from pypatcher.transport.portmap import default_gateway
@@ -165,8 +164,7 @@ async def meet_fleet(network: Network, in_lan: set[Address]) -> tuple[set[Addres
 
 async def _listen(network: Network, settings: Settings) -> tuple[bool | None, set[Address]]:
     """Whether multicast of ours comes back to us, the least that the LAN discovery needs, and who else is there."""
-    bound = network.endpoint.addresses
-    ports = {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
+    ports = ports_beyond_loopback(network.endpoint.addresses)
     if not settings.lan or not ports:
         return None, set()
     echoes: set[Address] = set()

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from pypatcher.addresses import Address, family
+from pypatcher.addresses import Address, family, is_ipv6
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Dht, DhtNode
 from pypatcher.discovery import Namespace, Published, Tracker
 from pypatcher.keys import KeyPair
 from pypatcher.node.cache import Memory
 from pypatcher.node.candidates import Candidate
-from pypatcher.node.hints import own_addresses, usable_hints
+from pypatcher.node.hints import own_addresses, ports_beyond_loopback, usable_hints
 from pypatcher.node.settings import Settings
 from pypatcher.transport import Connection, Endpoint, StallRule, fetch_from, fetch_release
 from pypatcher.transport.portmap import PortMapper, default_gateway
@@ -62,10 +61,10 @@ class Network:
         seen = self.dht.external_addresses
         if mapped is not None:
             # One port a host: whoever tries a wrong one first leaves the whole host alone for minutes.
-            seen = (mapped, *(each for each in seen if ":" in each[0]))
+            seen = (mapped, *(each for each in seen if is_ipv6(each[0])))
         elif self.dht.port_varies:
             # Behind such a router the port that one node sees is open to that node alone.
-            seen = tuple(each for each in seen if ":" in each[0])
+            seen = tuple(each for each in seen if is_ipv6(each[0]))
         return own_addresses(self.endpoint.addresses, seen)
 
     @property
@@ -78,7 +77,7 @@ class Network:
         mapping = None if self.ports is None else self.ports.mapping
         if mapping is None or not mapping.is_public:
             return None
-        seen = [host for host, _ in self.dht.external_addresses if ":" not in host]
+        seen = [host for host, _ in self.dht.external_addresses if not is_ipv6(host)]
         return mapping.address if not seen or mapping.address[0] in seen else None
 
     def mapped_port(self) -> int | None:
@@ -183,12 +182,12 @@ async def open_network(
             [
                 DhtNode(
                     endpoint.send_krpc,
-                    family=6 if ":" in host else 4,
+                    family=family(address),
                     bootstrap=settings.bootstrap,
                     known_nodes=memory.dht_nodes,
                     secret=namespace.topic_hash,
                 )
-                for host, _ in endpoint.addresses
+                for address in endpoint.addresses
             ]
         )
         await dht.start()
@@ -204,7 +203,5 @@ async def open_network(
 
 def port_mapper(bound: Sequence[Address], kind: int) -> PortMapper | None:
     """Who asks the router for our port of that family, 4 or 6; None on loopback and without that family."""
-    for host, port in bound:
-        if family((host, port)) == kind and not ipaddress.ip_address(host).is_loopback:
-            return PortMapper(port, gateway=lambda: default_gateway(kind))
-    return None
+    port = ports_beyond_loopback(bound).get(kind)
+    return None if port is None else PortMapper(port, gateway=lambda: default_gateway(kind))

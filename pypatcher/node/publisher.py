@@ -6,14 +6,14 @@ What to write and when to be silent is ``pypatcher.discovery``'s; this is the lo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Published
 from pypatcher.events import Emit, RecordPublished
-from pypatcher.node.schedule import Backoff, jittered
+from pypatcher.pauses import Backoff, jittered
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Publisher"]
 
@@ -67,7 +67,4 @@ class Publisher:
                     unheard.succeed()
                 else:
                     pause = unheard.fail()
-            # wait_for of Python 3.11 swallows a cancellation that comes together with the change.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(jittered(pause, self._rng)):
-                    await self._changed.wait()
+            await wait_at_most(self._changed, jittered(pause, self._rng))

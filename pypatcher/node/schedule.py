@@ -1,7 +1,6 @@
-"""When things happen: the updater's modes, jittered intervals, and pauses that grow.
+"""When a staged release takes over: the updater's modes and their alarm.
 
-Pure: the clock and the randomness are arguments. design.md "Staging, activating, restarting, going back" (modes) and
-"Discovery" (intervals).
+Pure: the clock and the randomness are arguments. design.md "Staging, activating, restarting, going back".
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from pypatcher.errors import SettingError
+from pypatcher.pauses import Backoff, jittered
 
 __all__ = ["At", "Backoff", "Mode", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "jittered", "parse_mode"]
 
-_JITTER = 0.1
 _RESTART_JITTER = 300.0
 _POLL = 30.0
 _JUMP = 60.0
@@ -123,26 +122,3 @@ def _next_local(hour: int, minute: int, now: float) -> float:
         time.mktime((local.tm_year, local.tm_mon, local.tm_mday + day, hour, minute, 0, 0, 0, -1)) for day in range(3)
     )
     return next(moment for moment in days if moment > now)
-
-
-def jittered(seconds: float, rng: random.Random) -> float:
-    """The interval, give or take a tenth: devices that were powered up together drift apart."""
-    return seconds * rng.uniform(1 - _JITTER, 1 + _JITTER)
-
-
-class Backoff:
-    """A pause that doubles at every failure, from ``first`` to ``limit`` seconds, and starts over on success."""
-
-    def __init__(self, first: float, limit: float) -> None:
-        self._first = first
-        self._limit = limit
-        self._pause = 0.0
-
-    def fail(self) -> float:
-        """Count a failure; returns the seconds to wait."""
-        self._pause = min(self._pause * 2 or self._first, self._limit)
-        return self._pause
-
-    def succeed(self) -> None:
-        """Start over."""
-        self._pause = 0.0

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pypatcher.errors import PatcherError
-from pypatcher.node.schedule import Backoff
+from pypatcher.pauses import Backoff
+from pypatcher.waiting import wait_to_the_end
 
 __all__ = ["in_thread", "keep_running"]
 
@@ -53,17 +54,12 @@ async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], N
     For what works on files: nobody may close or remove them under a thread that still uses them.
     """
     running = asyncio.ensure_future(asyncio.to_thread(function))
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is None:
-        return running.result()
-    if not running.cancelled() and running.exception() is None:
-        undo(running.result())
-    raise cancelled
+    try:
+        return await wait_to_the_end(running)
+    except asyncio.CancelledError:
+        if not running.cancelled() and running.exception() is None:
+            undo(running.result())
+        raise
 
 
 def _interpreter_ends(errors: BaseException) -> bool:

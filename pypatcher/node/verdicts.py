@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from pypatcher.addresses import is_literal, parse_address
+from pypatcher.addresses import family, is_literal, parse_address
 from pypatcher.node.netcheck import Findings
 
 __all__ = ["Verdict", "judge", "router_kind", "works"]
@@ -155,4 +155,4 @@ def _fleet(findings: Findings) -> Verdict:
 
 def _hosts(addresses: tuple[str, ...], kind: int) -> set[str]:
     parsed = [parse_address(address) for address in addresses]
-    return {host for host, port in parsed if is_literal((host, port)) and (6 if ":" in host else 4) == kind}
+    return {address[0] for address in parsed if is_literal(address) and family(address) == kind}

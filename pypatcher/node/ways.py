@@ -8,7 +8,6 @@ design.md "Opening the way".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
@@ -16,6 +15,7 @@ from pypatcher.addresses import Address, is_lan
 from pypatcher.dht import Answered
 from pypatcher.node.dialer import DialQueue, Source
 from pypatcher.node.hints import usable_hints
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["WaysOut"]
 
@@ -142,9 +142,7 @@ class WaysOut:
                     under_way.add(knock)
                     knock.add_done_callback(under_way.discard)
                 pause = min(max(self._queue.wait(self._clock()), 0.01), _LOOK_AT_OURSELVES)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._changed.wait()
+                await wait_at_most(self._changed, pause)
 
     async def _knock_at(self, address: Address) -> None:
         answered = await self._knock(address)

@@ -3,21 +3,17 @@
 from pypatcher.process.child import end_like
 from pypatcher.process.image import EXIT_OWN_FAILURE
 from pypatcher.process.notify import Notifier, is_proxy
-from pypatcher.process.origin import Origin
 from pypatcher.process.packaging import Packaging, Program, detect, native
-from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
-from pypatcher.process.restart import Restarter, RestartExit
+from pypatcher.process.plan import Restarting
+from pypatcher.process.restart import Restarter
 from pypatcher.process.supervisor import Hooks, Supervisor
 
 __all__ = [
     "EXIT_OWN_FAILURE",
     "Hooks",
     "Notifier",
-    "Origin",
     "Packaging",
     "Program",
-    "RestartExit",
-    "RestartPlan",
     "Restarter",
     "Restarting",
     "Supervisor",
@@ -25,5 +21,4 @@ __all__ = [
     "end_like",
     "is_proxy",
     "native",
-    "plan_restart",
 ]

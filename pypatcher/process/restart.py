@@ -102,8 +102,6 @@ class Restarter:
         self._task: asyncio.Task[object] | None = None
         self._signal: int | None = None
 
-    # What the main thread does while the application runs.
-
     def attach(self) -> None:
         """Make the calling thread interruptible; called by ``spawn`` and ``start``, best from the main thread.
 
@@ -150,8 +148,6 @@ class Restarter:
                 self._callbacks = tuple(known for known in self._callbacks if known is not callback)
 
         return forget
-
-    # The request.
 
     def restart(self, activate: Callable[[], None] | None = None) -> NoReturn:
         """Restart at once, from the main thread: at a start, when what is at P is no longer what runs.
@@ -233,8 +229,6 @@ class Restarter:
                 asyncio.run_coroutine_threadsafe(result, self._loop).result()
         except Exception:
             _log.exception("an on_restart callback failed; the restart goes on")
-
-    # The end.
 
     def _arm(self, activate: Callable[[], None] | None) -> None:
         self._activate = activate

@@ -241,8 +241,6 @@ class Supervisor:
             self._ready_said = True
             self._upstream.send("READY=1")
 
-    # Signals.
-
     def _handle_signals(self, cleanup: contextlib.ExitStack) -> None:
         loop = asyncio.get_running_loop()
         for number in _FORWARDED:
@@ -277,8 +275,6 @@ class Supervisor:
 
     def _was_asked_to_end(self, returncode: int) -> bool:
         return self._stop is not None or -returncode in self._forwarded
-
-    # Small things.
 
     def _on_ready(self) -> None:
         self._call(self._hooks.ready)

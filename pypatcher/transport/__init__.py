@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pypatcher.transport.admission import Admission
 from pypatcher.transport.connection import Connection
-from pypatcher.transport.endpoint import Endpoint, Handler
+from pypatcher.transport.endpoint import Endpoint
 from pypatcher.transport.fetch import fetch_from, fetch_release
 from pypatcher.transport.limiter import UploadLimiter
 from pypatcher.transport.offer import receive_offer, send_offer
@@ -19,7 +19,6 @@ __all__ = [
     "CloseCode",
     "Connection",
     "Endpoint",
-    "Handler",
     "Served",
     "StallRule",
     "Stream",

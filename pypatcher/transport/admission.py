@@ -13,7 +13,7 @@ import ipaddress
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.addresses import Address, budget_group, is_ipv6, is_lan
 
 __all__ = ["Admission", "Verdict", "host_group"]
 
@@ -88,7 +88,7 @@ def host_group(address: Address) -> str:
     host, port = address
     if is_lan(address):
         return f"{host} {port}"
-    if ":" in host:
+    if is_ipv6(host):
         # A single IPv6 customer has all of a /64 at least.
         return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
     return host

@@ -37,7 +37,10 @@ class ConnectionHost(Protocol):
 
 
 class Connection:
-    """A connection to one peer, whose key was proved in the handshake."""
+    """A connection to one peer, whose key was proved in the handshake.
+
+    From ``feed`` to ``abandon`` it is the endpoint's to call.
+    """
 
     def __init__(self, quic: RawKeyConnection, host: ConnectionHost, peer_address: Address, dialed: bool) -> None:
         """Made by the endpoint alone. ``dialed`` says that this side opened it."""
@@ -195,8 +198,6 @@ class Connection:
         self._host.wake(self)
         return self._loop.time() - self._quic.heard >= seconds and source_for(self.peer_address) is not None
 
-    # What the endpoint calls.
-
     def feed(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram; ``pump`` is called after the batch that it came in."""
         if self._farewell:
@@ -243,8 +244,6 @@ class Connection:
         """Forget the connection without a word to the peer."""
         self._end(error)
         self._terminate()
-
-    # Inside.
 
     def _open(self, unidirectional: bool) -> Stream:
         if self._failure is not None:

@@ -14,7 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, is_ipv6, socket_family
 from pypatcher.errors import SettingError
 
 __all__ = ["DatagramSocket", "open_sockets"]
@@ -47,7 +47,7 @@ class DatagramSocket:
         Raises:
             OSError: the address cannot be bound.
         """
-        self.family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
+        self.family = socket_family(bind)
         self._on_datagram, self._on_batch_end, self._on_writable = on_datagram, on_batch_end, on_writable
         self._queue: deque[tuple[bytes, Address]] = deque()
         self._loop = asyncio.get_running_loop()
@@ -201,7 +201,7 @@ def open_sockets(
             for host, own_port in bind:
                 udp = _open_if_possible((host, own_port or port), make, optional=len(bind) > 1)
                 if udp is not None:
-                    sockets[":" in host] = udp
+                    sockets[is_ipv6(host)] = udp
                     port = port or udp.address[1]
             break
         except OSError as error:

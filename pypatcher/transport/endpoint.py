@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.keys import KeyPair
 from pypatcher.transport.admission import Admission
@@ -37,7 +37,7 @@ _HANDSHAKE_SECONDS = 10.0
 _CONNECTIONS_LIMIT = 256
 _DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
 
-_logger = logging.getLogger("pypatcher.transport")
+_log = logging.getLogger("pypatcher.transport")
 
 
 class Endpoint:
@@ -111,7 +111,7 @@ class Endpoint:
 
     def send_krpc(self, data: bytes, address: Address) -> None:
         """Send one datagram from the socket of the address's family; without one it is lost."""
-        udp = self._sockets.get(":" in address[0])
+        udp = self._sockets.get(is_ipv6(address[0]))
         if udp is not None:
             udp.send(data, address)
 
@@ -136,7 +136,7 @@ class Endpoint:
             PeerBusyError: it has no place for us now.
             PeerError: nobody answers there, another node does, or it does not speak ``alpn``.
         """
-        udp = self._sockets.get(":" in address[0])
+        udp = self._sockets.get(is_ipv6(address[0]))
         if self._closed or udp is None:
             raise PeerError(f"{format_address(address)} cannot be reached from here: no socket of its family")
         quic = RawKeyConnection(self._identity, [alpn], peer_id=node_id, max_datagram_size=self._datagram_size(address))
@@ -255,13 +255,11 @@ class Endpoint:
             for key in [key for key, value in table.items() if value is connection]:
                 del table[key]
 
-    # Inside.
-
     def _open_socket(self, address: Address) -> DatagramSocket:
         return DatagramSocket(address, self._datagram_received, self._flush, self._flush)
 
     def _datagram_size(self, address: Address) -> int:
-        return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if ":" in address[0] else _DATAGRAM_SIZE_V4)
+        return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if is_ipv6(address[0]) else _DATAGRAM_SIZE_V4)
 
     def _datagram_received(self, data: bytes, source: Address) -> None:
         first = data[0] if data else 0
@@ -287,7 +285,7 @@ class Endpoint:
             connection.feed(data, source, self._loop.time())
         except Exception:
             # Whatever a hostile packet breaks in the QUIC library, it breaks for its own connection alone.
-            _logger.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
+            _log.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
             connection.abandon(PeerError("the connection broke on a packet of the peer"))
             return
         self._awake[connection] = None
@@ -298,7 +296,7 @@ class Endpoint:
         full = len(self._connections) >= _CONNECTIONS_LIMIT and not self._forget_an_ended_one()
         match self._front_door.answer(data, source, self._loop.time(), full):
             case bytes(reply):
-                self._sockets[":" in source[0]].send(reply, source)
+                self._sockets[is_ipv6(source[0])].send(reply, source)
             case Welcome() as welcome:
                 self._accept(welcome, data, source)
 
@@ -325,7 +323,7 @@ class Endpoint:
             return
         error = PeerError("the handshake was not finished in time")
         deadline = self._loop.call_later(_HANDSHAKE_SECONDS, connection.abandon, error)
-        self._connections[connection] = _Entry(self._sockets[":" in source[0]], source, deadline)
+        self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source, deadline)
         self._connections[connection].counted = True
         self._admission.opened(source)
         self._first_routes.setdefault(welcome.destination_id, connection)
@@ -349,7 +347,7 @@ class Endpoint:
             try:
                 datagrams = connection.pump(now)
             except Exception:
-                _logger.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
+                _log.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
                 connection.abandon(PeerError("the connection broke on a packet of the peer"))
                 continue
             if datagrams:
@@ -360,10 +358,10 @@ class Endpoint:
         try:
             await handler(connection)
         except PeerError as error:
-            _logger.debug("%s: %s", format_address(connection.peer_address), error)
+            _log.debug("%s: %s", format_address(connection.peer_address), error)
             code = CloseCode.PROTOCOL
         except Exception:
-            _logger.exception("serving %s failed", format_address(connection.peer_address))
+            _log.exception("serving %s failed", format_address(connection.peer_address))
             code = CloseCode.UNAVAILABLE
         finally:
             connection.close(code)

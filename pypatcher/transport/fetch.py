@@ -22,6 +22,7 @@ from pypatcher.transport.endpoint import Endpoint
 from pypatcher.transport.pace import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
 from pypatcher.transport.stream import Stream
 from pypatcher.transport.wire import CloseCode
+from pypatcher.waiting import wait_to_the_end
 
 __all__ = ["fetch_from", "fetch_release"]
 
@@ -36,7 +37,6 @@ async def fetch_release(
     owner: OwnerKey,
     expect: PatchInfo | None,
     write: Callable[[bytes], None],
-    max_size: int = MAX_FILE_SIZE,
     minute: int | None = None,
     now: Callable[[], float] = time.time,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -50,7 +50,6 @@ async def fetch_release(
         owner: whose release.
         expect: the announcement that was heard; what the peer sends must be exactly that. None takes any release.
         write: called in a worker thread with up to 256 KiB at a time, never twice at once.
-        max_size: most bytes of the file that are taken.
         minute: unix time / 60 to ask with, from a ``MinuteRefusedError``; None asks with ours and, when the peer names
             its own, once more with that on the same connection.
         now: unix time.
@@ -83,7 +82,6 @@ async def fetch_release(
             owner=owner,
             expect=expect,
             write=write,
-            max_size=max_size,
             on_progress=on_progress,
         )
         code = CloseCode.DONE
@@ -170,7 +168,6 @@ async def _receive(
     owner: OwnerKey,
     expect: PatchInfo | None,
     write: Callable[[bytes], None],
-    max_size: int,
     on_progress: Callable[[int, int], None],
 ) -> PatchInfo:
     async with answer_time():
@@ -188,8 +185,8 @@ async def _receive(
     info.verify(owner)
     if total != info.file_size:
         raise ContentMismatchError(f"the peer sends {total} bytes of a file of {info.file_size}")
-    if total > max_size:
-        raise ContentMismatchError(f"a file of {total} bytes is more than the {max_size} that are taken here")
+    if total > MAX_FILE_SIZE:
+        raise ContentMismatchError(f"a file of {total} bytes is more than the {MAX_FILE_SIZE} that are allowed")
     loop = asyncio.get_running_loop()
     writing: asyncio.Future[None] | None = None
     done = 0
@@ -204,28 +201,15 @@ async def _receive(
             chunk = await _read_chunk(stream, data, min(_CHUNK, total - done), watch, moved)
             data = b""
             if writing is not None:
-                await _settled(writing)
+                await wait_to_the_end(writing)
             writing = loop.run_in_executor(None, write, chunk)
     finally:
         # The caller may delete the file as soon as we are gone: no write of ours may come after that.
         if writing is not None:
-            await _settled(writing)
+            await wait_to_the_end(writing)
     if await _read_watched(stream, 1, watch):
         raise ContentMismatchError(f"the peer sends more than the {total} bytes that it announced")
     return info
-
-
-async def _settled(writing: asyncio.Future[None]) -> None:
-    """Wait for a write that runs in a thread to its end, even if we are cancelled meanwhile."""
-    cancelled: asyncio.CancelledError | None = None
-    while not writing.done():
-        try:
-            await asyncio.wait([writing])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    writing.result()
 
 
 async def _read_chunk(

@@ -124,8 +124,6 @@ class RawKeyConnection(QuicConnection):
         self._probe_size = max_datagram_size if max_datagram_size > MIN_DATAGRAM_SIZE else 0
         self._probes_left = _PATH_PROBES - 1
 
-    # What the shell around this class asks.
-
     @property
     def peer_id(self) -> bytes | None:
         """The peer's 32-byte node id once the handshake is complete, else None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, socket_family
 
 __all__ = ["internet_source", "source_for"]
 
@@ -14,9 +14,8 @@ _INTERNET: dict[int, Address] = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 
 def source_for(destination: Address) -> str | None:
     """Our address on the way to ``destination``, a literal one; None if there is no way."""
-    kind = socket.AF_INET6 if ":" in destination[0] else socket.AF_INET
     try:
-        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+        with socket.socket(socket_family(destination), socket.SOCK_DGRAM) as probe:
             probe.connect(destination)
             host: str = probe.getsockname()[0]
     except OSError:

@@ -37,7 +37,10 @@ class StreamOwner(Protocol):
 
 
 class Stream:
-    """A bidirectional or unidirectional stream. One reader and one writer at a time."""
+    """A bidirectional or unidirectional stream. One reader and one writer at a time.
+
+    From ``feed`` on it is the connection's to call.
+    """
 
     def __init__(self, owner: StreamOwner, stream_id: int, readable: bool, writable: bool) -> None:
         """Made by the connection alone."""
@@ -157,8 +160,6 @@ class Stream:
         self._finished = True
         self.fail(error)
         self._owner.abort(self.id, code, sending, receiving)
-
-    # Called by the connection.
 
     def feed(self, data: bytes, end: bool) -> None:
         """The peer sent ``data``, and the end of the stream with it if ``end``."""

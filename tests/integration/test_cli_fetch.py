@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,22 +17,8 @@ from pypatcher.discovery import Published, Tracker
 from pypatcher.keys import KeyPair, encode_key
 from tests.support.devices import World, open_world, said_version
 from tests.support.hostile import open_hostile_peer, sending
+from tests.support.outcome import Outcome
 from tests.support.transport import loopback
-
-
-@dataclass(frozen=True)
-class Done:
-    """What the command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """Its output, one JSON object."""
-        values: dict[str, Any] = json.loads(self.out)
-        return values
 
 
 @pytest.fixture
@@ -50,13 +33,13 @@ def out_of(world: World) -> Path:
     return world.folder / "here" / "app"
 
 
-async def fetch(world: World, *arguments: str) -> Done:
+async def fetch(world: World, *arguments: str) -> Outcome:
     """Run the command in a process of its own, in the folder ``here``, to write ``app`` there or to check."""
     command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(world.owner)]
     command += [] if "--check" in arguments else ["--out", "app"]
     settings = ["--bind", f"{loopback()}:0", "--bootstrap", ",".join(map(format_address, world.net.bootstrap))]
 
-    def run() -> Done:
+    def run() -> Outcome:
         done = subprocess.run(
             [*command, *settings, *arguments],
             cwd=world.folder / "here",
@@ -67,7 +50,7 @@ async def fetch(world: World, *arguments: str) -> Done:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         assert "Traceback" not in done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     return await asyncio.to_thread(run)
 

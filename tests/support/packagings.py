@@ -81,18 +81,19 @@ def _build_zipapp(work: Path) -> Path:
 def _build_pyinstaller(work: Path) -> Path:
     data = f"{work / 'source' / 'bundled.txt'}:."
     options = ["--onefile", "--log-level", "ERROR", "--name", "app", "--add-data", data]
-    _tool(work, "-m", "PyInstaller", *options, "source/restarting_app.py")
+    run_tool(work, "-m", "PyInstaller", *options, "source/restarting_app.py")
     return work / "dist" / "app"
 
 
 def _build_nuitka(work: Path) -> Path:
     data = "--include-data-files=source/bundled.txt=bundled.txt"
     options = ["--onefile", "--quiet", "--assume-yes-for-downloads", "--output-filename=app", data]
-    _tool(work, "-m", "nuitka", *options, "source/restarting_app.py")
+    run_tool(work, "-m", "nuitka", *options, "source/restarting_app.py")
     return work / "app"
 
 
-def _tool(work: Path, *arguments: str) -> None:
+def run_tool(work: Path, *arguments: str) -> None:
+    """Run a module that builds something, with ``source`` to import from; raises with what it said if it fails."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -123,79 +124,31 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     return value
 
 
-class World:
-    """One device: the program at its path, the next versions of it, and everything that its processes leave behind."""
+class Place:
+    """Where a program runs: its path, its folder of state, and every process that was started there."""
 
-    def __init__(self, folder: Path, packaging: str) -> None:
-        self.packaging = packaging
+    def __init__(self, folder: Path, program: Path) -> None:
         self.path = folder / "bin" / "app"
         self.state = folder / "state"
         self.unpacked_here = folder / "tmp"
         for made in (self.path.parent, self.state, self.unpacked_here):
-            made.mkdir()
-        shutil.copy(build(packaging, "1"), self.path)
-        self.hold = self.state / "hold"
-        """While this file exists, no restart is asked for."""
+            made.mkdir(parents=True)
+        shutil.copy(program, self.path)
         self._started: list[subprocess.Popen[bytes]] = []
-
-    def stage(self, count: int) -> None:
-        """Lay ``count`` next versions ready, 2 and 1 in turn."""
-        for number in range(count):
-            shutil.copy(build(self.packaging, "21"[number % 2]), self.state / f"next-{number:02}")
-
-    def start(
-        self,
-        *arguments: str,
-        wrapper: tuple[str, ...] = (),
-        descriptors: tuple[int, ...] = (),
-        preexec: Callable[[], None] | None = None,
-        **variables: str,
-    ) -> subprocess.Popen[bytes]:
-        """Start the program as a shell in ``bin`` would, below ``wrapper`` if given."""
-        environment = {
+        self._environment = {
             "PATH": os.environ["PATH"],
             "APP_STATE": str(self.state),
             "TMPDIR": str(self.unpacked_here),
-            **variables,
         }
-        process = subprocess.Popen(
-            [*wrapper, "./app", *arguments],
-            cwd=self.path.parent,
-            env=environment,
-            pass_fds=descriptors,
-            preexec_fn=preexec,  # noqa: PLW1509 - the tests have one thread
-            stdin=subprocess.DEVNULL,
-            stdout=(self.state / "output").open("ab"),
-            stderr=(self.state / "errors").open("ab"),
-        )
-        self._started.append(process)
-        return process
 
-    def starts(self) -> list[dict[str, Any]]:
-        """What each start said about itself."""
-        text = self._text("starts")
-        return [json.loads(line) for line in text.split("\n")[:-1]]
-
-    def notes(self) -> list[str]:
-        """What the application noted, in order."""
-        return self._text("notes").splitlines()
-
-    def errors(self) -> str:
-        """What was written to the standard error streams."""
-        return self._text("errors")
-
-    def buffered(self) -> list[str]:
-        """What the application wrote to a file that it never flushes."""
-        return self._text("buffered").splitlines()
-
-    def _text(self, name: str) -> str:
+    def text(self, name: str) -> str:
+        """A file of the state folder; empty if it is not there."""
         path = self.state / name
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def wait_for_starts(self, count: int) -> list[dict[str, Any]]:
-        """Wait until the program was started ``count`` times."""
-        wait_until(lambda: len(self.starts()) >= count, f"{count} starts, {len(self.starts())} seen: {self.errors()}")
-        return self.starts()
+    def said(self, name: str) -> list[dict[str, Any]]:
+        """The lines of JSON in a file of the state folder."""
+        return [json.loads(line) for line in self.text(name).split("\n")[:-1]]
 
     def processes(self) -> list[int]:
         """Every living process of this device, zombies included."""
@@ -211,9 +164,13 @@ class World:
 
     def wait_for_end(self) -> None:
         """Wait until no process is left."""
-        for process in self._started:
-            process.poll()
-        wait_until(lambda: not self.processes(), f"the end of all processes: {self.processes()}")
+
+        def ended() -> bool:
+            for process in self._started:
+                process.poll()
+            return not self.processes()
+
+        wait_until(ended, "the end of all processes")
 
     def unpacked(self) -> list[str]:
         """Folders that onefile programs have unpacked themselves to and not deleted."""
@@ -225,3 +182,61 @@ class World:
             os.kill(pid, signal.SIGKILL)
         for process in self._started:
             process.wait()
+
+
+class World(Place):
+    """One device: the program at its path, the next versions of it, and everything that its processes leave behind."""
+
+    def __init__(self, folder: Path, packaging: str) -> None:
+        super().__init__(folder, build(packaging, "1"))
+        self.packaging = packaging
+        self.hold = self.state / "hold"
+        """While this file exists, no restart is asked for."""
+
+    def stage(self, count: int) -> None:
+        """Lay ``count`` next versions ready, 2 and 1 in turn."""
+        for number in range(count):
+            shutil.copy(build(self.packaging, "21"[number % 2]), self.state / f"next-{number:02}")
+
+    def start(
+        self,
+        *arguments: str,
+        wrapper: tuple[str, ...] = (),
+        descriptors: tuple[int, ...] = (),
+        preexec: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> subprocess.Popen[bytes]:
+        """Start the program as a shell in ``bin`` would, below ``wrapper`` if given."""
+        process = subprocess.Popen(
+            [*wrapper, "./app", *arguments],
+            cwd=self.path.parent,
+            env={**self._environment, **variables},
+            pass_fds=descriptors,
+            preexec_fn=preexec,  # noqa: PLW1509 - the tests have one thread
+            stdin=subprocess.DEVNULL,
+            stdout=(self.state / "output").open("ab"),
+            stderr=(self.state / "errors").open("ab"),
+        )
+        self._started.append(process)
+        return process
+
+    def starts(self) -> list[dict[str, Any]]:
+        """What each start said about itself."""
+        return self.said("starts")
+
+    def notes(self) -> list[str]:
+        """What the application noted, in order."""
+        return self.text("notes").splitlines()
+
+    def errors(self) -> str:
+        """What was written to the standard error streams."""
+        return self.text("errors")
+
+    def buffered(self) -> list[str]:
+        """What the application wrote to a file that it never flushes."""
+        return self.text("buffered").splitlines()
+
+    def wait_for_starts(self, count: int) -> list[dict[str, Any]]:
+        """Wait until the program was started ``count`` times."""
+        wait_until(lambda: len(self.starts()) >= count, f"{count} starts, {len(self.starts())} seen: {self.errors()}")
+        return self.starts()

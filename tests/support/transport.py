@@ -34,6 +34,16 @@ def make_release(folder: Path, size: int = 50_000, version: str = "2.0.0") -> tu
     return make_info(Version.parse(version), bytes(32), size - 176, OWNER), body
 
 
+class Clock:
+    """Monotonic seconds that pass when a test says so."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @contextlib.asynccontextmanager
 async def open_endpoint(**options: object) -> AsyncIterator[Endpoint]:
     """An endpoint with a fresh identity on an address of its own."""

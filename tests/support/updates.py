@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import zipapp
@@ -23,7 +20,7 @@ from pypatcher.artifact import embed_region, sign_file
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.version import Version
 from tests.support.devices import compile_app, here
-from tests.support.packagings import REPOSITORY, wait_until
+from tests.support.packagings import REPOSITORY, Place, run_tool, wait_until
 from tests.support.transport import loopback
 
 __all__ = ["KEY", "NEW", "OLD", "Program", "build"]
@@ -61,7 +58,8 @@ def build(packaging: str) -> dict[str, Path]:
 def _identity(packaging: str) -> str:
     content = hashlib.sha256(f"{packaging} {sys.version}".encode())
     inside = [] if packaging == "zipapp" else sorted((REPOSITORY / "pypatcher").rglob("*.py"))
-    for path in (_APP, Path(__file__), Path(__file__).with_name("small_app.c"), *inside):
+    here_too = [Path(__file__).with_name(name) for name in ("updates.py", "packagings.py", "small_app.c")]
+    for path in (_APP, *here_too, *inside):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
 
@@ -82,11 +80,11 @@ def _build_one(packaging: str, work: Path, version: str) -> Path:
     if packaging == "pyinstaller":
         options = ["--onefile", "--log-level=ERROR", "--name=app"]
         options += ["--additional-hooks-dir=source/pypatcher/__pyinstaller"]
-        _tool(work, "-m", "PyInstaller", *options, "source/updating_app.py")
+        run_tool(work, "-m", "PyInstaller", *options, "source/updating_app.py")
         return work / "dist" / "app"
     options = ["--onefile", "--quiet", "--assume-yes-for-downloads", "--output-filename=app"]
     options += ["--include-package=pypatcher", "--include-package-data=pypatcher"]
-    _tool(work, "-m", "nuitka", *options, "source/updating_app.py")
+    run_tool(work, "-m", "nuitka", *options, "source/updating_app.py")
     return work / "app"
 
 
@@ -98,39 +96,16 @@ def _install(folder: Path) -> None:
         shutil.copytree(REPOSITORY / "targets", package / "_targets")
 
 
-def _tool(work: Path, *arguments: str) -> None:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=work,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(work / "source")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"building failed: {done.stdout[-2000:]} {done.stderr[-4000:]}")
-
-
-class Program:
+class Program(Place):
     """A device of its own: the program at its path as a process, and everything that it leaves behind."""
 
     def __init__(
         self, folder: Path, built: dict[str, Path], bootstrap: tuple[Address, ...], version: str = OLD
     ) -> None:
         self.built = {each: path.read_bytes() for each, path in built.items()}
-        self.path = folder / "bin" / "app"
-        self.state = folder / "state"
-        self.unpacked_here = folder / "tmp"
-        for made in (self.path.parent, self.state, self.unpacked_here):
-            made.mkdir(parents=True)
-        shutil.copy(built[version], self.path)
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "APP_STATE": str(self.state),
+        super().__init__(folder, built[version])
+        self._environment |= {
             "APP_LOG": str(self.state / "log"),
-            "TMPDIR": str(self.unpacked_here),
             "PYPATCHER_ALLOW_VOLATILE": "1",
             "PYPATCHER_BOOTSTRAP": ",".join(map(format_address, bootstrap)),
             "PYPATCHER_BIND": f"{loopback()}:0",
@@ -153,15 +128,6 @@ class Program:
         self._started.append(process)
         return process
 
-    def said(self, name: str) -> list[dict[str, Any]]:
-        """The lines of JSON in a file of the state folder."""
-        return [json.loads(line) for line in self.text(name).split("\n")[:-1]]
-
-    def text(self, name: str) -> str:
-        """A file of the state folder; empty if it is not there."""
-        path = self.state / name
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-
     def wait_for(self, name: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until a file has that many lines."""
         wait_until(lambda: len(self.said(name)) >= count, f"{count} {name}: {self.text('errors')[-3000:]}")
@@ -175,36 +141,6 @@ class Program:
         )
         return found
 
-    def processes(self) -> list[int]:
-        """Every living process of this device, zombies included."""
-        mark = f"APP_STATE={self.state}".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
-
-    def wait_for_end(self) -> None:
-        """Wait until no process is left."""
-
-        def ended() -> bool:
-            for process in self._started:
-                process.poll()
-            return not self.processes()
-
-        wait_until(ended, "the end of all processes")
-
     def left_behind(self) -> list[str]:
         """What onefile programs have unpacked and not deleted, and what an update has not tidied up."""
-        here_now = [path.name for path in self.unpacked_here.iterdir()]
-        return here_now + [path.name for path in self.path.parent.rglob("partial*")]
-
-    def close(self) -> None:
-        """End whatever a failed test left running."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-        for process in self._started:
-            process.wait()
+        return self.unpacked() + [path.name for path in self.path.parent.rglob("partial*")]

@@ -34,6 +34,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Nobody's threads are waited for: asyncio's own would need one more, which no timer brings."""
+
 
 def run_virtual(body: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine to its end on a loop of its own."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import TypeVar
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, is_ipv6, socket_family
 from pypatcher.errors import PortMapError
 from pypatcher.transport.routes import internet_source, source_for
 
@@ -37,8 +37,7 @@ async def ask(
     """
     loop = asyncio.get_running_loop()
     heard = 0
-    kind = socket.AF_INET6 if ":" in router[0] else socket.AF_INET
-    with socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+    with socket.socket(socket_family(router), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         try:
             if source is not None:
                 sock.bind((source, 0))
@@ -75,7 +74,7 @@ def local_address(router: str) -> str:
     Raises:
         PortMapError: there is no way.
     """
-    host = internet_source(6) if ":" in router else source_for((router, 9))
+    host = internet_source(6) if is_ipv6(router) else source_for((router, 9))
     if host is None:
         raise PortMapError(f"no way to the router {router}")
     return host

@@ -14,15 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PortMapError
+from pypatcher.pauses import Backoff
 from pypatcher.transport.portmap.asking import local_address
 from pypatcher.transport.portmap.gateway import default_gateway
 from pypatcher.transport.portmap.natpmp import NatPmpClient
 from pypatcher.transport.portmap.pcp import Granted, PcpClient
 from pypatcher.transport.portmap.upnp import UpnpClient
+from pypatcher.waiting import wait_at_most
 
-__all__ = ["Mapping", "PortMapper"]
+__all__ = ["Client", "Mapping", "PortMapper"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -62,7 +64,7 @@ class Mapping:
 
 
 def _clients(router: str) -> Iterable[Client]:
-    if ":" in router:
+    if is_ipv6(router):
         return (PcpClient(router),)
     return PcpClient(router), NatPmpClient(router), UpnpClient(router)
 
@@ -102,25 +104,23 @@ class PortMapper:
         """
         self._changed = changed
         self._tried = tried = asyncio.Event()
-        retry = _FIRST_RETRY
+        retry = Backoff(_FIRST_RETRY, _LAST_RETRY)
         try:
             while True:
                 seconds = await self.once()
                 tried.set()
                 if seconds is None:
-                    pause, retry = retry, min(2 * retry, _LAST_RETRY)
+                    seconds = retry.fail()
                 else:
-                    pause, retry = seconds, _FIRST_RETRY
-                await self._until_another_router(pause)
+                    retry.succeed()
+                await self._until_another_router(seconds)
         finally:
             await asyncio.shield(asyncio.ensure_future(self.give_back()))
 
     async def settled(self, patience: float) -> None:
         """Wait until ``run`` knows whether the router opens a port, ``patience`` seconds at most."""
         if self._tried is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._tried.wait()
+            await wait_at_most(self._tried, patience)
 
     async def once(self) -> float | None:
         """Open or renew the port; returns the seconds until that should be done again, or None if there is none."""
@@ -130,7 +130,7 @@ class PortMapper:
             self._way, self._client = way, None
         self.refusals = {}
         # An IPv4 address of the Internet needs no mapping; an IPv6 one that is none gets nothing from an open firewall.
-        if way is None or ipaddress.ip_address(way[1]).is_global != (":" in way[1]):
+        if way is None or ipaddress.ip_address(way[1]).is_global != is_ipv6(way[1]):
             self._client = None
             self._say(None)
             return None

@@ -16,6 +16,7 @@ import os
 import struct
 from dataclasses import dataclass, replace
 
+from pypatcher.addresses import is_ipv6
 from pypatcher.errors import PortMapError
 from pypatcher.transport.portmap.asking import ask, local_address
 
@@ -50,7 +51,7 @@ class Granted:
 
 def encode_request(nonce: bytes, local: str, internal: int, external: int, seconds: int) -> bytes:
     """A MAP request; ``seconds`` 0 ends the mapping."""
-    unknown = _packed("::" if ":" in local else "0.0.0.0")  # noqa: S104 - RFC 6887 section 11.1: any address
+    unknown = _packed("::" if is_ipv6(local) else "0.0.0.0")  # noqa: S104 - RFC 6887 section 11.1: any address
     return _REQUEST.pack(2, _MAP, 0, seconds, _packed(local), nonce, _UDP, internal, external, unknown)
 
 
@@ -112,7 +113,7 @@ class PcpClient:
     async def _request(self, local: str, port: int, external: int, seconds: int) -> Granted:
         request = encode_request(self._nonce, local, port, external, seconds)
         # The router compares the address in the request with the one that it came from.
-        source = local if ":" in local else None
+        source = local if is_ipv6(local) else None
         return await ask(self._router, request, lambda data: decode_answer(data, self._nonce, port), source=source)
 
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pypatcher.cli import main
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """Its output, one JSON object."""
-        values: dict[str, Any] = json.loads(self.out)
-        return values
-
+from tests.support.outcome import Outcome
 
 Run = Callable[..., Outcome]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pypatcher.node.hints import HINT_LIMIT, own_addresses, usable_hints
+from pypatcher.discovery import HINT_LIMIT
+from pypatcher.node.hints import own_addresses, ports_beyond_loopback, usable_hints
 
 SEEN = ("203.0.113.9", 40000)
 
@@ -33,3 +34,8 @@ def test_loopback_is_worth_one_only_to_who_is_on_loopback() -> None:
     hints = [("127.0.0.1", 1), ("::1", 1), SEEN]
     assert usable_hints(hints, [("192.168.1.5", 4000)]) == [SEEN]
     assert usable_hints(hints, [("127.0.0.2", 4000)]) == hints
+
+
+def test_a_socket_on_loopback_has_no_port_for_others() -> None:
+    assert ports_beyond_loopback([("0.0.0.0", 6881), ("::1", 6881)]) == {4: 6881}
+    assert ports_beyond_loopback([("127.0.0.1", 1), ("::", 2)]) == {6: 2}

@@ -1,4 +1,4 @@
-"""When a release takes over, and how pauses grow; on clocks that jump, change with DST or stand in 1970."""
+"""When a release takes over; on clocks that jump, change with DST or stand in 1970."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pypatcher.errors import SettingError
-from pypatcher.node.schedule import At, Backoff, Now, OnRestart, RestartAlarm, UpdaterMode, jittered, parse_mode
+from pypatcher.node.schedule import At, Now, OnRestart, RestartAlarm, UpdaterMode, parse_mode
 
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"
 JITTER = 300.0
@@ -182,17 +182,3 @@ def test_a_mode_is_read_as_it_is_written(mode: Now | OnRestart | At) -> None:
 def test_other_text_is_no_mode(text: str) -> None:
     with pytest.raises(SettingError, match=r"choose now, on-restart or at=HH:MM"):
         parse_mode(text)
-
-
-def test_intervals_differ_by_a_tenth_at_most() -> None:
-    rng = random.Random(1)
-    drawn = [jittered(100, rng) for _ in range(1000)]
-    assert 90 <= min(drawn) < 92
-    assert 108 < max(drawn) <= 110
-
-
-def test_a_pause_doubles_up_to_its_limit_and_starts_over_on_success() -> None:
-    backoff = Backoff(30, 200)
-    assert [backoff.fail() for _ in range(5)] == [30, 60, 120, 200, 200]
-    backoff.succeed()
-    assert backoff.fail() == 30

@@ -142,9 +142,7 @@ async def test_the_side_that_dialed_can_be_the_one_that_gives(tmp_path: Path) ->
         fetched = asyncio.get_running_loop().create_future()
 
         async def take(connection: Connection) -> None:
-            fetched.set_result(
-                await fetch_release(connection, owner=OWNER_KEY, expect=info, write=got.extend, max_size=len(body))
-            )
+            fetched.set_result(await fetch_release(connection, owner=OWNER_KEY, expect=info, write=got.extend))
 
         seeker.serve(offer, take)
         connection = await holder.connect(seeker.addresses[0], node_id=seeker.node_id, alpn=offer)
@@ -272,14 +270,17 @@ async def test_a_file_replaced_by_a_rename_while_it_is_served_still_arrives_as_i
         assert await fetch(server, client, on_progress=replace) == body
 
 
-async def test_another_release_than_announced_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+async def test_another_release_than_announced_is_refused_before_a_byte_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     info, _ = make_release(tmp_path)
     other, _ = make_release(tmp_path, version="2.0.1")
     async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(ContentMismatchError):
             await fetch(server, client, expect=other, write=pytest.fail)
-        with pytest.raises(ContentMismatchError):
-            await fetch(server, client, max_size=49_999, write=pytest.fail)
+        with monkeypatch.context() as patched, pytest.raises(ContentMismatchError):
+            patched.setattr("pypatcher.transport.fetch.MAX_FILE_SIZE", 49_999)
+            await fetch(server, client, write=pytest.fail)
         forged = type(info)(info.version, info.size, info.hash, bytes(64))
         server.release = Served(forged, tmp_path / "release")
         with pytest.raises(SignatureMismatchError):

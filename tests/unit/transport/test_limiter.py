@@ -5,22 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.transport.limiter import UploadLimiter
+from tests.support.transport import Clock
 
 MIB = 1 << 20
 FAR = [(f"8.8.4.{number}", 6881) for number in range(1, 40)]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 def test_four_uploads_leave_no_place_until_one_ends(clock: Clock) -> None:

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from pypatcher.transport.pace import StallRule, StallWatch
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.transport import Clock
 
 
 def test_999_bytes_a_second_stall_after_a_minute_and_1000_never() -> None:

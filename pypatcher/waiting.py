@@ -1,0 +1,39 @@
+"""Waiting in asyncio where the obvious call is wrong: for an event with a limit, and for what cannot be cancelled.
+
+``asyncio.wait_for`` of Python 3.11 swallows a cancellation that comes together with the event; nothing here does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+__all__ = ["wait_at_most", "wait_to_the_end"]
+
+_Result = TypeVar("_Result")
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for ``event``, so many seconds at most; returns whether it was set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def wait_to_the_end(running: asyncio.Future[_Result]) -> _Result:
+    """The result of ``running``, whose end is waited for even when we are cancelled meanwhile; that is raised then.
+
+    For what works in a thread, which nothing can end.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return running.result()
