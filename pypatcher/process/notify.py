@@ -12,7 +12,8 @@ the program: it can be written where the program's folder cannot, its path is sh
 and a unit's ``PrivateTmp`` is removed with the unit. What a killed ``run`` left elsewhere is removed by the next one.
 
 A program that has become another user, or that sees another root folder, is not heard; its trial ends by uptime. Where
-there is no such folder the program keeps the manager's own socket, if there is one.
+no such folder can be made, or only with too long a path, an abstract name is better than nothing to listen to: with
+``--ready-within`` a good release that nobody hears would be rolled back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import array
 import contextlib
 import itertools
 import os
+import secrets
 import socket
 import struct
 import tempfile
@@ -31,6 +33,8 @@ __all__ = ["Notifier", "NotifyProxy", "filter_message", "is_proxy"]
 
 _FOLDER_PREFIX = "pypatcher-run-"
 _NAME = "notify"
+_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - in each a folder of our own is made
+"""Where it is made, after $TMPDIR, whose path may be too long."""
 _LOOKED_AT = 10_000
 """Entries of the folder for temporary files, which anybody may fill, among which leftovers are looked for."""
 
@@ -93,7 +97,7 @@ def filter_message(message: bytes, *, stop_requested: bool) -> tuple[bytes, bool
 
 def is_proxy(address: str) -> bool:
     """Whether this value of ``NOTIFY_SOCKET`` is one that ``pypatcher run`` gave."""
-    path = Path(address)
+    path = Path(address.removeprefix("@"))
     return path.name == _NAME and path.parent.name.startswith(_FOLDER_PREFIX)
 
 
@@ -106,7 +110,7 @@ class NotifyProxy:
         stop_requested: is the unit being stopped?
 
     Raises:
-        OSError: there is no folder for temporary files that can be written, or its path is too long.
+        OSError: there are no descriptors or no memory left.
     """
 
     def __init__(self, upstream: Notifier, on_ready: Callable[[], None], stop_requested: Callable[[], bool]) -> None:
@@ -114,18 +118,29 @@ class NotifyProxy:
         self._on_ready = on_ready
         self._stop_requested = stop_requested
         self._users = (0, os.geteuid())
-        base = tempfile.gettempdir()
-        _remove_leftovers(base)
-        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=base))
-        self.address = str(self._folder / _NAME)
-        """The value for ``NOTIFY_SOCKET``."""
+        self._folder: Path | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._socket.bind(self.address)
+            self.address = self._bind()
+            """The value for ``NOTIFY_SOCKET``."""
         except OSError:
             self.close()
             raise
+
+    def _bind(self) -> str:
+        for base in _folders():
+            with contextlib.suppress(OSError):
+                _remove_leftovers(base)
+                self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=base))
+                self._socket.bind(str(self._folder / _NAME))
+                return str(self._folder / _NAME)
+            if self._folder is not None:
+                _remove(self._folder)
+                self._folder = None
+        name = f"{_FOLDER_PREFIX}{secrets.token_hex(8)}/{_NAME}"
+        self._socket.bind(f"\0{name}")
+        return f"@{name}"
 
     def fileno(self) -> int:
         """For a selector: readable when ``receive`` has something to do."""
@@ -134,7 +149,8 @@ class NotifyProxy:
     def close(self) -> None:
         """Close the socket and remove its folder."""
         self._socket.close()
-        _remove(self._folder)
+        if self._folder is not None:
+            _remove(self._folder)
 
     def receive(self) -> None:
         """Pass on what has arrived, a bounded number of messages at a time; never raises for what a program sends."""
@@ -161,6 +177,13 @@ class NotifyProxy:
             self._upstream.send(forwarded, descriptors)
         if ready:
             self._on_ready()
+
+
+def _folders() -> tuple[str, ...]:
+    try:
+        return (tempfile.gettempdir(), *_FOLDERS)
+    except OSError:  # there is none that can be written, not even the working folder
+        return _FOLDERS
 
 
 def _remove_leftovers(base: str) -> None:

@@ -23,7 +23,7 @@ from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import CORPUS, FOUND, LONGEST, TARGETS
 
 CACHE = REPOSITORY / ".cache" / "fuzz"
-LIMITS = ["-timeout=60", "-rss_limit_mb=1536", "-malloc_limit_mb=2", f"-max_len={LONGEST}"]
+LIMITS = ["-timeout=60", "-report_slow_units=60", "-rss_limit_mb=1536", "-malloc_limit_mb=2", f"-max_len={LONGEST}"]
 LONGEST_ROUND = 300
 """Seconds, of the wall's clock: after each round a harness says how far it is."""
 BLIND = ("Is the code instrumented for coverage", "Coverage symbols are being provided by a library other")

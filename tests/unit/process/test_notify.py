@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypatcher.process import notify
 from pypatcher.process.notify import Notifier, NotifyProxy, filter_message, is_proxy
 
 
@@ -215,14 +216,26 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_ones_is_not(
 
 
 @pytest.mark.parametrize("name", ["long" * 30, "missing/folder"])
-def test_without_a_usable_folder_there_is_no_socket_and_nothing_is_left(upstream, tmp_path, monkeypatch, name):
+def test_without_a_usable_folder_it_lies_in_another_and_nothing_is_left(upstream, tmp_path, monkeypatch, name):
     folder = tmp_path / name
     if "long" in name:
         folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with pytest.raises(OSError, match=r"too long|No such file"):
-        NotifyProxy(upstream, lambda: None, lambda: False)
+    with contextlib.closing(NotifyProxy(upstream, lambda: None, lambda: False)) as proxy:
+        assert stat.S_IMODE(Path(proxy.address).parent.stat().st_mode) == 0o700
+        assert folder not in Path(proxy.address).parents
     assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_without_any_folder_ready_is_heard_all_the_same(upstream, manager, heard, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(notify, "_FOLDERS", (str(tmp_path / "missing as well"),))
+    with contextlib.closing(NotifyProxy(upstream, lambda: heard.append("ready"), lambda: False)) as proxy:
+        assert is_proxy(proxy.address)
+        Notifier({"NOTIFY_SOCKET": proxy.address}, 1).send("READY=1")
+        proxy.receive()
+    assert heard == ["ready"]
+    assert manager.recv(4096) == b"READY=1"
 
 
 def test_program_knows_whether_run_started_it(proxy):
