@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from pypatcher.errors import SettingError
-from pypatcher.pauses import Backoff, jittered
 
-__all__ = ["At", "Backoff", "Mode", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "jittered", "parse_mode"]
+__all__ = ["At", "Mode", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "parse_mode"]
 
 _RESTART_JITTER = 300.0
 _POLL = 30.0

@@ -9,7 +9,6 @@ and transfer" (fetching).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -40,8 +39,9 @@ from pypatcher.node.budget import FetchBudget, Turns
 from pypatcher.node.candidates import Candidate, Candidates
 from pypatcher.node.delivery import Delivery, Destination, Fetch
 from pypatcher.node.race import Race, Runner
-from pypatcher.node.schedule import Backoff, jittered
 from pypatcher.node.settings import Settings
+from pypatcher.pauses import Backoff, jittered
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Known", "Updater", "Ways"]
 
@@ -198,9 +198,7 @@ class Updater:
         while True:
             self._woken.clear()
             wait = await self._pursue(tasks)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.05, min(wait, _LONGEST_WAIT))):
-                    await self._woken.wait()
+            await wait_at_most(self._woken, max(0.05, min(wait, _LONGEST_WAIT)))
 
     async def _pursue(self, tasks: asyncio.TaskGroup) -> float:
         """Begin one fetch at most, of the newest release first; returns the seconds until the next try makes sense."""
