@@ -208,7 +208,7 @@ def test_include_prints_where_the_header_is(run: Run) -> None:
 
 def test_embed_and_sign_leave_the_file_as_it_is_where_out_is_given(run: Run, app: Path) -> None:
     plain = Path("plain")
-    plain.write_bytes(Path("/bin/true").read_bytes())
+    plain.write_bytes(make_elf())
     plain.chmod(0o755)
     before = plain.read_bytes()
     assert run("embed", "plain", "--version", "2.0.0", "--out", "embedded").status == 0
