@@ -28,7 +28,7 @@ EXAMPLES = """\
   pypatcher fetch --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y --out app
   pypatcher fetch --public-key ... --target armv7 --min-version 1.4.0 --out app
   pypatcher fetch --public-key ... --peer NODEID@192.0.2.7:6881 --out app
-  pypatcher fetch --public-key ... --check --min-version 1.4.0 && echo "the fleet has it"
+  pypatcher fetch --public-key ... --check --min-version 1.4.0 && echo "somebody has it"
 
 The file is written whole and verified, or not at all; --check writes nothing and only says what is newest. Exit
 status 1: nobody has such a release."""

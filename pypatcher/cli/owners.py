@@ -66,7 +66,9 @@ def key_arguments(keys: Mapping[str | None, OwnerKey]) -> tuple[str, ...]:
 
 
 def _read(text: str) -> tuple[str | None, OwnerKey]:
-    name, equals, rest = text.rpartition("=")
+    name, equals, rest = text.partition("=")
+    if not equals or "/" in name:
+        name, equals, rest = "", "", text
     named = find_target(name).name if equals else None
     if not (rest.endswith(".pub") or "/" in rest):
         return named, parse_public_key(rest)

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.errors import CannotReplaceError, PatcherError
+from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.byhand import adopt, confirm_running, roll_back
 from pypatcher.install.decide import LIMITS, Limits, check_wanted
 from pypatcher.install.found import Examiner, Found, Kind, Verify
@@ -104,7 +104,7 @@ class Installation:
         settled = self._settle(caller)
         self._caller = caller
         self._own = None if settled.must_exec else settled.program
-        self._put_off = self.staged_release() if settled.put_off else None
+        self._put_off = self.staged_release() if settled.put_off or settled.row == 0 else None
         return settled
 
     def _settle(self, caller: Caller) -> Settled:
@@ -176,6 +176,15 @@ class Installation:
                 return state is not None and state.trial is not None
         except (OSError, PatcherError):
             return False
+
+    def on_trial(self) -> bool:
+        """Whether a trial is on, as far as can be read; cheap."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                state = Operations(files, self.layout).read_state()
+        except (OSError, PatcherError):
+            return False
+        return state is not None and state.trial is not None
 
     def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
         """Would this device take a release of that version, as far as its announcement tells?
@@ -267,6 +276,9 @@ class Installation:
             StateError: nothing is on trial, or it does not run.
             CannotReplaceError, OSError: it cannot be written down; try again.
         """
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            if Operations(files, self.layout).read_state() is None:  # and no folder is made
+                raise StateError(f"{self.program} is not on trial: there is nothing to confirm")
         with self._session() as session:
             return confirm_running(session, current_caller("spawn", {}))
 

@@ -82,7 +82,7 @@ def _open_state_folder(layout: Layout, program_folder: int, wanted: StateFolder)
 
 def _no_permission(path: Path, layout: Layout) -> CannotReplaceError:
     return CannotReplaceError(
-        f"user {os.geteuid()} cannot use {path}: chown {layout.folder} and what is in it to the service's user"
+        f"user {os.geteuid()} cannot use {path}: be root or the service's user, to whom {layout.folder} must belong"
     )
 
 

@@ -47,6 +47,7 @@ class Activation:
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._changed = asyncio.Event()
         self._changed.set()
+        self._on_trial = False
 
     def look_again(self) -> None:
         """A release was staged, or a trial ended."""
@@ -55,14 +56,19 @@ class Activation:
     async def run(self) -> None:
         """Restart when it is time, for every release that comes, until cancelled."""
         while True:
-            # Nobody tells us of a trial that `pypatcher confirm` ended.
-            await wait_at_most(self._changed, _LOOK_AGAIN)
+            if not await wait_at_most(self._changed, _LOOK_AGAIN) and not await self._trial_has_ended():
+                continue
             self._changed.clear()
             version = await asyncio.to_thread(self._waiting_version)
             if version is not None and await self._time_has_come():
                 # A newer one may have been staged meanwhile; it is the one that will be activated.
                 newest = await asyncio.to_thread(self._waiting_version)
                 await self._restart(newest or version)
+
+    async def _trial_has_ended(self) -> bool:
+        """Whether one was on at the last look and is not now: nobody tells us of those that `confirm` ends."""
+        before, self._on_trial = self._on_trial, await asyncio.to_thread(self._installation.on_trial)
+        return before and not self._on_trial
 
     def _waiting_version(self) -> str | None:
         staged = self._installation.release_for_restart()

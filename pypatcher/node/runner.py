@@ -140,6 +140,9 @@ class _Runner:
     async def _give_up_after(self, seconds: float) -> None:
         """A version on trial that hangs would be on trial for ever, or confirmed for having been there."""
         await asyncio.sleep(seconds)
+        if not self.supervisor.hears_program:
+            _log.warning("READY=1 cannot be heard: somebody removed the notify socket of the program")
+            return
         try:
             trial = None if self._is_ready else (await asyncio.to_thread(self._installation.status)).trial
         except (PatcherError, OSError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,7 @@ from pypatcher.events import Emit, ReleaseWithheld
 from pypatcher.install import Held
 from pypatcher.keys import OwnerKey
 from pypatcher.node.device import Kind
+from pypatcher.pauses import Backoff
 from pypatcher.targets import Target, find_target
 
 __all__ = ["SeedFile", "choose_files"]
@@ -45,6 +47,9 @@ class SeedFile:
         self._target = target
         self._judged: _Stamp | None = None
         self._seen: _Stamp | None = None
+        self._pauses = Backoff(5.0, 600.0)
+        self._again = 0.0
+        self._trouble = ""
 
     def verify(self) -> None:
         """Check everything about it, as a device does; it may be offered then.
@@ -68,13 +73,22 @@ class SeedFile:
             what = "is gone" if stamp is None else "was changed or replaced, and is verified again"
             emit(ReleaseWithheld(str(self.path), f"it {what}"))
         if stamp is None or stamp != self._seen:
-            self._seen = stamp
+            self._seen, self._again, self._trouble = stamp, 0.0, ""
+            return was_held
+        if time.monotonic() < self._again:
             return was_held
         try:
             self._judged, self.held = await asyncio.to_thread(self._verified)
+            self._pauses.succeed()
         except ArtifactError as error:
-            self._judged = stamp
-            emit(ReleaseWithheld(str(self.path), str(error)))
+            # Where it could not be read nothing is known of it yet.
+            if type(error) is ArtifactError:
+                self._again = time.monotonic() + self._pauses.fail()
+            else:
+                self._judged = stamp
+            if str(error) != self._trouble:
+                emit(ReleaseWithheld(str(self.path), str(error)))
+            self._trouble = str(error)
         return was_held or self.held is not None
 
     def _verified(self) -> tuple[_Stamp, Held]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import itertools
 import os
 import secrets
@@ -119,6 +120,7 @@ class NotifyProxy:
         self._stop_requested = stop_requested
         self._users = (0, os.geteuid())
         self._folder: Path | None = None
+        self._lock = -1
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -133,11 +135,10 @@ class NotifyProxy:
             with contextlib.suppress(OSError):
                 _remove_leftovers(base)
                 self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=base))
+                self._keep_from_cleaners(self._folder)
                 self._socket.bind(str(self._folder / _NAME))
                 return str(self._folder / _NAME)
-            if self._folder is not None:
-                _remove(self._folder)
-                self._folder = None
+            self._drop_folder()
         name = f"{_FOLDER_PREFIX}{secrets.token_hex(8)}/{_NAME}"
         self._socket.bind(f"\0{name}")
         return f"@{name}"
@@ -149,8 +150,25 @@ class NotifyProxy:
     def close(self) -> None:
         """Close the socket and remove its folder."""
         self._socket.close()
+        self._drop_folder()
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether a program finds the socket at its address, if nobody removed it."""
+        return self._folder is None or Path(self.address).exists()
+
+    def _keep_from_cleaners(self, folder: Path) -> None:
+        """systemd-tmpfiles removes what lies in /tmp for days, a live socket too, unless its folder is locked."""
+        self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def _drop_folder(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         if self._folder is not None:
             _remove(self._folder)
+            self._folder = None
 
     def receive(self) -> None:
         """Pass on what has arrived, a bounded number of messages at a time; never raises for what a program sends."""
@@ -180,10 +198,9 @@ class NotifyProxy:
 
 
 def _folders() -> tuple[str, ...]:
-    try:
-        return (tempfile.gettempdir(), *_FOLDERS)
-    except OSError:  # there is none that can be written, not even the working folder
-        return _FOLDERS
+    # tempfile's own choice may be the working folder, which is the application's.
+    named = os.environ.get("TMPDIR", "")
+    return (named, *_FOLDERS) if named.startswith("/") else _FOLDERS
 
 
 def _remove_leftovers(base: str) -> None:

@@ -95,6 +95,7 @@ class Supervisor:
         self._stop_timeout = stop_timeout
         self._again_after = again_after
         self._child: Child | None = None
+        self._proxy: NotifyProxy | None = None
         self._stop: int | None = None
         self._stopped = asyncio.Event()
         self._forwarded: set[int] = set()
@@ -137,6 +138,11 @@ class Supervisor:
                 await self._end_child(self._child)
         await replacement.done.wait()
 
+    @property
+    def hears_program(self) -> bool:
+        """Whether READY=1 of the program would be heard."""
+        return self._proxy is not None and self._proxy.is_reachable
+
     async def give_up(self, why: str) -> None:
         """End the program as one that failed; ``ended`` then says what comes next, as if it had ended by itself."""
         if self._child is not None and self._replacement is None and self._stop is None:
@@ -152,6 +158,7 @@ class Supervisor:
             _log.warning("no notify socket for the program: %s", error)
             return {}
         cleanup.callback(proxy.close)
+        self._proxy = proxy
         loop = asyncio.get_running_loop()
         loop.add_reader(proxy, proxy.receive)
         cleanup.callback(loop.remove_reader, proxy)

@@ -1,9 +1,9 @@
 """Who may open a connection to us, and when its address must be proved first. Counts only; no socket, no clock.
 
 RFC 9000 section 8.1 (address validation by Retry) and 21.6: a flood of first packets with forged addresses costs no
-state once a few handshakes are half open, and no address or network can take all the places, a quarter of which are
-the LAN's alone. Addresses of the LAN, loopback included, are counted with their port: many devices, or tests, share one
-there.
+state once a few handshakes are half open, one of the same address, and no address or network can take all the places,
+a quarter of which are the LAN's alone. Addresses of the LAN, loopback included, are counted with their port: many
+devices, or tests, share one there.
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ class Admission:
     per_lan_host: int = 32
     half_open: int = 8
     _open: Counter[str] = field(default_factory=Counter)
-    _unfinished: int = 0
+    _unfinished: Counter[str] = field(default_factory=Counter)
 
     def judge(self, source: Address, validated: bool) -> Verdict:
         """Whether a first packet from ``source`` may make a connection; ``validated`` if it echoed our token."""
+        # The second handshake of an address, too: forged ones must not take the places of the device that has it.
+        if not validated and (self._unfinished.total() >= self.half_open or self._unfinished[host_group(source)]):
+            return Verdict.VALIDATE
         if any(self._open[group] >= most for group, most in self._places(source).items()):
             return Verdict.REFUSE
-        if self._unfinished >= self.half_open and not validated:
-            return Verdict.VALIDATE
         return Verdict.ACCEPT
 
     def opened(self, source: Address) -> None:
         """A handshake began."""
-        self._unfinished += 1
+        self._unfinished[host_group(source)] += 1
         self._open.update(self._places(source).keys())
 
-    def finished(self) -> None:
-        """A handshake that began is complete."""
-        self._unfinished -= 1
+    def finished(self, source: Address) -> None:
+        """A handshake that ``source`` began is complete."""
+        _take(self._unfinished, host_group(source))
 
     def ended(self, source: Address, was_finished: bool) -> None:
         """A connection that was ``opened`` from ``source`` is gone."""
-        self._unfinished -= not was_finished
+        if not was_finished:
+            self.finished(source)
         for group in self._places(source):
-            self._open[group] -= 1
-            if not self._open[group]:
-                del self._open[group]
+            _take(self._open, group)
 
     def _places(self, source: Address) -> dict[str, int]:
         """What a connection from there counts for, and how many each may have."""
@@ -81,6 +81,12 @@ class Admission:
             return {**places, source[0]: self.per_lan_host}
         outside = self.connections - self.connections // _LAN_PART
         return {**places, f"network {budget_group(source)}": self.per_network, _OUTSIDE: outside}
+
+
+def _take(counts: Counter[str], group: str) -> None:
+    counts[group] -= 1
+    if not counts[group]:
+        del counts[group]
 
 
 def host_group(address: Address) -> str:

@@ -225,7 +225,7 @@ class Endpoint:
         for token in connection.reset_tokens:
             self._reset_tokens[token] = connection
         if entry.counted:
-            self._admission.finished()
+            self._admission.finished(entry.address)
             handler = self._handlers.get(connection.alpn)
             if handler is None:
                 connection.close(CloseCode.UNAVAILABLE)

@@ -115,15 +115,17 @@ async def _send(
         connection.close(CloseCode.UNAVAILABLE)
         return 0
     try:
-        if os.fstat(descriptor).st_size != total:
+        verified = _content_stamp(descriptor)
+        if verified[0] != total:
             connection.close(CloseCode.UNAVAILABLE)
             return 0
         await stream.write(wire.encode_acceptance(served.info, total))
         offset = 0
         while offset < total:
             chunk = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, total - offset), offset)
-            if not chunk:
-                raise PatcherError(f"{served.path} became shorter while it was served")
+            if not chunk or _content_stamp(descriptor) != verified:
+                connection.close(CloseCode.UNAVAILABLE)
+                raise PatcherError(f"{served.path} was changed while it was served")
             for start in range(0, len(chunk), upload.piece):
                 piece = chunk[start : start + upload.piece]
                 if delay := upload.spend(len(piece)):
@@ -144,6 +146,12 @@ async def _send(
     finally:
         os.close(descriptor)
     return total
+
+
+def _content_stamp(descriptor: int) -> tuple[int, int]:
+    """What a write to the file changes; a rename over it, or away, does not."""
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns
 
 
 async def _write_watched(stream: Stream, piece: bytes, watch: StallWatch) -> None:

@@ -108,6 +108,9 @@ class FakeInstallation:
     def staged_release(self) -> Any:
         return SimpleNamespace(info=self.staged[-1]) if self.staged else None
 
+    def on_trial(self) -> bool:
+        return self.trial is not None
+
     def release_for_restart(self) -> Any:
         return None if self.trial is not None else self.staged_release()
 

@@ -85,6 +85,7 @@ def test_confirm_ends_the_trial_of_what_runs_and_of_nothing_else(
     run: Run, releases: tuple[Path, Path], app: Path
 ) -> None:
     assert "not on trial" in run("confirm", app).err
+    assert [path.name for path in app.parent.iterdir()] == ["app"]
     running = with_staged(app, releases[1])
     assert str(running.settle("run").activated) == "2.0.0"
     confirmed = run("confirm", app, "--json")

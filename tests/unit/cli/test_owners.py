@@ -28,6 +28,9 @@ def test_a_file_is_as_good_as_its_key_and_brings_its_target(files: Path) -> None
     assert read_keys(["armv7.key.pub"]) == read_keys([f"armv7={PUBLIC}"])
     assert read_keys([str(files / "owner.key.pub")]) == read_keys([OTHER_PUBLIC])
     assert read_keys(["aarch64=owner.key.pub"]) == read_keys([f"aarch64={OTHER_PUBLIC}"])
+    (files / "a=b").mkdir()
+    (files / "a=b" / "k.pub").write_text((files / "armv7.key.pub").read_text())
+    assert read_keys(["./a=b/k.pub"]) == read_keys([f"armv7={PUBLIC}"])
     assert key_arguments(read_keys(["armv7.key.pub", "owner.key.pub"])) == (f"armv7={PUBLIC}", OTHER_PUBLIC)
 
 

@@ -44,7 +44,10 @@ def test_who_lacks_the_rights_of_another_user_is_told_whom_the_folder_must_belon
         layout.folder.chmod(0o700)
     with (
         somebody_else(),
-        pytest.raises(CannotReplaceError, match=f"user {NOBODY} cannot use .*: chown {layout.folder}"),
+        pytest.raises(
+            CannotReplaceError,
+            match=f"user {NOBODY} cannot use .*: be root or the service's user, to whom {layout.folder} must",
+        ),
         open_folders(layout, StateFolder.MADE),
     ):
         raise AssertionError

@@ -123,6 +123,32 @@ def test_nothing_takes_over_during_a_trial_and_its_end_lets_it(tmp_path: Path) -
     run_alone(body())
 
 
+def test_a_trial_that_somebody_else_ends_is_noticed_within_two_minutes(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        device.installation.trial = "2.0.0"
+        device.stage("2.1.0")
+        await device.until(300)
+        assert device.restarts == []
+        device.installation.trial = None
+        await device.until(420)
+        assert [version for _, version in device.restarts] == ["2.1.0"]
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_a_restart_that_changed_nothing_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        device.stage("2.0.0")
+        await device.until(86_400)
+        assert len(device.restarts) == 1
+        device.task.cancel()
+
+    run_alone(body())
+
+
 def test_a_second_release_has_its_turn_after_the_first(tmp_path: Path) -> None:
     async def body() -> None:
         device = Device(tmp_path, Now())

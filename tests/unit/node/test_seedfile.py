@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -262,3 +263,28 @@ def test_files_share_the_upload_limit_and_take_a_port_each() -> None:
 def test_another_owner_s_signature_is_told_from_damage(arm: Path) -> None:
     with pytest.raises(SignatureMismatchError, match="is not offered"):
         choose_files([arm], {None: STRANGER}, (), "pypatcher")
+
+
+async def test_a_file_that_cannot_be_read_for_a_moment_is_offered_again_though_it_did_not_change(
+    arm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [file] = choose_files([arm], ANY, (), "pypatcher")
+    said: list[Event] = []
+    os.utime(arm)
+
+    def no_descriptors(*_arguments: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    clock = [0.0]
+    monkeypatch.setattr("pypatcher.node.seedfile.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with monkeypatch.context() as broken:
+        broken.setattr("pypatcher.node.seedfile.verify_release", no_descriptors)
+        for _ in range(10):
+            await file.look(said.append)
+            clock[0] += 2
+    assert file.held is None
+    assert len(said) == 2, said
+    clock[0] += 600
+    assert await file.look(said.append)
+    assert file.held is not None
+    assert file.is_unchanged()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import select
@@ -13,7 +14,6 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,7 +220,7 @@ def test_without_a_usable_folder_it_lies_in_another_and_nothing_is_left(upstream
     folder = tmp_path / name
     if "long" in name:
         folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
     with contextlib.closing(NotifyProxy(upstream, lambda: None, lambda: False)) as proxy:
         assert stat.S_IMODE(Path(proxy.address).parent.stat().st_mode) == 0o700
         assert folder not in Path(proxy.address).parents
@@ -228,7 +228,7 @@ def test_without_a_usable_folder_it_lies_in_another_and_nothing_is_left(upstream
 
 
 def test_without_any_folder_ready_is_heard_all_the_same(upstream, manager, heard, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
     monkeypatch.setattr(notify, "_FOLDERS", (str(tmp_path / "missing as well"),))
     with contextlib.closing(NotifyProxy(upstream, lambda: heard.append("ready"), lambda: False)) as proxy:
         assert is_proxy(proxy.address)
@@ -236,6 +236,28 @@ def test_without_any_folder_ready_is_heard_all_the_same(upstream, manager, heard
         proxy.receive()
     assert heard == ["ready"]
     assert manager.recv(4096) == b"READY=1"
+
+
+def test_who_cleans_the_folder_for_temporary_files_finds_it_locked(proxy):
+    """systemd-tmpfiles removes what is old from /tmp, sockets too, and leaves alone what is locked (BSD lock)."""
+    folder = os.open(Path(proxy.address).parent, os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(folder)
+    assert proxy.is_reachable
+    Path(proxy.address).unlink()
+    assert not proxy.is_reachable
+
+
+def test_working_folder_is_never_where_the_socket_lies(upstream, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", ".")
+    monkeypatch.setattr(notify, "_FOLDERS", ())
+    with contextlib.closing(NotifyProxy(upstream, lambda: None, lambda: False)) as proxy:
+        assert proxy.address.startswith("@")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("pypatcher-")] == []
 
 
 def test_program_knows_whether_run_started_it(proxy):

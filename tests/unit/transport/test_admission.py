@@ -16,7 +16,7 @@ def test_a_few_unfinished_handshakes_make_every_new_address_prove_itself() -> No
         admission.opened(address)
     assert admission.judge(FAR[3], validated=False) is Verdict.VALIDATE
     assert admission.judge(FAR[3], validated=True) is Verdict.ACCEPT
-    admission.finished()
+    admission.finished(FAR[0])
     assert admission.judge(FAR[3], validated=False) is Verdict.ACCEPT
 
 
@@ -27,6 +27,17 @@ def test_one_address_cannot_take_all_places() -> None:
     assert admission.judge(FAR[0], validated=True) is Verdict.REFUSE
     assert admission.judge((FAR[0][0], 9), validated=True) is Verdict.REFUSE
     assert admission.judge(FAR[1], validated=True) is Verdict.ACCEPT
+
+
+def test_handshakes_in_another_devices_name_do_not_take_its_places() -> None:
+    admission, made = Admission(), 0
+    for port in range(40000, 40100):
+        if admission.judge((FAR[0][0], port), validated=False) is Verdict.ACCEPT:
+            admission.opened((FAR[0][0], port))
+            made += 1
+    assert made == 1
+    assert admission.judge(FAR[0], validated=False) is Verdict.VALIDATE
+    assert admission.judge(FAR[0], validated=True) is Verdict.ACCEPT
 
 
 @pytest.mark.parametrize("host", ["2a01:db9:1:{:x}::1", "8.8.4.{}"])
@@ -72,7 +83,7 @@ def test_places_come_back_and_nothing_is_kept_of_those_who_left() -> None:
     for address in FAR[:2]:
         admission.opened(address)
     assert admission.judge(FAR[2], validated=True) is Verdict.REFUSE
-    admission.finished()
+    admission.finished(FAR[0])
     admission.ended(FAR[0], was_finished=True)
     admission.ended(FAR[1], was_finished=False)
     assert admission.judge(FAR[2], validated=False) is Verdict.ACCEPT

@@ -215,12 +215,14 @@ async def test_no_stranger_takes_the_packets_of_the_dht_by_what_he_calls_us() ->
     heard: list[bytes] = []
     async with (
         open_endpoint(on_krpc=lambda data, _source: heard.append(data)) as server,
-        open_endpoint() as stranger,
+        open_endpoint() as first,
+        open_endpoint() as second,
+        open_endpoint() as third,
         open_endpoint() as node,
     ):
         server.serve(ALPN, _nothing)
         told = b"2:ip6:\x7f\x4d"
-        for name in (b"1:ad2:id", b"1:rd2:id", told):
+        for stranger, name in zip((first, second, third), (b"1:ad2:id", b"1:rd2:id", told), strict=True):
             quic = RawKeyConnection(QuicIdentity.from_pair(KeyPair.generate()), [ALPN])
             quic._original_destination_connection_id = quic._peer_cid.cid = name
             quic.connect(server.addresses[0], 0.0)

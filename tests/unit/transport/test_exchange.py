@@ -270,6 +270,19 @@ async def test_a_file_replaced_by_a_rename_while_it_is_served_still_arrives_as_i
         assert await fetch(server, client, on_progress=replace) == body
 
 
+async def test_a_file_that_is_written_into_while_it_is_served_is_not_sent_to_its_end(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, 3_000_000)
+
+    def spoil(_got: bytes) -> None:
+        with (tmp_path / "release").open("r+b") as file:
+            file.seek(2_900_000)
+            file.write(b"changed")
+
+    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+        with pytest.raises(PeerError):
+            await fetch(server, client, write=spoil)
+
+
 async def test_another_release_than_announced_is_refused_before_a_byte_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
