@@ -114,16 +114,6 @@ async def test_a_release_that_is_killed_again_and_again_is_rolled_back_too(world
         for count in range(1, 4):
             while service.starts().count("2.0.0") < count:
                 await asyncio.sleep(0.05)
-            os.kill(_main_process(service), signal.SIGKILL)
+            os.kill(service.main_process(), signal.SIGKILL)
         await service.heard("trial.rolled_back", "2.0.0")
         await service.program_is(old)
-
-
-def _main_process(service: Service) -> int:
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "exe").readlink() == service.path:
-                return int(entry.name)
-        except OSError:
-            continue
-    raise AssertionError("the program does not run")

@@ -37,6 +37,23 @@ async def test_under_run_a_release_that_hangs_is_rolled_back_if_it_must_say_read
         await service.program_is(fixed)
 
 
+async def test_under_run_no_release_is_rolled_back_for_a_word_that_could_not_be_heard(world: World) -> None:
+    service = Service(world, build(world, "elf", "1.0.0"))
+    service.installation().settle("guard")
+    service.stage(build(world, "elf", "2.0.0", "hang"))
+    async with supervised(service, "--ready-within", "3"), asyncio.timeout(BACK_WITHIN):
+        while "2.0.0" not in service.starts():
+            await asyncio.sleep(0.05)
+        environment = Path(f"/proc/{service.main_process()}/environ").read_bytes().split(b"\0")
+        [address] = [one for one in environment if one.startswith(b"NOTIFY_SOCKET=")]
+        Path(address.partition(b"=")[2].decode()).unlink()
+        while not any("cannot be heard" in str(event.get("message")) for event in service.events):
+            await asyncio.sleep(0.05)
+        trial = service.installation().status().trial
+        assert trial is not None
+        assert trial.failed == 0
+
+
 async def test_under_run_a_confirmed_program_that_says_nothing_is_left_alone(world: World) -> None:
     old = build(world, "elf", "1.0.0", "hang")
     service = Service(world, old)

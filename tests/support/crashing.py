@@ -213,6 +213,16 @@ class Service:
         while self.starts() == seen and not self.starts():
             await asyncio.sleep(0.05)
 
+    def main_process(self) -> int:
+        """The process id of the program."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "exe").readlink() == self.path:
+                    return int(entry.name)
+            except OSError:
+                continue
+        raise AssertionError("the program does not run")
+
     def starts(self) -> list[str]:
         """What good and aborting programs noted."""
         return self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
