@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watchdog",
         metavar="SECONDS",
         type=float,
-        help="the program says WATCHDOG=1 at least so often, or is ended as one that hangs (WatchdogSec=)",
+        help="the program says WATCHDOG=1 at least so often, or is ended as one that hangs (WatchdogSec=); "
+        "systemd's WATCHDOG_PID names the launcher of a onefile, whose program must not mind that",
     )
     add_run_options(parser)
     parser.add_argument(
