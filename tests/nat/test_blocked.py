@@ -64,7 +64,7 @@ async def test_a_device_without_udp_says_so_runs_on_and_updates_once_it_may() ->
 
             world.nft(site.routers[0], "flush chain inet lab forward\n")
             assert await seeker.until(Device.runs_new, 300) is not None, tell_story(silent, seeker)
-            assert seeker.event("dht.joined") is not None
+            assert await seeker.until(lambda it: _first(it, "dht.joined"), 60) is not None, tell_story(silent, seeker)
             assert not (await _until_status(world, fleet, seeker, needs=False))["node"]["silent_since"]
         finally:
             await fleet.stop()
