@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
 
 from pypatcher.node.candidates import Candidates
 from pypatcher.node.fleet import Fleet
@@ -42,7 +43,7 @@ async def keep_looking(
 
 @contextlib.asynccontextmanager
 async def at_work(
-    parts: Mapping[str, Callable[[], Awaitable[None]]], pauses: tuple[float, float]
+    parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]], pauses: tuple[float, float]
 ) -> AsyncIterator[None]:
     """Keep these parts of a node running during the block; see ``keep_running``."""
     async with asyncio.TaskGroup() as tasks:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.events import Emit, NodeStarted, NodeStopped
@@ -80,7 +81,7 @@ class Station:
 
     @contextlib.asynccontextmanager
     async def at_work(
-        self, version: str, mode: str, parts: Mapping[str, Callable[[], Awaitable[None]]]
+        self, version: str, mode: str, parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     ) -> AsyncIterator[None]:
         """Serve, announce and meet during the block, with more ``parts`` of the node beside; say so at both ends."""
         network = self.network

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from pypatcher.errors import PatcherError
 from pypatcher.pauses import Backoff
@@ -17,8 +18,12 @@ _log = logging.getLogger("pypatcher")
 _Result = TypeVar("_Result")
 
 
-async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tuple[float, float]) -> None:
+async def keep_running(what: str, run: Callable[[], Coroutine[Any, Any, None]], pauses: tuple[float, float]) -> None:
     """Await ``run()`` until it returns; whenever it raises, log that, pause and call it again.
+
+    Each call is a task of its own. Before Python 3.13 a task group that fails leaves its task counted as cancelled
+    (``Task.cancelling``), and from then on every ``asyncio.timeout`` in that task ends as a cancellation. So a later
+    call in the same task could not be told from a cancelled one, and its own timeouts would end it.
 
     The pauses grow from failure to failure, and start over when it ran for longer than the longest of them.
 
@@ -30,19 +35,17 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], pauses: tu
     loop = asyncio.get_running_loop()
     while True:
         started = loop.time()
+        running = asyncio.create_task(run())
         try:
-            return await run()
-        except* (PatcherError, OSError) as errors:
-            for error in _leaves(errors):
-                _log.error("%s: %s", what, error)
-        except* Exception as errors:
-            if _interpreter_ends(errors):
-                await asyncio.Event().wait()
-            _log.exception("%s: failed, and is started again", what)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # It failed while it was being ended: a task group then raises that instead of the cancellation.
-            raise asyncio.CancelledError
+            await asyncio.wait([running])
+        finally:
+            running.cancel()
+            await _wait_for_end(running)
+            _log_failure(what, running)
+        if not running.cancelled() and running.exception() is None:
+            return
+        if not running.cancelled() and _interpreter_ends(running.exception()):
+            await asyncio.Event().wait()
         if loop.time() - started > pauses[1]:
             backoff.succeed()
         await asyncio.sleep(backoff.fail())
@@ -62,9 +65,31 @@ async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], N
         raise
 
 
-def _interpreter_ends(errors: BaseException) -> bool:
+async def _wait_for_end(task: asyncio.Task[None]) -> None:
+    """Wait until it has ended, whatever happens meanwhile."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+
+
+def _log_failure(what: str, ended: asyncio.Task[None]) -> None:
+    """Say why it failed: our own errors in one line each, all else with its traceback."""
+    if ended.cancelled() or (error := ended.exception()) is None or _interpreter_ends(error):
+        return
+    try:
+        raise error
+    except* (PatcherError, OSError) as errors:
+        for leaf in _leaves(errors):
+            _log.error("%s: %s", what, leaf)
+    except* Exception:
+        _log.exception("%s: failed, and is started again", what)
+
+
+def _interpreter_ends(error: BaseException | None) -> bool:
     """Whether the application has ended around us: the interpreter then makes no more threads, which is no failure."""
-    return all(isinstance(leaf, RuntimeError) and "shutdown" in str(leaf) for leaf in _leaves(errors))
+    return error is not None and all(
+        isinstance(leaf, RuntimeError) and "shutdown" in str(leaf) for leaf in _leaves(error)
+    )
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

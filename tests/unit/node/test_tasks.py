@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 
@@ -52,6 +53,57 @@ def test_our_own_errors_are_one_line_even_out_of_groups_and_others_have_a_traceb
     assert "a bug" in caplog.text
     assert "no updates for now: known" in caplog.text
     assert "unknown" in caplog.text
+
+
+def test_a_task_group_that_fails_is_a_failure_and_no_cancellation() -> None:
+    times = []
+
+    async def fails_in_a_group() -> None:
+        times.append(asyncio.get_running_loop().time())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.Event().wait())
+            tasks.create_task(Failing(SettingError("cannot bind")).run())
+
+    async def body() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(6):
+                await keep_running("no updates for now", fails_in_a_group, (1.0, 4.0))
+
+    run_alone(body())
+    assert times == [0, 1, 3]
+
+
+def test_a_timeout_after_a_failed_task_group_is_a_timeout() -> None:
+    said: list[str] = []
+
+    async def body() -> None:
+        async def run() -> None:
+            if not said:
+                said.append("fails")
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(Failing(SettingError("cannot bind")).run())
+            try:
+                async with asyncio.timeout(1):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                said.append("timed out")
+
+        await keep_running("this", run, (1.0, 4.0))
+
+    run_alone(body())
+    assert said == ["fails", "timed out"]
+
+
+def test_a_cancellation_from_inside_starts_it_again() -> None:
+    calls = []
+
+    async def cancels_itself() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise asyncio.CancelledError
+
+    run_alone(keep_running("this", cancels_itself, (1.0, 4.0)))
+    assert calls == [1, 1]
 
 
 def test_a_cancellation_ends_it() -> None:
