@@ -56,7 +56,8 @@ def info_of(path: Path):
 async def ours_serve(path: Path, datagram: int) -> None:
     """Serve until stdin closes."""
     from pypatcher.keys import KeyPair
-    from pypatcher.transport import Endpoint, Served, UploadLimiter, serve_release
+    from pypatcher.transfer import Served, UploadLimiter, serve_release
+    from pypatcher.transport import Endpoint
 
     owner = KeyPair.from_seed(OWNER_SEED).public
     endpoint = await Endpoint.open(KeyPair.from_seed(SERVER_SEED), [(HERE, 0)], max_datagram_size=datagram)
@@ -77,7 +78,8 @@ async def ours_serve(path: Path, datagram: int) -> None:
 async def ours_fetch(path: Path, datagram: int, port: int) -> None:
     """Fetch once."""
     from pypatcher.keys import KeyPair
-    from pypatcher.transport import Endpoint, fetch_release
+    from pypatcher.transfer import fetch_release
+    from pypatcher.transport import Endpoint
 
     endpoint = await Endpoint.open(KeyPair.generate(), [(HERE, 0)], max_datagram_size=datagram)
     server = KeyPair.from_seed(SERVER_SEED).public

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Event
-from pypatcher.node.schedule import Mode, UpdaterMode
+from pypatcher.update.mode import Mode, UpdaterMode
 
 if TYPE_CHECKING:
-    from pypatcher.node.current import Patch, Version
-    from pypatcher.node.patcher import Confirm, Kind, NodeSettings, Patcher
+    from pypatcher.app.current import Patch, Version
+    from pypatcher.app.patcher import Confirm, Kind, NodeSettings, Patcher
 
 __all__ = [
     "Event",
@@ -49,7 +49,7 @@ _Main = TypeVar("_Main", bound=Callable[..., Any])
 @cache
 def _patcher() -> Patcher:
     """The one of this process. Commands that sign a file import this package too, and need none."""
-    from pypatcher.node.patcher import Patcher
+    from pypatcher.app.patcher import Patcher
 
     return Patcher()
 
@@ -122,7 +122,7 @@ def on_restart(callback: Callable[[], object]) -> None:
 def __getattr__(name: str) -> object:
     # Reading signed files needs more imports than an application's start should wait for.
     if name in ("Patch", "Version"):
-        from pypatcher.node import current
+        from pypatcher.app import current
 
         found: object = getattr(current, name)
         return found

@@ -13,14 +13,14 @@ _UNITS = (
     "tests/unit/artifact", "tests/unit/discovery", "tests/unit/install", "tests/unit/process",
     "tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
     "tests/unit/test_version.py", "tests/unit/cli/test_files.py", "tests/unit/cli/test_gen.py",
-    "tests/unit/node/test_device.py", "tests/unit/node/test_schedule.py", "tests/unit/node/test_settings.py",
-    "tests/unit/transport/test_wire.py", "tests/unit/transport/test_datagrams.py",
+    "tests/unit/node/test_device.py", "tests/unit/update/test_mode.py", "tests/unit/test_settings.py",
+    "tests/unit/transfer/test_wire.py", "tests/unit/transport/test_udp.py",
 )  # fmt: skip
 """What depends on the processor, the C library or the file system, and is quick enough for every run."""
 _EVERYTHING = ("tests/unit", "--ignore=tests/unit/test_new_target.py")
 _WHEEL = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sections.py",
           "tests/unit/artifact/test_sign.py", "tests/unit/artifact/test_verify.py",
-          "tests/unit/discovery/test_records.py", "tests/unit/transport/test_exchange.py")  # fmt: skip
+          "tests/unit/discovery/test_records.py", "tests/unit/transfer/test_exchange.py")  # fmt: skip
 _PURE = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sections.py",
          "tests/unit/artifact/test_verify.py", "tests/unit/artifact/test_sign.py")  # fmt: skip
 _NOT_THERE = (

@@ -20,9 +20,9 @@ from pypatcher.events import Event
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import parse_public_key
 from pypatcher.node.node import Node, namespace_for
-from pypatcher.node.schedule import UpdaterMode
-from pypatcher.node.settings import Settings
+from pypatcher.settings import Settings
 from pypatcher.targets import find_target
+from pypatcher.update.mode import UpdaterMode
 
 
 def anything_goes(fd: int, _expect: PatchInfo | None = None, /) -> VerifiedRelease:

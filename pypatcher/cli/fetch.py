@@ -17,8 +17,8 @@ from pypatcher.cli.progress import progress_bar
 from pypatcher.errors import PeerError, SettingError
 
 if TYPE_CHECKING:
-    from pypatcher.node.acquire import Acquired, Newest
-    from pypatcher.node.settings import Settings
+    from pypatcher.node.fetch_newest import Acquired, Newest
+    from pypatcher.settings import Settings
     from pypatcher.targets import Target
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -112,8 +112,8 @@ def _check(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _look(args: argparse.Namespace, settings: Settings) -> Newest:
-    from pypatcher.node.acquire import hear_newest
     from pypatcher.node.cache import Memory
+    from pypatcher.node.fetch_newest import hear_newest
     from pypatcher.node.network import open_network
     from pypatcher.node.node import namespace_for
 
@@ -124,11 +124,11 @@ async def _look(args: argparse.Namespace, settings: Settings) -> Newest:
 
 
 async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, settings: Settings) -> Acquired:
-    from pypatcher.node.acquire import Acquirer
     from pypatcher.node.cache import Memory
+    from pypatcher.node.fetch_newest import Acquirer
     from pypatcher.node.network import open_network
     from pypatcher.node.node import namespace_for
-    from pypatcher.node.outfile import OutFile
+    from pypatcher.update.outfile import OutFile
 
     bus = event_bus(settings)
     owner, named = one_owner(args.public_key, args.target)
@@ -178,7 +178,7 @@ def _resolve(host: str, port: int, families: set[int]) -> Address:
 
 
 def _how_sure(sources: int, others: int) -> str:
-    from pypatcher.node.acquire import ENOUGH_SOURCES
+    from pypatcher.node.fetch_newest import ENOUGH_SOURCES
 
     nodes = "1 node says" if sources == 1 else f"{sources} nodes say"
     sure = "" if sources >= ENOUGH_SOURCES else "; fewer than three, so there may be a newer one"

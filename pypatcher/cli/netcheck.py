@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingError: an argument makes no sense.
     """
+    from pypatcher.netcheck.advice import judge, router_kind, works
+    from pypatcher.netcheck.probe import check_network
     from pypatcher.node.device import own_target
-    from pypatcher.node.netcheck import check_network
     from pypatcher.node.node import namespace_for
-    from pypatcher.node.verdicts import judge, router_kind, works
 
     if not 1 <= args.timeout <= 600:
         raise SettingError("--timeout takes seconds, from 1 to 600")

@@ -1,4 +1,4 @@
-"""Arguments of the commands that are nodes: the settings of ``pypatcher.node.settings``, and namespaces."""
+"""Arguments of the commands that are nodes: the settings of ``pypatcher.settings``, and namespaces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pypatcher.addresses import parse_addresses
 from pypatcher.events import EventBus
 from pypatcher.node.log import json_lines, plain_lines
-from pypatcher.node.settings import Settings
+from pypatcher.settings import Settings
 
 __all__ = ["add_namespace", "add_settings", "event_bus", "read_settings"]
 

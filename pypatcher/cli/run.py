@@ -11,7 +11,7 @@ from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, r
 from pypatcher.cli.owners import add_public_key, read_keys
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.node.log import stderr_handler
-from pypatcher.node.schedule import Mode, parse_mode
+from pypatcher.update.mode import Mode, parse_mode
 
 __all__ = ["EXAMPLES", "HELP", "RUN_OPTIONS", "add_arguments", "add_run_options", "run", "run_options"]
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingError: an argument or environment variable makes no sense.
     """
-    from pypatcher.node.runner import RunPlan, run_program
+    from pypatcher.app.run import RunPlan, run_program
     from pypatcher.process import EXIT_OWN_FAILURE, end_like, native
 
     mode, keys, settings = _check_run_options(args), read_keys(args.public_key), read_settings(args)

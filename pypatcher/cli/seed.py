@@ -18,7 +18,7 @@ from pypatcher.node.log import stderr_handler
 
 if TYPE_CHECKING:
     from pypatcher.node.seedfile import SeedFile
-    from pypatcher.node.settings import Settings
+    from pypatcher.settings import Settings
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 

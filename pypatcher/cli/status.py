@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _needs(installation: Installation, status: Status, report: Report | None) -> Iterator[str]:
-    from pypatcher.node.settings import Settings
+    from pypatcher.settings import Settings
 
     if status.needs:
         yield status.needs

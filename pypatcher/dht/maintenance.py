@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, Protocol
 
 from pypatcher.addresses import Address, family, is_literal
+from pypatcher.backoff import Backoff
 from pypatcher.dht import krpc
 from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Response
@@ -21,7 +22,6 @@ from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
-from pypatcher.pauses import Backoff
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Maintenance"]

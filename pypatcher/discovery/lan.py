@@ -19,8 +19,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from pypatcher.addresses import Address
+from pypatcher.backoff import jittered
 from pypatcher.discovery.announcement import is_dialable
-from pypatcher.pauses import jittered
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]

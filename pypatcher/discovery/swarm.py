@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.backoff import JITTER, Backoff, jittered
 from pypatcher.dht import Contact, PeersLookup
 from pypatcher.discovery.namespace import Namespace
 from pypatcher.errors import PatcherError
-from pypatcher.pauses import JITTER, Backoff, jittered
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["PeerStore", "Swarm", "SwarmSchedule", "Visit", "namespace_hash", "release_hash"]

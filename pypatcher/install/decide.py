@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from pypatcher.errors import NotNewerError, RefusedReleaseError
-from pypatcher.install.found import Found, Kind
+from pypatcher.install.examine import Found, Kind
 from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Trial, TrialState
 from pypatcher.version import Version

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
+from pypatcher.install.examine import Examiner, Found, Kind
 from pypatcher.install.files import Files
-from pypatcher.install.found import Examiner, Found, Kind
 from pypatcher.install.layout import Layout
 from pypatcher.install.starts import Caller, Fate, Launcher, fate
 from pypatcher.install.trial import TrialState

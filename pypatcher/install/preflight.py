@@ -24,7 +24,7 @@ from pathlib import Path
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Layout
-from pypatcher.install.opening import OpenFolders, StateFolder
+from pypatcher.install.state_folder import OpenFolders, StateFolder
 
 __all__ = ["FilesystemType", "Preflight", "filesystem_type"]
 

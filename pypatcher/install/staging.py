@@ -14,12 +14,12 @@ from types import TracebackType
 
 from pypatcher.errors import CannotReplaceError, StateError
 from pypatcher.install.decide import check_stageable
+from pypatcher.install.examine import Release
 from pypatcher.install.files import Files
-from pypatcher.install.found import Release
 from pypatcher.install.layout import Entry, Layout
-from pypatcher.install.opening import OpenFolders, StateFolder
 from pypatcher.install.operations import Operations
-from pypatcher.install.session import Session
+from pypatcher.install.state_folder import OpenFolders, StateFolder
+from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId
 
 __all__ = ["Partial", "Partials", "stage"]

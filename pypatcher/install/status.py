@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pypatcher.install.found import Found, Kind
+from pypatcher.install.examine import Found, Kind
 from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.trial import TrialState
 from pypatcher.version import Version

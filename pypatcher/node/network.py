@@ -16,13 +16,14 @@ from pypatcher.addresses import Address, family, is_ipv6
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Dht, DhtNode
 from pypatcher.discovery import Namespace, Published, Tracker
+from pypatcher.discovery.candidates import Candidate
 from pypatcher.keys import KeyPair
+from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback, usable_hints
+from pypatcher.nat.portmap import PortMapper, default_gateway
 from pypatcher.node.cache import Memory
-from pypatcher.node.candidates import Candidate
-from pypatcher.node.hints import own_addresses, ports_beyond_loopback, usable_hints
-from pypatcher.node.settings import Settings
-from pypatcher.transport import Connection, Endpoint, StallRule, fetch_from, fetch_release
-from pypatcher.transport.portmap import PortMapper, default_gateway
+from pypatcher.settings import Settings
+from pypatcher.transfer import StallRule, fetch_from, fetch_release
+from pypatcher.transport import Connection, Endpoint
 
 __all__ = ["Network", "open_network"]
 

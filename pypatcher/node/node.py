@@ -15,24 +15,24 @@ from collections.abc import Callable
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
+from pypatcher.discovery.candidates import Candidates
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, TrialConfirmed
 from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
-from pypatcher.node.budget import FetchBudget
 from pypatcher.node.cache import Cache, Memory, cache_folder
-from pypatcher.node.candidates import Candidates
 from pypatcher.node.device import Kind
-from pypatcher.node.distributor import Distributor
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.report import NodeReport
-from pypatcher.node.schedule import Mode
-from pypatcher.node.seeking import network_updater
-from pypatcher.node.settings import Settings
-from pypatcher.node.station import Station
-from pypatcher.node.updater import Known, Updater
+from pypatcher.node.seeder import Station
+from pypatcher.node.wiring import network_updater
+from pypatcher.settings import Settings
 from pypatcher.targets import Target
-from pypatcher.transport import StallRule, UploadLimiter
+from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer.peer_budget import FetchBudget
+from pypatcher.transfer.uploader import Distributor
+from pypatcher.update.mode import Mode
+from pypatcher.update.updater import Known, Updater
 
 __all__ = ["Node", "namespace_for"]
 

@@ -14,17 +14,17 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from pypatcher.discovery.candidates import Candidate, Candidates
 from pypatcher.errors import SettingError
 from pypatcher.events import Emit, ReleaseFound, ReleaseOffered
 from pypatcher.node.cache import Cache, Memory, cache_folder
-from pypatcher.node.candidates import Candidate, Candidates
-from pypatcher.node.distributor import Distributor
-from pypatcher.node.listening import keep_looking
 from pypatcher.node.network import Network, open_network
+from pypatcher.node.seeder import Station
 from pypatcher.node.seedfile import SeedFile
-from pypatcher.node.settings import Settings
-from pypatcher.node.station import Station
-from pypatcher.transport import UploadLimiter
+from pypatcher.node.wiring import keep_looking
+from pypatcher.settings import Settings
+from pypatcher.transfer import UploadLimiter
+from pypatcher.transfer.uploader import Distributor
 from pypatcher.version import Version
 
 __all__ = ["seed_files", "settings_for"]

@@ -16,13 +16,13 @@ from typing import TypeAlias
 
 from pypatcher.artifact import program_target, verify_release
 from pypatcher.artifact.replace import open_program
+from pypatcher.backoff import Backoff
 from pypatcher.discovery import Namespace
 from pypatcher.errors import ArtifactError, ContentMismatchError, SettingError, WrongTargetError
 from pypatcher.events import Emit, ReleaseWithheld
 from pypatcher.install import Held
 from pypatcher.keys import OwnerKey
 from pypatcher.node.device import Kind
-from pypatcher.pauses import Backoff
 from pypatcher.targets import Target, find_target
 
 __all__ = ["SeedFile", "choose_files"]

@@ -14,10 +14,10 @@ from aioquic.quic import events
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
-from pypatcher.transport.identity import RawKeyConnection
-from pypatcher.transport.routes import source_for
+from pypatcher.transport.close import CloseCode, close_error
+from pypatcher.transport.quic import RawKeyConnection
+from pypatcher.transport.source_address import source_for
 from pypatcher.transport.stream import Stream
-from pypatcher.transport.wire import CloseCode, close_error
 
 __all__ = ["Connection"]
 

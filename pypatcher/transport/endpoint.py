@@ -16,17 +16,17 @@ from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.keys import KeyPair
 from pypatcher.transport.admission import Admission
+from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
-from pypatcher.transport.datagrams import DatagramSocket, open_sockets
-from pypatcher.transport.frontdoor import FrontDoor, Welcome
-from pypatcher.transport.identity import (
+from pypatcher.transport.incoming import FrontDoor, Welcome
+from pypatcher.transport.quic import (
     CONNECTION_ID_SIZE,
     MIN_DATAGRAM_SIZE,
     RawKeyConnection,
 )
 from pypatcher.transport.rawkeys import QuicIdentity
-from pypatcher.transport.routes import source_for
-from pypatcher.transport.wire import CloseCode
+from pypatcher.transport.source_address import source_for
+from pypatcher.transport.udp import DatagramSocket, open_sockets
 
 __all__ = ["Endpoint", "Handler"]
 

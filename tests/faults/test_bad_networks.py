@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pypatcher.errors import PeerBusyError
-from pypatcher.transport import CloseCode, Connection, Endpoint, Served
+from pypatcher.transfer import Served
+from pypatcher.transport import CloseCode, Connection, Endpoint
 from tests.support.siege import fetch
 from tests.support.transport import ALPN, make_release, open_endpoint, open_server
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.events import Event
-from pypatcher.install.found import Examiner
+from pypatcher.install.examine import Examiner
 from tests.support.devices import Device, World, open_world
 from tests.support.one_update import SCENARIOS, Kit, Scenario, check, complete_in_child, fresh, perform_in_child
 

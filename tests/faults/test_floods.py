@@ -17,7 +17,7 @@ from pypatcher.addresses import parse_address
 from pypatcher.dht import bencode
 from pypatcher.keys import KeyPair
 from pypatcher.transport import CloseCode, Connection
-from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.quic import RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
 from tests.support.devices import Device, World
 from tests.support.siege import SIZE, Siege, descriptors, fetch, open_siege, resident

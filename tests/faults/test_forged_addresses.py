@@ -20,8 +20,9 @@ from aioquic.quic.packet import (
 )
 
 from pypatcher.addresses import Address
-from pypatcher.transport import Endpoint, Served, UploadLimiter, wire
-from pypatcher.transport.limiter import Upload
+from pypatcher.transfer import Served, UploadLimiter, wire
+from pypatcher.transfer.upload_limits import Upload
+from pypatcher.transport import Endpoint
 from tests.support.quic import CLIENT, SERVER, Pair
 from tests.support.siege import MINUTE, until
 from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server

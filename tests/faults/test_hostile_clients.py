@@ -15,7 +15,7 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from pypatcher.errors import PeerError
-from pypatcher.transport import Served, StallRule, UploadLimiter, pace, wire
+from pypatcher.transfer import Served, StallRule, UploadLimiter, stall, wire
 from tests.support.siege import MINUTE, Siege, fetch
 from tests.support.transport import ALPN, OWNER_KEY, make_release, open_endpoint, open_server
 
@@ -40,7 +40,7 @@ async def test_a_replayed_request_gets_nothing_but_the_minute(honest: Siege) -> 
 
 
 async def test_a_client_that_says_nothing_loses_its_place(honest: Siege, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(stall, "_ANSWER_SECONDS", 1.0)
     async with open_endpoint() as client:
         silent = await client.connect(honest.address, node_id=None, alpn=ALPN)
         half = await client.connect(honest.address, node_id=None, alpn=ALPN)
@@ -53,7 +53,7 @@ async def test_a_client_that_says_nothing_loses_its_place(honest: Siege, monkeyp
 async def test_a_slow_loris_that_drips_its_request_loses_its_place(
     honest: Siege, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(stall, "_ANSWER_SECONDS", 1.0)
     request = wire.auth_value(OWNER_KEY, MINUTE)
     dripped = 0
     async with open_endpoint() as client:

@@ -12,7 +12,7 @@ import pytest
 from aioquic import tls
 from aioquic.buffer import encode_uint_var
 
-from pypatcher.transport.fragments import STREAM_FRAGMENTS
+from pypatcher.transport.range_set import STREAM_FRAGMENTS
 from pypatcher.transport.stream import Stream
 from tests.support.quic import Pair
 

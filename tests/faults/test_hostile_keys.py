@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pypatcher.errors import PeerError
 from pypatcher.keys import KeyPair
-from pypatcher.transport import Endpoint, wire
-from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transfer import wire
+from pypatcher.transport import Endpoint
+from pypatcher.transport.quic import RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
 from tests.support.siege import MINUTE, Siege
 from tests.support.transport import ALPN, OWNER_KEY, open_endpoint

@@ -17,7 +17,8 @@ import pytest
 
 from pypatcher.artifact.patch import PatchInfo
 from pypatcher.errors import ContentMismatchError, PeerError, SignatureMismatchError
-from pypatcher.transport import Connection, Served, StallRule, Stream, pace, wire
+from pypatcher.transfer import Served, StallRule, stall, wire
+from pypatcher.transport import Connection, Stream
 from tests.support.siege import MINUTE, SIZE, fetch, resident, until
 from tests.support.transport import ALPN, OWNER_KEY, Server, make_release, open_endpoint, open_server
 
@@ -76,7 +77,7 @@ async def test_a_slow_loris_that_drips_a_release_is_given_up(tmp_path: Path) -> 
 
 
 async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(stall, "_ANSWER_SECONDS", 0.2)
     await expect_from(Connection.wait_closed, PeerError, "silent")
 
 

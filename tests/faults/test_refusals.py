@@ -17,7 +17,8 @@ from pypatcher.artifact import REGION_SIZE, PatchInfo, sign_file
 from pypatcher.errors import NotNewerError
 from pypatcher.keys import KeyPair
 from pypatcher.targets import find_target
-from pypatcher.transport import Stream, wire
+from pypatcher.transfer import wire
+from pypatcher.transport import Stream
 from tests.support.devices import Device, World, said_version
 from tests.support.hostile import open_hostile_peer, region_offset, sending, take_an_honest_release, two_regions
 from tests.support.programs import AARCH64, move_region, with_section

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import PatchInfo, sign_file
-from pypatcher.node import race
-from pypatcher.transport import StallRule, Stream, wire
+from pypatcher.transfer import StallRule, hedging, wire
+from pypatcher.transport import Stream
 from tests.support.devices import World, compile_app, here, open_world
 from tests.support.hostile import open_hostile_peer
 
@@ -35,7 +35,7 @@ def large_release(world: World, version: str) -> tuple[Path, PatchInfo]:
 async def test_a_peer_that_drips_a_true_release_is_overtaken_by_an_honest_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race, "_GRACE", 1.0)
+    monkeypatch.setattr(hedging, "_GRACE", 1.0)
     old, _ = world.release("1.0.0")
     new, info = large_release(world, "2.0.0")
     data = new.read_bytes()

@@ -19,14 +19,14 @@ from pypatcher.discovery.records import Record, decrypt_record
 from pypatcher.discovery.slots import Slot
 from pypatcher.errors import ArtifactError, CodecError, PatcherError, PeerError, PortMapError, VersionError
 from pypatcher.keys import KeyPair
+from pypatcher.nat.portmap import natpmp, pcp, upnp_messages
+from pypatcher.nat.portmap.http import parse_answer
+from pypatcher.nat.portmap.upnp import ask_description
+from pypatcher.transfer.offer import receive_offer
+from pypatcher.transfer.wire import check_auth, decode_patch_header
 from pypatcher.transport.admission import Admission
 from pypatcher.transport.connection import Connection
-from pypatcher.transport.frontdoor import FrontDoor
-from pypatcher.transport.offer import receive_offer
-from pypatcher.transport.portmap import igd, natpmp, pcp
-from pypatcher.transport.portmap.http import parse_answer
-from pypatcher.transport.portmap.upnp import ask_description
-from pypatcher.transport.wire import check_auth, decode_patch_header
+from pypatcher.transport.incoming import FrontDoor
 from pypatcher.version import Version
 from tests.fuzz.files import OWNER
 
@@ -187,7 +187,7 @@ def lan_answers(data: bytes) -> None:
 
 
 def _location(data: bytes) -> None:
-    url = igd.parse_location(data, ROUTER)
+    url = upnp_messages.parse_location(data, ROUTER)
     if url is not None:
         server, request = ask_description(url, ROUTER)
         assert server[0] == ROUTER
@@ -200,9 +200,9 @@ def _http(data: bytes) -> None:
     except PortMapError:
         status, body = 200, data
     try:
-        service = igd.parse_description(body, f"http://{ROUTER}:5000/root.xml")
+        service = upnp_messages.parse_description(body, f"http://{ROUTER}:5000/root.xml")
         assert service.server[0] == ROUTER
-        igd.encode_call(service, "AddPortMapping", {"NewRemoteHost": "<&>"})
+        upnp_messages.encode_call(service, "AddPortMapping", {"NewRemoteHost": "<&>"})
     except PortMapError:
         pass
-    igd.parse_result(status, body)
+    upnp_messages.parse_result(status, body)

@@ -13,7 +13,7 @@ from pypatcher.discovery.announcement import encode_content
 from pypatcher.discovery.records import Record, encrypt_record
 from pypatcher.install.trial import ProgramId, Start, Trial, TrialState, encode_state
 from pypatcher.node.report import Report, encode_report
-from pypatcher.transport.wire import auth_value, encode_acceptance
+from pypatcher.transfer.wire import auth_value, encode_acceptance
 from pypatcher.version import Version
 from tests.fuzz.files import NEEDLE, OWNER, zip_start
 from tests.fuzz.network import COOKIE, INFO, INFO_HASH, KEY, NONCE, PORT, ROUTER, SLOT

@@ -13,7 +13,7 @@ from pathlib import Path
 from pypatcher.dht.krpc import MAX_DATAGRAM
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.install.trial import STATE_LIMIT
-from pypatcher.transport.wire import HEADER_LIMIT
+from pypatcher.transfer.wire import HEADER_LIMIT
 from tests.fuzz import files, network
 from tests.fuzz.seeds import SEEDS
 

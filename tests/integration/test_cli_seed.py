@@ -21,12 +21,12 @@ from pypatcher.artifact import sign_file
 from pypatcher.dht import Testnet
 from pypatcher.events import Event
 from pypatcher.keys import KeyPair, OwnerKey, encode_key
+from pypatcher.nat.portmap import PortMapper
+from pypatcher.nat.portmap.pcp import Granted
 from pypatcher.node import network as network_module
 from pypatcher.node.seed import seed_files
 from pypatcher.node.seedfile import SeedFile, choose_files
-from pypatcher.node.settings import Settings
-from pypatcher.transport.portmap import PortMapper
-from pypatcher.transport.portmap.pcp import Granted
+from pypatcher.settings import Settings
 from tests.support.devices import World, here, open_world
 from tests.support.packagings import wait_until
 from tests.support.programs import AARCH64, with_section

@@ -7,10 +7,10 @@ import socket
 from pypatcher.dht import UdpDht
 from pypatcher.discovery import Namespace
 from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.netcheck.probe import meet_fleet
 from pypatcher.node.cache import Memory
-from pypatcher.node.netcheck import meet_fleet
 from pypatcher.node.network import open_network
-from pypatcher.node.settings import Settings
+from pypatcher.settings import Settings
 
 
 async def test_a_member_is_reached_and_a_stranger_or_a_silent_address_is_not() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
-from pypatcher.transport import Served, fetch_from
+from pypatcher.transfer import Served, fetch_from
 from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
 
 MINUTE = 29_000_000
@@ -143,7 +143,7 @@ async def test_who_only_takes_shows_itself_after_a_router_was_off_for_a_moment(t
 async def test_a_peer_that_is_gone_is_given_up_before_the_connection_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pypatcher.transport.fetch._NUDGE_AFTER", 0.1)
+    monkeypatch.setattr("pypatcher.transfer.client._NUDGE_AFTER", 0.1)
     info, _ = make_release(tmp_path, size=3_000_000)
     async with (
         open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,

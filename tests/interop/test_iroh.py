@@ -13,7 +13,7 @@ import pytest
 
 from pypatcher.artifact.patch import Patch
 from pypatcher.errors import PeerError
-from pypatcher.transport import Served, fetch_release, wire
+from pypatcher.transfer import Served, fetch_release, wire
 from tests.support.transport import ALPN, OWNER_KEY, RUST_ALPN, loopback, make_release, open_endpoint, open_server
 
 

@@ -19,8 +19,8 @@ from tests.nat.world import World, open_world
 
 _PROBE = """
 import asyncio, json, sys
-from pypatcher.transport.portmap import default_gateway
-from pypatcher.transport.portmap.{module} import {name}
+from pypatcher.nat.portmap import default_gateway
+from pypatcher.nat.portmap.{module} import {name}
 
 async def main():
     client = {name}(default_gateway())

@@ -21,10 +21,10 @@ from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.device import own_target
 from pypatcher.node.node import Node
-from pypatcher.node.schedule import OnRestart
-from pypatcher.node.settings import Settings
+from pypatcher.settings import Settings
 from pypatcher.targets import Target
-from pypatcher.transport import StallRule
+from pypatcher.transfer import StallRule
+from pypatcher.update.mode import OnRestart
 from tests.support.transport import loopback
 
 __all__ = ["PATIENCE", "Device", "World", "compile_app", "here", "open_world", "said_version"]

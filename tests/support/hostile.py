@@ -17,7 +17,8 @@ from pypatcher.discovery.announcement import encode_content
 from pypatcher.discovery.records import Record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
 from pypatcher.keys import KeyPair
-from pypatcher.transport import Connection, Endpoint, Stream, wire
+from pypatcher.transfer import wire
+from pypatcher.transport import Connection, Endpoint, Stream
 from pypatcher.version import Version
 from tests.support.devices import PATIENCE, Device, World
 from tests.support.programs import PROGBITS, make_elf

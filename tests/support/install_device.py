@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pypatcher.errors import PatcherError
-from pypatcher.install.folder import Installation
-from pypatcher.install.settling import Settled
+from pypatcher.install.installation import Installation
+from pypatcher.install.reconcile import Settled
 from pypatcher.install.starts import CLAIM_TICKS, Caller, Launcher
 from pypatcher.install.trial import ProgramId, TrialState, encode_state
 from tests.support.install_invariants import check_disk, check_durable, check_settled, check_steps

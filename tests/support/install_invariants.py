@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pypatcher.install.settling import Settled
+from pypatcher.install.reconcile import Settled
 from tests.support.install_run import Run
 from tests.support.install_world import STATE_FILE, InvariantError, Scenario, World, release, state_on
 from tests.support.simdisk import TORN, Image, cut_images

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from pypatcher.install.folder import Installation
+from pypatcher.install.installation import Installation
 from tests.support.install_world import Scenario, World, release
 from tests.support.simdisk import Image, SimDisk, cut_images
 from tests.support.text_programs import Released

@@ -8,7 +8,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from pypatcher.addresses import Address
 from pypatcher.keys import KeyPair
-from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.quic import RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
 from tests.support.transport import ALPN
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
-from pypatcher.transport import Endpoint, Served, fetch_release
+from pypatcher.transfer import Served, fetch_release
+from pypatcher.transport import Endpoint
 from tests.support.transport import ALPN, OWNER_KEY, Server, make_release, open_endpoint, open_server
 
 __all__ = ["MINUTE", "SIZE", "Siege", "descriptors", "fetch", "open_siege", "resident", "until"]

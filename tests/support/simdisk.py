@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from pypatcher.install.files import FileStat
 from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
-from pypatcher.install.opening import StateFolder
+from pypatcher.install.state_folder import StateFolder
 
 __all__ = ["TORN", "FolderOperation", "Image", "SimDisk", "cut_images"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pypatcher.artifact.patch import PatchInfo, make_info
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.transport import Connection, Endpoint, Served, StallRule, UploadLimiter, serve_release
+from pypatcher.transfer import Served, StallRule, UploadLimiter, serve_release
+from pypatcher.transport import Connection, Endpoint
 from pypatcher.version import Version
 
 OWNER = KeyPair.from_seed(bytes(range(32)))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.discovery.candidates import Candidate, Candidates
 from pypatcher.errors import PeerError
 from pypatcher.install.layout import Layout
-from pypatcher.node.budget import FetchBudget
-from pypatcher.node.candidates import Candidate, Candidates
-from pypatcher.node.settings import Settings
-from pypatcher.node.updater import Known, Updater, Ways
+from pypatcher.settings import Settings
+from pypatcher.transfer.peer_budget import FetchBudget
+from pypatcher.update.updater import Known, Updater, Ways
 from tests.support.discovery import node, release
 from tests.support.node_fakes import FakeInstallation, Heard
 

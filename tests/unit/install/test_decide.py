@@ -9,7 +9,7 @@ import pytest
 
 from pypatcher.errors import NotNewerError, RefusedReleaseError
 from pypatcher.install.decide import Action, Decision, Limits, check_stageable, check_wanted, closed_trial, decide
-from pypatcher.install.found import Found, Kind
+from pypatcher.install.examine import Found, Kind
 from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Start, Trial, TrialState
 from pypatcher.version import Version

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.install.layout import Layout
-from pypatcher.install.opening import StateFolder, open_folders
+from pypatcher.install.state_folder import StateFolder, open_folders
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install import Installation
 from pypatcher.install.locks import hold_lock, transaction
-from pypatcher.install.opening import StateFolder, open_folders
+from pypatcher.install.state_folder import StateFolder, open_folders
 from tests.support.installations import V1, V2, MakeInstallation, caller, download, trial_of
 from tests.support.text_programs import program, verify_program, write_program
 

@@ -17,7 +17,7 @@ from pypatcher.events import Event
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.seed import settings_for
 from pypatcher.node.seedfile import SeedFile, choose_files
-from pypatcher.node.settings import Settings
+from pypatcher.settings import Settings
 from pypatcher.targets import find_target
 from tests.support.programs import AARCH64, make_elf, with_comment, with_section
 

@@ -12,7 +12,7 @@ import pytest
 from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Admission, Connection, Endpoint, Stream
-from pypatcher.transport.identity import RawKeyConnection
+from pypatcher.transport.quic import RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.stream import DEFAULT_WINDOW, WRITE_LIMIT
 from tests.support.transport import ALPN, loopback, open_endpoint

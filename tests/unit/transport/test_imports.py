@@ -14,7 +14,7 @@ import pytest
     [
         ("import pypatcher.transport", ("aioquic.asyncio", "aioquic.h3.connection", "pylsqpack")),
         (
-            "import pypatcher.node.node, pypatcher.node.patcher",
+            "import pypatcher.node.node, pypatcher.app.patcher",
             ("aioquic.asyncio", "aioquic.h3.connection", "pylsqpack"),
         ),
         (

@@ -1,0 +1,243 @@
+"""Self-update of the Python program that runs: ``public_key``, ``spawn``, ``start``, ``stop`` and what goes with them.
+
+One `Patcher` a process. The application's thread does as little as possible: it finds out which file it is, activates
+a staged release if one waits, and starts the node's thread. No failure of the network, the disk or the environment is
+raised into the application. design.md "Who uses it" and "Staging, activating, restarting, going back".
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+
+from pypatcher.addresses import Address
+from pypatcher.app.keep_node import NodePlan
+from pypatcher.app.thread import NodeThread
+from pypatcher.errors import PatcherError, SettingError
+from pypatcher.events import EventBus, Restart, TrialConfirmed
+from pypatcher.install import Installation, Settled, owner_verifies
+from pypatcher.keys import OwnerKey, parse_public_key
+from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.node.log import json_lines, say_settled
+from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy
+from pypatcher.settings import Settings
+from pypatcher.targets import find_target
+from pypatcher.update.mode import Mode
+
+__all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
+
+_log = logging.getLogger("pypatcher")
+_Main = TypeVar("_Main", bound=Callable[..., Any])
+
+Confirm: TypeAlias = Literal["uptime", "manual"]
+
+
+class NodeSettings(TypedDict, total=False):
+    """The settings that ``spawn`` and ``start`` take; see ``Settings``."""
+
+    bootstrap: tuple[Address, ...]
+    bind: tuple[Address, ...]
+    publish_interval: float
+    look_interval: float | None
+    upload: int
+    port_mapping: bool
+    lan: bool
+    state: Path | None
+    allow_volatile: bool
+    json_log: bool
+
+
+class Patcher:
+    """Updates the program of this process."""
+
+    def __init__(self) -> None:
+        self.bus = EventBus()
+        self._keys: dict[str | None, OwnerKey] = {}
+        self._kind: Kind = "pypatcher"
+        self._lock = threading.RLock()
+        self._running: _Running | None = None
+        self._looked = False
+        self._thread: NodeThread | None = None
+        self._on_restart: list[Callable[[], object]] = []
+        self._json_lines: Callable[[], None] | None = None
+
+    def trust(self, key: str | None, keys: Mapping[str, str], kind: Kind) -> None:
+        """Set whose releases this program takes: one key, or one a target.
+
+        Raises:
+            KeyFileError, SettingError: a key is none, a target is unknown, or there is no key at all.
+        """
+        if (key is None) == (not keys):
+            raise SettingError('give one key, public_key("..."), or one a target, public_key(armv7="...", ...)')
+        if kind not in ("pypatcher", "rustpatcher"):
+            raise SettingError(f"namespace {kind!r} is unknown: choose pypatcher or rustpatcher")
+        self._kind = kind
+        if key is not None:
+            self._keys = {None: parse_public_key(key)}
+        else:
+            self._keys = {find_target(target).name: parse_public_key(text) for target, text in keys.items()}
+
+    def wrap(self, main: _Main) -> _Main:
+        """The application's main, sync or async, such that a staged release is activated before it runs, and that a
+        restart ends it in good order.
+        """
+        if inspect.iscoroutinefunction(main):
+
+            @functools.wraps(main)
+            async def async_main(*args: Any, **keywords: Any) -> Any:
+                running = self._prepare()
+                if running is None:
+                    return await main(*args, **keywords)
+                with running.restarter.around_main():
+                    return await main(*args, **keywords)
+
+            return async_main  # type: ignore[return-value]
+
+        @functools.wraps(main)
+        def sync_main(*args: Any, **keywords: Any) -> Any:
+            running = self._prepare()
+            if running is None:
+                return main(*args, **keywords)
+            with running.restarter.around_main():
+                return main(*args, **keywords)
+
+        return sync_main  # type: ignore[return-value]
+
+    def start(self, mode: Mode, confirm: Confirm, settings: NodeSettings) -> None:
+        """Start the node, once; see ``pypatcher.start``."""
+        if not self._keys:
+            raise SettingError('call pypatcher.public_key("...") first, or decorate main with it')
+        if confirm not in ("uptime", "manual"):
+            raise SettingError(f"confirm={confirm!r}: choose 'uptime' or 'manual'")
+        if not isinstance(mode, Mode):
+            raise SettingError(f"{mode!r} is no mode: choose UpdaterMode.Now, .OnRestart or .At(hour, minute)")
+        with self._lock:
+            if self._thread is not None:
+                raise SettingError("the updater runs already: call spawn() or start() once")
+            try:
+                base = Settings.from_environment(os.environ)
+            except SettingError as error:
+                # Whoever set this device's environment is not there to see an exception; the application must run.
+                _log.error("no updates until the environment is mended: %s", error)
+                return
+            chosen = base.replace(**settings)
+            running = self._prepare()
+            if running is None:
+                return
+            running.restarter.attach()
+            if chosen.json_log and self._json_lines is None:
+                self._json_lines = self.bus.subscribe(json_lines())
+            plan = NodePlan(
+                kind=self._kind,
+                target=running.target,
+                owner=running.owner,
+                installation=running.installation,
+                settings=chosen,
+                mode=mode,
+                confirm_by_uptime=confirm == "uptime",
+            )
+            self._thread = NodeThread(plan, self.bus.emit, settle=running.settle, restart=self._request_restart)
+            self._thread.start()
+            _say_ready(os.environ)
+
+    def stop(self) -> None:
+        """Stop the node and wait for it; a staged release stays for the next start."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    def confirm(self) -> bool:
+        """End the trial of the running version; False when it is not on trial.
+
+        Raises:
+            OSError: the disk is full or broken; try again.
+        """
+        running, thread = self._running, self._thread
+        version = None if running is None else running.installation.confirm()
+        if version is None:
+            return False
+        self.bus.emit(TrialConfirmed(str(version), "the application"))
+        if thread is not None:
+            thread.look_again()
+        return True
+
+    def on_restart(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` before a restart; it delays it by not returning yet, 10 minutes at most."""
+        with self._lock:
+            self._on_restart.append(callback)
+            if self._running is not None:
+                self._running.restarter.on_restart(callback)
+
+    def _prepare(self) -> _Running | None:
+        """Find out what runs, and activate what waits, once; None outside a single-file program.
+
+        Raises:
+            RestartExit: another program lies at our path now; this process becomes it.
+        """
+        with self._lock:
+            if self._looked:
+                return self._running
+            self._looked = True
+            try:
+                running = _Running(detect(), self._keys, self.bus)
+            except (PatcherError, OSError) as error:
+                _log.warning("no updates: %s", error)
+                return None
+            self._running = running
+            for callback in self._on_restart:
+                running.restarter.on_restart(callback)
+        if running.installation.has_pending() and running.settle().must_exec:
+            running.restarter.restart()
+        return running
+
+    def _request_restart(self, version: str) -> None:
+        running = self._running
+        if running is None:
+            return
+        plan = running.restarter.plan
+        if not plan.at_once:
+            _log.warning("version %s waits for the next start: %s", version, plan.reason)
+        elif running.restarter.request(functools.partial(self._activate, running)):
+            self.bus.emit(Restart(version, plan.how.value))
+
+    def _activate(self, running: _Running) -> None:
+        """The last act of this process: its application has ended, the next one is to find the new file at P."""
+        self.stop()
+        running.settle_again()
+
+
+def _say_ready(environment: Mapping[str, str]) -> None:
+    """Tell systemd that the unit is up. Below ``pypatcher run`` that would end a trial: the program must say it."""
+    if not is_proxy(environment.get("NOTIFY_SOCKET", "")):
+        Notifier(environment, os.getpid()).send("READY=1")
+
+
+class _Running:
+    """The program of this process, and whose releases it takes."""
+
+    def __init__(self, program: Program, keys: Mapping[str | None, OwnerKey], bus: EventBus) -> None:
+        self.program = program
+        self.restarter = Restarter(program)
+        self.target = own_target(program.path, program.executable)
+        self.owner = own_key(keys, self.target)
+        self.installation = Installation(program.path, owner_verifies(self.owner, self.target))
+        self._bus = bus
+        self._settled: Settled | None = None
+
+    def settle(self) -> Settled:
+        """Bring the program's path to what it should be; the start is counted once."""
+        if self._settled is None:
+            self.settle_again()
+        return self._settled  # type: ignore[return-value]
+
+    def settle_again(self) -> None:
+        """The same, after the application has ended."""
+        self._settled = self.installation.settle("spawn", main_pid=self.program.launcher)
+        say_settled(self._settled, self._bus.emit)

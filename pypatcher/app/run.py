@@ -1,0 +1,169 @@
+"""``pypatcher run``: a program that knows nothing of updates, and its node beside it in one process.
+
+Glue between the supervisor (``process``), the installation (``install``) and the node: what each start and end of the
+program means for a version on trial, and how a staged release takes over. design.md "`run`".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypatcher.app.keep_node import NodePlan, keep_node
+from pypatcher.errors import PatcherError
+from pypatcher.events import Emit, Restart, TrialConfirmed
+from pypatcher.install import Installation, owner_verifies
+from pypatcher.keys import OwnerKey
+from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.node.log import say_settled
+from pypatcher.process import Hooks, Program, Supervisor
+from pypatcher.settings import Settings
+from pypatcher.targets import Target
+from pypatcher.update.activation import Activation
+from pypatcher.update.mode import Mode
+
+if TYPE_CHECKING:
+    from pypatcher.node.node import Node
+
+__all__ = ["RunPlan", "run_program"]
+
+_log = logging.getLogger("pypatcher")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What to run and how.
+
+    Attributes:
+        keys: the owner's, by target; None for every target.
+        ready_within: seconds after a start in which a version on trial must say READY=1; None is for ever.
+    """
+
+    program: Program
+    keys: Mapping[str | None, OwnerKey]
+    kind: Kind
+    mode: Mode
+    confirm_by_uptime: bool
+    stop_timeout: float
+    settings: Settings
+    ready_within: float | None = None
+
+
+async def run_program(plan: RunPlan, emit: Emit) -> int:
+    """Run the program until it ends for good; returns its status, or minus the signal that ended it.
+
+    Whatever keeps updates from working here is logged and keeps the program from nothing.
+
+    Raises:
+        OSError: no process can be made.
+    """
+    try:
+        target = own_target(plan.program.path, Path(sys.executable))
+        owner = own_key(plan.keys, target)
+    except (PatcherError, OSError) as error:
+        _log.error("no updates: %s", error)
+        return await Supervisor(plan.program, stop_timeout=plan.stop_timeout).run()
+    runner = _Runner(plan, target, owner, emit)
+    node = asyncio.create_task(runner.keep_node())
+    try:
+        return await runner.supervisor.run()
+    finally:
+        tasks = [task for task in (node, runner.deadline) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Runner:
+    def __init__(self, plan: RunPlan, target: Target, owner: OwnerKey, emit: Emit) -> None:
+        self._plan = plan
+        self._target = target
+        self._owner = owner
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._installation = Installation(plan.program.path, owner_verifies(owner, target))
+        self._activation = Activation(plan.mode, self._installation, self._replace)
+        self._node: Node | None = None
+        self._first_start = asyncio.Event()
+        self._is_ready = False
+        self.deadline: asyncio.Task[None] | None = None
+        hooks = Hooks(
+            before_start=self._before_start,
+            started=self._started,
+            ready=self._ready,
+            before_stop=self._before_stop,
+            ended=self._ended,
+        )
+        self.supervisor = Supervisor(plan.program, hooks=hooks, stop_timeout=plan.stop_timeout)
+
+    async def keep_node(self) -> None:
+        """Be a node from the program's first start on."""
+        await self._first_start.wait()
+        plan = NodePlan(
+            self._plan.kind,
+            self._target,
+            self._owner,
+            self._installation,
+            self._plan.settings,
+            self._plan.mode,
+            self._plan.confirm_by_uptime,
+        )
+        await keep_node(plan, self._activation, self._emit, self._made)
+
+    def _made(self, node: Node) -> None:
+        self._node = node
+
+    async def _replace(self, version: str) -> None:
+        self._emit(Restart(version, "stop and start"))
+        await self.supervisor.replace()
+
+    # Around the program: see process.Hooks for when and in which thread.
+
+    def _before_start(self) -> None:
+        say_settled(self._installation.settle("run"), self._emit)
+
+    def _started(self, _pid: int) -> None:
+        self._first_start.set()
+        self._is_ready = False
+        if self.deadline is not None:
+            self.deadline.cancel()
+        if self._plan.ready_within is not None:
+            self.deadline = asyncio.create_task(self._give_up_after(self._plan.ready_within))
+        if self._node is not None:
+            self._node.program_started()
+
+    async def _give_up_after(self, seconds: float) -> None:
+        """A version on trial that hangs would be on trial for ever, or confirmed for having been there."""
+        await asyncio.sleep(seconds)
+        if not self.supervisor.hears_program:
+            _log.warning("READY=1 cannot be heard: somebody removed the notify socket of the program")
+            return
+        try:
+            trial = None if self._is_ready else (await asyncio.to_thread(self._installation.status)).trial
+        except (PatcherError, OSError) as error:
+            _log.error("cannot tell whether the program is on trial: %s", error)
+            return
+        # It may have said so while the disk was read.
+        if trial is not None and not trial.rolling_back and not self._is_ready:
+            await self.supervisor.give_up(f"{trial.version} is on trial and did not say READY=1 within {seconds:g} s")
+
+    def _ready(self) -> None:
+        self._is_ready = True
+        self._loop.run_in_executor(None, self._confirm)
+
+    def _before_stop(self) -> None:
+        self._installation.end_start(requested=True)
+
+    def _ended(self, _returncode: int) -> bool:
+        return self._installation.end_start(requested=False)
+
+    def _confirm(self) -> None:
+        version = self._installation.confirm()
+        if version is not None:
+            self._emit(TrialConfirmed(str(version), "READY=1"))
+            self._loop.call_soon_threadsafe(self._activation.look_again)

@@ -1,0 +1,93 @@
+"""The node's own thread and loop, beside an application that knows nothing of either.
+
+Everything heavy is imported in here, so that an application's start does not wait for it. design.md "Public API": the
+application cannot stall the node, nor the node the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+
+from pypatcher.app.keep_node import NodePlan, keep_node
+from pypatcher.errors import PatcherError
+from pypatcher.events import Emit
+from pypatcher.install import Settled
+from pypatcher.update.activation import Activation
+
+__all__ = ["NodeThread"]
+
+_log = logging.getLogger("pypatcher")
+_STOP_SECONDS = 5.0
+
+
+class NodeThread:
+    """Started once, stopped once.
+
+    Args:
+        settle: called first, in this thread.
+        restart: called in this thread with the version that is staged and whose time has come; it returns at once.
+    """
+
+    def __init__(
+        self, plan: NodePlan, emit: Emit, *, settle: Callable[[], Settled], restart: Callable[[str], None]
+    ) -> None:
+        self._plan = plan
+        self._emit = emit
+        self._settle = settle
+        self._restart = restart
+        self._thread = threading.Thread(target=self._run, name="pypatcher", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._activation: Activation | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the node and wait for it, 5 seconds at most."""
+        self._stopping.set()
+        self._call(lambda: self._task.cancel() if self._task is not None else None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_STOP_SECONDS)
+
+    def look_again(self) -> None:
+        """The trial ended: a release that was staged meanwhile may have its turn."""
+        self._call(lambda: self._activation.look_again() if self._activation is not None else None)
+
+    def _call(self, action: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed since
+                loop.call_soon_threadsafe(action)
+
+    def _run(self) -> None:
+        try:
+            settled = self._settle()
+            if settled.must_exec:
+                self._restart(str(settled.version))
+            elif settled.program is not None:
+                asyncio.run(self._main())
+        except asyncio.CancelledError:
+            return
+        except PatcherError as error:
+            _log.error("no updates: %s", error)
+        except Exception:
+            _log.exception("the node failed; the application runs on without updates")
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        if self._stopping.is_set():
+            return
+
+        async def restart(version: str) -> None:
+            self._restart(version)
+
+        self._activation = Activation(self._plan.mode, self._plan.installation, restart)
+        await keep_node(self._plan, self._activation, self._emit)

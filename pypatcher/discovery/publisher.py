@@ -1,0 +1,70 @@
+"""Says in the DHT what this node has, for as long as nobody has said better.
+
+What to write and when to be silent is ``pypatcher.discovery``'s; this is the loop around it. design.md "Discovery".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.backoff import Backoff, jittered
+from pypatcher.discovery import Published
+from pypatcher.events import Emit, RecordPublished
+from pypatcher.waiting import wait_at_most
+
+__all__ = ["Publisher"]
+
+_LONGEST_PAUSE = 3600.0
+_FIRST_RETRY = 2.0
+
+
+class Publisher:
+    """Publishes the release that is held, one record a minute slot.
+
+    Args:
+        publish: writes one record.
+        interval: seconds between publications; after one that reached nobody it begins at 2 s and doubles.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[PatchInfo], Awaitable[Published]],
+        *,
+        interval: float,
+        emit: Emit,
+        rng: random.Random,
+    ) -> None:
+        self._publish = publish
+        self._interval = interval
+        self._emit = emit
+        self._rng = rng
+        self._info: PatchInfo | None = None
+        self._changed = asyncio.Event()
+
+    def announce(self, info: PatchInfo | None) -> None:
+        """Publish this release from now on, at once; None publishes nothing."""
+        self._info = info
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        crowded = Backoff(2 * self._interval, _LONGEST_PAUSE)
+        unheard = Backoff(min(_FIRST_RETRY, self._interval), self._interval)
+        while True:
+            pause = self._interval
+            self._changed.clear()
+            if self._info is not None:
+                published = await self._publish(self._info)
+                if published.stored:
+                    self._emit(RecordPublished(str(self._info.version), published.minute, published.stored))
+                if published.full or published.newer:
+                    pause = crowded.fail()
+                elif published.stored:
+                    crowded.succeed()
+                    unheard.succeed()
+                else:
+                    pause = unheard.fail()
+            await wait_at_most(self._changed, jittered(pause, self._rng))

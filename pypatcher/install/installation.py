@@ -1,0 +1,369 @@
+"""`Installation`: one program on this device, from its start to the next version's confirmation.
+
+The shell around ``decide`` and ``operations``: it opens the folders, holds the locks, looks at what is on disk, asks
+the table and has its answer carried out. It starts no process and knows no network. A program's start must never fail
+because of an update, so `settle` returns in every case, and says why there are no updates where there are none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypatcher.errors import CannotReplaceError, PatcherError, StateError
+from pypatcher.install.decide import LIMITS, Limits, check_wanted
+from pypatcher.install.examine import Examiner, Found, Kind, Verify
+from pypatcher.install.layout import Layout
+from pypatcher.install.local_release import Held, held
+from pypatcher.install.locks import Instances, hold_lock
+from pypatcher.install.manual import adopt, confirm_running, roll_back
+from pypatcher.install.operations import Operations
+from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
+from pypatcher.install.reconcile import Settled, settle
+from pypatcher.install.report import read_report, write_report
+from pypatcher.install.staging import Partial, Partials, stage
+from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
+from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folders
+from pypatcher.install.status import Status, describe
+from pypatcher.install.transaction import Session, open_session
+from pypatcher.install.trial import ProgramId
+from pypatcher.install.trial_end import confirm, end_start
+from pypatcher.version import Version
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+
+__all__ = ["Installation"]
+
+_log = logging.getLogger("pypatcher")
+
+
+class Installation:
+    """One program, the folder beside it, and what this process is to them. One object a process and program.
+
+    Its methods may be called from any thread, and block: they hash and fsync.
+
+    Args:
+        program: the program's path; symbolic links are resolved once.
+        verify: what makes a file a release: `owner_verifies`, or `check_intact` for people who only look.
+        kind: tells the type of a folder's filesystem.
+        folders: how files are reached; the real disk unless a test says otherwise.
+        lives: whether a process (pid, start time in ticks) still runs.
+        limits: how many starts of a trial may fail.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        verify: Verify,
+        *,
+        kind: FilesystemType = filesystem_type,
+        folders: OpenFolders = open_folders,
+        lives: Callable[[int, int], bool] = process_lives,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self.layout = Layout(Path(os.path.realpath(program)))
+        self._folders = folders
+        self._verify = verify
+        self._examiner = Examiner(verify)
+        self._instances = Instances(self.layout)
+        self._preflight = Preflight(self.layout, folders, kind)
+        self._partials = Partials(self.layout, folders)
+        self._lives = lives
+        self._limits = limits
+        self._own: ProgramId | None = None
+        self._caller: Caller | None = None
+        self._put_off: Held | None = None
+
+    @property
+    def program(self) -> Path:
+        """The program's path, `P`."""
+        return self.layout.program
+
+    @property
+    def staged_path(self) -> Path:
+        """Where a staged release lies."""
+        return self.layout.path(self.layout.staged)
+
+    def settle(self, launcher: Launcher, *, main_pid: int | None = None, caller: Caller | None = None) -> Settled:
+        """At a start, or at a restart after the old process ended: bring `P` to what it should be.
+
+        Never raises for what is on disk. With ``guard`` and ``run`` the program is to be started next. With ``spawn``
+        the caller runs from `P` itself: ``must_exec`` says that `P` is another program now, which counts its own start.
+
+        Args:
+            launcher: who launches the program.
+            main_pid: see `current_caller`.
+            caller: this process, where a test says so.
+        """
+        caller = caller or current_caller(launcher, os.environ, main_pid=main_pid)
+        settled = self._settle(caller)
+        self._caller = caller
+        self._own = None if settled.must_exec else settled.program
+        self._put_off = self.staged_release() if settled.put_off or settled.row == 0 else None
+        return settled
+
+    def _settle(self, caller: Caller) -> Settled:
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                if files.stat(self.layout.lock) is None:
+                    found = self._examiner.examine(files, self.layout.target)
+                    if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
+                        return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
+            with self._session() as session:
+                try:
+                    return settle(session, caller, self._limits)
+                finally:
+                    if caller.launcher == "guard":
+                        session.release()
+                    else:
+                        session.share()
+        except (OSError, PatcherError) as error:
+            reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
+            return self._unmanaged(f"{self.program} gets no updates: {reason}")
+
+    def _unmanaged(self, reason: str) -> Settled:
+        """What a start is told when the state folder cannot be used: the program runs, without updates."""
+        found = self.running_info()
+        serve = found.kind is Kind.GOOD and not self.layout.state_folder.exists()
+        return Settled(row=0, program=found.id, info=found.info, serve=serve, reason=reason)
+
+    def running_info(self) -> Found:
+        """What `P` is now: a good program and its `PatchInfo`, or the reason why it is none."""
+        try:
+            with self._folders(self.layout, StateFolder.IGNORED) as files:
+                return self._examiner.examine(files, self.layout.target)
+        except OSError as error:
+            return Found(Kind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
+
+    def preflight(self, size: int, *, allow_volatile: bool = False, change_nothing: bool = False) -> None:
+        """Could a release whose file has ``size`` bytes be installed here?
+
+        Args:
+            allow_volatile: on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
+            change_nothing: make no state folder to try things in.
+
+        Raises:
+            CannotReplaceError: no; one line says why and what would help.
+        """
+        self._preflight.check(size, allow_volatile, change_nothing=change_nothing)
+
+    def new_partial(self) -> Partial:
+        """An empty file for a download; stale ones are removed, those under way are not.
+
+        Only the holder of `updater_lock` may ask for one; any thread of it.
+
+        Raises:
+            CannotReplaceError: the state folder cannot be used.
+            OSError: the disk is full or broken.
+        """
+        return self._partials.new()
+
+    def has_pending(self) -> bool:
+        """Whether `settle` must come before the application's main: a release is staged, or a trial is on.
+
+        Cheap, for a start: one small file is read, nothing is hashed.
+        """
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                if files.stat(self.layout.staged) is not None:
+                    return True
+                state = Operations(files, self.layout).read_state()
+                return state is not None and state.trial is not None
+        except (OSError, PatcherError):
+            return False
+
+    def on_trial(self) -> bool:
+        """Whether a trial is on, as far as can be read; cheap."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                state = Operations(files, self.layout).read_state()
+        except (OSError, PatcherError):
+            return False
+        return state is not None and state.trial is not None
+
+    def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
+        """Would this device take a release of that version, as far as its announcement tells?
+
+        Args:
+            sha512: of the whole file, where it is known from an earlier download.
+
+        Raises:
+            NotNewerError, RefusedReleaseError: no; there is no use in fetching it.
+            CannotReplaceError, OSError: the folders cannot be read, or `P` is no program of the owner's.
+        """
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            state = Operations(files, self.layout).read_state()
+            program = self._examiner.examine(files, self.layout.target)
+            if program.id is None:
+                raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
+            staged = self._examiner.examine(files, self.layout.staged).id
+        check_wanted(ProgramId(sha512, version), program.id.version, state, staged)
+
+    def stage(self, partial: Partial, expect: PatchInfo) -> PatchInfo:
+        """Verify a complete download and make it the release that is activated next; always ends with ``partial``.
+
+        Raises:
+            ArtifactError: it is not what was announced, or not a release of the owner for this target.
+            NotNewerError, RefusedReleaseError: this device does not want it.
+            CannotReplaceError, OSError: it cannot be kept here; nothing was changed.
+        """
+        with partial:
+            release = self._verify(partial.fd, expect)
+            with self._folders(self.layout, StateFolder.MADE) as files:
+                source = files.open(self.layout.target)
+                try:
+                    files.copy_attributes(source, partial.fd)
+                finally:
+                    files.close(source)
+                files.sync(partial.fd)
+            with self._session() as session:
+                stage(session, partial, release)
+        return release.info
+
+    def held(self) -> tuple[Held, ...]:
+        """What may be announced and served, newest first: ``staged`` and `P`, unless refused."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                return held(files, self.layout, self._examiner)
+        except (OSError, PatcherError):
+            return ()
+
+    def staged_release(self) -> Held | None:
+        """The release that waits for the next start, if it is good and not refused."""
+        staged = self.layout.path(self.layout.staged)
+        return next((one for one in self.held() if one.path == staged), None)
+
+    def release_for_restart(self) -> Held | None:
+        """The staged release that a restart would activate; None during a trial.
+
+        A release whose activation this process's own start had to put off is none: restarting for it again and again
+        would be a loop. A newer one is.
+        """
+        staged = self.staged_release()
+        if staged is None or (self._put_off is not None and staged.sha512 == self._put_off.sha512):
+            return None
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                state = Operations(files, self.layout).read_state()
+        except (OSError, PatcherError):
+            return None
+        return staged if state is not None and state.trial is None else None
+
+    def confirm(self, own: bytes | None = None) -> Version | None:
+        """The program that this process runs works: end its trial. None when there is nothing to confirm.
+
+        Args:
+            own: the program's SHA-512 over its whole file; by default the one that `settle` found.
+
+        Raises:
+            CannotReplaceError, OSError: it cannot be written down; try again.
+        """
+        own = own or (None if self._own is None else self._own.sha512)
+        if own is None:
+            return None
+        with self._session() as session:
+            return confirm(session, own)
+
+    def confirm_running(self) -> Version:
+        """From outside: the version on trial that runs now works, so its trial ends.
+
+        Raises:
+            StateError: nothing is on trial, or it does not run.
+            CannotReplaceError, OSError: it cannot be written down; try again.
+        """
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            if Operations(files, self.layout).read_state() is None:  # and no folder is made
+                raise StateError(f"{self.program} is not on trial: there is nothing to confirm")
+        with self._session() as session:
+            return confirm_running(session, current_caller("spawn", {}))
+
+    def end_start(self, requested: bool, *, caller: Caller | None = None) -> bool:
+        """The start that this process counted (or its systemd unit's guard did) ends; False when there is none.
+
+        Args:
+            requested: somebody asked for it: call this BEFORE the signal is forwarded. Otherwise it failed.
+            caller: this process, where it is not the one that called `settle` or where a test says so.
+
+        Raises:
+            OSError: the disk is full or broken; the next start counts it.
+        """
+        caller = caller or self._caller or current_caller("guard", os.environ)
+        with self._session() as session:
+            return end_start(session, requested, caller)
+
+    def roll_back(self) -> tuple[Version, bool]:
+        """By hand, back to ``previous``; the version at `P` is refused from now on.
+
+        Returns:
+            The version to go back to, and whether it is at `P` already. It is not while the program runs: then the
+            next start finishes the rollback.
+
+        Raises:
+            StateError: there is nothing to go back to.
+            CannotReplaceError, OSError: it cannot be done here; nothing was changed.
+        """
+        with self._session() as session:
+            return roll_back(session)
+
+    def adopt(self, source: int) -> Version:
+        """By hand: put the release in the open file ``source`` to `P`, whole, whatever its version.
+
+        What scp over the program cannot do: nothing is changed unless the file is a release of the owner for this
+        device, what was confirmed at `P` stays as the way back, and `P` changes by one rename.
+
+        Raises:
+            ArtifactError: it is no release for this device.
+            CannotReplaceError, OSError: it cannot be done here, or the program runs; `P` was not changed.
+        """
+        if self.program.exists():
+            # A person who puts a file on a volatile disk knows it.
+            self.preflight(os.fstat(source).st_size, allow_volatile=True)
+        with self._session() as session:
+            return adopt(session, source, self._verify)
+
+    def read_report(self, limit: int) -> bytes:
+        """What `write_report` wrote, ``limit`` bytes at most; empty when there is nothing that can be read."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                return read_report(files, self.layout, limit)
+        except (OSError, PatcherError):
+            return b""
+
+    def write_report(self, data: bytes) -> None:
+        """Keep what the node says about itself beside the program. Only the holder of `updater_lock` may.
+
+        Not synced: it is for people, and cards wear out.
+
+        Raises:
+            CannotReplaceError, OSError: it cannot be written here.
+        """
+        with self._folders(self.layout, StateFolder.MADE) as files:
+            write_report(files, self.layout, data)
+
+    def status(self) -> Status:
+        """What is here, for people and scripts. Changes nothing, takes no lock.
+
+        Raises:
+            CannotReplaceError, OSError: the folders cannot be read.
+        """
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            state = Operations(files, self.layout).read_state()
+            return describe(self.layout, state, lambda entry: self._examiner.examine(files, entry))
+
+    @contextmanager
+    def updater_lock(self) -> Iterator[bool]:
+        """Be the one process that fetches and activates; yields False where another one is.
+
+        Raises:
+            CannotReplaceError, OSError: the state folder cannot be used.
+        """
+        with self._folders(self.layout, StateFolder.MADE) as files, hold_lock(files, self.layout.updater) as mine:
+            yield mine
+
+    def _session(self) -> AbstractContextManager[Session]:
+        return open_session(self._folders, self.layout, self._examiner, self._instances, self._lives)

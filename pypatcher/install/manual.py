@@ -1,0 +1,133 @@
+"""What a person or a script asks for: ``confirm``, ``rollback`` and ``adopt`` (install.md "By hand").
+
+`adopt` puts a person's release to `P` as an update would be put there. To every crash between two of its steps it is
+what install.md's table knows as a person's rename: before the rename nothing has changed but ``previous``, after it the
+next start finds a program that a person put there. `P` is not on the way back that a trial needs: a confirmed `P` alone
+becomes ``previous``.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+
+from pypatcher.errors import CannotReplaceError, StateError
+from pypatcher.install.examine import Verify
+from pypatcher.install.starts import Caller, Fate
+from pypatcher.install.transaction import Session
+from pypatcher.install.trial import ProgramId, TrialState
+from pypatcher.install.trial_end import confirm
+from pypatcher.version import Version
+
+__all__ = ["adopt", "confirm_running", "roll_back"]
+
+
+def confirm_running(session: Session, caller: Caller) -> Version:
+    """End the trial of the version that runs; see `Installation.confirm_running`."""
+    program, facts = session.layout.program, session.facts(caller)
+    state = facts.state
+    if state is None or state.trial is None:
+        raise StateError(f"{program} is not on trial: there is nothing to confirm")
+    trial = state.trial
+    if trial.program.sha512 in state.refused:
+        raise StateError(f"version {trial.program.version} failed on this device, and its next start goes back")
+    if facts.fate not in (Fate.ALIVE, Fate.OWN):
+        raise StateError(f"version {trial.program.version} does not run: it is confirmed while it shows that it works")
+    version = confirm(session, trial.program.sha512)
+    if version is None:
+        raise StateError(f"{program} is another file than the one on trial: its next start finds out")
+    return version
+
+
+def roll_back(session: Session) -> tuple[Version, bool]:
+    """Refuse what is at `P`, and put ``previous`` there if nothing runs from it; see `Installation.roll_back`."""
+    session.operations.begin()
+    state = session.operations.read_state()
+    program, previous = session.examine(session.layout.target), session.examine(session.layout.previous)
+    if program.id is None:
+        raise StateError(f"{session.layout.program} is no program of this owner's: {program.reason}")
+    if previous.id is None or previous.id.sha512 == program.id.sha512:
+        raise StateError(f"{session.layout.program} has no previous version here")
+    state = _intend_rollback(session, state, program.id, previous.id)
+    if not session.alone():
+        return previous.id.version, False
+    try:
+        session.operations.finish_rollback(state)
+    finally:
+        session.release()
+    return previous.id.version, True
+
+
+def _intend_rollback(session: Session, state: TrialState | None, program: ProgramId, previous: ProgramId) -> TrialState:
+    if state is not None and previous.sha512 in state.refused:
+        raise StateError(f"the previous version {previous.version} failed on this device")
+    state = state or TrialState(program, program.version)
+    note = f"{program.version} was rolled back by hand"
+    if state.trial is not None and state.trial.program.sha512 == program.sha512:
+        if state.confirmed.sha512 != previous.sha512:
+            raise StateError(f"the previous version {previous.version} is not the confirmed one")
+        refused = program.sha512 in state.refused
+        return state if refused else session.operations.intend_rollback(state, note)
+    return session.operations.intend_rollback_of_confirmed(state, program, previous, note)
+
+
+def adopt(session: Session, source: int, verify: Verify) -> Version:
+    """Copy, verify, keep the way back, rename, write it down; see `Installation.adopt`."""
+    if not session.alone():
+        raise CannotReplaceError(f"{session.layout.program} runs: stop it first")
+    try:
+        return _put(session, source, verify)
+    finally:
+        session.release()
+
+
+def _put(session: Session, source: int, verify: Verify) -> Version:
+    files, layout, operations = session.files, session.layout, session.operations
+    operations.begin()
+    operations.remove_stale_partials()
+    entry = layout.partial(secrets.token_hex(8))
+    fd = files.create(entry)
+    try:
+        files.copy(source, fd)
+        _take_attributes(session, fd)
+        release = verify(fd)
+        files.sync(fd)
+    except BaseException:
+        files.unlink(entry)
+        raise
+    finally:
+        files.close(fd)
+    adopted = ProgramId(release.sha512, release.info.version)
+    state, program = operations.read_state(), session.examine(layout.target)
+    if program.id is not None and program.stat is not None and program.id.sha512 != adopted.sha512:
+        confirmed = state is None or (state.trial is None and state.confirmed.sha512 == program.id.sha512)
+        if confirmed:
+            operations.keep_previous(program.stat)
+    operations.rename_to_program(entry)
+    operations.adopt(adopted, state)
+    staged = session.examine(layout.staged).id
+    if staged is None or staged.version <= adopted.version:
+        operations.drop_staged()
+    return adopted.version
+
+
+def _take_attributes(session: Session, fd: int) -> None:
+    """Owner, attributes and mode are those of the program that was there.
+
+    Where there was none, the file that is adopted says nothing either: it was copied here by whoever, in any mode. It
+    belongs to the folder's owner already, and is made a program that can be started.
+    """
+    files = session.files
+    try:
+        old = files.open(session.layout.target)
+    except FileNotFoundError:
+        files.make_executable(fd)
+        return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CannotReplaceError(f"{session.layout.program} is a symbolic link: remove it") from None
+        raise
+    try:
+        files.copy_attributes(old, fd)
+    finally:
+        files.close(old)

@@ -1,0 +1,89 @@
+"""One transaction on an installation: its files, under ``lock``, and what this process knows of them.
+
+Whatever changes an installation does so through a `Session`. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pypatcher.install.examine import Examiner, Found
+from pypatcher.install.facts import DiskFacts
+from pypatcher.install.files import Files
+from pypatcher.install.layout import Entry, Layout
+from pypatcher.install.locks import Instances, transaction
+from pypatcher.install.operations import Operations
+from pypatcher.install.starts import Caller
+from pypatcher.install.state_folder import OpenFolders, StateFolder
+
+__all__ = ["Session", "open_session"]
+
+
+class Session:
+    """One transaction: the files, and what this process knows of them."""
+
+    def __init__(
+        self,
+        files: Files,
+        layout: Layout,
+        examiner: Examiner,
+        instances: Instances,
+        lives: Callable[[int, int], bool],
+    ) -> None:
+        self.files = files
+        self.layout = layout
+        self.operations = Operations(files, layout)
+        self._examiner = examiner
+        self._instances = instances
+        self._lives = lives
+
+    def examine(self, entry: Entry) -> Found:
+        """What an entry is."""
+        return self._examiner.examine(self.files, entry)
+
+    def remember(self, entry: Entry) -> None:
+        """See `Examiner.remember`."""
+        self._examiner.remember(self.files, entry)
+
+    def facts(self, caller: Caller) -> DiskFacts:
+        """What is on disk now."""
+        return DiskFacts(
+            self.files,
+            self.layout,
+            self._examiner,
+            self.operations.read_state(),
+            caller,
+            lives=self._lives,
+            alone=self.alone,
+        )
+
+    def alone(self) -> bool:
+        """See `Instances.alone`."""
+        return self._instances.alone(self.files)
+
+    def share(self) -> None:
+        """See `Instances.share`."""
+        self._instances.share(self.files)
+
+    def release(self) -> None:
+        """See `Instances.release`."""
+        self._instances.release(self.files)
+
+
+@contextmanager
+def open_session(
+    folders: OpenFolders,
+    layout: Layout,
+    examiner: Examiner,
+    instances: Instances,
+    lives: Callable[[int, int], bool],
+) -> Iterator[Session]:
+    """A transaction; the state folder is made where there is none.
+
+    Raises:
+        CannotReplaceError: the state folder cannot be used, or another process did not let go of ``lock``.
+        OSError: a folder cannot be opened.
+    """
+    with folders(layout, StateFolder.MADE) as files, transaction(files, layout):
+        yield Session(files, layout, examiner, instances, lives)

@@ -1,0 +1,41 @@
+"""How a version on trial does: it works, or one of its starts has ended (install.md "Confirm", "End")."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pypatcher.install.decide import closed_trial
+from pypatcher.install.starts import Caller, Fate
+from pypatcher.install.transaction import Session
+from pypatcher.version import Version
+
+__all__ = ["confirm", "end_start"]
+
+
+def confirm(session: Session, own: bytes) -> Version | None:
+    """End the trial of the program whose SHA-512 is ``own``; see `Installation.confirm`."""
+    session.operations.begin()
+    state = session.operations.read_state()
+    if state is None or state.trial is None or state.trial.program.sha512 != own or own in state.refused:
+        return None
+    found = session.examine(session.layout.target)
+    if found.id is None or found.id.sha512 != own:
+        return None
+    session.operations.confirm(state)
+    return found.id.version
+
+
+def end_start(session: Session, requested: bool, caller: Caller) -> bool:
+    """Close the open start if it is the caller's, or its systemd unit's; see `Installation.end_start`."""
+    session.operations.begin()
+    facts = session.facts(caller)
+    state = facts.state
+    trial = None if state is None else state.trial
+    if state is None or trial is None or trial.open is None:
+        return False
+    unit = trial.open.boot_id == caller.boot_id and trial.open.start_id == caller.start_id
+    if not unit and facts.fate is not Fate.OWN:
+        return False
+    ended = replace(trial, open=None) if requested else closed_trial(trial, Fate.ENDED)
+    session.operations.count_start(state, ended)
+    return True

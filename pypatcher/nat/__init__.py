@@ -1,0 +1,1 @@
+"""How two devices behind routers reach each other: hole punching, port mapping, our own addresses."""

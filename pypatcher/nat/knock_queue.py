@@ -1,0 +1,349 @@
+"""Whom this node sends a first packet to, and when: ONE queue for records, swarm and LAN, and every budget in it.
+
+Pure: an address goes in, and comes out when it is time for one packet ("knock"). Who proves to be one of us by its
+answer is dialed; another DHT node that is said to hold what is wanted here now and then. Anybody can write anybody's
+address into a record or a swarm, so a fleet must never be a weapon:
+
+- A stranger's host is knocked at by one packet at a moment that both sides draw alike (``moments``): the larger the
+  crowd, the rarer, so that a whole fleet together sends about 3 packets a minute to an address, whatever its size
+  (up to 64); and half as often after each knock in vain, down to one in 85 minutes, however many of its ports are
+  named: one of them at a time has its turn. A wrong clock costs the common moment, nothing else.
+- Whoever is said to hold what is wanted here becomes half as rare at most, or one in 160 seconds: it may hear of us
+  only minutes after we heard of it.
+- Who answers as any DHT node does, and is said to hold what is wanted, may be a holder with another program: it is
+  dialed from the second knock on, in a crowd at one knock of four, so that a fleet sends a few more packets a minute.
+- Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses its own few a minute, so that no source can
+  starve another. Until the size of the crowd is known it counts as large.
+- Who is near (LAN, loopback) waits for no moment. Who was reached within the last hour gets one knock at once, and
+  further ones at moments that heed no crowd. Each kind has a wider budget of its own.
+- Who was met and is of no use rests for 6 hours, unless somebody seeks it; where a crowd is of no use, the next of it
+  is tried ever later, up to 15 minutes. Who was met and was busy is met again soon.
+
+Knocks are spaced by 250 ms and whoever answers first is dialed first, as connection attempts in RFC 8305.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pypatcher.addresses import Address, budget_group, family, is_lan
+from pypatcher.backoff import Backoff
+from pypatcher.bounded import TABLE_LIMIT
+from pypatcher.nat.knock_limits import KnockBudget, KnockLimit
+from pypatcher.nat.peer_history import Acquaintance
+from pypatcher.nat.punch_times import LAST_LEVEL, level_of_crowd, next_moment, pair_name
+
+__all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
+
+KNOCK_SPACING = 0.25
+"""Seconds between two knocks."""
+
+_UNKNOWN_CROWD = 64
+_OPEN = 45.0
+_REST, _REST_BUSY, _REST_USELESS = 600.0, 10.0, 6 * 3600.0
+_HEARD = 45 * 60.0
+_QUIET_CROWD = 16
+_QUIET_PAUSES = (15.0, 900.0)
+_SOUGHT_LEVEL = 3
+_FEW, _TRIED = 4, 0.25
+_GROUP_KNOCKS = (3, 300.0)
+_NEAR_KNOCKS = (60, 60.0)
+_REPLACED = 32
+
+
+class Source(enum.Enum):
+    """Who named an address: how many are remembered, and how many strangers among them are knocked at in a minute."""
+
+    RECORD = (512, 8)
+    RELEASE_SWARM = (512, 6)
+    NAMESPACE_SWARM = (256, 4)
+    LAN = (64, 30)
+
+    @property
+    def room(self) -> int:
+        """Most addresses of this source."""
+        return self.value[0]
+
+    @property
+    def knocks(self) -> int:
+        """Most knocks a minute at strangers that this source named."""
+        return self.value[1]
+
+
+@dataclass(slots=True)
+class _Entry:
+    source: Source
+    heard: float
+    next: float
+    open_until: float = 0.0
+    rest_until: float = 0.0
+    busy: int = 0
+
+
+class DialQueue:
+    """The addresses that one node may knock at.
+
+    Times are monotonic seconds; ``wall`` is unix time, and only says when two strangers knock at once.
+
+    Args:
+        is_near: who is near; ``is_lan`` but in tests.
+    """
+
+    def __init__(self, rng: random.Random, *, is_near: Callable[[Address], bool] = is_lan) -> None:
+        self._rng = rng
+        self._is_near = lru_cache(maxsize=TABLE_LIMIT)(is_near)
+        self._entries: dict[Address, _Entry] = {}
+        self._counts = dict.fromkeys(Source, 0)
+        self._ports: dict[str, list[Address]] = {}
+        self._turns: dict[str, Address] = {}
+        self._timeline: list[tuple[float, int, Address]] = []
+        self._ticket = 0
+        self._known = Acquaintance(rng, self._is_near)
+        self._sought: frozenset[Address] = frozenset()
+        self._own: dict[int, Address] = {}
+        # Before it is known where others see us there are no common moments, and no two nodes need have the same.
+        self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
+        self._crowd = _UNKNOWN_CROWD
+        self._budget = KnockBudget()
+        self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
+        self._last_knock = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def moved(self, own: Iterable[Address], now: float, wall: float) -> None:
+        """Others see us at these addresses now; silence of the past says nothing about what they reach from here."""
+        seen: dict[int, Address] = {}
+        for address in own:
+            seen.setdefault(family(address), address)
+        if seen == self._own:
+            return
+        known_before, self._own = bool(self._own), seen
+        if known_before:
+            self._known.moved()
+            for entry in self._entries.values():
+                entry.open_until = 0.0
+        self.replan(now, wall)
+
+    def crowd(self, size: int, now: float, wall: float) -> None:
+        """About so many nodes far away share what we hear; those of our LAN are counted here."""
+        size += self._counts[Source.LAN]
+        changed = level_of_crowd(size) != level_of_crowd(self._crowd)
+        self._crowd = size
+        if changed:
+            self.replan(now, wall)
+
+    def replan(self, now: float, wall: float) -> None:
+        """The wall clock was set: the moments are others."""
+        for address, entry in self._entries.items():
+            self._plan(address, entry, now, wall)
+
+    def prove(self, addresses: Iterable[Address], now: float) -> None:
+        """These were reached in an earlier run."""
+        for address in addresses:
+            self._known.prove(address, now)
+
+    def add(self, addresses: Iterable[Address], source: Source, now: float, wall: float) -> None:
+        """Hear of addresses, the most trusted first; those known already keep their place.
+
+        Once a source has no room left, 32 newcomers of a call replace others of it.
+        """
+        dropped = 0
+        for address in addresses:
+            known = self._entries.get(address)
+            if known is not None:
+                known.heard = now
+                continue
+            if self._counts[source] >= source.room:
+                dropped += 1
+                if dropped > _REPLACED or not self._make_room(source, now):
+                    return
+            entry = self._entries[address] = _Entry(source, now, now)
+            self._counts[source] += 1
+            self._ports.setdefault(address[0], []).append(address)
+            self._turns.setdefault(address[0], address)
+            self._plan(address, entry, now, wall)
+
+    def wish(self, addresses: frozenset[Address], now: float, wall: float) -> None:
+        """These hold a release that is wanted here, and no others do: they do not become much rarer by silence."""
+        newly, self._sought = addresses - self._sought, addresses
+        for address in newly:
+            if (entry := self._entries.get(address)) is not None:
+                self._plan(address, entry, now, wall)
+        self.seek(addresses, now, wall)
+
+    def seek(self, addresses: Iterable[Address], now: float, wall: float) -> None:
+        """Of these there is something to be had: they rest no longer."""
+        for address in addresses:
+            entry = self._entries.get(address)
+            if entry is not None and entry.rest_until > now and entry.open_until <= now:
+                entry.rest_until = 0.0
+                self._turns[address[0]] = address
+                self._plan(address, entry, now, wall)
+
+    def stir(self, now: float, wall: float) -> None:
+        """We have something new: everybody is worth a knock again."""
+        self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
+        self.seek(list(self._entries), now, wall)
+
+    def forget(self, address: Address) -> None:
+        """It is of no use: our own, for instance."""
+        entry = self._entries.pop(address, None)
+        if entry is None:
+            return
+        self._counts[entry.source] -= 1
+        ports = self._ports[address[0]]
+        ports.remove(address)
+        if not ports:
+            del self._ports[address[0]], self._turns[address[0]]
+        elif self._turns[address[0]] == address:
+            # It is planned when its turn is looked at, at once.
+            self._turns[address[0]] = ports[0]
+            self._entries[ports[0]].next = float("-inf")
+            heapq.heappush(self._timeline, (float("-inf"), 0, ports[0]))
+
+    def due(self, now: float, wall: float) -> Address | None:
+        """Whom to knock at now, with one packet; it is counted. None: nobody."""
+        if now < self._last_knock + KNOCK_SPACING:
+            return None
+        while self._timeline and self._timeline[0][0] <= now:
+            planned, _, address = heapq.heappop(self._timeline)
+            entry = self._entries.get(address)
+            if entry is None or entry.next != planned:
+                continue
+            if planned == float("-inf"):
+                self._plan(address, entry, now, wall)
+                continue
+            if now - entry.heard > _HEARD:
+                self.forget(address)
+                continue
+            pause = max(entry.open_until, entry.rest_until) - now
+            if pause <= 0.0 and not self._may_knock(address, entry.source, now):
+                pause = max(1.0, self._quiet_until(address, entry.source, now) - now)
+            if pause > 0.0:
+                self._plan(address, entry, now + pause, wall + pause)
+                continue
+            self._budget.count(self._limits(address, entry.source, now), now)
+            self._last_knock = now
+            self._known.tried(address, now)
+            self._plan(address, entry, now, wall)
+            self._give_turn(address, now, wall)
+            return address
+        return None
+
+    def wait(self, now: float) -> float:
+        """Seconds until ``due`` may have somebody."""
+        soonest = self._timeline[0][0] if self._timeline else float("inf")
+        return max(0.0, soonest - now, self._last_knock + KNOCK_SPACING - now)
+
+    def answered(self, address: Address, now: float) -> None:
+        """It answered a knock: the way to it is open for 45 seconds, and it is not knocked at for 10 minutes."""
+        self._known.answered(address, now)
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.open_until = now + _OPEN
+            entry.rest_until = now + _REST
+
+    def reached(self, address: Address, now: float) -> None:
+        """It was dialed, or dialed us, and proved to be a node of ours: the way to it is open."""
+        self._known.reached(address, now)
+        self.answered(address, now)
+
+    def useless(self, address: Address, now: float) -> None:
+        """It was met, and neither side has anything for the other."""
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.rest_until, entry.busy = now + _REST_USELESS, 0
+            backoff, _ = self._quiet[entry.source]
+            self._quiet[entry.source] = backoff, now + backoff.fail()
+
+    def busy(self, address: Address, now: float, wall: float) -> None:
+        """It was met, and what one side has for the other did not pass: again soon, then ever later."""
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.rest_until = now + min(_REST_BUSY * 2 ** min(entry.busy, 16), _REST)
+            entry.open_until = 0.0
+            entry.busy += 1
+            self._plan(address, entry, now, wall)
+
+    def failed(self, address: Address, now: float, wall: float) -> None:
+        """It answered a knock but not when it was dialed."""
+        self._known.failed(address, now)
+        entry = self._entries.get(address)
+        if entry is not None:
+            entry.open_until = 0.0
+            self._plan(address, entry, now, wall)
+
+    def may_try(self, address: Address) -> bool:
+        """Whether it is dialed now though it answered as any DHT node does; asked once after each knock."""
+        if address not in self._sought or self._known.failures(address) < 2:
+            return False
+        return self._crowd <= _FEW or self._rng.random() < _TRIED
+
+    def is_open(self, address: Address, now: float) -> bool:
+        """Whether it answered within the last 45 seconds."""
+        entry = self._entries.get(address)
+        return entry is not None and entry.open_until > now
+
+    def _give_turn(self, address: Address, now: float, wall: float) -> None:
+        """The next turn is another port's of that host, often that of which was heard first."""
+        ports = self._ports[address[0]]
+        if len(ports) > 1:
+            self._turns[address[0]] = chosen = ports[0] if self._rng.random() < 0.5 else self._rng.choice(ports)
+            self._plan(chosen, self._entries[chosen], now, wall)
+            self._plan(address, self._entries[address], now, wall)
+
+    def _plan(self, address: Address, entry: _Entry, now: float, wall: float) -> None:
+        at = max(now, self._known.quiet_until(address, now), entry.rest_until)
+        if not self._is_near(address):
+            level = self._known.failures(address)
+            if self._known.is_proven(address, now):
+                level -= 1
+            elif self._turns[address[0]] != address:
+                entry.next = float("inf")
+                return
+            else:
+                crowd = level_of_crowd(self._crowd)
+                level = min(crowd + level, max(crowd + 1, _SOUGHT_LEVEL) if address in self._sought else LAST_LEVEL)
+            if level >= 0:
+                pair = pair_name(self._own.get(family(address), self._nowhere), address)
+                at = next_moment(pair, min(level, LAST_LEVEL), at + wall - now) - wall + now
+        entry.next = at
+        self._ticket += 1
+        heapq.heappush(self._timeline, (at, self._ticket, address))
+        if len(self._timeline) > 4 * len(self._entries) + 64:
+            self._timeline = [item for item in self._timeline if self._is_planned(item)]
+            heapq.heapify(self._timeline)
+
+    def _is_planned(self, item: tuple[float, int, Address]) -> bool:
+        entry = self._entries.get(item[2])
+        return entry is not None and entry.next == item[0]
+
+    def _may_knock(self, address: Address, source: Source, now: float) -> bool:
+        quiet_until = max(self._known.quiet_until(address, now), self._quiet_until(address, source, now))
+        return quiet_until <= now and self._budget.allows(self._limits(address, source, now), now)
+
+    def _quiet_until(self, address: Address, source: Source, now: float) -> float:
+        if self._crowd <= _QUIET_CROWD or self._is_near(address) or self._known.is_proven(address, now):
+            return now
+        return self._quiet[source][1]
+
+    def _limits(self, address: Address, source: Source, now: float) -> list[KnockLimit]:
+        if self._is_near(address):
+            return [KnockLimit("near", *_NEAR_KNOCKS)]
+        if self._known.is_proven(address, now):
+            return [KnockLimit("proven", *_NEAR_KNOCKS)]
+        return [KnockLimit(source, source.knocks, 60.0), KnockLimit(budget_group(address), *_GROUP_KNOCKS)]
+
+    def _make_room(self, source: Source, now: float) -> bool:
+        """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""
+        old = [address for address, entry in self._entries.items() if entry.source is source and entry.open_until < now]
+        if not old:
+            return False
+        self.forget(self._rng.choice(old))
+        return True

@@ -1,0 +1,115 @@
+"""Who was reached and who was silent: what a node remembers of hosts, however often their addresses come and go.
+
+Pure and bounded; times are monotonic seconds. A stranger is its host, whatever its port: who names a hundred ports of
+one host has named one. Near (LAN, loopback), where nodes share hosts, it is the address. Whoever was used least
+recently is forgotten first.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pypatcher.addresses import Address
+from pypatcher.bounded import bound
+from pypatcher.nat.punch_times import WINDOW
+
+__all__ = ["Acquaintance"]
+
+_PROVEN = 3600.0
+_NEAR_PAUSES = (2.0, 300.0)
+_PROVEN_PAUSE = 5.0
+_MOVED_FAILURES = 2
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(slots=True)
+class _Silence:
+    failures: int = 0
+    until: float = 0.0
+
+
+class Acquaintance:
+    """Of one node.
+
+    Args:
+        is_near: who is near.
+    """
+
+    def __init__(self, rng: random.Random, is_near: Callable[[Address], bool]) -> None:
+        self._rng = rng
+        self._is_near = is_near
+        self._silent: OrderedDict[object, _Silence] = OrderedDict()
+        self._proven: OrderedDict[Address, float] = OrderedDict()
+        self._proven_hosts: OrderedDict[object, float] = OrderedDict()
+
+    def is_proven(self, address: Address, now: float) -> bool:
+        """Whether it was reached within the last hour."""
+        return now - self._proven.get(address, float("-inf")) < _PROVEN
+
+    def prove(self, address: Address, now: float) -> None:
+        """It was reached."""
+        _touch(self._proven, address, now)
+        _touch(self._proven_hosts, self._host(address), now)
+
+    def failures(self, address: Address) -> int:
+        """How often its host was tried in vain since it was last reached."""
+        silence = self._silent.get(self._host(address))
+        return 0 if silence is None else silence.failures
+
+    def quiet_until(self, address: Address, now: float) -> float:
+        """Until when its host is left alone; ``now`` is at once."""
+        silence = self._silent.get(self._host(address))
+        return now if silence is None else silence.until
+
+    def tried(self, address: Address, now: float) -> None:
+        """It counts as silent until it answers: a crash or a cancelled task must not make it due again at once."""
+        key = self._host(address)
+        silence = self._silent.setdefault(key, _Silence())
+        self._silent.move_to_end(key)
+        if self._is_near(address):
+            first, limit = _NEAR_PAUSES
+            pause = min(first * 2 ** min(silence.failures, 16), limit) * self._rng.uniform(1.0, 1.25)
+        elif now - self._proven_hosts.get(key, float("-inf")) < _PROVEN and silence.failures == 0:
+            pause = _PROVEN_PAUSE
+        else:
+            # The next moment is drawn; this keeps the one that has just come from coming twice.
+            pause = WINDOW
+        silence.failures += 1
+        silence.until = now + pause
+        bound(self._silent)
+
+    def answered(self, address: Address, now: float) -> None:
+        """It is there after all, whatever will come of it."""
+        silence = self._silent.get(self._host(address))
+        if silence is not None:
+            silence.until = now
+
+    def reached(self, address: Address, now: float) -> None:
+        """It proved to be a node of ours: nothing is held against it."""
+        self._silent.pop(self._host(address), None)
+        self.prove(address, now)
+
+    def failed(self, address: Address, now: float) -> None:
+        """It answered and could not be dialed: it is a stranger again."""
+        self._proven.pop(address, None)
+        self._proven_hosts.pop(self._host(address), None)
+        self.tried(address, now)
+
+    def moved(self) -> None:
+        """We are somewhere else: much of the silence was ours."""
+        for silence in self._silent.values():
+            silence.failures = min(silence.failures, _MOVED_FAILURES)
+
+    def _host(self, address: Address) -> object:
+        return address if self._is_near(address) else address[0]
+
+
+def _touch(table: OrderedDict[_Key, float], key: _Key, now: float) -> None:
+    table[key] = now
+    table.move_to_end(key)
+    bound(table)

@@ -1,0 +1,1 @@
+"""``pypatcher netcheck``: probe the network, and say what it means."""

@@ -1,0 +1,114 @@
+"""Keeps the parts of a node at work: what fails is started again, ever later; what began in a thread is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from pypatcher.backoff import Backoff
+from pypatcher.errors import PatcherError
+from pypatcher.waiting import wait_to_the_end
+
+__all__ = ["at_work", "in_thread", "keep_running"]
+
+_log = logging.getLogger("pypatcher")
+_Result = TypeVar("_Result")
+
+
+async def keep_running(what: str, run: Callable[[], Coroutine[Any, Any, None]], pauses: tuple[float, float]) -> None:
+    """Await ``run()`` until it returns; whenever it raises, log that, pause and call it again.
+
+    Each call is a task of its own. Before Python 3.13 a task group that fails leaves its task counted as cancelled
+    (``Task.cancelling``), and from then on every ``asyncio.timeout`` in that task ends as a cancellation. So a later
+    call in the same task could not be told from a cancelled one, and its own timeouts would end it.
+
+    The pauses grow from failure to failure, and start over when it ran for longer than the longest of them.
+
+    Args:
+        what: for the log.
+        pauses: seconds after the first failure, and at most.
+    """
+    backoff = Backoff(*pauses)
+    loop = asyncio.get_running_loop()
+    while True:
+        started = loop.time()
+        running = asyncio.create_task(run())
+        try:
+            await asyncio.wait([running])
+        finally:
+            running.cancel()
+            await _wait_for_end(running)
+            _log_failure(what, running)
+        if not running.cancelled() and running.exception() is None:
+            return
+        if not running.cancelled() and _interpreter_ends(running.exception()):
+            await asyncio.Event().wait()
+        if loop.time() - started > pauses[1]:
+            backoff.succeed()
+        await asyncio.sleep(backoff.fail())
+
+
+@contextlib.asynccontextmanager
+async def at_work(
+    parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]], pauses: tuple[float, float]
+) -> AsyncIterator[None]:
+    """Keep these parts of a node running during the block; see ``keep_running``."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(keep_running(name, run, pauses), name=f"pypatcher {name}") for name, run in parts.items()
+        ]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+
+
+async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], None] = lambda _result: None) -> _Result:
+    """Call ``function`` in a thread and wait for its end even when cancelled meanwhile; ``undo`` then gets its result.
+
+    For what works on files: nobody may close or remove them under a thread that still uses them.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await wait_to_the_end(running)
+    except asyncio.CancelledError:
+        if not running.cancelled() and running.exception() is None:
+            undo(running.result())
+        raise
+
+
+async def _wait_for_end(task: asyncio.Task[None]) -> None:
+    """Wait until it has ended, whatever happens meanwhile."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+
+
+def _log_failure(what: str, ended: asyncio.Task[None]) -> None:
+    """Say why it failed: our own errors in one line each, all else with its traceback."""
+    if ended.cancelled() or (error := ended.exception()) is None or _interpreter_ends(error):
+        return
+    try:
+        raise error
+    except* (PatcherError, OSError) as errors:
+        for leaf in _leaves(errors):
+            _log.error("%s: %s", what, leaf)
+    except* Exception:
+        _log.exception("%s: failed, and is started again", what)
+
+
+def _interpreter_ends(error: BaseException | None) -> bool:
+    """Whether the application has ended around us: the interpreter then makes no more threads, which is no failure."""
+    return error is not None and all(
+        isinstance(leaf, RuntimeError) and "shutdown" in str(leaf) for leaf in _leaves(error)
+    )
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]

@@ -1,0 +1,249 @@
+"""The client's side of the v0 exchange: a release to disk, never in memory as a whole.
+
+design.md "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. Sizes
+are checked before a byte is written, against what the OWNER signed; whether the bytes are the release is for
+``pypatcher.artifact`` to say afterwards. The bytes of the exchange are in ``wire``, how slow is too slow in ``pace``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pypatcher.addresses import Address
+from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
+from pypatcher.errors import CodecError, ContentMismatchError, MinuteRefusedError, PeerBusyError, PeerError
+from pypatcher.keys import OwnerKey
+from pypatcher.transfer import wire
+from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
+from pypatcher.transport.close import CloseCode
+from pypatcher.transport.connection import Connection
+from pypatcher.transport.endpoint import Endpoint
+from pypatcher.transport.stream import Stream
+from pypatcher.waiting import wait_to_the_end
+
+__all__ = ["fetch_from", "fetch_release"]
+
+_CHUNK = 1 << 18
+_WINDOW = 1 << 21
+_NUDGE_AFTER, _NUDGES = 2.0, 6
+
+
+async def fetch_release(
+    connection: Connection,
+    *,
+    owner: OwnerKey,
+    expect: PatchInfo | None,
+    write: Callable[[bytes], None],
+    minute: int | None = None,
+    now: Callable[[], float] = time.time,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    stall: StallRule = DEFAULT_STALL,
+    clock: Callable[[], float] = time.monotonic,
+) -> PatchInfo:
+    """Fetch the peer's release and hand its bytes to ``write``, whole file, in order.
+
+    Args:
+        connection: to the peer, whichever side opened it; it is left open.
+        owner: whose release.
+        expect: the announcement that was heard; what the peer sends must be exactly that. None takes any release.
+        write: called in a worker thread with up to 256 KiB at a time, never twice at once.
+        minute: unix time / 60 to ask with, from a ``MinuteRefusedError``; None asks with ours and, when the peer names
+            its own, once more with that on the same connection.
+        now: unix time.
+        on_progress: called with bytes received and bytes in all, at every piece that arrives.
+        stall: how slow is too slow.
+        clock: monotonic seconds, for ``stall``.
+
+    Returns:
+        What the peer says that the file is; its signature by the owner was checked. The file was not.
+
+    Raises:
+        PeerBusyError: the peer serves as many as it may.
+        MinuteRefusedError: the peer refused our minute and ended the connection: dial it again with that one.
+        PeerError: the peer refused, stalled, broke the protocol or went away.
+        ContentMismatchError: the peer has another release, or another length, than announced.
+        SignatureMismatchError: the owner did not sign it.
+        OSError: whatever ``write`` raises.
+    """
+    try:
+        stream = await _request(connection, owner, int(now() // 60) if minute is None else minute)
+    except MinuteRefusedError as error:
+        if minute is not None:
+            raise PeerError("the peer refused us twice: the owner's key is another one there") from None
+        stream = await _request_again(connection, owner, error)
+    code = CloseCode.PROTOCOL
+    try:
+        info = await _receive(
+            stream,
+            StallWatch(stall, clock),
+            owner=owner,
+            expect=expect,
+            write=write,
+            on_progress=on_progress,
+        )
+        code = CloseCode.DONE
+    except StalledError:
+        code = CloseCode.STALLED
+        raise
+    except PeerBusyError:
+        # It had begun: nobody may waste a transfer and call it none.
+        raise PeerError("the peer gave up a transfer that it had begun") from None
+    finally:
+        if code != CloseCode.DONE:
+            stream.reset(code)
+    return info
+
+
+async def fetch_from(
+    endpoint: Endpoint,
+    address: Address,
+    *,
+    node_id: bytes | None,
+    alpn: str,
+    owner: OwnerKey,
+    expect: PatchInfo | None,
+    write: Callable[[bytes], None],
+    **options: Any,
+) -> PatchInfo:
+    """Dial a peer and ``fetch_release``; a peer of another minute is dialed once more with that minute.
+
+    ``options`` are those of ``fetch_release``. Nothing was given to ``write`` when the second try begins.
+
+    Raises:
+        PeerError, ArtifactError, OSError: as ``Endpoint.connect`` and ``fetch_release``.
+    """
+    minute: int | None = None
+    while True:
+        connection = await endpoint.connect(address, node_id=node_id, alpn=alpn)
+        try:
+            return await fetch_release(connection, owner=owner, expect=expect, write=write, minute=minute, **options)
+        except MinuteRefusedError as error:
+            minute = error.minute
+        finally:
+            connection.close(CloseCode.DONE)
+
+
+async def _request(connection: Connection, owner: OwnerKey, minute: int) -> Stream:
+    """Ask, and return the stream behind the byte that accepts."""
+    async with answer_time():
+        stream = await connection.open_stream()
+        stream.expect_much(_WINDOW)
+        await stream.write(wire.auth_value(owner, minute))
+        await stream.finish()
+        verdict = await stream.read_exactly(1)
+        if verdict == wire.ACCEPTED:
+            return stream
+        if verdict != wire.REFUSED:
+            stream.reset(CloseCode.PROTOCOL)
+            raise PeerError("the peer answered with something else than the v0 exchange")
+        theirs = await stream.read_exactly(8) if wire.tells_minute(connection.alpn) else b""
+        if await stream.read(1):
+            stream.reset(CloseCode.PROTOCOL)
+    if not theirs:
+        raise PeerError("the peer refused us: its clock or its owner's key is another one")
+    raise MinuteRefusedError(int.from_bytes(theirs, "little"))
+
+
+async def _request_again(connection: Connection, owner: OwnerKey, refusal: MinuteRefusedError) -> Stream:
+    """Ask with the peer's own minute on the same connection, unless the peer hung up."""
+    try:
+        return await _request(connection, owner, refusal.minute)
+    except PeerBusyError:
+        raise
+    except MinuteRefusedError:
+        raise PeerError("the peer refused us twice: the owner's key is another one there") from None
+    except PeerError:
+        if connection.is_closed:
+            raise refusal from None
+        raise
+
+
+async def _receive(
+    stream: Stream,
+    watch: StallWatch,
+    *,
+    owner: OwnerKey,
+    expect: PatchInfo | None,
+    write: Callable[[bytes], None],
+    on_progress: Callable[[int, int], None],
+) -> PatchInfo:
+    async with answer_time():
+        length = int.from_bytes(await stream.read_exactly(wire.LENGTH_SIZE), "big")
+        start = await stream.read_exactly(min(length, wire.HEADER_LIMIT))
+    try:
+        header, data = wire.decode_patch_header(start, length)
+    except CodecError as error:
+        raise PeerError(f"the peer's answer makes no sense: {error}") from None
+    info, total = header.info, header.data_size
+    if expect is not None and info != expect:
+        raise ContentMismatchError(
+            f"the peer sends {info.version}, which is not the {expect.version} that was announced"
+        )
+    info.verify(owner)
+    if total != info.file_size:
+        raise ContentMismatchError(f"the peer sends {total} bytes of a file of {info.file_size}")
+    if total > MAX_FILE_SIZE:
+        raise ContentMismatchError(f"a file of {total} bytes is more than the {MAX_FILE_SIZE} that are allowed")
+    loop = asyncio.get_running_loop()
+    writing: asyncio.Future[None] | None = None
+    done = 0
+
+    def moved(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(done, total)
+
+    try:
+        while done < total:
+            chunk = await _read_chunk(stream, data, min(_CHUNK, total - done), watch, moved)
+            data = b""
+            if writing is not None:
+                await wait_to_the_end(writing)
+            writing = loop.run_in_executor(None, write, chunk)
+    finally:
+        # The caller may delete the file as soon as we are gone: no write of ours may come after that.
+        if writing is not None:
+            await wait_to_the_end(writing)
+    if await _read_watched(stream, 1, watch):
+        raise ContentMismatchError(f"the peer sends more than the {total} bytes that it announced")
+    return info
+
+
+async def _read_chunk(
+    stream: Stream, start: bytes, size: int, watch: StallWatch, moved: Callable[[int], None]
+) -> bytes:
+    """``start`` and what follows it, ``size`` bytes together; ``moved`` is told each piece's."""
+    parts = [start]
+    missing = size - len(start)
+    if start:
+        moved(len(start))
+    while missing > 0:
+        part = await _read_watched(stream, missing, watch)
+        if not part:
+            raise PeerError("the peer ended its answer early")
+        parts.append(part)
+        missing -= len(part)
+        moved(len(part))
+    return b"".join(parts)
+
+
+async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
+    unanswered = 0
+    while True:
+        try:
+            async with asyncio.timeout(min(watch.remaining(), _NUDGE_AFTER)):
+                data = await stream.read(limit)
+        except TimeoutError:
+            if not watch.remaining():
+                raise StalledError("the peer stalled: it is too slow to wait for") from None
+            # Who only takes sends nothing. If our router forgot us, or we are in another network, the peer's packets
+            # are lost until one of ours shows where we are now.
+            unanswered = unanswered + 1 if stream.nudge(_NUDGE_AFTER) else 0
+            if unanswered > _NUDGES:
+                raise PeerError("the peer does not answer any more: it went away, or is somewhere else") from None
+            continue
+        watch.moved(len(data))
+        return data

@@ -1,0 +1,224 @@
+"""Meets other nodes of the namespace: each side says what it has, and the one that lacks it fetches.
+
+Dials with an offer whom the ways lead to, answers those who dial us with one. What is wanted the updater decides, what
+is given the distributor. A fetch that a stranger's offer starts is dear: it needs a place in the race, and there is one
+per /24 or /48 and hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.artifact import PatchInfo
+from pypatcher.bounded import bound
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.errors import ArtifactError, PatcherError, PeerBusyError, PeerError
+from pypatcher.keys import OwnerKey
+from pypatcher.nat.hole_punching import WaysOut
+from pypatcher.transfer import receive_offer, send_offer
+from pypatcher.transport import CloseCode, Connection, Endpoint
+
+__all__ = ["Meetings", "OfferGate", "Taker"]
+
+_log = logging.getLogger("pypatcher")
+_DIAL_SECONDS = 10.0
+_AT_ONCE = 4
+_WAITING = 64
+_GATE_PAUSE = 3600.0
+_ANSWER_SECONDS = 15.0
+_FAREWELL_SECONDS = 5.0
+
+
+class OfferGate:
+    """Which offers may start a fetch: one per /24 or /48 and hour from outside the LAN. Pure."""
+
+    def __init__(self) -> None:
+        self._used: OrderedDict[str, float] = OrderedDict()
+
+    def admit(self, address: Address, now: float) -> bool:
+        """Whether an offer from there may start a fetch at ``now`` (monotonic seconds); if so it is counted."""
+        if is_lan(address):
+            return True
+        group = budget_group(address)
+        if now - self._used.get(group, float("-inf")) < _GATE_PAUSE:
+            return False
+        self._used[group] = now
+        self._used.move_to_end(group)
+        bound(self._used)
+        return True
+
+
+class Taker(Protocol):
+    """Decides on offers, and takes them: the updater, or nobody while another process updates this program."""
+
+    async def would_take(self, info: PatchInfo, address: Address) -> bool:
+        """Whether it is wanted.
+
+        Raises:
+            PeerBusyError: it is, but not just now.
+        """
+
+    async def take(self, candidate: Candidate, connection: Connection) -> None:
+        """Fetch it over that connection."""
+
+
+class Meetings:
+    """One a node.
+
+    Args:
+        alpn: of offers.
+        held: what we serve now.
+        give: serves it on a connection, whoever dialed, and tells when an upload begins; whether the peer has it now.
+        taker: see ``Taker``.
+        found: told whom we met that has something newer than we.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        ways: WaysOut,
+        *,
+        alpn: str,
+        owner: OwnerKey,
+        held: Callable[[], PatchInfo | None],
+        give: Callable[[Connection, Callable[[], None]], Awaitable[bool]],
+        taker: Callable[[], Taker | None],
+        found: Callable[[Candidate], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._endpoint = endpoint
+        self._ways = ways
+        self._alpn = alpn
+        self._owner = owner
+        self._held = held
+        self._give = give
+        self._taker = taker
+        self._found = found
+        self._clock = clock
+        self._gate = OfferGate()
+        self._open: asyncio.Queue[Address] = asyncio.Queue(_WAITING)
+
+    def opened(self, address: Address) -> None:
+        """A way is open: its node is met soon; beyond 64 that wait it is forgotten."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._open.put_nowait(address)
+
+    async def run(self) -> None:
+        """Meet those to whom ways are open, at most 4 at once and those who take our release, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_AT_ONCE):
+                tasks.create_task(self._keep_meeting(tasks))
+
+    async def answer(self, connection: Connection) -> None:
+        """Somebody dialed us with an offer."""
+        try:
+            offered = await receive_offer(connection, self._owner)
+            address = connection.peer_address
+            self._ways.reached(address)
+            if offered is not None and await self._take(offered, connection):
+                held = self._held()
+                if held is None or held.version < offered.version:
+                    raise PeerBusyError("what was offered could not be fetched")
+                return
+            await send_offer(connection, self._held())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await connection.wait_closed()
+            if offered is not None:
+                self._compare(offered, connection.peer_id, address)
+        except PeerBusyError as error:
+            _log.debug("not now: %s", error)
+            connection.close(CloseCode.BUSY)
+        except (PatcherError, OSError) as error:
+            _log.debug("an offer from %s ended: %s", connection.peer_address[0], error)
+
+    async def meet(self, address: Address, began: Callable[[], None] = lambda: None) -> None:
+        """Dial a node, say what we have, and give it or hear what the node has; tell when it begins to take ours."""
+        try:
+            connection = await self._endpoint.connect(address, node_id=None, alpn=self._alpn, timeout=_DIAL_SECONDS)
+        except PeerBusyError:
+            self._ways.busy(address)
+            return
+        except PeerError as error:
+            _log.debug("no meeting: %s", error)
+            self._ways.failed(address)
+            return
+        try:
+            if connection.peer_id == self._endpoint.node_id:
+                self._ways.is_us(address)
+                return
+            self._ways.reached(address)
+            self._compare(await self._offer(connection, began), connection.peer_id, address)
+        except (PeerError, ArtifactError) as error:
+            _log.debug("a meeting with %s ended: %s", address[0], error)
+            self._ways.busy(address)
+        finally:
+            connection.close(CloseCode.DONE)
+
+    async def _keep_meeting(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            address = await self._open.get()
+            if not self._ways.is_sought(address):
+                # Who takes our release may be slow about it for hours: the upload limits bound those, so we go on.
+                free = asyncio.Event()
+                tasks.create_task(self._meet(address, free))
+                await free.wait()
+
+    async def _meet(self, address: Address, free: asyncio.Event) -> None:
+        try:
+            await self.meet(address, free.set)
+        finally:
+            free.set()
+
+    async def _offer(self, connection: Connection, began: Callable[[], None]) -> PatchInfo | None:
+        """Offer what we have; what the other side has, or None when it fetched ours or has nothing.
+
+        Raises:
+            PeerError: neither, or it could not fetch ours to the end.
+        """
+        ours = self._held()
+        await send_offer(connection, ours)
+        answer = asyncio.create_task(receive_offer(connection, self._owner, None))
+        upload = asyncio.create_task(self._upload(connection, ours is not None, began))
+        try:
+            await asyncio.wait((answer, upload), return_when=asyncio.FIRST_COMPLETED)
+            if upload.done() and upload.result():
+                return None
+            if not answer.done():
+                raise PeerError("it has neither said what it has nor taken what we have")
+            return answer.result()
+        finally:
+            for task in (answer, upload):
+                task.cancel()
+            await asyncio.gather(answer, upload, return_exceptions=True)
+
+    async def _upload(self, connection: Connection, has_something: bool, began: Callable[[], None]) -> bool:
+        if has_something:
+            return await self._give(connection, began)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.wait_closed()
+        return False
+
+    async def _take(self, offered: PatchInfo, connection: Connection) -> bool:
+        taker, address = self._taker(), connection.peer_address
+        if taker is None or not await taker.would_take(offered, address):
+            return False
+        if not self._gate.admit(address, self._clock()):
+            raise PeerBusyError("an offer from that network was taken within the last hour")
+        await taker.take(Candidate(offered, connection.peer_id, address, "an offer"), connection)
+        return True
+
+    def _compare(self, theirs: PatchInfo | None, peer_id: bytes, address: Address) -> None:
+        ours = self._held()
+        if theirs is not None and (ours is None or theirs.version > ours.version):
+            self._found(Candidate(theirs, peer_id, address, "a meeting"))
+        else:
+            self._ways.useless(address)

@@ -1,0 +1,173 @@
+"""How much failure a release and an address may cost: bytes, pauses, and whom to ask first.
+
+design.md "Transport and transfer": budgets belong to the release and to the address, not to the node id, which costs
+nothing. Pure; the clock is passed in (monotonic seconds). Tables are bounded; what was used least recently goes first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TypeVar
+
+from pypatcher.addresses import Address, budget_group, format_address, is_lan
+from pypatcher.backoff import Backoff
+from pypatcher.bounded import bound
+
+__all__ = ["FetchBudget", "Turns", "rank_addresses"]
+
+Key = TypeVar("Key")
+
+_FAILED_BYTES_FACTOR = 3
+_FIRST_PAUSE = 30.0
+_LONGEST_PAUSE = 6 * 3600.0
+_UNREACHABLE_PAUSES = (10.0, 3600.0)
+_BUSY_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class _Account:
+    backoff: Backoff
+    failed_bytes: int = 0
+    until: float = 0.0
+
+    def pause(self, now: float) -> None:
+        self.until = now + self.backoff.fail()
+
+
+class FetchBudget:
+    """Failed bytes per release, and growing pauses per group of addresses.
+
+    A group (a /24 or /48; on the LAN one host; on loopback one port) pauses after each fetch that failed through
+    its fault, twice as long as the last time, up to 6 hours. When a release has cost 3 times its size in failed
+    bytes, strangers pause for it in the same way: a host on the LAN, and who delivered before, may still be asked.
+    """
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[str, _Account] = OrderedDict()
+        self._releases: OrderedDict[str, _Account] = OrderedDict()
+        self._silent: OrderedDict[Address, _Account] = OrderedDict()
+        self._good: OrderedDict[Address, None] = OrderedDict()
+        self._strangers_asked: OrderedDict[str, None] = OrderedDict()
+
+    def failed(self, release: str, size: int, address: Address, received: int, now: float) -> None:
+        """Count a failed fetch of ``received`` bytes; ``release`` names it, ``size`` is its size in bytes."""
+        _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
+        self._good.pop(address, None)
+        if is_lan(address):
+            return
+        account = _account(self._releases, release, _FIRST_PAUSE, _LONGEST_PAUSE)
+        account.failed_bytes += received
+        if account.failed_bytes >= _FAILED_BYTES_FACTOR * size:
+            account.failed_bytes = 0
+            account.pause(now)
+
+    def unreachable(self, address: Address, now: float) -> None:
+        """Count an attempt that cost no more than a few packets: that address alone pauses, up to an hour."""
+        _account(self._silent, address, *_UNREACHABLE_PAUSES).pause(now)
+
+    def busy(self, address: Address, now: float) -> None:
+        """It has no place for us just now: that address alone pauses, never for longer than 30 s."""
+        account = _account(self._silent, address, *_UNREACHABLE_PAUSES)
+        account.until = max(account.until, now + _BUSY_PAUSE)
+
+    def slow(self, address: Address, now: float) -> None:
+        """Count a fetch that was given up for another one: no fault, but its group pauses as after one."""
+        _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
+
+    def hold(self, release: str, seconds: float, now: float) -> None:
+        """Strangers are not asked for this release for some seconds."""
+        account = _account(self._releases, release, _FIRST_PAUSE, _LONGEST_PAUSE)
+        account.until = max(account.until, now + seconds)
+
+    def first_stranger(self, release: str) -> bool:
+        """Whether nobody outside the LAN was asked for this release yet; says so once."""
+        if release in self._strangers_asked:
+            return False
+        self._strangers_asked[release] = None
+        bound(self._strangers_asked)
+        return True
+
+    def succeeded(self, address: Address) -> None:
+        """Remember that this address delivered, and forget what its group did before."""
+        self._groups.pop(_group(address), None)
+        self._silent.pop(address, None)
+        self._good[address] = None
+        self._good.move_to_end(address)
+        bound(self._good)
+
+    def wait(self, release: str, address: Address, now: float) -> float:
+        """Seconds until this address may be asked for this release; 0 is at once."""
+        accounts = [self._groups.get(_group(address)), self._silent.get(address)]
+        if not is_lan(address) and address not in self._good:
+            accounts.append(self._releases.get(release))
+        return max((account.until - now for account in accounts if account and account.until > now), default=0.0)
+
+    @property
+    def good(self) -> Collection[Address]:
+        """Addresses that delivered, oldest first."""
+        return self._good.keys()
+
+
+def rank_addresses(addresses: Iterable[Address], good: Collection[Address]) -> list[Address]:
+    """Whom to ask first: who delivered before, then the LAN and the rest by turns, each in the order given.
+
+    By turns: anybody anywhere can write addresses of our LAN into a record, and each costs the time of a dial in vain.
+    """
+    known = list(dict.fromkeys(addresses))
+    others = [address for address in known if address not in good]
+    near = [address for address in others if is_lan(address)]
+    far = [address for address in others if not is_lan(address)]
+    return [*(address for address in known if address in good), *_by_turns(near, far)]
+
+
+class Turns:
+    """In what order the holders of one release are asked: each once a round, whoever is new by turns with the rest."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._pending: list[Address] = []
+        self._seen: set[Address] = set()
+
+    def order(self, addresses: Collection[Address], good: Collection[Address]) -> list[Address]:
+        """Those of ``addresses`` whose turn is still to come in this round.
+
+        By chance but for `rank_addresses`: uploads spread over the holders, and nobody can talk himself to the front.
+        """
+        there = set(addresses)
+        fresh = sorted(there - self._seen)
+        self._seen = there
+        pending = [address for address in self._pending if address in there]
+        self._pending = _by_turns(rank_addresses(self._rng.sample(fresh, len(fresh)), good), pending)
+        return self._pending
+
+    def asked(self, address: Address) -> None:
+        """Its turn was now."""
+        self._pending.remove(address)
+
+    def restart(self) -> None:
+        """A new round begins."""
+        self._pending, self._seen = [], set()
+
+
+def _by_turns(ones: Iterable[Address], others: Iterable[Address]) -> list[Address]:
+    return [address for pair in zip_longest(ones, others) for address in pair if address is not None]
+
+
+def _group(address: Address) -> str:
+    if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+        return format_address(address)
+    return address[0] if is_lan(address) else budget_group(address)
+
+
+def _account(table: OrderedDict[Key, _Account], key: Key, first_pause: float, longest_pause: float) -> _Account:
+    account = table.get(key)
+    if account is None:
+        account = table[key] = _Account(Backoff(first_pause, longest_pause))
+        bound(table)
+    table.move_to_end(key)
+    return account

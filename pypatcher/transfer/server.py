@@ -1,0 +1,176 @@
+"""The server's side of the v0 exchange: a release from disk, never in memory as a whole.
+
+design.md "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. The
+bytes of the exchange are in ``wire``, the upload limits in ``limiter``, how slow a taker may be in ``pace``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pypatcher.artifact.patch import PatchInfo
+from pypatcher.errors import PatcherError, PeerError
+from pypatcher.keys import OwnerKey
+from pypatcher.transfer import wire
+from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
+from pypatcher.transfer.upload_limits import Upload, UploadLimiter
+from pypatcher.transport.close import CloseCode
+from pypatcher.transport.connection import Connection
+from pypatcher.transport.stream import Stream
+
+__all__ = ["Served", "serve_release"]
+
+_CHUNK = 1 << 18
+_REQUESTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A release on disk that is given to others.
+
+    Attributes:
+        info: what the owner signed about it.
+        path: the whole signed file; opened for each upload, so that a rename over it harms none that runs.
+    """
+
+    info: PatchInfo
+    path: Path
+
+
+async def serve_release(
+    connection: Connection,
+    *,
+    owner: OwnerKey,
+    release: Served | Callable[[], Served | None] | None,
+    limiter: UploadLimiter,
+    now: Callable[[], float] = time.time,
+    stall: StallRule = DEFAULT_STALL,
+    clock: Callable[[], float] = time.monotonic,
+    began: Callable[[], None] = lambda: None,
+) -> int:
+    """Answer a peer's requests on ``connection``: one upload at most, streamed from disk.
+
+    Args:
+        connection: from the peer, whichever side opened it; it is closed at the end.
+        owner: whose release.
+        release: what we give, or a function that says so when the peer asked rightly; None gives nothing.
+        limiter: the node's upload limits.
+        now: unix time.
+        stall: a peer that takes its bytes slower than this is dropped.
+        clock: monotonic seconds, for ``stall``.
+        began: told when an upload has its place; from then on it is one of those that ``limiter`` bounds.
+
+    Returns:
+        Bytes of the file that the peer acknowledged: all or 0.
+
+    Raises:
+        PeerError: the peer broke the protocol, stalled or went away.
+    """
+    tell_minute = wire.tells_minute(connection.alpn)
+    for _ in range(_REQUESTS):
+        async with answer_time():
+            stream = await connection.accept_stream()
+            request = await stream.read_exactly(wire.REQUEST_SIZE)
+        minute = int(now() // 60)
+        if wire.check_auth(request, owner, minute):
+            break
+        await stream.write(wire.encode_refusal(minute if tell_minute else None))
+        await stream.finish()
+    else:
+        async with answer_time():
+            await stream.delivered()
+        connection.close(CloseCode.REFUSED)
+        return 0
+    served = release() if callable(release) else release
+    if served is None:
+        connection.close(CloseCode.UNAVAILABLE)
+        return 0
+    upload = limiter.admit(connection.peer_address, served.info.file_size, lambda: connection.close(CloseCode.STALLED))
+    if upload is None:
+        connection.close(CloseCode.BUSY)
+        return 0
+    began()
+    try:
+        return await _send(connection, stream, served, upload, StallWatch(stall, clock))
+    finally:
+        upload.end()
+
+
+async def _send(
+    connection: Connection,
+    stream: Stream,
+    served: Served,
+    upload: Upload,
+    watch: StallWatch,
+) -> int:
+    total = served.info.file_size
+    try:
+        descriptor = os.open(served.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        connection.close(CloseCode.UNAVAILABLE)
+        return 0
+    try:
+        verified = _content_stamp(descriptor)
+        if verified[0] != total:
+            connection.close(CloseCode.UNAVAILABLE)
+            return 0
+        await stream.write(wire.encode_acceptance(served.info, total))
+        offset = 0
+        while offset < total:
+            chunk = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, total - offset), offset)
+            if not chunk or _content_stamp(descriptor) != verified:
+                connection.close(CloseCode.UNAVAILABLE)
+                raise PatcherError(f"{served.path} was changed while it was served")
+            for start in range(0, len(chunk), upload.piece):
+                piece = chunk[start : start + upload.piece]
+                if delay := upload.spend(len(piece)):
+                    watch.pause(delay)
+                    await asyncio.sleep(delay)
+                await _write_watched(stream, piece, watch)
+            offset += len(chunk)
+        await stream.finish()
+        try:
+            await _delivered(stream, watch)
+        except PeerError:
+            # A peer that has all of it may leave before its last acknowledgement.
+            if not connection.peer_is_done:
+                raise
+    except StalledError:
+        connection.close(CloseCode.STALLED)
+        raise
+    finally:
+        os.close(descriptor)
+    return total
+
+
+def _content_stamp(descriptor: int) -> tuple[int, int]:
+    """What a write to the file changes; a rename over it, or away, does not."""
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns
+
+
+async def _write_watched(stream: Stream, piece: bytes, watch: StallWatch) -> None:
+    try:
+        async with asyncio.timeout(watch.remaining()):
+            await stream.write(piece)
+    except TimeoutError:
+        raise StalledError("the peer stalled: it takes its bytes too slowly") from None
+    watch.moved(len(piece))
+
+
+async def _delivered(stream: Stream, watch: StallWatch) -> None:
+    """Wait for the peer to acknowledge the rest, as long as it does so fast enough."""
+    while True:
+        left = stream.unacknowledged
+        try:
+            async with asyncio.timeout(watch.remaining()):
+                return await stream.delivered()
+        except TimeoutError:
+            watch.moved(left - stream.unacknowledged)
+            if watch.remaining() <= 0:
+                raise StalledError("the peer stalled: it takes its bytes too slowly") from None

@@ -1,0 +1,1 @@
+"""Which release this device takes, from whom, and when it takes over."""

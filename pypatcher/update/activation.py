@@ -1,0 +1,83 @@
+"""When a staged release takes over: after the mode's time has come, and never during a trial.
+
+One coroutine in the node's loop, for ``spawn`` and ``run`` alike; what taking over means is the caller's ``restart``.
+design.md "Staging, activating, restarting, going back".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from pypatcher.install import Installation
+from pypatcher.update.mode import Mode, RestartAlarm
+from pypatcher.waiting import wait_at_most
+
+__all__ = ["Activation"]
+
+_LOOK_AGAIN = 60.0
+
+
+class Activation:
+    """Waits for a staged release and for its time.
+
+    Args:
+        restart: restarts the program into the version given, or explains why the next start will.
+        wall: unix time; it may jump.
+        monotonic: seconds that never jump.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        installation: Installation,
+        restart: Callable[[str], Awaitable[None]],
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._mode = mode
+        self._installation = installation
+        self._restart = restart
+        self._wall = wall
+        self._monotonic = monotonic
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self._on_trial = False
+
+    def look_again(self) -> None:
+        """A release was staged, or a trial ended."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Restart when it is time, for every release that comes, until cancelled."""
+        while True:
+            if not await wait_at_most(self._changed, _LOOK_AGAIN) and not await self._trial_has_ended():
+                continue
+            self._changed.clear()
+            version = await asyncio.to_thread(self._waiting_version)
+            if version is not None and await self._time_has_come():
+                # A newer one may have been staged meanwhile; it is the one that will be activated.
+                newest = await asyncio.to_thread(self._waiting_version)
+                await self._restart(newest or version)
+
+    async def _trial_has_ended(self) -> bool:
+        """Whether one was on at the last look and is not now: nobody tells us of those that `confirm` ends."""
+        before, self._on_trial = self._on_trial, await asyncio.to_thread(self._installation.on_trial)
+        return before and not self._on_trial
+
+    def _waiting_version(self) -> str | None:
+        staged = self._installation.release_for_restart()
+        return None if staged is None else str(staged.info.version)
+
+    async def _time_has_come(self) -> bool:
+        alarm = RestartAlarm(self._mode, self._rng)
+        while (wait := alarm.wait(self._wall(), self._monotonic())) is not None:
+            if wait <= 0.0:
+                return True
+            await asyncio.sleep(wait)
+        return False

@@ -1,0 +1,143 @@
+"""What is remembered of a file's content, and when it must be looked at again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.install.examine import Examiner, Kind
+from pypatcher.install.files import FileStat, OsFiles
+from pypatcher.install.layout import Layout
+from tests.support.text_programs import Released, program, verify_program
+
+DAY = 86_400 * 10**9
+
+
+class Desk:
+    """An examiner whose clocks a test sets, the file that it looks at, and how often that was hashed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.layout = Layout(path)
+        self.hashed = 0
+        self.wall = 0
+        """Nanoseconds."""
+        self.monotonic = 0.0
+        self.frozen: FileStat | None = None
+        """What every look at the file's times says, as if a write was in the same tick as the last one."""
+        self.examiner = Examiner(self._verify, lambda: self.wall, lambda: self.monotonic)
+
+    def _verify(self, fd: int, expect: PatchInfo | None = None, /) -> Released:
+        self.hashed += 1
+        return verify_program(fd, expect)
+
+    def version(self) -> str:
+        with _files(self) as files:
+            found = self.examiner.examine(files, self.layout.target)
+        assert found.kind is Kind.GOOD
+        return str(found.id and found.id.version)
+
+    def write(self, version: str) -> None:
+        """In place, as scp writes."""
+        with self.path.open("r+b") as file:
+            file.write(program(version))
+
+    def set_clock(self, offset: int) -> None:
+        """So many nanoseconds after the file's last change."""
+        self.wall = self.path.stat().st_ctime_ns + offset
+
+    def freeze(self) -> None:
+        with _files(self) as files:
+            self.frozen = files.stat(self.layout.target)
+
+
+class _Files(OsFiles):
+    def __init__(self, folder: int, desk: Desk) -> None:
+        super().__init__(folder, None)
+        self._desk = desk
+
+    def fstat(self, fd: int) -> FileStat:
+        return self._desk.frozen or super().fstat(fd)
+
+
+@contextmanager
+def _files(desk: Desk) -> Iterator[_Files]:
+    folder = os.open(desk.path.parent, os.O_RDONLY)
+    try:
+        yield _Files(folder, desk)
+    finally:
+        os.close(folder)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    path = tmp_path / "app"
+    path.write_bytes(program("1.0.0"))
+    return Desk(path)
+
+
+def look(desk: Desk, times: int) -> int:
+    """Look once a second; returns how often the file was hashed."""
+    before = desk.hashed
+    for _ in range(times):
+        desk.version()
+        desk.monotonic += 1
+    return desk.hashed - before
+
+
+def test_a_program_that_is_old_by_the_clock_is_hashed_once(desk: Desk) -> None:
+    desk.set_clock(3 * 10**9)
+    assert look(desk, 20) == 1
+
+
+@pytest.mark.parametrize("offset", [0, -DAY], ids=["written just now", "a clock that is a day behind"])
+def test_a_program_as_new_as_the_clock_or_newer_is_hashed_for_three_seconds_and_no_more(
+    desk: Desk, offset: int
+) -> None:
+    desk.set_clock(offset)
+    assert look(desk, 20) == 4
+    assert look(desk, 20) == 0
+
+
+@pytest.mark.parametrize("offset", [0, -DAY], ids=["the clock is right", "it is a day behind"])
+def test_what_a_person_writes_in_the_same_tick_of_the_clock_is_seen_however_late_we_look(
+    desk: Desk, offset: int
+) -> None:
+    desk.freeze()
+    desk.set_clock(offset)
+    assert desk.version() == "1.0.0"
+    desk.monotonic += 1
+    assert desk.version() == "1.0.0"
+    desk.write("2.0.0")
+    desk.monotonic += 1000
+    assert desk.version() == "2.0.0"
+    assert desk.version() == "2.0.0"
+    assert desk.hashed == 3
+
+
+@pytest.mark.parametrize("offset", [3 * 10**9, -DAY], ids=["the clock is right", "it is a day behind"])
+def test_a_change_that_shows_is_always_hashed_anew_and_waited_for_again(desk: Desk, offset: int) -> None:
+    desk.set_clock(offset)
+    look(desk, 20)
+    desk.write("2.0.0")
+    os.utime(desk.path, ns=(desk.wall, desk.wall + DAY))
+    assert desk.version() == "2.0.0"
+    desk.freeze()
+    desk.write("3.0.0")
+    desk.monotonic += 1
+    assert desk.version() == "3.0.0"
+
+
+def test_a_file_that_changes_while_it_is_read_is_no_program(desk: Desk) -> None:
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> Released:
+        os.utime(desk.path, ns=(1, 1))
+        return verify_program(fd, expect)
+
+    with _files(desk) as files:
+        found = Examiner(verify).examine(files, desk.layout.target)
+    assert (found.kind, found.reason) == (Kind.INVALID, "it changed while it was read")

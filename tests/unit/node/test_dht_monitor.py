@@ -1,0 +1,62 @@
+"""A device that no DHT node answers says so once, and says when one does again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pypatcher.events import DhtJoined, DhtSilent, Event
+from pypatcher.node.dht_monitor import Reach
+
+
+@dataclass
+class Network:
+    """When a node last answered, and what was said about it; ``now`` as a clock."""
+
+    last_answer: float | None = None
+    now: float = 1000.0
+    events: list[Event] = field(default_factory=list)
+
+    def watch(self) -> Reach:
+        return Reach(lambda: self.last_answer, emit=self.events.append, clock=lambda: self.now)
+
+    def pass_time(self, watching: Reach, seconds: float, *, answering: bool) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 10
+            if answering:
+                self.last_answer = self.now
+            watching.look()
+
+
+def test_a_device_that_nobody_answers_says_so_once_after_a_minute() -> None:
+    network = Network()
+    watching = network.watch()
+    network.pass_time(watching, 50, answering=False)
+    assert network.events == []
+    network.pass_time(watching, 7200, answering=False)
+    [said] = network.events
+    assert isinstance(said, DhtSilent)
+    assert said.seconds == 60
+    assert "UDP blocked" in said.reason
+
+
+def test_it_says_when_somebody_answers_and_once_only() -> None:
+    network = Network()
+    watching = network.watch()
+    network.pass_time(watching, 100, answering=False)
+    network.pass_time(watching, 7200, answering=True)
+    assert [type(event) for event in network.events] == [DhtSilent, DhtJoined]
+
+
+def test_a_silence_later_is_said_after_half_an_hour_since_an_idle_node_hears_little() -> None:
+    network = Network()
+    watching = network.watch()
+    network.pass_time(watching, 60, answering=True)
+    network.pass_time(watching, 1780, answering=False)
+    assert [type(event) for event in network.events] == [DhtJoined]
+    network.pass_time(watching, 100, answering=False)
+    network.pass_time(watching, 100, answering=True)
+    assert [type(event) for event in network.events] == [DhtJoined, DhtSilent, DhtJoined]
+    said = network.events[1]
+    assert isinstance(said, DhtSilent)
+    assert said.seconds == 1800

@@ -1,0 +1,44 @@
+"""What a router of one family does to its mapping is nothing to the other family's."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pypatcher.node.wiring import keep_port_open
+from tests.support.node_fakes import run_alone
+
+
+class Mapper:
+    """Runs until cancelled, or fails as often as is said here."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.starts = self.ends = 0
+
+    async def run(self, _changed: object) -> None:
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise ValueError("a router said what nobody thought of")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ends += 1
+
+
+def test_a_mapping_that_fails_is_tried_again_and_ends_no_other() -> None:
+    ipv4, ipv6 = Mapper(failures=3), Mapper()
+
+    async def body() -> None:
+        network = cast("Any", SimpleNamespace(mappers=[ipv4, ipv6]))
+        settings = cast("Any", SimpleNamespace(port_mapping=True))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60):
+                await keep_port_open(network, None, settings, lambda _: None)
+
+    run_alone(body())
+    assert (ipv4.starts, ipv4.ends) == (4, 1)
+    assert (ipv6.starts, ipv6.ends) == (1, 1)

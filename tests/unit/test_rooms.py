@@ -1,0 +1,71 @@
+"""The rooms of the package are those of docs/design.md, "Where the code lives", and imports point down only."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pypatcher"
+FLOORS = {
+    room: int(floor)
+    for floor, room in re.findall(r"^\| (\d) \| `(\w+)/` \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+}
+LARGEST_ROOM = 0.14
+"""Of the package's lines."""
+
+
+def rooms() -> list[str]:
+    return sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module, with the room it is in; '' for the single modules."""
+    for path in PACKAGE.rglob("*.py"):
+        inside = path.relative_to(PACKAGE).parts
+        yield inside[0] if len(inside) > 1 else "", path
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The rooms that a module imports from, wherever in it; '' for the single modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "pypatcher" and len(parts) > 1:
+                yield parts[1] if (PACKAGE / parts[1] / "__init__.py").exists() else ""
+
+
+def test_the_table_of_the_design_page_names_every_room() -> None:
+    assert sorted(FLOORS) == [room for room in rooms() if not room.startswith("__")]
+
+
+def test_imports_point_to_lower_floors() -> None:
+    entrances = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
+    upwards = [
+        f"{path.relative_to(ROOT)} imports {other or 'a single module'}"
+        for room, path in modules()
+        for other in imported(path)
+        if path not in entrances and FLOORS.get(other, 1) > FLOORS.get(room, 1)
+    ]
+    assert upwards == []
+
+
+def test_rooms_of_one_floor_import_in_one_direction() -> None:
+    pairs = {(room, other) for room, path in modules() for other in imported(path) if room and other and room != other}
+    assert [pair for pair in sorted(pairs) if pair[::-1] in pairs] == []
+
+
+def test_no_room_holds_too_much() -> None:
+    lines: dict[str, int] = {}
+    for room, path in modules():
+        lines[room] = lines.get(room, 0) + len(path.read_text().splitlines())
+    whole = sum(lines.values())
+    assert {room: count / whole for room, count in lines.items() if count > LARGEST_ROOM * whole} == {}

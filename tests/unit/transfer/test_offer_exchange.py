@@ -1,0 +1,122 @@
+"""A node meets those whom its ways lead to; who takes its release slowly keeps it from nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from pypatcher.addresses import Address
+from pypatcher.transfer import Served, UploadLimiter, fetch_release, receive_offer, serve_release, wire
+from pypatcher.transfer.offer_exchange import Meetings
+from pypatcher.transport import Connection, Endpoint
+from tests.support.siege import MINUTE, until
+from tests.support.transport import OWNER_KEY, make_release, open_endpoint
+
+OFFERS = "/pypatcher/x86_64/key/offer/v0"
+SIZE = 3_000_000
+
+
+class Ways:
+    """Ways that are open to everybody."""
+
+    def is_sought(self, _address: Address) -> bool:
+        return False
+
+    def reached(self, address: Address) -> None: ...
+    def useless(self, address: Address) -> None: ...
+    def busy(self, address: Address) -> None: ...
+    def failed(self, address: Address) -> None: ...
+
+
+class Holder:
+    """A node that meets others and gives them its release; how many uploads and meetings there were at once."""
+
+    def __init__(self, endpoint: Endpoint, folder: Path, limiter: UploadLimiter) -> None:
+        self.info, self.body = make_release(folder, SIZE)
+        self.served = Served(self.info, folder / "release")
+        self.limiter = limiter
+        self.giving = self.most = self.refused = 0
+        self.meetings = Meetings(
+            endpoint,
+            Ways(),
+            alpn=OFFERS,
+            owner=OWNER_KEY,
+            held=lambda: self.info,
+            give=self.give,
+            taker=lambda: None,
+            found=lambda _: None,
+            clock=time.monotonic,
+        )
+
+    async def give(self, connection: Connection, began: Callable[[], None]) -> bool:
+        self.giving += 1
+        self.most = max(self.most, self.giving)
+        try:
+            sent = await serve_release(
+                connection,
+                owner=OWNER_KEY,
+                release=self.served,
+                limiter=self.limiter,
+                now=lambda: MINUTE * 60.0,
+                began=began,
+            )
+        finally:
+            self.giving -= 1
+        self.refused += not sent
+        return sent > 0
+
+
+@contextlib.asynccontextmanager
+async def open_nodes(count: int) -> AsyncIterator[list[Endpoint]]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_endpoint()) for _ in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def open_holder(folder: Path, limiter: UploadLimiter) -> AsyncIterator[Holder]:
+    async with open_endpoint() as endpoint:
+        holder = Holder(endpoint, folder, limiter)
+        running = asyncio.create_task(holder.meetings.run())
+        try:
+            yield holder
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def take_slowly(connection: Connection) -> None:
+    """Ask, and read no more than the beginning."""
+    await receive_offer(connection, OWNER_KEY)
+    stream = await connection.open_stream()
+    await stream.write(wire.auth_value(OWNER_KEY, MINUTE))
+    await stream.read(1)
+    await connection.wait_closed()
+
+
+async def test_four_slow_takers_keep_a_release_from_nobody_whom_only_its_holder_can_dial(tmp_path: Path) -> None:
+    got = bytearray()
+
+    async def take(connection: Connection) -> None:
+        await receive_offer(connection, OWNER_KEY)
+        await fetch_release(connection, owner=OWNER_KEY, expect=None, write=got.extend, now=lambda: MINUTE * 60.0)
+
+    async with open_holder(tmp_path, UploadLimiter()) as holder, open_nodes(5) as nodes:
+        for node, handler in zip(nodes, [take_slowly] * 4 + [take], strict=True):
+            node.serve(OFFERS, handler)
+            holder.meetings.opened(node.addresses[0])
+        await until(lambda: len(got) == SIZE)
+        assert got == holder.body
+        assert holder.giving >= 4
+
+
+async def test_slow_takers_are_as_many_as_there_are_uploads_and_four_that_ask(tmp_path: Path) -> None:
+    async with open_holder(tmp_path, UploadLimiter(lan_uploads=2)) as holder, open_nodes(12) as nodes:
+        for node in nodes:
+            node.serve(OFFERS, take_slowly)
+            holder.meetings.opened(node.addresses[0])
+        await until(lambda: holder.refused == 10)
+        assert holder.giving == 2
+        assert holder.most <= 6

@@ -1,0 +1,117 @@
+"""What failure may cost: pauses by group of addresses, bytes by release, and whom to ask first."""
+
+from __future__ import annotations
+
+from pypatcher.addresses import Address
+from pypatcher.transfer.peer_budget import FetchBudget, rank_addresses
+
+SIZE = 1000
+STRANGER, NEIGHBOUR, OTHER = ("8.8.8.8", 1), ("8.8.8.9", 2), ("9.9.9.9", 1)
+LAN, LAN_TOO = ("192.168.1.5", 1), ("192.168.1.6", 1)
+
+
+def failing(budget: FetchBudget, address: Address, times: int, received: int = 0) -> list[float]:
+    """The pauses after each of some failures in a row, each as soon as it is allowed."""
+    now, waits = 0.0, []
+    for _ in range(times):
+        budget.failed("release", SIZE, address, received, now)
+        waits.append(budget.wait("release", address, now))
+        now += waits[-1]
+    return waits
+
+
+def test_nobody_waits_at_first() -> None:
+    assert FetchBudget().wait("release", STRANGER, 0.0) == 0
+
+
+def test_pauses_of_a_group_double_up_to_six_hours() -> None:
+    waits = failing(FetchBudget(), STRANGER, 12)
+    assert waits[:4] == [30, 60, 120, 240]
+    assert waits[-1] == waits[-2] == 6 * 3600
+
+
+def test_a_group_is_a_24_of_strangers_a_host_of_the_lan_and_a_port_of_loopback() -> None:
+    budget = FetchBudget()
+    for address in (STRANGER, LAN, ("127.0.0.1", 1), ("2001:4860:1::1", 1)):
+        budget.failed("release", SIZE, address, 0, 0.0)
+    waiting = (NEIGHBOUR, ("192.168.1.5", 9), ("127.0.0.1", 1), ("2001:4860:1:2::9", 5))
+    free = (OTHER, LAN_TOO, ("127.0.0.1", 2), ("2001:4860:2::1", 1))
+    assert all(budget.wait("release", address, 1.0) > 0 for address in waiting)
+    assert all(budget.wait("release", address, 1.0) == 0 for address in free)
+
+
+def test_a_release_that_cost_three_times_its_size_pauses_for_strangers_alone() -> None:
+    budget = FetchBudget()
+    budget.succeeded(("7.7.7.7", 1))
+    for number in range(3):
+        assert budget.wait("release", OTHER, 0.0) == 0
+        budget.failed("release", SIZE, (f"8.8.{number}.8", 1), SIZE, 0.0)
+    assert budget.wait("release", OTHER, 0.0) == 30
+    assert budget.wait("another release", OTHER, 0.0) == 0
+    assert budget.wait("release", LAN, 0.0) == 0
+    assert budget.wait("release", ("7.7.7.7", 1), 0.0) == 0
+    for number in range(3):
+        budget.failed("release", SIZE, (f"8.9.{number}.8", 1), SIZE, 30.0)
+    assert budget.wait("release", OTHER, 30.0) == 60
+
+
+def test_failed_bytes_from_the_lan_are_free() -> None:
+    budget = FetchBudget()
+    for number in range(9):
+        budget.failed("release", SIZE, (f"192.168.1.{number}", 1), SIZE, 0.0)
+    assert budget.wait("release", STRANGER, 0.0) == 0
+
+
+def test_an_address_where_nobody_answers_pauses_alone_and_an_hour_at_most() -> None:
+    budget, now, waits = FetchBudget(), 0.0, []
+    for _ in range(12):
+        budget.unreachable(STRANGER, now)
+        waits.append(budget.wait("release", STRANGER, now))
+        assert budget.wait("release", NEIGHBOUR, now) == 0
+        now += waits[-1]
+    assert waits[0] == 10
+    assert waits[-1] == 3600
+
+
+def test_success_forgets_what_the_group_did_before() -> None:
+    budget = FetchBudget()
+    failing(budget, STRANGER, 5)
+    budget.unreachable(STRANGER, 0.0)
+    budget.succeeded(STRANGER)
+    assert budget.wait("release", STRANGER, 0.0) == 0
+    assert failing(budget, STRANGER, 1) == [30]
+
+
+def test_who_fails_is_not_good_any_more() -> None:
+    budget = FetchBudget()
+    budget.succeeded(STRANGER)
+    budget.succeeded(OTHER)
+    budget.failed("release", SIZE, STRANGER, 0, 0.0)
+    assert list(budget.good) == [OTHER]
+
+
+def test_the_first_stranger_for_a_release_is_told_once() -> None:
+    budget = FetchBudget()
+    assert [budget.first_stranger(name) for name in ("a", "a", "b")] == [True, False, True]
+
+
+def test_who_delivered_before_is_asked_first_then_the_lan_and_the_rest_by_turns() -> None:
+    order = rank_addresses([STRANGER, LAN, OTHER, LAN_TOO, NEIGHBOUR, STRANGER], {OTHER: None})
+    assert order == [OTHER, LAN, STRANGER, LAN_TOO, NEIGHBOUR]
+
+
+def test_a_thousand_addresses_of_the_lan_that_somebody_made_up_delay_a_stranger_by_one() -> None:
+    made_up = [(f"192.168.{number % 250}.{number // 250}", 1) for number in range(1000)]
+    assert rank_addresses([*made_up, STRANGER], ()).index(STRANGER) == 1
+
+
+def test_tables_are_bounded_and_what_was_used_last_stays() -> None:
+    budget = FetchBudget()
+    for number in range(10_000):
+        address = (f"{1 + number // 65536}.{number // 256 % 256}.{number % 256}.1", 1)
+        budget.failed(f"release {number}", SIZE, address, 0, 0.0)
+        budget.unreachable(address, 0.0)
+        budget.succeeded(address)
+        budget.first_stranger(f"release {number}")
+    assert len(budget.good) <= 4096
+    assert address in budget.good

@@ -1,0 +1,142 @@
+"""One UDP socket: batches, trains, a full send buffer, a kernel without the options."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from pypatcher.transport.udp import DatagramSocket, _train_end
+from tests.support.transport import loopback
+
+A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
+
+
+class Stubborn:
+    """A socket whose sends fail as a test says."""
+
+    def __init__(self, real: Any, fail: Callable[[str], OSError | None]) -> None:
+        self._real, self._fail = real, fail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def sendto(self, *arguments: Any) -> Any:
+        if error := self._fail("sendto"):
+            raise error
+        return self._real.sendto(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> Any:
+        if error := self._fail("sendmsg"):
+            raise error
+        return self._real.sendmsg(*arguments)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.datagrams: list[bytes] = []
+        self.batches: list[int] = []
+        self.writable = 0
+        self.socket = DatagramSocket((loopback(), 0), self._datagram, self._batch_end, self._writable)
+
+    def _datagram(self, data: bytes, _source: tuple[str, int]) -> None:
+        self.datagrams.append(data)
+
+    def _batch_end(self) -> None:
+        self.batches.append(len(self.datagrams))
+
+    def _writable(self) -> None:
+        self.writable += 1
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.datagrams) < count:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[tuple[Heard, Heard]]:
+    near, far = Heard(), Heard()
+    yield near, far
+    near.socket.close()
+    far.socket.close()
+
+
+def numbered(count: int, size: int, address: tuple[str, int]) -> list[tuple[bytes, tuple[str, int]]]:
+    return [(number.to_bytes(4, "big") * (size // 4), address) for number in range(count)]
+
+
+async def test_a_train_arrives_as_the_datagrams_it_was_made_of(ends: tuple[Heard, Heard]) -> None:
+    near, far = ends
+    datagrams = [*numbered(100, 1200, far.socket.address), (b"short", far.socket.address), (b"", far.socket.address)]
+    near.socket.send_all(datagrams)
+    await far.until(102)
+    assert far.datagrams == [data for data, _ in datagrams]
+    assert len(far.batches) < 20
+
+
+@pytest.mark.parametrize(
+    ("datagrams", "end"),
+    [
+        ([(b"aa", A)], 1),
+        ([(b"aa", A), (b"bb", A), (b"c", A), (b"dd", A)], 3),
+        ([(b"aa", A), (b"bb", B)], 1),
+        ([(b"aa", A), (b"bbb", A)], 1),
+        ([(bytes(1400), A)] * 100, 46),
+        ([(b"a", A)] * 100, 60),
+        ([(bytes(65000), A)] * 3, 1),
+    ],
+)
+def test_a_train_is_equal_datagrams_to_one_address(datagrams: list[tuple[bytes, Any]], end: int) -> None:
+    assert _train_end(datagrams, 0) == end
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EOPNOTSUPP])
+async def test_a_kernel_that_takes_no_trains_gets_single_datagrams_from_then_on(
+    ends: tuple[Heard, Heard], code: int
+) -> None:
+    near, far = ends
+    calls: list[str] = []
+
+    def fail(name: str) -> OSError | None:
+        calls.append(name)
+        return OSError(code, "no") if name == "sendmsg" else None
+
+    near.socket._socket = Stubborn(near.socket._socket, fail)  # type: ignore[assignment]
+    for _ in range(2):
+        near.socket.send_all(numbered(10, 1200, far.socket.address))
+    await far.until(20)
+    assert calls.count("sendmsg") == 1
+
+
+async def test_a_full_send_buffer_keeps_the_order_and_says_when_there_is_room(ends: tuple[Heard, Heard]) -> None:
+    near, far = ends
+    full = True
+    near.socket._socket = Stubborn(  # type: ignore[assignment]
+        near.socket._socket, lambda _name: BlockingIOError() if full else None
+    )
+    datagrams = numbered(10, 400, far.socket.address)
+    near.socket.send_all(datagrams[:5])
+    assert near.socket.blocked
+    near.socket.send_all(datagrams[5:9])
+    near.socket.send(*datagrams[9])
+    for _ in range(2000):
+        near.socket.send(b"flood", far.socket.address)
+    assert len(near.socket._queue) == 512
+    full = False
+    await far.until(512)
+    assert far.datagrams[:10] == [data for data, _ in datagrams]
+    assert not near.socket.blocked
+    assert near.writable == 1
+
+
+async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[Heard, Heard]) -> None:
+    near, far = ends
+    near.socket.send(bytes(70_000), far.socket.address)
+    near.socket.send(b"x", (far.socket.address[0], 0))
+    near.socket.send_all([(bytes(65_500), far.socket.address)] * 2 + [(b"y", far.socket.address)])
+    await far.until(3)
+    assert far.datagrams[-1] == b"y"

@@ -1,0 +1,162 @@
+"""A staged release takes over when its mode says so, and never during a trial."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pypatcher.install.layout import Layout
+from pypatcher.update.activation import Activation
+from pypatcher.update.mode import At, Mode, Now, OnRestart
+from tests.support.discovery import release
+from tests.support.node_fakes import FakeInstallation, run_alone
+
+MIDNIGHT = 20_000 * 86_400.0
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+class Device:
+    """An installation, and the restarts that were asked for."""
+
+    def __init__(self, folder: Path, mode: Mode) -> None:
+        self.installation = FakeInstallation(Layout(folder / "app"))
+        self.restarts: list[tuple[float, str]] = []
+        loop = asyncio.get_running_loop()
+
+        async def restart(version: str) -> None:
+            self.restarts.append((loop.time(), version))
+
+        self.activation = Activation(
+            mode,
+            self.installation,  # type: ignore[arg-type]
+            restart,
+            wall=lambda: MIDNIGHT + loop.time(),
+            monotonic=loop.time,
+            rng=random.Random(1),
+        )
+        self.task = loop.create_task(self.activation.run())
+
+    def stage(self, version: str) -> None:
+        self.installation.staged.append(release(version))
+        self.activation.look_again()
+
+    async def until(self, seconds: float) -> None:
+        await asyncio.sleep(seconds - asyncio.get_running_loop().time())
+
+
+def test_now_is_as_soon_as_it_is_staged(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        await device.until(100)
+        assert device.restarts == []
+        device.stage("2.0.0")
+        await device.until(101)
+        assert device.restarts == [(100, "2.0.0")]
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_what_was_staged_before_the_start_counts_too(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        device.installation.staged.append(release("2.0.0"))
+        await device.until(1)
+        assert device.restarts == [(0, "2.0.0")]
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_on_restart_never_restarts(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, OnRestart())
+        device.stage("2.0.0")
+        await device.until(90_000)
+        assert device.restarts == []
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_at_waits_for_its_time_and_then_takes_the_newest(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, At(3, 30))
+        device.stage("2.0.0")
+        await device.until(3600)
+        device.stage("2.1.0")
+        await device.until(86_000)
+        ((when, version),) = device.restarts
+        assert 3.5 * 3600 <= when <= 3.5 * 3600 + 301
+        assert version == "2.1.0"
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_nothing_takes_over_during_a_trial_and_its_end_lets_it(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        device.installation.trial = "2.0.0"
+        device.stage("2.1.0")
+        await device.until(100)
+        assert device.restarts == []
+        device.installation.trial = None
+        device.activation.look_again()
+        await device.until(101)
+        assert device.restarts == [(100, "2.1.0")]
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_a_trial_that_somebody_else_ends_is_noticed_within_two_minutes(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        device.installation.trial = "2.0.0"
+        device.stage("2.1.0")
+        await device.until(300)
+        assert device.restarts == []
+        device.installation.trial = None
+        await device.until(420)
+        assert [version for _, version in device.restarts] == ["2.1.0"]
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_a_restart_that_changed_nothing_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        device.stage("2.0.0")
+        await device.until(86_400)
+        assert len(device.restarts) == 1
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_a_second_release_has_its_turn_after_the_first(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = Device(tmp_path, Now())
+        for seconds, version in ((10, "2.0.0"), (20, "2.1.0")):
+            await device.until(seconds)
+            device.stage(version)
+        await device.until(30)
+        assert device.restarts == [(10, "2.0.0"), (20, "2.1.0")]
+        device.task.cancel()
+
+    run_alone(body())

@@ -1,0 +1,84 @@
+"""A fetched file appears whole, verified and executable, or not at all; nothing else is left."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from pypatcher.artifact import PatchInfo, sign_file
+from pypatcher.errors import CannotReplaceError, ContentMismatchError, NotNewerError
+from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.update.outfile import OutFile
+from pypatcher.version import Version
+from tests.support.programs import with_section
+
+KEY = KeyPair.from_seed(bytes(range(32)))
+
+
+def release(folder: Path, version: str) -> tuple[bytes, PatchInfo]:
+    path = folder / f"signed-{version}"
+    path.write_bytes(with_section(version))
+    info = sign_file(path, KEY, None, None)
+    return path.read_bytes(), info
+
+
+def out_file(folder: Path, at_least: str | None = None) -> OutFile:
+    (folder / "here").mkdir(exist_ok=True)
+    lowest = None if at_least is None else Version.parse(at_least)
+    return OutFile(folder / "here" / "app", OwnerKey(KEY.public), None, lowest)
+
+
+def take(out: OutFile, data: bytes, info: PatchInfo) -> None:
+    download = out.new_partial()
+    try:
+        download.write(data)
+        out.stage(download, info)
+    finally:
+        download.discard()
+
+
+def test_the_newest_of_what_came_is_kept_and_nothing_else_is_left(tmp_path: Path) -> None:
+    old, new = release(tmp_path, "1.0.0"), release(tmp_path, "2.0.0")
+    with out_file(tmp_path) as out:
+        take(out, *old)
+        take(out, *new)
+        with pytest.raises(NotNewerError):
+            take(out, *old)
+        assert not (tmp_path / "here" / "app").exists()
+        out.keep()
+    (kept,) = (tmp_path / "here").iterdir()
+    assert (kept.name, kept.read_bytes(), stat.S_IMODE(kept.stat().st_mode)) == ("app", new[0], 0o755)
+
+
+def test_without_keep_an_older_file_stays_as_it_was(tmp_path: Path) -> None:
+    with out_file(tmp_path) as out:
+        (tmp_path / "here" / "app").write_text("precious")
+        take(out, *release(tmp_path, "2.0.0"))
+    (left,) = (tmp_path / "here").iterdir()
+    assert left.read_text() == "precious"
+
+
+def test_a_damaged_or_an_older_release_than_will_do_is_refused(tmp_path: Path) -> None:
+    data, info = release(tmp_path, "2.0.0")
+    with out_file(tmp_path, "2.0.1") as out, pytest.raises(NotNewerError, match=r"2\.0\.0, older than 2\.0\.1"):
+        take(out, data, info)
+    with out_file(tmp_path) as out:
+        with pytest.raises(ContentMismatchError):
+            take(out, data.replace(b"\xc3", b"\xc2", 1), info)
+        assert out.info is None
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CannotReplaceError, match="nowhere"),
+        OutFile(tmp_path / "nowhere" / "app", OwnerKey(KEY.public), None, None),
+    ):
+        pytest.fail("it was entered")
+
+
+def test_no_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    with out_file(tmp_path) as out, pytest.raises(CannotReplaceError, match="are free"):
+        out.preflight(1 << 60, allow_volatile=False)
