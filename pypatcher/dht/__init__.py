@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pypatcher.dht.facade import Dht
 from pypatcher.dht.knock import Answered
-from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.results import MutableLookup, PeersLookup
 from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
+from pypatcher.mutable_item import MutableItem, mutable_target
 
 __all__ = [
     "Answered",

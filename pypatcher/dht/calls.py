@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from random import Random
 
 from pypatcher.addresses import Address, format_address
+from pypatcher.bencode import Value
 from pypatcher.dht import krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Failure, RemoteError, Response
 from pypatcher.dht.limits import RateLimiter, is_near, limit_key
 from pypatcher.errors import PeerError

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from pypatcher.addresses import Address, family
 from pypatcher.dht.knock import Answered
-from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.results import MutableLookup, PeersLookup
+from pypatcher.mutable_item import MutableItem
 
 __all__ = ["Dht"]
 

@@ -16,7 +16,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from pypatcher.dht.bencode import Value
+from pypatcher.bencode import Value
 
 __all__ = ["FIELD", "NONCE_SIZE", "Answered", "answer_knock", "ask", "is_proven"]
 

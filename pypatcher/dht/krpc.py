@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pypatcher import bencode
 from pypatcher.addresses import Address, pack_compact, unpack_compact
-from pypatcher.dht import bencode
-from pypatcher.dht.bencode import Value
-from pypatcher.dht.mutable import MutableItem
+from pypatcher.bencode import Value
 from pypatcher.dht.nodeid import ID_SIZE, Contact
 from pypatcher.errors import CodecError, PeerError
+from pypatcher.mutable_item import MutableItem
 
 __all__ = [
     "MAX_DATAGRAM",

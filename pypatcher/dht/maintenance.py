@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from pypatcher.addresses import Address, family, is_literal
 from pypatcher.backoff import Backoff
+from pypatcher.bencode import Value
 from pypatcher.dht import krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Response
 from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver

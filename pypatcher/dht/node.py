@@ -10,17 +10,17 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from pypatcher.addresses import Address, family
+from pypatcher.bencode import Value
 from pypatcher.dht import krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import RemoteError, Response
 from pypatcher.dht.limits import is_near
-from pypatcher.dht.mutable import MutableItem, mutable_target
 from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.peers import PeerPoll
 from pypatcher.dht.results import MutableLookup, PeersLookup, StoringNode
 from pypatcher.dht.rpc import RpcNode
 from pypatcher.dht.search import OnAnswer
 from pypatcher.errors import PeerError
+from pypatcher.mutable_item import MutableItem, mutable_target
 
 __all__ = ["DhtNode"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pypatcher.addresses import Address
-from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.nodeid import Contact
+from pypatcher.mutable_item import MutableItem
 
 __all__ = ["MutableLookup", "PeersLookup", "StoringNode"]
 

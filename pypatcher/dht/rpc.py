@@ -15,8 +15,8 @@ from functools import partial
 from random import Random, SystemRandom
 
 from pypatcher.addresses import Address, family, format_address
+from pypatcher.bencode import Value
 from pypatcher.dht import knock, krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.calls import Calls, NoAnswerError
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.knock import Answered

@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from pypatcher.addresses import Address, pack_compact
+from pypatcher.bencode import Value
 from pypatcher.dht import krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.knock import answer_knock
 from pypatcher.dht.krpc import Query, RemoteError
 from pypatcher.dht.limits import RateLimiter, is_near, limit_key
-from pypatcher.dht.mutable import MAX_SALT, MAX_VALUE, MutableItem, mutable_target
 from pypatcher.dht.nodeid import ID_SIZE
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.dht.storage import ItemStore, PeerStore
 from pypatcher.dht.tokens import Tokens
+from pypatcher.mutable_item import MAX_SALT, MAX_VALUE, MutableItem, mutable_target
 
 __all__ = ["Server"]
 

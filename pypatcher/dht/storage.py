@@ -12,7 +12,7 @@ from random import Random
 from typing import Generic, TypeVar
 
 from pypatcher.addresses import Address, budget_group
-from pypatcher.dht.mutable import MutableItem
+from pypatcher.mutable_item import MutableItem
 
 __all__ = ["ITEM_LIFETIME", "PEER_LIFETIME", "ItemStore", "PeerStore"]
 

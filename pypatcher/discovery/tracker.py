@@ -22,13 +22,13 @@ from typing import Protocol
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import MutableItem, MutableLookup
-from pypatcher.dht.mutable import MAX_SEQ
 from pypatcher.discovery.announcement import decode_content, encode_content
 from pypatcher.discovery.namespace import Namespace, SlotRules
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
 from pypatcher.errors import ArtifactError, CodecError, PatcherError
 from pypatcher.keys import KeyPair
+from pypatcher.mutable_item import MAX_SEQ
 from pypatcher.version import Version
 
 __all__ = ["Heard", "MutableStore", "Published", "Tracker", "is_full", "next_seq"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher import bencode
 from pypatcher.addresses import parse_address
-from pypatcher.dht import bencode
 from pypatcher.keys import KeyPair
 from pypatcher.transport import CloseCode, Connection
 from pypatcher.transport.quic import RawKeyConnection

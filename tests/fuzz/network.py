@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from pypatcher import bencode
 from pypatcher.addresses import Address
 from pypatcher.artifact import Patch, PatchInfo, make_info
 from pypatcher.artifact.postcard import Reader
-from pypatcher.dht import bencode, krpc
+from pypatcher.dht import krpc
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.announcement import decode_content, encode_content, is_dialable
 from pypatcher.discovery.lan import decode_search

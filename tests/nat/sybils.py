@@ -20,8 +20,8 @@ from typing import cast
 
 from pypatcher.addresses import Address, pack_compact, parse_addresses
 from pypatcher.artifact import PatchInfo
+from pypatcher.bencode import Value
 from pypatcher.dht import Contact, MutableItem, MutableLookup, UdpDht, krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.discovery import Namespace, Record, Slot, encode_content, encrypt_record, namespace_hash
 from pypatcher.discovery.swarm import release_hash
 from pypatcher.errors import CodecError

@@ -8,9 +8,9 @@ from typing import Any
 
 from pypatcher.artifact import PatchInfo, make_info
 from pypatcher.dht import MutableItem, MutableLookup
-from pypatcher.dht.mutable import mutable_target
 from pypatcher.discovery import Namespace
 from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.mutable_item import mutable_target
 from pypatcher.version import Version
 
 __all__ = [

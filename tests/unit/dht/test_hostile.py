@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypatcher import bencode
 from pypatcher.addresses import Address
-from pypatcher.dht import DhtNode, MutableItem, bencode, krpc
-from pypatcher.dht.bencode import Value
+from pypatcher.bencode import Value
+from pypatcher.dht import DhtNode, MutableItem, krpc
 from pypatcher.dht.krpc import Query
-from pypatcher.dht.mutable import mutable_target
 from pypatcher.dht.nodeid import Contact, random_id
 from pypatcher.keys import KeyPair
+from pypatcher.mutable_item import mutable_target
 from tests.support.dht_network import Network
 from tests.support.virtual_time import run_virtual
 

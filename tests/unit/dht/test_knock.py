@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from pypatcher.addresses import Address
+from pypatcher.bencode import Value
 from pypatcher.dht import krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.knock import FIELD, Answered, answer_knock, ask, is_proven
 from tests.support.dht_network import Network
 from tests.support.virtual_time import run_virtual

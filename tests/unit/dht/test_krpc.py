@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypatcher import bencode
 from pypatcher.addresses import pack_compact
-from pypatcher.dht import bencode, krpc
+from pypatcher.dht import krpc
 from pypatcher.dht.krpc import Failure, Query, Response
-from pypatcher.dht.mutable import MutableItem
 from pypatcher.dht.nodeid import Contact
 from pypatcher.errors import CodecError
 from pypatcher.keys import KeyPair
+from pypatcher.mutable_item import MutableItem
 
 _ID = bytes(range(20))
 _ASKER = ("203.0.113.9", 6881)

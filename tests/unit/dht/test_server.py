@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.addresses import Address, pack_compact
+from pypatcher.bencode import Value
 from pypatcher.dht import MutableItem, knock, krpc
-from pypatcher.dht.bencode import Value
 from pypatcher.dht.krpc import Failure, Query, Response
 from pypatcher.dht.nodeid import Contact, random_id
 from pypatcher.dht.routing import RoutingTable

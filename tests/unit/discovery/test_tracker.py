@@ -8,13 +8,13 @@ import pytest
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import MutableItem, MutableLookup
-from pypatcher.dht.mutable import MAX_SEQ, mutable_target
 from pypatcher.discovery import Heard, Namespace, Record, Slot, Tracker, encode_content, encrypt_record
 from pypatcher.discovery.namespace import OURS as OUR_RULES
 from pypatcher.discovery.namespace import RUSTPATCHER as RUST_RULES
 from pypatcher.discovery.tracker import is_full, next_seq
 from pypatcher.errors import PeerError, VersionError
 from pypatcher.keys import KeyPair
+from pypatcher.mutable_item import MAX_SEQ, mutable_target
 from pypatcher.version import Version
 from tests.support.discovery import MINUTE, OURS, RUST, Clock, MemoryDht, SilentDht, node, release
 

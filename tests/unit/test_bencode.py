@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypatcher.dht import bencode
+from pypatcher import bencode
 from pypatcher.errors import CodecError
 
 _INTS = st.integers(-(1 << 63), (1 << 63) - 1)
