@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from random import Random
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
 from pypatcher.addresses import Address, family, format_address
 from pypatcher.dht.facade import Dht
 from pypatcher.dht.node import DhtNode
 from pypatcher.errors import SettingError
+from pypatcher.udp import DatagramSocket
 
 __all__ = ["UdpDht"]
-
-_log = logging.getLogger("pypatcher.dht")
-
-
-class _Socket(asyncio.DatagramProtocol):
-    """Hands datagrams over; a send before it is open, after it is closed or to nowhere is a lost packet."""
-
-    def __init__(self, received: Callable[[bytes, Address], None]) -> None:
-        self._received = received
-        self._transport: asyncio.DatagramTransport | None = None
-        self._is_full = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        self._received(data, (addr[0], addr[1]))
-
-    def pause_writing(self) -> None:
-        self._is_full = True
-
-    def resume_writing(self) -> None:
-        self._is_full = False
-
-    def error_received(self, exc: Exception) -> None:
-        _log.debug("a DHT packet was not sent: %s", exc)
-
-    def send(self, data: bytes, address: Address) -> None:
-        transport = self._transport
-        if transport is not None and not self._is_full and not transport.is_closing():
-            transport.sendto(data, address)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
 
 
 class UdpDht(Dht):
@@ -75,22 +39,19 @@ class UdpDht(Dht):
                 self._bind: tuple[Address, ...] = ((host, port),)
             case _:
                 self._bind = tuple(bind)
+        self._sockets: dict[int, DatagramSocket] = {}
         known = tuple(known_nodes)
-        self._sockets: list[_Socket] = []
-        nodes = []
-        for address in self._bind:
-            opened = _Socket(self.datagram_received)
-            self._sockets.append(opened)
-            nodes.append(
-                DhtNode(
-                    opened.send,
-                    family=family(address),
-                    bootstrap=bootstrap,
-                    read_only=read_only,
-                    known_nodes=known,
-                    random=random,
-                )
+        nodes = [
+            DhtNode(
+                partial(self._send, family(address)),
+                family=family(address),
+                bootstrap=bootstrap,
+                read_only=read_only,
+                known_nodes=known,
+                random=random,
             )
+            for address in self._bind
+        ]
         self.addresses: tuple[Address, ...] = ()
         super().__init__(nodes)
 
@@ -105,21 +66,13 @@ class UdpDht(Dht):
         Raises:
             SettingError: an address cannot be bound.
         """
-        loop = asyncio.get_running_loop()
-        bound = []
         try:
-            for address, opened in zip(self._bind, self._sockets, strict=True):
-                kind = socket.AF_INET6 if family(address) == 6 else socket.AF_INET
-                transport, _ = await loop.create_datagram_endpoint(
-                    lambda opened=opened: opened,  # type: ignore[misc]
-                    local_addr=address,
-                    family=kind,
-                )
-                bound.append(transport.get_extra_info("sockname")[:2])
+            for address in self._bind:
+                self._sockets[family(address)] = DatagramSocket(address, self.datagram_received)
         except OSError as error:
             self._close()
             raise SettingError(f"cannot bind {format_address(address)}: {error.strerror or error}") from None
-        self.addresses = tuple(bound)
+        self.addresses = tuple(opened.address for opened in self._sockets.values())
         await self.start()
 
     async def close(self) -> None:
@@ -127,9 +80,15 @@ class UdpDht(Dht):
         await self.stop()
         self._close()
 
+    def _send(self, family: int, data: bytes, address: Address) -> None:
+        """Before the sockets are open, and after they are closed, a packet is lost."""
+        if (opened := self._sockets.get(family)) is not None:
+            opened.send(data, address)
+
     def _close(self) -> None:
-        for opened in self._sockets:
+        for opened in self._sockets.values():
             opened.close()
+        self._sockets.clear()
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -26,7 +26,7 @@ from pypatcher.transport.quic import (
 )
 from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.source_address import source_for
-from pypatcher.transport.udp import DatagramSocket, open_sockets
+from pypatcher.udp import DatagramSocket, open_sockets
 
 __all__ = ["Endpoint", "Handler"]
 

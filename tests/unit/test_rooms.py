@@ -63,6 +63,13 @@ def test_rooms_of_one_floor_import_in_one_direction() -> None:
     assert [pair for pair in sorted(pairs) if pair[::-1] in pairs] == []
 
 
+def test_transport_knows_nothing_of_what_connections_carry() -> None:
+    inside = [path for room, path in modules() if room == "transport"]
+    assert {other for path in inside for other in imported(path)} == {"", "transport"}
+    exchange = re.compile(r"PatchInfo|UploadLimiter|OwnerKey|ReleaseInfo")
+    assert [path.name for path in inside if exchange.search(path.read_text())] == []
+
+
 def test_no_room_holds_too_much() -> None:
     lines: dict[str, int] = {}
     for room, path in modules():

@@ -1,8 +1,8 @@
-"""One UDP socket: many datagrams a wake-up in, many a system call out. Knows nothing of what they carry.
+"""The UDP socket of a node, of the DHT and of QUIC: many datagrams per wake-up in, many per system call out.
 
-design.md "Transport and transfer": the socket is read until it is empty or 64 reads were made, and the owner is then
-told once that the batch is over. Linux joins datagrams of one sender for us (``UDP_GRO``) and takes a train of equal
-ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
+Knows nothing of what they carry. design.md "Transport and transfer": the socket is read until it is empty or 64 reads
+were made, and the owner is then told once that the batch is over. Linux joins datagrams of one sender for us
+(``UDP_GRO``) and takes a train of equal ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class DatagramSocket:
         self,
         bind: Address,
         on_datagram: Callable[[bytes, Address], None],
-        on_batch_end: Callable[[], None],
-        on_writable: Callable[[], None],
+        on_batch_end: Callable[[], None] = lambda: None,
+        on_writable: Callable[[], None] = lambda: None,
     ) -> None:
         """Bind; an IPv6 socket is for IPv6 alone.
 

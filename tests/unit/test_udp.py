@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pypatcher.transport.udp import DatagramSocket, _train_end
+from pypatcher.udp import DatagramSocket, _train_end
 from tests.support.transport import loopback
 
 A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
