@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.devices import Device, World, open_world
+from tests.support.devices import Device, LoopbackFleet, open_fleet
 from tests.support.siege import Siege, open_siege
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as made:
+async def world(tmp_path: Path) -> AsyncIterator[LoopbackFleet]:
+    async with open_fleet(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-async def device(world: World) -> AsyncIterator[Device]:
+async def device(world: LoopbackFleet) -> AsyncIterator[Device]:
     """A device at 1.0.0, whose node goes on whatever is done to it."""
     made = world.device(world.release("1.0.0")[0])
     yield made

@@ -19,13 +19,13 @@ import pytest
 
 from pypatcher.events import Event
 from pypatcher.install.examine import Examiner
-from tests.support.devices import Device, World, open_world
-from tests.support.one_update import SCENARIOS, Kit, Scenario, check, complete_in_child, fresh, perform_in_child
+from tests.support.devices import Device, LoopbackFleet, open_fleet
+from tests.support.one_update import SCENARIOS, Kit, UpdateScenario, check, complete_in_child, fresh, perform_in_child
 
 DAY = 86_400.0
 
 
-class Clock:
+class WrongClocks:
     """Stands in for `time.time` and `time.time_ns`, with an offset for each device; `time.monotonic` stays.
 
     A device's tasks and callbacks have its context, in which they find its offset: a list of one number.
@@ -76,8 +76,8 @@ def put_into_defaults(monkeypatch: pytest.MonkeyPatch, clocks: Mapping[object, o
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> WrongClocks:
+    return WrongClocks(monkeypatch)
 
 
 async def updated(device: Device) -> None:
@@ -86,15 +86,17 @@ async def updated(device: Device) -> None:
     assert device.installation.confirm() is not None
 
 
-async def test_devices_that_all_start_in_1970_update_each_other(clock: Clock, tmp_path: Path) -> None:
+async def test_devices_that_all_start_in_1970_update_each_other(clock: WrongClocks, tmp_path: Path) -> None:
     with clock.wrong(100.0 - clock.real()):
-        async with open_world(tmp_path) as world:
+        async with open_fleet(tmp_path) as world:
             device = world.device(world.release("1.0.0")[0])
             world.device(world.release("2.0.0")[0])
             await updated(device)
 
 
-async def test_a_device_that_alone_stands_in_1970_is_updated_by_the_others(clock: Clock, world: World) -> None:
+async def test_a_device_that_alone_stands_in_1970_is_updated_by_the_others(
+    clock: WrongClocks, world: LoopbackFleet
+) -> None:
     with clock.wrong(100.0 - clock.real()):
         device = world.device(world.release("1.0.0")[0])
     world.device(world.release("2.0.0")[0])
@@ -106,7 +108,7 @@ async def test_a_device_that_alone_stands_in_1970_is_updated_by_the_others(clock
     "step", ["node.started", "record.published", "release.found", "fetch.started", "fetch.progress", "release.staged"]
 )
 async def test_a_clock_that_jumps_a_day_at_any_step_costs_time_and_no_update(
-    clock: Clock, world: World, step: str, jump: float
+    clock: WrongClocks, world: LoopbackFleet, step: str, jump: float
 ) -> None:
     with clock.wrong(0.0) as offset:
         device = world.device(world.release("1.0.0")[0])
@@ -132,7 +134,7 @@ def let_jump(offset: list[float], device: Device, step: str, jump: float) -> Non
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_an_installation_whose_clock_jumps_between_any_two_readings_ends_as_any_other(
-    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: UpdateScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kit = Kit.build(tmp_path / "kit")
     real, jumps = time.time_ns, itertools.cycle([0, 1, -1, 365 * 50, -365 * 50])

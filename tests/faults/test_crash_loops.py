@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crashing import FAULTS, Service, build, guarded, supervised
-from tests.support.devices import World, open_world
+from tests.support.devices import LoopbackFleet, open_fleet
 
 BACK_WITHIN = 60.0
 PATIENCE = 60.0
@@ -24,8 +24,8 @@ CASES = [(packaging, fault) for packaging, faults in FAULTS.items() for fault in
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path, nodes=4) as made:
+async def world(tmp_path: Path) -> AsyncIterator[LoopbackFleet]:
+    async with open_fleet(tmp_path, nodes=4) as made:
         yield made
 
 
@@ -35,7 +35,7 @@ def refusal(service: Service) -> list[str]:
 
 @pytest.mark.parametrize(("packaging", "fault"), CASES)
 async def test_under_run_a_crashing_release_is_rolled_back_and_the_fixed_one_taken(
-    world: World, packaging: str, fault: str
+    world: LoopbackFleet, packaging: str, fault: str
 ) -> None:
     old, bad = build(world, packaging, "1.0.0"), build(world, packaging, "2.0.0", fault)
     async with supervised(Service(world, old)) as service:
@@ -61,7 +61,7 @@ async def test_under_run_a_crashing_release_is_rolled_back_and_the_fixed_one_tak
 
 @pytest.mark.parametrize(("packaging", "fault"), CASES)
 async def test_under_systemds_rules_the_guard_rolls_a_crashing_release_back_and_the_fixed_one_runs(
-    world: World, packaging: str, fault: str
+    world: LoopbackFleet, packaging: str, fault: str
 ) -> None:
     old, bad = build(world, packaging, "1.0.0"), build(world, packaging, "2.0.0", fault)
     service = Service(world, old)
@@ -85,7 +85,7 @@ async def test_under_systemds_rules_the_guard_rolls_a_crashing_release_back_and_
 
 
 async def test_an_app_that_updates_itself_is_brought_back_by_the_guard_when_its_release_cannot_even_import(
-    world: World,
+    world: LoopbackFleet,
 ) -> None:
     old = build(world, "zipapp", "1.0.0", spawns=True)
     async with guarded(Service(world, old)) as service:
@@ -105,7 +105,7 @@ async def test_an_app_that_updates_itself_is_brought_back_by_the_guard_when_its_
                 await asyncio.sleep(0.05)
 
 
-async def test_a_release_that_is_killed_again_and_again_is_rolled_back_too(world: World) -> None:
+async def test_a_release_that_is_killed_again_and_again_is_rolled_back_too(world: LoopbackFleet) -> None:
     old, new = build(world, "elf", "1.0.0"), build(world, "elf", "2.0.0")
     service = Service(world, old)
     service.installation().settle("guard")

@@ -25,7 +25,7 @@ from tests.support.one_update import (
     SCENARIOS,
     Disturbance,
     Kit,
-    Scenario,
+    UpdateScenario,
     check,
     complete_in_child,
     disturb,
@@ -54,7 +54,7 @@ def report(what: str, tried: int, bad: list[str]) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_killed_just_before_or_just_after_any_call_it_is_old_or_new_and_completes_next_time(
-    scenario: Scenario, kit: Kit, tmp_path: Path
+    scenario: UpdateScenario, kit: Kit, tmp_path: Path
 ) -> None:
     tried, bad = 0, []
     for point, name in enumerate(steps_of(tmp_path / "device", kit, scenario), 1):
@@ -69,7 +69,7 @@ def test_killed_just_before_or_just_after_any_call_it_is_old_or_new_and_complete
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_with_an_error_from_any_call_it_is_old_or_new_and_completes_next_time(
-    scenario: Scenario, kit: Kit, tmp_path: Path
+    scenario: UpdateScenario, kit: Kit, tmp_path: Path
 ) -> None:
     tried, bad = 0, []
     for point, _ in enumerate(steps_of(tmp_path / "device", kit, scenario), 1):
@@ -83,7 +83,7 @@ def test_with_an_error_from_any_call_it_is_old_or_new_and_completes_next_time(
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_when_from_any_call_on_nothing_can_be_written_it_is_old_or_new_and_completes_once_it_can(
-    scenario: Scenario, error: str, kit: Kit, tmp_path: Path
+    scenario: UpdateScenario, error: str, kit: Kit, tmp_path: Path
 ) -> None:
     tried, bad = 0, []
     steps = steps_of(tmp_path / "device", kit, scenario)
@@ -107,7 +107,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_on_a_disk_that_is_full_after_any_number_of_blocks_it_is_old_or_new_and_completes_with_room(
-    scenario: Scenario, kit: Kit, tmp_path: Path
+    scenario: UpdateScenario, kit: Kit, tmp_path: Path
 ) -> None:
     tried, bad, written = 0, [], []
     sha512 = hashlib.sha512(kit.new.read_bytes()).hexdigest()
@@ -131,7 +131,7 @@ def test_on_a_disk_that_is_full_after_any_number_of_blocks_it_is_old_or_new_and_
     report(f"full disk, {scenario}", tried, bad)
 
 
-def straced(program: Path, kit: Kit, scenario: Scenario, *options: str) -> int:
+def straced(program: Path, kit: Kit, scenario: UpdateScenario, *options: str) -> int:
     command = [sys.executable, "-m", "tests.support.one_update"]
     arguments = [program, kit.old.parent, scenario.kind, scenario.launcher]
     # Python's own bytecode cache would be another writer.
@@ -142,7 +142,7 @@ def straced(program: Path, kit: Kit, scenario: Scenario, *options: str) -> int:
     return done.returncode
 
 
-def kernel_calls(program: Path, kit: Kit, scenario: Scenario, log: Path) -> list[tuple[str, int]]:
+def kernel_calls(program: Path, kit: Kit, scenario: UpdateScenario, log: Path) -> list[tuple[str, int]]:
     """The file-changing system calls of a scenario: name, and which of that name it is."""
     assert straced(program, kit, scenario, "-o", str(log), "-e", f"trace={STRACED}") == 0
     counts: dict[str, int] = {}
@@ -159,7 +159,7 @@ def kernel_calls(program: Path, kit: Kit, scenario: Scenario, log: Path) -> list
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scenario", SCENARIOS if ALL else [SCENARIOS[0]], ids=str)
 def test_the_kernel_sees_the_calls_that_were_counted_and_a_kill_or_an_error_at_each_harms_nothing(
-    scenario: Scenario, kit: Kit, tmp_path: Path
+    scenario: UpdateScenario, kit: Kit, tmp_path: Path
 ) -> None:
     steps = steps_of(tmp_path / "device", kit, scenario)
     calls = kernel_calls(fresh(tmp_path / "device", kit), kit, scenario, tmp_path / "strace")

@@ -19,7 +19,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.transport import CloseCode, Connection
 from pypatcher.transport.quic import RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
-from tests.support.devices import Device, World
+from tests.support.devices import Device, LoopbackFleet
 from tests.support.siege import SIZE, Siege, descriptors, fetch, open_siege, resident
 from tests.support.transport import ALPN, loopback, open_endpoint
 
@@ -114,7 +114,7 @@ async def test_a_thousand_connections_of_one_peer_leave_room_for_others(tmp_path
         del results, dials
 
 
-async def test_garbage_krpc_keeps_no_device_from_its_update(world: World, device: Device) -> None:
+async def test_garbage_krpc_keeps_no_device_from_its_update(world: LoopbackFleet, device: Device) -> None:
     started = await device.wait_for("node.started")
     address, files = parse_address(started.addresses[0]), descriptors()
     before, sent = resident(), 0

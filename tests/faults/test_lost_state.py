@@ -79,7 +79,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     return Kit.build(tmp_path_factory.mktemp("kit"))
 
 
-class Device:
+class StartedProgram:
     """A program, and its starts one after the other, none of which still runs."""
 
     def __init__(self, program: Path) -> None:
@@ -102,9 +102,9 @@ class Device:
             partial.write(file.read())
             self.installation.stage(partial, read_release(file.fileno()).info)
 
-    def brought_to(self, stage: str, kit: Kit) -> Device:
+    def brought_to(self, stage: str, kit: Kit) -> StartedProgram:
         """Live that far in a process that is gone afterwards, and with it its locks."""
-        with child(lambda: Device(self.program)._live(stage, kit)) as pid:
+        with child(lambda: StartedProgram(self.program)._live(stage, kit)) as pid:
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         return self
 
@@ -123,9 +123,9 @@ class Device:
 
 
 @pytest.fixture
-def device(tmp_path: Path, kit: Kit) -> Iterator[Device]:
+def device(tmp_path: Path, kit: Kit) -> Iterator[StartedProgram]:
     (tmp_path / "d").mkdir()
-    return Device(Path(shutil.copy(kit.old, tmp_path / "d" / "app")))
+    return StartedProgram(Path(shutil.copy(kit.old, tmp_path / "d" / "app")))
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -137,14 +137,14 @@ def device(tmp_path: Path, kit: Kit) -> Iterator[Device]:
     ],
 )
 def test_a_damaged_state_file_costs_time_and_no_more(
-    device: Device, kit: Kit, name: str, damage: Damage, stage: str
+    device: StartedProgram, kit: Kit, name: str, damage: Damage, stage: str
 ) -> None:
     device.brought_to(stage, kit)
     path = device.installation.layout.state_folder / name
     if not path.exists():
         path.write_bytes(b"left over")
     damage(path)
-    device = Device(device.program)
+    device = StartedProgram(device.program)
     for _ in range(5):
         device.start()
         assert device.program.read_bytes() in (kit.old.read_bytes(), kit.new.read_bytes())
@@ -163,7 +163,7 @@ def test_a_damaged_state_file_costs_time_and_no_more(
     assert said_version(device.program) == "2.0.1"
 
 
-def test_a_state_folder_of_another_user_is_not_used_and_the_program_runs(device: Device, kit: Kit) -> None:
+def test_a_state_folder_of_another_user_is_not_used_and_the_program_runs(device: StartedProgram, kit: Kit) -> None:
     device.start()
     os.chown(device.installation.layout.state_folder, 12345, 12345)
     os.chown(device.program.parent, 0, 0)
@@ -178,10 +178,10 @@ def test_a_state_folder_of_another_user_is_not_used_and_the_program_runs(device:
     assert said_version(device.program) == "1.0.0"
 
 
-def test_two_copies_started_at_once_both_run_one_program_and_one_updates(device: Device, kit: Kit) -> None:
+def test_two_copies_started_at_once_both_run_one_program_and_one_updates(device: StartedProgram, kit: Kit) -> None:
     device.start()
     device.stage(kit.new)
-    first, second = Device(device.program), Device(device.program)
+    first, second = StartedProgram(device.program), StartedProgram(device.program)
     with first.installation.updater_lock() as mine, second.installation.updater_lock() as other:
         assert (mine, other) == (True, False)
     # `device` itself still runs from the old file: nobody may change it under a running process.
@@ -192,7 +192,7 @@ def test_two_copies_started_at_once_both_run_one_program_and_one_updates(device:
 
 @pytest.mark.parametrize("when", ["staged", "on trial"])
 def test_scp_over_the_program_wins_over_a_trial_and_the_next_release_is_taken(
-    device: Device, kit: Kit, when: str
+    device: StartedProgram, kit: Kit, when: str
 ) -> None:
     device.brought_to(when, kit)
     device.program.write_bytes(kit.next.read_bytes())
@@ -204,7 +204,7 @@ def test_scp_over_the_program_wins_over_a_trial_and_the_next_release_is_taken(
     assert (str(status.confirmed), status.trial, status.needs) == ("2.0.1", None, "")
 
 
-def test_half_a_program_by_scp_is_run_as_it_is_and_a_whole_one_mends_it(device: Device, kit: Kit) -> None:
+def test_half_a_program_by_scp_is_run_as_it_is_and_a_whole_one_mends_it(device: StartedProgram, kit: Kit) -> None:
     device.brought_to("on trial", kit)
     device.program.write_bytes(kit.next.read_bytes()[:5000])
     device.start()
@@ -215,10 +215,10 @@ def test_half_a_program_by_scp_is_run_as_it_is_and_a_whole_one_mends_it(device: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_cloned_card_goes_on_as_the_original(device: Device, kit: Kit, stage: str, tmp_path: Path) -> None:
+def test_a_cloned_card_goes_on_as_the_original(device: StartedProgram, kit: Kit, stage: str, tmp_path: Path) -> None:
     device.brought_to(stage, kit)
     shutil.copytree(device.program.parent, tmp_path / "clone", copy_function=shutil.copy2)
-    original, clone = Device(device.program), Device(tmp_path / "clone" / "app")
+    original, clone = StartedProgram(device.program), StartedProgram(tmp_path / "clone" / "app")
     device.installation = original.installation
     for one in (original, clone):
         one.start()
@@ -250,14 +250,14 @@ def test_two_programs_with_one_cache_folder_lose_hints_at_most(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("damage", [emptied, cut, nuls, noise, huge])
-def test_a_damaged_report_is_no_report(device: Device, damage: Damage) -> None:
+def test_a_damaged_report_is_no_report(device: StartedProgram, damage: Damage) -> None:
     device.start()
     device.installation.write_report(b'{"format": 1}')
     damage(device.installation.layout.state_folder / "node.json")
     assert decode_report(device.installation.read_report(REPORT_LIMIT + 1)) is None
 
 
-def test_what_cannot_be_written_down_is_said_as_an_error_of_ours(device: Device) -> None:
+def test_what_cannot_be_written_down_is_said_as_an_error_of_ours(device: StartedProgram) -> None:
     device.start()
     device.installation.layout.state_folder.chmod(0o777)
     with pytest.raises(PatcherError, match="others can write"):

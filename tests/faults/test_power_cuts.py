@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.install.files import OsFiles
-from tests.support.one_update import SCENARIOS, Kit, Scenario, steps_of
+from tests.support.one_update import SCENARIOS, Kit, UpdateScenario, steps_of
 from tests.support.power import DISKS, Cut, Disk, kernel_has, make_image
 
 ALL = os.environ.get("PYPATCHER_FAULTS") == "all"
@@ -37,7 +37,7 @@ def images(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> dict[Disk, Pat
     return {disk: make_image(folder / str(disk), kit, folder / "mount", disk) for disk in DISKS_HERE}
 
 
-def sweep(folder: Path, image: Path, kit: Kit, scenario: Scenario, *, disk: Disk, points: list[int]) -> list[str]:
+def sweep(folder: Path, image: Path, kit: Kit, scenario: UpdateScenario, *, disk: Disk, points: list[int]) -> list[str]:
     """What is wrong after a cut before each of the points, after each delay."""
     bad = []
     for first in range(0, len(points), AT_ONCE):
@@ -57,7 +57,7 @@ def sweep(folder: Path, image: Path, kit: Kit, scenario: Scenario, *, disk: Disk
 @pytest.mark.parametrize("disk", DISKS_HERE, ids=str)
 @pytest.mark.parametrize("scenario", SCENARIOS if ALL else [SCENARIOS[0], SCENARIOS[3]], ids=str)
 def test_after_a_power_cut_before_any_call_it_is_old_or_new_and_completes(
-    scenario: Scenario, disk: Disk, kit: Kit, images: dict[Disk, Path], tmp_path: Path
+    scenario: UpdateScenario, disk: Disk, kit: Kit, images: dict[Disk, Path], tmp_path: Path
 ) -> None:
     steps = len(steps_of(tmp_path / "count", kit, scenario))
     points = list(range(1, steps + 1, 1 if ALL else 4))

@@ -19,14 +19,14 @@ from pypatcher.keys import KeyPair
 from pypatcher.targets import find_target
 from pypatcher.transfer import wire
 from pypatcher.transport import Stream
-from tests.support.devices import Device, World, said_version
+from tests.support.devices import Device, LoopbackFleet, said_version
 from tests.support.hostile import open_hostile_peer, region_offset, sending, take_an_honest_release, two_regions
 from tests.support.programs import AARCH64, move_region, with_section
 from tests.support.transport import loopback
 
 
 @pytest.fixture
-async def device(world: World, device: Device) -> AsyncIterator[Device]:
+async def device(world: LoopbackFleet, device: Device) -> AsyncIterator[Device]:
     """Whatever a test does to the device, it stays as it was, and afterwards it takes 3.0.0 from an honest peer."""
     old = device.path.read_bytes()
     yield device
@@ -38,7 +38,7 @@ async def device(world: World, device: Device) -> AsyncIterator[Device]:
     assert device.restart() == "3.0.0"
 
 
-async def expect_failure(world: World, device: Device, info: PatchInfo, data: bytes, reason: str) -> None:
+async def expect_failure(world: LoopbackFleet, device: Device, info: PatchInfo, data: bytes, reason: str) -> None:
     """A peer that announces ``info`` truly and sends ``data`` is refused for that reason."""
     async with open_hostile_peer(world, sending(info, data)) as peer:
         await peer.announce(info)
@@ -47,7 +47,7 @@ async def expect_failure(world: World, device: Device, info: PatchInfo, data: by
     assert failed.version == str(info.version)
 
 
-async def expect_never_asked(world: World, device: Device, info: PatchInfo, path: Path) -> None:
+async def expect_never_asked(world: LoopbackFleet, device: Device, info: PatchInfo, path: Path) -> None:
     """A peer that announces ``info`` and has ``path`` is not asked by a device that has read its record."""
     async with (
         open_hostile_peer(world, sending(info, path.read_bytes())) as peer,
@@ -61,12 +61,14 @@ async def expect_never_asked(world: World, device: Device, info: PatchInfo, path
     assert {event.version for event in device.events if event.name == "release.found"} == {"2.0.1"}
 
 
-async def test_a_release_announced_under_another_owners_key_is_never_asked_for(world: World, device: Device) -> None:
+async def test_a_release_announced_under_another_owners_key_is_never_asked_for(
+    world: LoopbackFleet, device: Device
+) -> None:
     path, info = world.release("2.0.0", KeyPair.generate())
     await expect_never_asked(world, device, info, path)
 
 
-async def test_a_release_signed_by_another_owner_is_refused_when_it_comes(world: World, device: Device) -> None:
+async def test_a_release_signed_by_another_owner_is_refused_when_it_comes(world: LoopbackFleet, device: Device) -> None:
     _, announced = world.release("2.0.0")
     path, info = world.release("2.0.0", KeyPair.generate())
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
@@ -76,7 +78,7 @@ async def test_a_release_signed_by_another_owner_is_refused_when_it_comes(world:
 
 
 async def test_a_file_with_another_owners_region_under_a_true_announcement_is_refused(
-    world: World, device: Device
+    world: LoopbackFleet, device: Device
 ) -> None:
     _, announced = world.release("2.0.0")
     path, _ = world.release("2.0.0", KeyPair.generate())
@@ -84,7 +86,7 @@ async def test_a_file_with_another_owners_region_under_a_true_announcement_is_re
 
 
 async def test_a_release_for_another_target_is_refused_though_the_owner_signed_it(
-    world: World, device: Device, tmp_path: Path
+    world: LoopbackFleet, device: Device, tmp_path: Path
 ) -> None:
     path = tmp_path / "foreign"
     path.write_bytes(with_section("2.0.0", machine=AARCH64))
@@ -97,14 +99,16 @@ async def test_a_release_for_another_target_is_refused_though_the_owner_signed_i
 
 
 @pytest.mark.parametrize("version", ["0.9.9", "1.0.0"])
-async def test_an_older_or_equal_version_is_never_asked_for(world: World, device: Device, version: str) -> None:
+async def test_an_older_or_equal_version_is_never_asked_for(world: LoopbackFleet, device: Device, version: str) -> None:
     path, info = world.release(version)
     await expect_never_asked(world, device, info, path)
     with pytest.raises(NotNewerError):
         device.installation.check_wanted(info.version)
 
 
-async def test_an_older_release_under_a_newer_ones_announcement_is_refused(world: World, device: Device) -> None:
+async def test_an_older_release_under_a_newer_ones_announcement_is_refused(
+    world: LoopbackFleet, device: Device
+) -> None:
     _, announced = world.release("2.0.0")
     path, info = world.release("0.9.0")
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
@@ -114,7 +118,7 @@ async def test_an_older_release_under_a_newer_ones_announcement_is_refused(world
 
 
 @pytest.mark.parametrize("where", ["front", "back", "one byte on"])
-async def test_the_region_moved_elsewhere_is_refused(world: World, device: Device, where: str) -> None:
+async def test_the_region_moved_elsewhere_is_refused(world: LoopbackFleet, device: Device, where: str) -> None:
     path, info = world.release("2.0.0")
     data, offset = path.read_bytes(), region_offset(path)
     moved = move_region(data, offset, {"front": 0, "back": len(data) - REGION_SIZE, "one byte on": offset + 1}[where])
@@ -122,7 +126,7 @@ async def test_the_region_moved_elsewhere_is_refused(world: World, device: Devic
     await expect_failure(world, device, info, moved, "")
 
 
-async def test_a_truncated_release_is_refused(world: World, device: Device) -> None:
+async def test_a_truncated_release_is_refused(world: LoopbackFleet, device: Device) -> None:
     path, info = world.release("2.0.0")
     data = path.read_bytes()
     async with open_hostile_peer(world, sending(info, data[:-1], length=len(data))) as peer:
@@ -132,7 +136,7 @@ async def test_a_truncated_release_is_refused(world: World, device: Device) -> N
 
 
 @pytest.mark.parametrize("extra", [b"\0", b"a second region"])
-async def test_a_release_that_is_too_long_is_refused(world: World, device: Device, extra: bytes) -> None:
+async def test_a_release_that_is_too_long_is_refused(world: LoopbackFleet, device: Device, extra: bytes) -> None:
     path, info = world.release("2.0.0")
     if extra != b"\0":
         extra = path.read_bytes()[region_offset(path) :][:REGION_SIZE]
@@ -145,7 +149,7 @@ async def test_a_release_that_is_too_long_is_refused(world: World, device: Devic
 
 @pytest.mark.parametrize("off", [-1, 1, 1 << 40])
 async def test_a_peer_that_sends_another_length_is_refused_before_a_byte_is_written(
-    world: World, device: Device, off: int
+    world: LoopbackFleet, device: Device, off: int
 ) -> None:
     path, info = world.release("2.0.0")
     data = path.read_bytes()
@@ -157,26 +161,28 @@ async def test_a_peer_that_sends_another_length_is_refused_before_a_byte_is_writ
 
 
 @pytest.mark.parametrize("place", ["first", "region", "last"])
-async def test_a_flipped_byte_is_refused(world: World, device: Device, place: str) -> None:
+async def test_a_flipped_byte_is_refused(world: LoopbackFleet, device: Device, place: str) -> None:
     path, info = world.release("2.0.0")
     data = bytearray(path.read_bytes())
     data[{"first": 0x20, "region": region_offset(path) + 100, "last": len(data) - 1}[place]] ^= 1
     await expect_failure(world, device, info, bytes(data), "")
 
 
-async def test_a_release_without_a_region_is_refused(world: World, device: Device) -> None:
+async def test_a_release_without_a_region_is_refused(world: LoopbackFleet, device: Device) -> None:
     path, info = world.release("2.0.0")
     data, offset = path.read_bytes(), region_offset(path)
     empty = data[:offset] + bytes(REGION_SIZE) + data[offset + REGION_SIZE :]
     await expect_failure(world, device, info, empty, "no region")
 
 
-async def test_a_release_with_two_regions_is_refused_though_the_owner_signed_it(world: World, device: Device) -> None:
+async def test_a_release_with_two_regions_is_refused_though_the_owner_signed_it(
+    world: LoopbackFleet, device: Device
+) -> None:
     data, info = two_regions(world.key, "2.0.0")
     await expect_failure(world, device, info, data, "two")
 
 
-async def test_a_peer_that_stalls_is_given_up(world: World, device: Device) -> None:
+async def test_a_peer_that_stalls_is_given_up(world: LoopbackFleet, device: Device) -> None:
     path, info = world.release("2.0.0")
     data = path.read_bytes()
 
@@ -190,7 +196,7 @@ async def test_a_peer_that_stalls_is_given_up(world: World, device: Device) -> N
 
 
 @pytest.mark.parametrize("forgery", ["signed by another", "not signed", "a true signature of another version"])
-async def test_a_forged_record_of_version_999_moves_nobody(world: World, device: Device, forgery: str) -> None:
+async def test_a_forged_record_of_version_999_moves_nobody(world: LoopbackFleet, device: Device, forgery: str) -> None:
     path, forged = world.release("999.0.0", KeyPair.generate())
     if forgery == "not signed":
         forged = replace(forged, signature=bytes(64))
@@ -199,7 +205,7 @@ async def test_a_forged_record_of_version_999_moves_nobody(world: World, device:
     await expect_never_asked(world, device, forged, path)
 
 
-async def test_a_record_that_names_an_honest_peers_address_under_another_id_hides_nobody(world: World) -> None:
+async def test_a_record_that_names_an_honest_peers_address_under_another_id_hides_nobody(world: LoopbackFleet) -> None:
     old, _ = world.release("1.0.0")
     new, info = world.release("2.0.0")
     honest = world.device(new)
@@ -213,7 +219,7 @@ async def test_a_record_that_names_an_honest_peers_address_under_another_id_hide
     assert device.restart() == "2.0.0"
 
 
-async def test_addresses_where_nobody_is_cost_a_moment_and_nothing_else(world: World, device: Device) -> None:
+async def test_addresses_where_nobody_is_cost_a_moment_and_nothing_else(world: LoopbackFleet, device: Device) -> None:
     _, info = world.release("2.0.0")
     async with open_hostile_peer(world, sending(info, b"")) as peer:
         gone = peer.endpoint.addresses

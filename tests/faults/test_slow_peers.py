@@ -12,19 +12,19 @@ import pytest
 from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.transfer import StallRule, hedging, wire
 from pypatcher.transport import Stream
-from tests.support.devices import World, compile_app, here, open_world
+from tests.support.devices import LoopbackFleet, compile_app, here, open_fleet
 from tests.support.hostile import open_hostile_peer
 
 FILL = 16 << 20
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as made:
+async def world(tmp_path: Path) -> AsyncIterator[LoopbackFleet]:
+    async with open_fleet(tmp_path) as made:
         yield made
 
 
-def large_release(world: World, version: str) -> tuple[Path, PatchInfo]:
+def large_release(world: LoopbackFleet, version: str) -> tuple[Path, PatchInfo]:
     """A program that takes a quarter of an hour at twenty kilobytes a second."""
     path = compile_app(world.folder / f"large-{version}", version)
     with path.open("ab") as file:
@@ -33,7 +33,7 @@ def large_release(world: World, version: str) -> tuple[Path, PatchInfo]:
 
 
 async def test_a_peer_that_drips_a_true_release_is_overtaken_by_an_honest_one(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hedging, "_GRACE", 1.0)
     old, _ = world.release("1.0.0")

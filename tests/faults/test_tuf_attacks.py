@@ -19,7 +19,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.targets import find_target
 from pypatcher.transfer import wire
 from pypatcher.transport import Stream
-from tests.support.devices import Device, World, said_version
+from tests.support.devices import Device, LoopbackFleet, said_version
 from tests.support.hostile import open_hostile_peer, region_offset, sending, take_an_honest_release
 from tests.support.programs import AARCH64, with_section
 
@@ -36,7 +36,7 @@ def stored(device: Device) -> int:
     return sum(path.stat().st_size for path in device.installation.layout.state_folder.iterdir())
 
 
-async def test_arbitrary_software_is_not_installed_whoever_serves_it(world: World, device: Device) -> None:
+async def test_arbitrary_software_is_not_installed_whoever_serves_it(world: LoopbackFleet, device: Device) -> None:
     _, announced = world.release("2.0.0")
     path, _ = world.release("2.0.0", KeyPair.generate())
     async with open_hostile_peer(world, sending(announced, path.read_bytes())) as peer:
@@ -46,7 +46,7 @@ async def test_arbitrary_software_is_not_installed_whoever_serves_it(world: Worl
     await take_an_honest_release(world, device)
 
 
-async def test_endless_data_costs_the_size_of_the_release_and_no_more(world: World, device: Device) -> None:
+async def test_endless_data_costs_the_size_of_the_release_and_no_more(world: LoopbackFleet, device: Device) -> None:
     path, info = world.release("2.0.0")
     size = len(path.read_bytes())
     most = 0
@@ -67,7 +67,9 @@ async def test_endless_data_costs_the_size_of_the_release_and_no_more(world: Wor
     await take_an_honest_release(world, device)
 
 
-async def test_extraneous_dependencies_cannot_ride_along_with_a_signed_release(world: World, device: Device) -> None:
+async def test_extraneous_dependencies_cannot_ride_along_with_a_signed_release(
+    world: LoopbackFleet, device: Device
+) -> None:
     path, info = world.release("2.0.0")
     data = path.read_bytes() + b"one more file that nobody signed"
     async with open_hostile_peer(world, sending(info, data)) as peer:
@@ -77,7 +79,9 @@ async def test_extraneous_dependencies_cannot_ride_along_with_a_signed_release(w
     await take_an_honest_release(world, device)
 
 
-async def test_a_fast_forward_to_a_forged_version_does_not_lock_the_true_ones_out(world: World, device: Device) -> None:
+async def test_a_fast_forward_to_a_forged_version_does_not_lock_the_true_ones_out(
+    world: LoopbackFleet, device: Device
+) -> None:
     _, forged = world.release("8191.9999.9999", KeyPair.generate())
     async with open_hostile_peer(world, sending(forged, b"")) as peer:
         await peer.announce(forged)
@@ -85,7 +89,9 @@ async def test_a_fast_forward_to_a_forged_version_does_not_lock_the_true_ones_ou
         assert not peer.asked.is_set()
 
 
-async def test_an_indefinite_freeze_fails_as_soon_as_one_honest_holder_is_heard(world: World, device: Device) -> None:
+async def test_an_indefinite_freeze_fails_as_soon_as_one_honest_holder_is_heard(
+    world: LoopbackFleet, device: Device
+) -> None:
     _, old = world.release("1.0.0")
     async with contextlib.AsyncExitStack() as peers:
         # Five ids with a genuine old announcement are what makes a slot look full.
@@ -96,7 +102,7 @@ async def test_an_indefinite_freeze_fails_as_soon_as_one_honest_holder_is_heard(
 
 
 async def test_malicious_mirrors_that_fail_in_every_way_do_not_keep_an_honest_one_out(
-    world: World, device: Device
+    world: LoopbackFleet, device: Device
 ) -> None:
     path, info = world.release("3.0.0")
     data = path.read_bytes()
@@ -117,7 +123,7 @@ async def test_malicious_mirrors_that_fail_in_every_way_do_not_keep_an_honest_on
         await device.wait_for("release.staged")
 
 
-async def test_parts_of_two_true_releases_are_not_mixed_and_matched(world: World, device: Device) -> None:
+async def test_parts_of_two_true_releases_are_not_mixed_and_matched(world: LoopbackFleet, device: Device) -> None:
     older, older_info = world.release("2.0.0")
     newer, newer_info = world.release("2.1.0")
     offset = region_offset(newer)
@@ -133,7 +139,7 @@ async def test_parts_of_two_true_releases_are_not_mixed_and_matched(world: World
     await take_an_honest_release(world, device)
 
 
-async def test_a_rollback_to_a_true_older_release_is_not_taken(world: World, device: Device) -> None:
+async def test_a_rollback_to_a_true_older_release_is_not_taken(world: LoopbackFleet, device: Device) -> None:
     path, info = world.release("0.9.0")
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
         await peer.announce(info)
@@ -144,7 +150,7 @@ async def test_a_rollback_to_a_true_older_release_is_not_taken(world: World, dev
 
 
 async def test_a_compromised_key_of_another_program_moves_nobody_here_and_a_failed_release_stays_out(
-    world: World, device: Device
+    world: LoopbackFleet, device: Device
 ) -> None:
     """What one key can promise: it is worth its own program. A release that fails is refused by its hash for good."""
     stolen = KeyPair.generate()
@@ -165,7 +171,7 @@ async def test_a_compromised_key_of_another_program_moves_nobody_here_and_a_fail
 
 
 async def test_wrong_software_that_the_owner_signed_for_another_target_is_not_installed(
-    world: World, device: Device, tmp_path: Path
+    world: LoopbackFleet, device: Device, tmp_path: Path
 ) -> None:
     path = tmp_path / "for-another-target"
     path.write_bytes(with_section("2.0.0", machine=AARCH64))

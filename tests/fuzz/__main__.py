@@ -37,7 +37,7 @@ def fuzzing_runtime() -> str:
 
 
 @dataclass(slots=True)
-class Tally:
+class FuzzResult:
     """What a harness did: seconds of processor time, inputs, edges that they reached, and features of the paths."""
 
     seconds: float = 0.0
@@ -50,7 +50,7 @@ class Tally:
         return f"{self.seconds:.0f} s of processor time, {self.inputs} inputs, {reached}, no finding"
 
 
-def fuzz(name: str, seconds: int, environment: dict[str, str]) -> Tally:
+def fuzz(name: str, seconds: int, environment: dict[str, str]) -> FuzzResult:
     """One harness, in rounds until it has had its processor time.
 
     Raises:
@@ -61,7 +61,7 @@ def fuzz(name: str, seconds: int, environment: dict[str, str]) -> Tally:
     for seed in (*SEEDS[name], *(path.read_bytes() for path in sorted((CORPUS / name).glob("*")))):
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     found.mkdir(parents=True, exist_ok=True)
-    tally = Tally()
+    tally = FuzzResult()
     while tally.seconds < seconds:
         wall = min(LONGEST_ROUND, max(2, round(seconds - tally.seconds)))
         command = [sys.executable, "-m", "tests.fuzz.harness", name, *LIMITS, f"-max_total_time={wall}"]
@@ -76,7 +76,7 @@ def fuzz(name: str, seconds: int, environment: dict[str, str]) -> Tally:
         runs = re.findall(r"^Done (\d+) runs", said, re.MULTILINE)
         if not done or not runs:
             sys.exit(f"{name}: the fuzzer did not come to its end\n{said[-6000:]}")
-        tally = Tally(tally.seconds + used, tally.inputs + int(runs[-1]), int(done[-1][0]), int(done[-1][1]))
+        tally = FuzzResult(tally.seconds + used, tally.inputs + int(runs[-1]), int(done[-1][0]), int(done[-1][1]))
         print(f"  {name} so far: {tally}", flush=True)
         found.mkdir(parents=True, exist_ok=True)
     found.rmdir()

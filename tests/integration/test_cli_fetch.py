@@ -15,25 +15,25 @@ import pytest
 from pypatcher.addresses import format_address
 from pypatcher.discovery import Published, Tracker
 from pypatcher.keys import KeyPair, encode_key
-from tests.support.devices import World, open_world, said_version
+from tests.support.devices import LoopbackFleet, open_fleet, said_version
 from tests.support.hostile import open_hostile_peer, sending
 from tests.support.outcome import Outcome
 from tests.support.transport import loopback
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as made:
+async def world(tmp_path: Path) -> AsyncIterator[LoopbackFleet]:
+    async with open_fleet(tmp_path) as made:
         (tmp_path / "here").mkdir()
         yield made
         assert not [path for path in (tmp_path / "here").iterdir() if path.name != "app"]
 
 
-def out_of(world: World) -> Path:
+def out_of(world: LoopbackFleet) -> Path:
     return world.folder / "here" / "app"
 
 
-async def fetch(world: World, *arguments: str) -> Outcome:
+async def fetch(world: LoopbackFleet, *arguments: str) -> Outcome:
     """Run the command in a process of its own, in the folder ``here``, to write ``app`` there or to check."""
     command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(world.owner)]
     command += [] if "--check" in arguments else ["--out", "app"]
@@ -55,7 +55,7 @@ async def fetch(world: World, *arguments: str) -> Outcome:
     return await asyncio.to_thread(run)
 
 
-async def test_newest_release_by_discovery_with_how_sure_that_is(world: World) -> None:
+async def test_newest_release_by_discovery_with_how_sure_that_is(world: LoopbackFleet) -> None:
     old, _ = world.release("1.0.0")
     new, _ = world.release("2.0.0")
     await world.device(old).wait_for("record.published")
@@ -70,7 +70,7 @@ async def test_newest_release_by_discovery_with_how_sure_that_is(world: World) -
     assert "release.found" in done.err
 
 
-async def test_a_named_peer_is_asked_alone_and_a_person_is_told_what_that_means(world: World) -> None:
+async def test_a_named_peer_is_asked_alone_and_a_person_is_told_what_that_means(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     started = await world.device(new).wait_for("node.started")
     out_of(world).write_text("an older file")
@@ -81,7 +81,7 @@ async def test_a_named_peer_is_asked_alone_and_a_person_is_told_what_that_means(
     assert out_of(world).read_bytes() == new.read_bytes()
 
 
-async def test_a_named_peer_must_be_who_it_is_said_to_be(world: World) -> None:
+async def test_a_named_peer_must_be_who_it_is_said_to_be(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     started = await world.device(new).wait_for("node.started")
     done = await fetch(world, "--peer", f"{'ab' * 32}@{started.addresses[0]}")
@@ -89,7 +89,7 @@ async def test_a_named_peer_must_be_who_it_is_said_to_be(world: World) -> None:
     assert not out_of(world).exists()
 
 
-async def test_less_than_the_lowest_version_that_will_do_is_refused(world: World) -> None:
+async def test_less_than_the_lowest_version_that_will_do_is_refused(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     device = world.device(new)
     started = await device.wait_for("node.started")
@@ -104,14 +104,14 @@ async def test_less_than_the_lowest_version_that_will_do_is_refused(world: World
     assert (await fetch(world, "--min-version", "2.0.0", "--timeout", "3")).status == 0
 
 
-async def test_nobody_there_is_a_refusal_that_says_what_to_look_at(world: World) -> None:
+async def test_nobody_there_is_a_refusal_that_says_what_to_look_at(world: LoopbackFleet) -> None:
     done = await fetch(world, "--timeout", "2")
     assert done.status == 1
     assert "no node that has a release was heard within 2 s" in done.err
     assert not out_of(world).exists()
 
 
-async def test_a_release_of_another_owner_or_for_another_target_is_never_written(world: World) -> None:
+async def test_a_release_of_another_owner_or_for_another_target_is_never_written(world: LoopbackFleet) -> None:
     path, info = world.release("2.0.0", KeyPair.generate())
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
         await peer.announce(info)
@@ -122,7 +122,7 @@ async def test_a_release_of_another_owner_or_for_another_target_is_never_written
     assert not out_of(world).exists()
 
 
-async def test_a_peer_that_lies_is_passed_over_for_an_honest_one(world: World) -> None:
+async def test_a_peer_that_lies_is_passed_over_for_an_honest_one(world: LoopbackFleet) -> None:
     path, info = world.release("2.0.0")
     damaged = bytearray(path.read_bytes())
     damaged[100] ^= 1
@@ -138,7 +138,7 @@ async def test_a_peer_that_lies_is_passed_over_for_an_honest_one(world: World) -
 
 
 async def test_a_release_that_no_record_names_is_found_in_the_swarm_and_its_holders_are_counted(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def publish(_self: Tracker, *_: object) -> Published:
         return Published(0, 0)
@@ -155,7 +155,7 @@ async def test_a_release_that_no_record_names_is_found_in_the_swarm_and_its_hold
     assert out_of(world).read_bytes() == new.read_bytes()
 
 
-async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched(world: World) -> None:
+async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     started = await world.device(new).wait_for("node.started")
     done = await fetch(world, "--peer", f"{started.node_id}@{started.addresses[0]}", "--out", "/proc/nowhere/app")
@@ -163,7 +163,7 @@ async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched
     assert "cannot write /proc/nowhere/app" in done.err
 
 
-async def test_a_check_says_what_is_newest_and_how_many_say_so_and_writes_nothing(world: World) -> None:
+async def test_a_check_says_what_is_newest_and_how_many_say_so_and_writes_nothing(world: LoopbackFleet) -> None:
     old, _ = world.release("1.0.0")
     new, _ = world.release("2.0.0")
     await world.device(old).wait_for("record.published")
@@ -182,7 +182,7 @@ async def test_a_check_says_what_is_newest_and_how_many_say_so_and_writes_nothin
     assert not out_of(world).exists()
 
 
-async def test_a_check_for_a_version_that_is_not_there_yet_says_what_is_and_fails(world: World) -> None:
+async def test_a_check_for_a_version_that_is_not_there_yet_says_what_is_and_fails(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     await world.device(new).wait_for("record.published")
     done = await fetch(world, "--check", "--min-version", "2.0.1", "--timeout", "3", "--json")
@@ -192,14 +192,14 @@ async def test_a_check_for_a_version_that_is_not_there_yet_says_what_is_and_fail
     assert (await fetch(world, "--check", "--min-version", "2.0.0", "--timeout", "3")).status == 0
 
 
-async def test_a_check_that_hears_nobody_fails_and_says_what_to_look_at(world: World) -> None:
+async def test_a_check_that_hears_nobody_fails_and_says_what_to_look_at(world: LoopbackFleet) -> None:
     done = await fetch(world, "--check", "--timeout", "2", "--json")
     assert (done.status, list(done.json)) == (1, ["error"])
     assert "no node that has a release was heard within" in done.err
 
 
 async def test_a_check_hears_of_a_release_that_no_record_names_and_counts_its_holders(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def publish(_self: Tracker, *_: object) -> Published:
         return Published(0, 0)

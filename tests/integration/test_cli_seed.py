@@ -27,7 +27,7 @@ from pypatcher.node import network as network_module
 from pypatcher.node.seed import seed_files
 from pypatcher.node.seedfile import SeedFile, choose_files
 from pypatcher.settings import Settings
-from tests.support.devices import World, here, open_world
+from tests.support.devices import LoopbackFleet, here, open_fleet
 from tests.support.packagings import wait_until
 from tests.support.programs import AARCH64, with_section
 from tests.support.transport import loopback
@@ -86,8 +86,8 @@ class Seed:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as made:
+async def world(tmp_path: Path) -> AsyncIterator[LoopbackFleet]:
+    async with open_fleet(tmp_path) as made:
         yield made
 
 
@@ -103,7 +103,7 @@ def start(tmp_path: Path) -> AsyncIterator[Callable[..., Seed]]:
         yield make
 
 
-async def fetch(world: World, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+async def fetch(world: LoopbackFleet, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``pypatcher fetch`` to ``out``."""
     command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(world.owner), "--out", str(out)]
     settings = ["--bind", f"{loopback()}:0", "--bootstrap", ",".join(map(format_address, world.net.bootstrap))]
@@ -153,7 +153,7 @@ async def test_a_device_updates_itself_from_a_seed_that_runs_nothing(
 
 
 async def test_releases_for_two_machines_are_offered_by_one_that_is_neither_s_device(
-    world: World, tmp_path: Path, start: Callable[..., Seed]
+    world: LoopbackFleet, tmp_path: Path, start: Callable[..., Seed]
 ) -> None:
     arm, arm_key = tmp_path / "app-aarch64", KeyPair.generate()
     arm.write_bytes(with_section("3.0.0", machine=AARCH64))
@@ -178,7 +178,7 @@ async def test_releases_for_two_machines_are_offered_by_one_that_is_neither_s_de
 
 
 async def test_a_changed_file_is_no_longer_served_until_it_verifies_again(
-    world: World, tmp_path: Path, start: Callable[..., Seed]
+    world: LoopbackFleet, tmp_path: Path, start: Callable[..., Seed]
 ) -> None:
     own, _ = world.release("2.0.0")
     good = own.read_bytes()
@@ -204,7 +204,7 @@ async def test_a_changed_file_is_no_longer_served_until_it_verifies_again(
 
 
 async def test_it_says_once_that_there_is_a_newer_release_and_serves_what_it_was_given(
-    world: World, tmp_path: Path, start: Callable[..., Seed]
+    world: LoopbackFleet, tmp_path: Path, start: Callable[..., Seed]
 ) -> None:
     given, _ = world.release("1.0.0")
     newer, _ = world.release("2.0.0")
@@ -219,14 +219,18 @@ async def test_it_says_once_that_there_is_a_newer_release_and_serves_what_it_was
     assert len(seed.said("release.found")) == 1
 
 
-async def test_it_ends_by_itself_after_the_time_that_it_was_given(world: World, start: Callable[..., Seed]) -> None:
+async def test_it_ends_by_itself_after_the_time_that_it_was_given(
+    world: LoopbackFleet, start: Callable[..., Seed]
+) -> None:
     own, _ = world.release("2.0.0")
     seed = start(world.net, own, "--public-key", encode_key(world.owner), "--for", "1")
     assert await asyncio.to_thread(seed.process.wait, 60) == 0
     assert seed.said("node.stopped")
 
 
-async def test_a_socket_that_cannot_be_bound_announces_nothing(world: World, start: Callable[..., Seed]) -> None:
+async def test_a_socket_that_cannot_be_bound_announces_nothing(
+    world: LoopbackFleet, start: Callable[..., Seed]
+) -> None:
     own, _ = world.release("2.0.0")
     seed = start(world.net, own, "--public-key", encode_key(world.owner), "--bind", "192.0.2.1:0")
     assert await asyncio.to_thread(seed.process.wait, 60) == 2
@@ -235,7 +239,7 @@ async def test_a_socket_that_cannot_be_bound_announces_nothing(world: World, sta
 
 
 async def test_a_release_is_offered_to_the_devices_of_the_rust_program(
-    world: World, tmp_path: Path, start: Callable[..., Seed]
+    world: LoopbackFleet, tmp_path: Path, start: Callable[..., Seed]
 ) -> None:
     own, _ = world.release("2.0.0")
     there = ["--namespace", "rustpatcher"]
@@ -247,7 +251,7 @@ async def test_a_release_is_offered_to_the_devices_of_the_rust_program(
     assert await seed.end() == 0
 
 
-class Router:
+class GrantingRouter:
     """Grants every port, and notes which are open."""
 
     name = "PCP"
@@ -266,10 +270,10 @@ class Router:
 
 
 async def test_ports_that_routers_opened_are_given_back_at_the_end(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, _ = world.release("2.0.0")
-    router = Router()
+    router = GrantingRouter()
 
     def mapper(bound: Any, kind: int) -> PortMapper | None:
         if kind == 6:

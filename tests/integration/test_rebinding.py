@@ -17,7 +17,7 @@ from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, ope
 MINUTE = 29_000_000
 
 
-class Router:
+class RebindingRouter:
     """Hands datagrams on between one inside address and ``outside``, from a port of its own that can change."""
 
     def __init__(self, outside: Address) -> None:
@@ -60,8 +60,8 @@ class _Side(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def open_router(outside: Address) -> AsyncIterator[tuple[Router, Address]]:
-    router = Router(outside)
+async def open_router(outside: Address) -> AsyncIterator[tuple[RebindingRouter, Address]]:
+    router = RebindingRouter(outside)
     address = await router.open()
     try:
         yield router, address

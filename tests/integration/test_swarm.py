@@ -9,7 +9,7 @@ import pytest
 from pypatcher.addresses import Address, parse_address
 from pypatcher.dht import Answered, Dht
 from pypatcher.discovery import Published, Tracker
-from tests.support.devices import Device, World, open_world
+from tests.support.devices import Device, LoopbackFleet, open_fleet
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def without_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tracker, "publish", publish)
 
 
-async def updated(world: World, device: Device) -> str:
+async def updated(world: LoopbackFleet, device: Device) -> str:
     await device.wait_for("release.staged", lambda event: event.version == "2.0.0")
     return device.restart()
 
 
 @pytest.mark.usefixtures("without_records")
 async def test_a_release_that_only_the_swarm_knows_of_updates_every_device(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
+    async with open_fleet(tmp_path) as world:
         old, _ = world.release("1.0.0")
         new, _ = world.release("2.0.0")
         devices = [world.device(old) for _ in range(3)]
@@ -51,7 +51,7 @@ async def test_a_holder_that_nobody_can_reach_gives_to_those_that_it_can_reach(
         return Answered.NOBODY if address in hidden else await knock(dht, address, tries=tries)
 
     monkeypatch.setattr(Dht, "knock", knock_at_the_reachable)
-    async with open_world(tmp_path) as world:
+    async with open_fleet(tmp_path) as world:
         old, _ = world.release("1.0.0")
         new, _ = world.release("2.0.0")
         holder = world.device(new)

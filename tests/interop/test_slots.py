@@ -18,7 +18,7 @@ from pypatcher.addresses import Address
 from pypatcher.dht import MutableItem, Testnet, UdpDht
 from pypatcher.discovery import Namespace, Record, Slot, Tracker, encode_content, encrypt_record
 from pypatcher.keys import KeyPair
-from tests.support.discovery import MINUTE, OURS, OWNER, RUST, Clock, node, release
+from tests.support.discovery import MINUTE, OURS, OWNER, RUST, MinuteClock, node, release
 from tests.support.rust_formulas import open_record, public_of, read_patch_info, slot_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -96,7 +96,7 @@ async def test_our_record_on_libtorrent_nodes_opens_by_the_formulas_of_the_rust_
     dht: UdpDht, swarm: list[Address]
 ) -> None:
     info = release("1.2.3")
-    tracker = Tracker(dht, RUST, node(1), now=Clock())
+    tracker = Tracker(dht, RUST, node(1), now=MinuteClock())
     published = await tracker.publish(info, HINTS)
     assert published.stored >= NODES // 2
 
@@ -119,7 +119,7 @@ async def test_our_record_on_libtorrent_nodes_opens_by_the_formulas_of_the_rust_
 
 @pytest.mark.parametrize("namespace", [OURS, RUST], ids=["ours", "rustpatcher"])
 async def test_trackers_hear_each_other_through_libtorrent_nodes(dht: UdpDht, namespace: Namespace) -> None:
-    clock = Clock(MINUTE + 10)
+    clock = MinuteClock(MINUTE + 10)
     info = release("1.2.3")
     published = await Tracker(dht, namespace, node(1), now=clock).publish(info, HINTS)
     assert published.stored > 0
@@ -129,7 +129,7 @@ async def test_trackers_hear_each_other_through_libtorrent_nodes(dht: UdpDht, na
 
 
 async def test_a_newer_release_wins_the_slot_from_a_fleet_of_old_devices(dht: UdpDht) -> None:
-    clock = Clock(MINUTE + 20)
+    clock = MinuteClock(MINUTE + 20)
     for number in range(1, 5):
         await Tracker(dht, OURS, node(number), now=clock).publish(release("1.0.0"), [])
     holder = Tracker(dht, OURS, node(9), now=clock)
@@ -140,7 +140,7 @@ async def test_a_newer_release_wins_the_slot_from_a_fleet_of_old_devices(dht: Ud
 
 
 async def test_in_rustpatcher_the_next_writer_uses_the_next_seq(dht: UdpDht, swarm: list[Address]) -> None:
-    clock = Clock(MINUTE + 30)
+    clock = MinuteClock(MINUTE + 30)
     for number in range(1, 4):
         assert (await Tracker(dht, RUST, node(number), now=clock).publish(release("1.0.0"), [])).stored > 0
     slot_seed, salt, _, _ = slot_of(RUST.topic, clock.minute, b"")
@@ -162,7 +162,7 @@ async def test_forged_and_junk_records_move_nobody_and_an_honest_one_is_heard(
 
 async def check_hostile_slot(bootstrap: tuple[Address, ...], host: str) -> None:
     attacker = KeyPair.from_seed(b"attacker" * 4)
-    clock = Clock(MINUTE + 40)
+    clock = MinuteClock(MINUTE + 40)
     slot = Slot(OURS, clock.minute)
     async with UdpDht((host, 0), bootstrap=bootstrap) as dht, asyncio.timeout(30):
         await dht.joined()
@@ -177,7 +177,7 @@ async def check_hostile_slot(bootstrap: tuple[Address, ...], host: str) -> None:
 
 
 async def test_a_device_of_both_families_is_heard_in_either() -> None:
-    clock, info = Clock(), release("1.2.3")
+    clock, info = MinuteClock(), release("1.2.3")
     async with Testnet(6, host="127.83.1.2") as four, Testnet(6, host="::1") as six, asyncio.timeout(30):
         bootstrap = (*four.bootstrap, *six.bootstrap)
         async with UdpDht((("127.83.1.2", 0), ("::1", 0)), bootstrap=bootstrap) as both:

@@ -10,9 +10,9 @@ import asyncio
 import sys
 
 from tests.nat.forged import FLOOD, NODE, SILENT, suffer, told
+from tests.nat.lab import LackingError
 from tests.nat.many import spread
-from tests.nat.matrix import DEFAULT, QUICK, Cell, Outcome, all_cells, default_cells, run_cells, table
-from tests.nat.world import LackingError
+from tests.nat.matrix import DEFAULT, QUICK, Cell, CellOutcome, all_cells, default_cells, run_cells, table
 
 
 def main(names: list[str]) -> int:
@@ -24,7 +24,7 @@ def main(names: list[str]) -> int:
     is_default = names == ["default"]
     cells = default_cells() if is_default else [_parse(name) for name in names] or all_cells()
 
-    def said(outcome: Outcome) -> None:
+    def said(outcome: CellOutcome) -> None:
         print(table([outcome]).splitlines()[1], flush=True)
         if not outcome.as_expected or names:
             print(outcome.story, flush=True)

@@ -19,10 +19,10 @@ from typing import Any
 from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.node.device import own_target
+from tests.nat.lab import Lab
 from tests.nat.sites import Host
-from tests.nat.world import World
 
-__all__ = ["NEW", "OLD", "Device", "Fleet", "build_program", "tell_story"]
+__all__ = ["NEW", "OLD", "LabDevice", "LabFleet", "build_program", "tell_story"]
 
 OLD, NEW = "1.0.0", "1.1.0"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def build_program(folder: Path, padding: int = 0) -> dict[str, Path]:
 
 
 @dataclass
-class Device:
+class LabDevice:
     """One process and what it said. ``events`` are (seconds since the start of the lab's clock, event)."""
 
     name: str
@@ -72,7 +72,7 @@ class Device:
                 self.events.append((now, event))
             self._said.set()
 
-    async def until(self, reached: Callable[[Device], float | None], seconds: float) -> float | None:
+    async def until(self, reached: Callable[[LabDevice], float | None], seconds: float) -> float | None:
         """When it had said what ``reached`` waits for (``time.monotonic``), or None after ``seconds``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -109,16 +109,16 @@ class Device:
         await asyncio.gather(*self._readers)
 
 
-class Fleet:
+class LabFleet:
     """Devices of one owner, who has a key pair of its own, so that many fleets use one DHT side by side."""
 
-    def __init__(self, world: World, programs: dict[str, Path], bootstrap: str, name: str) -> None:
+    def __init__(self, world: Lab, programs: dict[str, Path], bootstrap: str, name: str) -> None:
         self._world = world
         self._programs = programs
         self.bootstrap = bootstrap
         self._folder = world.folder / name
         self._key = KeyPair.generate()
-        self.devices: list[Device] = []
+        self.devices: list[LabDevice] = []
 
     @property
     def public_key(self) -> str:
@@ -147,7 +147,7 @@ class Fleet:
             "PYPATCHER_STATE": str(self._folder / name / "state"),
         }
 
-    async def start(self, host: Host, name: str, version: str, **settings: str) -> Device:
+    async def start(self, host: Host, name: str, version: str, **settings: str) -> LabDevice:
         """Start a device whose program is of that version; more settings as environment variables."""
         folder = self._folder / name
         folder.mkdir(parents=True)
@@ -163,7 +163,7 @@ class Fleet:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        device = Device(name, program, process)
+        device = LabDevice(name, program, process)
         assert process.stdout is not None
         assert process.stderr is not None
         device._readers = [asyncio.create_task(device.read(each)) for each in (process.stdout, process.stderr)]
@@ -176,7 +176,7 @@ class Fleet:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def tell_story(begin: float, *devices: Device) -> str:
+def tell_story(begin: float, *devices: LabDevice) -> str:
     """What each device said, without the noise."""
     told = []
     for device in devices:

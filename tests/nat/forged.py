@@ -12,12 +12,12 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program
+from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program
+from tests.nat.lab import Lab, open_lab
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import build_site
 from tests.nat.sybils import Attack, start_attack
 from tests.nat.victim import start_victim
-from tests.nat.world import World, open_world
 
 __all__ = ["FLOOD", "NODE", "SILENT", "Plot", "Suffered", "suffer", "told"]
 
@@ -69,16 +69,16 @@ class Suffered:
 
 async def suffer(plots: Iterable[Plot], enough: int = _DEVICES - 1) -> list[Suffered]:
     """Run them side by side, each until so many devices are updated and its victim was sent something."""
-    with open_world() as world:
+    with open_lab() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
         runs = []
         for network, plot in enumerate(plots, start=210):
-            fleet = Fleet(world, programs, bootstrap, f"forged{network}")
+            fleet = LabFleet(world, programs, bootstrap, f"forged{network}")
             runs.append(_run(world, fleet, plot, network, enough))
         return list(await asyncio.gather(*runs))
 
 
-async def _run(world: World, fleet: Fleet, plot: Plot, network: int, enough: int) -> Suffered:
+async def _run(world: Lab, fleet: LabFleet, plot: Plot, network: int, enough: int) -> Suffered:
     victim = await start_victim(world, f"victim{network}", 100 if plot.answers else 0) if plot.victim else None
     address = victim.address if victim else ""
     release = fleet.release(NEW).to_postcard().hex()
@@ -93,7 +93,7 @@ async def _run(world: World, fleet: Fleet, plot: Plot, network: int, enough: int
                 seekers.append(device)
             await asyncio.sleep(_STARTS_APART)
         begin = time.monotonic()
-        times = await _first(enough, [device.until(Device.runs_new, _PATIENCE) for device in seekers])
+        times = await _first(enough, [device.until(LabDevice.runs_new, _PATIENCE) for device in seekers])
         if victim is not None and await victim.is_hit(_PATIENCE):
             await asyncio.sleep(_AFTERMATH)
         return Suffered(

@@ -9,10 +9,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program
+from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program
+from tests.nat.lab import Lab, open_lab
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import Site, build_site
-from tests.nat.world import World, open_world
 
 __all__ = ["Spread", "spread"]
 
@@ -42,11 +42,11 @@ class Spread:
 
 async def spread() -> Spread:
     """Run it; the holder is in a LAN behind an easy router."""
-    with open_world() as world:
+    with open_lab() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
         sites = [build_site(world, kind, _EACH) for kind in _KINDS]
         hosts = [(site, index, host) for index in range(_EACH) for site in sites for host in [site.hosts[index]]]
-        fleet = Fleet(world, programs, bootstrap, "many")
+        fleet = LabFleet(world, programs, bootstrap, "many")
         try:
             seekers = []
             for site, index, host in hosts:
@@ -56,7 +56,7 @@ async def spread() -> Spread:
                     seekers.append(device)
                 await asyncio.sleep(_STARTS_APART)
             begin = time.monotonic()
-            times = await asyncio.gather(*(device.until(Device.runs_new, _PATIENCE) for device in seekers))
+            times = await asyncio.gather(*(device.until(LabDevice.runs_new, _PATIENCE) for device in seekers))
             done = sorted(max(0.0, when - begin) for when in times if when is not None)
             crossed = {f"{site.kind} {site.number}": _megabytes(world, site) for site in sites}
         finally:
@@ -64,7 +64,7 @@ async def spread() -> Spread:
         return Spread(len(seekers), done, crossed)
 
 
-def _megabytes(world: World, site: Site) -> float:
+def _megabytes(world: Lab, site: Site) -> float:
     """Both ways, at its line to the Internet."""
     for line in world.run(site.routers[0], ["cat", "/proc/net/dev"]).splitlines():
         name, _, counters = line.partition(":")

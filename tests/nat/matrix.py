@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program, tell_story
+from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program, tell_story
+from tests.nat.lab import open_lab
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import KINDS, build_site
-from tests.nat.world import open_world
 
-__all__ = ["DEFAULT", "LAN", "QUICK", "Cell", "Outcome", "all_cells", "default_cells", "run_cells", "table"]
+__all__ = ["DEFAULT", "LAN", "QUICK", "Cell", "CellOutcome", "all_cells", "default_cells", "run_cells", "table"]
 
 LAN = "same LAN"
 _OPEN = {"public", "forward", "upnp"}
@@ -72,7 +72,7 @@ DEFAULT = Pace({"PYPATCHER_LOOK_INTERVAL": "", "PYPATCHER_PUBLISH_INTERVAL": ""}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What happened. ``seconds`` from the start of whoever started last until the new version ran at the seeker's."""
 
     cell: Cell
@@ -112,15 +112,15 @@ def default_cells() -> list[Cell]:
 async def run_cells(
     cells: Iterable[Cell],
     at_once: int = 20,
-    said: Callable[[Outcome], None] = lambda _: None,
+    said: Callable[[CellOutcome], None] = lambda _: None,
     pace: Pace = QUICK,
-) -> list[Outcome]:
+) -> list[CellOutcome]:
     """Run cells side by side in one world, each with a fleet and sites of its own."""
-    with open_world() as world:
+    with open_lab() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
         turn = asyncio.Semaphore(at_once)
 
-        async def one(number: int, cell: Cell) -> Outcome:
+        async def one(number: int, cell: Cell) -> CellOutcome:
             async with turn:
                 holder_site = build_site(world, cell.holder, 2 if cell.seeker == LAN else 1)
                 sites = [holder_site]
@@ -131,7 +131,7 @@ async def run_cells(
                     seeker_host = sites[-1].hosts[0]
                 if cell.member:
                     sites.append(build_site(world, cell.member))
-                fleet = Fleet(world, programs, bootstrap, f"cell{number}")
+                fleet = LabFleet(world, programs, bootstrap, f"cell{number}")
                 try:
                     if cell.member:
                         await fleet.start(sites[-1].hosts[0], "member", OLD, **pace.settings)
@@ -142,8 +142,8 @@ async def run_cells(
                     begin = time.monotonic()
                     if not pace.ahead:
                         seeker = await fleet.start(seeker_host, "seeker", OLD, **pace.settings)
-                    when = await seeker.until(Device.runs_new, pace.patience if cell.has_way else _NO_WAY_PATIENCE)
-                    outcome = Outcome(
+                    when = await seeker.until(LabDevice.runs_new, pace.patience if cell.has_way else _NO_WAY_PATIENCE)
+                    outcome = CellOutcome(
                         cell,
                         when is not None,
                         (when or time.monotonic()) - begin,
@@ -159,14 +159,14 @@ async def run_cells(
         return list(await asyncio.gather(*(one(number, cell) for number, cell in enumerate(cells))))
 
 
-def _who_dialed(seeker: Device) -> str:
+def _who_dialed(seeker: LabDevice) -> str:
     """Who opened the connection that the release came over."""
     started = seeker.event("fetch.started") or {}
     by = "other" if started.get("source") == "an offer" else "seeker"
     return f"{by} ({started.get('peer', '')})"
 
 
-def table(outcomes: Iterable[Outcome]) -> str:
+def table(outcomes: Iterable[CellOutcome]) -> str:
     """The matrix for people: a line a cell."""
     lines = [f"{'holder x seeker':<28} {'updated':<8} {'seconds':>7}  {'dialed (peer)':<34} expected"]
     for each in outcomes:

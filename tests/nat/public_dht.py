@@ -21,7 +21,7 @@ import libtorrent
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.dht import UdpDht
-from tests.nat.world import World
+from tests.nat.lab import Lab
 from tests.support.libtorrent_nodes import Swarm, libtorrent_swarm
 
 __all__ = ["start_dht"]
@@ -32,7 +32,7 @@ _PORT = 6881
 _CLONE_NEWNET = 0x40000000
 
 
-def start_dht(world: World) -> str:
+def start_dht(world: Lab) -> str:
     """Build the sites, start the nodes, wait until they know somebody; returns ``PYPATCHER_BOOTSTRAP``."""
     ours = world.namespace("dht")
     line4, line6 = world.connect(ours, world.new_site())

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tests.nat.lab import Lab
 from tests.nat.upnp import start_miniupnpd
-from tests.nat.world import World
 
 __all__ = ["KINDS", "Host", "Kind", "Site", "build_site"]
 
@@ -78,7 +78,7 @@ class Site:
         return [*(host.namespace for host in self.hosts), *self.routers]
 
 
-def build_site(world: World, kind_name: str, devices: int = 1) -> Site:
+def build_site(world: Lab, kind_name: str, devices: int = 1) -> Site:
     """A new place of that kind with so many devices in its LAN."""
     kind, number = KINDS[kind_name], world.new_site()
     if not kind.routed:
@@ -112,7 +112,7 @@ def build_site(world: World, kind_name: str, devices: int = 1) -> Site:
     return Site(kind_name, number, address, hosts, routers)
 
 
-def _build_lan(world: World, router: str, lan4: str, lan6: str) -> None:
+def _build_lan(world: Lab, router: str, lan4: str, lan6: str) -> None:
     """The router's switch; ``lan4`` and ``lan6`` are what addresses begin with, empty for none of the family."""
     lines = ["link add lan0 type bridge mcast_snooping 0", "link set lan0 up"]
     lines += [f"addr add {lan4}.1/24 dev lan0"] * bool(lan4)
@@ -120,7 +120,7 @@ def _build_lan(world: World, router: str, lan4: str, lan6: str) -> None:
     world.ip(router, *lines)
 
 
-def _plug_in(world: World, router: str, host: str, index: int, *, lan4: str, lan6: str) -> None:
+def _plug_in(world: Lab, router: str, host: str, index: int, *, lan4: str, lan6: str) -> None:
     world.link(router, f"port{index}", host, "eth0")
     world.ip(router, f"link set port{index} master lan0")
     if lan4:

@@ -26,7 +26,7 @@ from pypatcher.discovery import Namespace, Record, Slot, encode_content, encrypt
 from pypatcher.discovery.swarm import release_hash
 from pypatcher.errors import CodecError
 from pypatcher.keys import KeyPair, OwnerKey, decode_key
-from tests.nat.world import World
+from tests.nat.lab import Lab
 
 __all__ = ["Attack", "start_attack"]
 
@@ -70,7 +70,7 @@ class Attack:
         return [f"20.{self.network}.{number}.1" for number in range(1, 2 * _EACH + 2)]
 
 
-def start_attack(world: World, attack: Attack) -> Popen[str]:
+def start_attack(world: Lab, attack: Attack) -> Popen[str]:
     """Begin; it ends with its input or the world."""
     namespace = world.namespace(f"attacker{attack.network}")
     line, _ = world.connect(namespace, world.new_site())

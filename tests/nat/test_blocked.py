@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program, tell_story
+from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program, tell_story
+from tests.nat.lab import Lab, open_lab
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import build_site
-from tests.nat.world import World, open_world
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def _first(device: Device, name: str) -> float | None:
+def _first(device: LabDevice, name: str) -> float | None:
     return next((when for when, event in device.events if event["event"] == name), None)
 
 
-def _status(world: World, fleet: Fleet, device: Device) -> Any:
+def _status(world: Lab, fleet: LabFleet, device: LabDevice) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "pypatcher", "status", "--json", "--public-key", fleet.public_key, device.program],
         capture_output=True,
@@ -34,7 +34,7 @@ def _status(world: World, fleet: Fleet, device: Device) -> Any:
     return json.loads(done.stdout) | {"exit": done.returncode}
 
 
-async def _until_status(world: World, fleet: Fleet, device: Device, *, needs: bool) -> Any:
+async def _until_status(world: Lab, fleet: LabFleet, device: LabDevice, *, needs: bool) -> Any:
     async with asyncio.timeout(200):
         while True:
             status = await asyncio.to_thread(_status, world, fleet, device)
@@ -44,9 +44,9 @@ async def _until_status(world: World, fleet: Fleet, device: Device, *, needs: bo
 
 
 async def test_a_device_without_udp_says_so_runs_on_and_updates_once_it_may() -> None:
-    with open_world() as world:
+    with open_lab() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
-        fleet = Fleet(world, programs, bootstrap, "blocked")
+        fleet = LabFleet(world, programs, bootstrap, "blocked")
         site = build_site(world, "blocked")
         try:
             await fleet.start(build_site(world, "public").hosts[0], "holder", NEW)
@@ -63,7 +63,7 @@ async def test_a_device_without_udp_says_so_runs_on_and_updates_once_it_may() ->
             assert sum(event["event"] == "dht.silent" for _, event in seeker.events) == 1
 
             world.nft(site.routers[0], "flush chain inet lab forward\n")
-            assert await seeker.until(Device.runs_new, 300) is not None, tell_story(silent, seeker)
+            assert await seeker.until(LabDevice.runs_new, 300) is not None, tell_story(silent, seeker)
             assert await seeker.until(lambda it: _first(it, "dht.joined"), 60) is not None, tell_story(silent, seeker)
             assert not (await _until_status(world, fleet, seeker, needs=False))["node"]["silent_since"]
         finally:

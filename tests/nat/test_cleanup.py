@@ -16,9 +16,9 @@ from tests.nat.janitor import NAMESPACES, processes
 _LAB = """
 import subprocess, sys
 from tests.nat.sites import build_site
-from tests.nat.world import open_world
+from tests.nat.lab import open_lab
 
-with open_world() as world:
+with open_lab() as world:
     site = build_site(world, "easy")
     for namespace in site.namespaces:
         for deaf in ("", "trap '' TERM; "):

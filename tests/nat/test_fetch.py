@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.nat.fleet import NEW, Fleet, build_program
+from tests.nat.fleet import NEW, LabFleet, build_program
+from tests.nat.lab import Lab, open_lab
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import Host, build_site
-from tests.nat.world import World, open_world
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,7 +31,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-async def _fetch(world: World, fleet: Fleet, host: Host, out: Path, *arguments: str) -> tuple[int, str, str]:
+async def _fetch(world: Lab, fleet: LabFleet, host: Host, out: Path, *arguments: str) -> tuple[int, str, str]:
     command = ["fetch", "--public-key", fleet.public_key, "--out", str(out), "--json", *arguments]
     process = await asyncio.create_subprocess_exec(
         *world.enter(host.namespace),
@@ -46,9 +46,9 @@ async def _fetch(world: World, fleet: Fleet, host: Host, out: Path, *arguments: 
 
 
 async def test_a_first_installation_meets_a_holder_behind_a_router() -> None:
-    with open_world() as world:
+    with open_lab() as world:
         programs, bootstrap = build_program(world.folder), start_dht(world)
-        fleet = Fleet(world, programs, bootstrap, "fetch")
+        fleet = LabFleet(world, programs, bootstrap, "fetch")
         try:
             holder = await fleet.start(build_site(world, "easy").hosts[0], "holder", NEW)
             places = {kind: build_site(world, kind).hosts[0] for kind in ("public", "easy")}

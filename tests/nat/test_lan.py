@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program, tell_story
+from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program, tell_story
+from tests.nat.lab import Lab, open_lab
 from tests.nat.sites import Host
-from tests.nat.world import World, open_world
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -24,7 +24,7 @@ _BOOTSTRAP = "router.bittorrent.com:6881"
 
 
 @dataclass(frozen=True)
-class Told:
+class LanReport:
     """Whether the seeker updated, and what ``netcheck`` said beside the two."""
 
     updated: bool
@@ -32,7 +32,7 @@ class Told:
     netcheck: dict[str, Any]
 
 
-def _plug_in(world: World, switch: str, number: int, address: str) -> Host:
+def _plug_in(world: Lab, switch: str, number: int, address: str) -> Host:
     host = world.namespace(f"{switch.rpartition('-')[2]}device{number}")
     world.link(switch, f"port{number}", host, "eth0")
     world.ip(switch, f"link set port{number} master lan0")
@@ -41,23 +41,23 @@ def _plug_in(world: World, switch: str, number: int, address: str) -> Host:
     return Host(host, "[::]:0" if is_v6 else "0.0.0.0:0", address)
 
 
-async def _run(world: World, programs: dict[str, Any], name: str) -> Told:
+async def _run(world: Lab, programs: dict[str, Any], name: str) -> LanReport:
     switch = world.namespace(f"switch{name}")
     world.ip(switch, "link add lan0 type bridge mcast_snooping 0", "link set lan0 up")
     hosts = [_plug_in(world, switch, number, _NETWORKS[name].format(number)) for number in (1, 2, 3)]
-    fleet = Fleet(world, programs, _BOOTSTRAP, name)
+    fleet = LabFleet(world, programs, _BOOTSTRAP, name)
     begin = asyncio.get_running_loop().time()
     try:
         seeker = await fleet.start(hosts[0], "seeker", OLD)
         holder = await fleet.start(hosts[1], "holder", NEW)
-        updated = await seeker.until(Device.runs_new, _PATIENCE) is not None
+        updated = await seeker.until(LabDevice.runs_new, _PATIENCE) is not None
         said = await _netcheck(world, fleet, hosts[2])
-        return Told(updated, tell_story(begin, seeker, holder), said)
+        return LanReport(updated, tell_story(begin, seeker, holder), said)
     finally:
         await fleet.stop()
 
 
-async def _netcheck(world: World, fleet: Fleet, host: Host) -> dict[str, Any]:
+async def _netcheck(world: Lab, fleet: LabFleet, host: Host) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         *world.enter(host.namespace),
         *(sys.executable, "-m", "pypatcher", "netcheck", "--json", "--timeout", "1", "--public-key", fleet.public_key),
@@ -69,26 +69,26 @@ async def _netcheck(world: World, fleet: Fleet, host: Host) -> dict[str, Any]:
     return said | {"status": process.returncode}
 
 
-async def _run_all() -> dict[str, Told]:
-    with open_world() as world:
+async def _run_all() -> dict[str, LanReport]:
+    with open_lab() as world:
         programs = build_program(world.folder)
         told = await asyncio.gather(*(_run(world, programs, name) for name in _NETWORKS))
         return dict(zip(_NETWORKS, told, strict=True))
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Told]:
+def told() -> dict[str, LanReport]:
     return asyncio.run(_run_all())
 
 
 @pytest.mark.parametrize("name", _NETWORKS)
-def test_two_devices_on_one_switch_update_each_other(name: str, told: dict[str, Told]) -> None:
+def test_two_devices_on_one_switch_update_each_other(name: str, told: dict[str, LanReport]) -> None:
     assert told[name].updated, told[name].story
 
 
 @pytest.mark.parametrize("name", _NETWORKS)
 def test_netcheck_hears_and_reaches_the_neighbours_and_says_that_there_is_no_internet(
-    name: str, told: dict[str, Told]
+    name: str, told: dict[str, LanReport]
 ) -> None:
     said = told[name].netcheck
     assert (said["works"], said["status"]) == (False, 1)

@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from tests.nat.matrix import LAN, Cell, Outcome, run_cells, table
+from tests.nat.matrix import LAN, Cell, CellOutcome, run_cells, table
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -31,19 +31,19 @@ CELLS = [
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[Cell, Outcome]:
+def outcomes() -> dict[Cell, CellOutcome]:
     outcomes = asyncio.run(run_cells(CELLS))
     print(f"\n{table(outcomes)}")
     return {outcome.cell: outcome for outcome in outcomes}
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.has_way], ids=str)
-def test_a_release_reaches_the_seeker(cell: Cell, outcomes: dict[Cell, Outcome]) -> None:
+def test_a_release_reaches_the_seeker(cell: Cell, outcomes: dict[Cell, CellOutcome]) -> None:
     outcome = outcomes[cell]
     assert outcome.updated, f"{cell}: not updated\n{outcome.story}"
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if not cell.has_way], ids=str)
-def test_a_seeker_without_a_way_keeps_its_version(cell: Cell, outcomes: dict[Cell, Outcome]) -> None:
+def test_a_seeker_without_a_way_keeps_its_version(cell: Cell, outcomes: dict[Cell, CellOutcome]) -> None:
     outcome = outcomes[cell]
     assert not outcome.updated, f"{cell}: there is a way after all\n{outcome.story}"

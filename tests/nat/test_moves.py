@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.nat.fleet import NEW, OLD, Device, Fleet, build_program
+from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program
+from tests.nat.lab import Lab, open_lab
 from tests.nat.matrix import tell_story
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import Site, build_site
-from tests.nat.world import World, open_world
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -39,7 +39,7 @@ raise SystemExit(-error)
 
 
 @dataclass(frozen=True)
-class Told:
+class MoveReport:
     """How it went: whether the seeker updated, the change hit a transfer in its middle, and the mover said where it is
     now."""
 
@@ -49,14 +49,14 @@ class Told:
     story: str
 
 
-def forget(world: World, site: Site) -> None:
+def forget(world: Lab, site: Site) -> None:
     """The router was switched off and on: its table is empty, and it takes other ports than before."""
     rule = 'oifname "wan0" meta l4proto udp masquerade to :20000-29999'
     world.nft(site.routers[0], f"flush chain ip lab-nat out\nadd rule ip lab-nat out {rule}\n")
     world.run(site.routers[0], [sys.executable, "-c", _FORGET])
 
 
-def change_interface(world: World, site: Site) -> None:
+def change_interface(world: Lab, site: Site) -> None:
     """The cable is pulled; another interface, at another router, takes over."""
     other, host = build_site(world, "easy", 0), site.hosts[0].namespace
     world.link(other.routers[0], "port9", host, "wlan0")
@@ -64,7 +64,7 @@ def change_interface(world: World, site: Site) -> None:
     world.ip(host, "link set eth0 down", f"addr add {_NEW_ADDRESS}/24 dev wlan0", f"{_NEW_ROUTE} dev wlan0")
 
 
-def change_address(world: World, site: Site) -> None:
+def change_address(world: Lab, site: Site) -> None:
     """DHCP gives another address."""
     world.ip(site.hosts[0].namespace, "addr flush dev eth0", f"addr add {_NEW_ADDRESS}/24 dev eth0", _NEW_ROUTE)
 
@@ -76,7 +76,7 @@ class Move:
     holder: str
     seeker: str
     mover: str
-    how: Callable[[World, Site], None]
+    how: Callable[[Lab, Site], None]
     idle: bool = False
 
 
@@ -90,7 +90,7 @@ MOVES = {
 }
 
 
-async def _run(world: World, fleet: Fleet, move: Move) -> Told:
+async def _run(world: Lab, fleet: LabFleet, move: Move) -> MoveReport:
     sites = {"holder": build_site(world, move.holder), "seeker": build_site(world, move.seeker)}
     begin = time.monotonic()
     try:
@@ -106,60 +106,60 @@ async def _run(world: World, fleet: Fleet, move: Move) -> Told:
             move.how(world, sites[move.mover])
             print(f"{time.monotonic() - begin:6.1f} s moved")
             middle = _has_some(seeker) is not None and _has_all(seeker) is None
-        updated = await seeker.until(Device.runs_new, _PATIENCE) is not None
+        updated = await seeker.until(LabDevice.runs_new, _PATIENCE) is not None
         mover = {"holder": holder, "seeker": seeker}[move.mover]
-        return Told(updated, middle, _noticed(mover) is not None, tell_story(begin, seeker, holder))
+        return MoveReport(updated, middle, _noticed(mover) is not None, tell_story(begin, seeker, holder))
     finally:
         await fleet.stop()
 
 
-async def _run_all(names: Iterable[str]) -> dict[str, Told]:
-    with open_world() as world:
+async def _run_all(names: Iterable[str]) -> dict[str, MoveReport]:
+    with open_lab() as world:
         programs, bootstrap = build_program(world.folder, _BALLAST), start_dht(world)
         runs = (
-            _run(world, Fleet(world, programs, bootstrap, f"move{number}"), MOVES[name])
+            _run(world, LabFleet(world, programs, bootstrap, f"move{number}"), MOVES[name])
             for number, name in enumerate(names)
         )
         return dict(zip(names, await asyncio.gather(*runs), strict=True))
 
 
-def _has_some(device: Device) -> float | None:
+def _has_some(device: LabDevice) -> float | None:
     """When a quarter of the release was there."""
     return _received(device, lambda received, size: received > size / 4)
 
 
-def _has_all(device: Device) -> float | None:
+def _has_all(device: LabDevice) -> float | None:
     return _received(device, lambda received, size: received == size)
 
 
-def _received(device: Device, enough: Callable[[int, int], bool]) -> float | None:
+def _received(device: LabDevice, enough: Callable[[int, int], bool]) -> float | None:
     said = ((when, event) for when, event in device.events if event["event"] == "fetch.progress")
     return next((when for when, event in said if enough(event["received"], event["size"])), None)
 
 
-def _noticed(device: Device) -> float | None:
+def _noticed(device: LabDevice) -> float | None:
     return _named(device, f"{_NEW_ADDRESS}:")
 
 
-def _named(device: Device, start: str) -> float | None:
+def _named(device: LabDevice, start: str) -> float | None:
     """When the device first said that it is at an address that begins so."""
     said = ((when, event) for when, event in device.events if event["event"] == "addresses.changed")
     return next((when for when, event in said if any(each.startswith(start) for each in event["addresses"])), None)
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Told]:
+def told() -> dict[str, MoveReport]:
     return asyncio.run(_run_all(MOVES))
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_device_gets_its_release_though_the_network_changes(name: str, told: dict[str, Told]) -> None:
+def test_a_device_gets_its_release_though_the_network_changes(name: str, told: dict[str, MoveReport]) -> None:
     assert told[name].updated, told[name].story
     assert told[name].in_the_middle, told[name].story
 
 
 @pytest.mark.parametrize("name", [name for name, move in MOVES.items() if move.how is not forget])
-def test_a_device_says_where_it_is_now(name: str, told: dict[str, Told]) -> None:
+def test_a_device_says_where_it_is_now(name: str, told: dict[str, MoveReport]) -> None:
     assert told[name].noticed, told[name].story
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.nat.lab import Lab, open_lab
 from tests.nat.public_dht import start_dht
 from tests.nat.sites import KINDS, Host, build_site
 from tests.nat.upnp import mappings
-from tests.nat.world import World, open_world
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -38,7 +38,7 @@ def said() -> dict[str, Any]:
 
 
 async def _ask_everywhere() -> dict[str, Any]:
-    with open_world() as world:
+    with open_lab() as world:
         bootstrap = start_dht(world)
         sites = {kind: build_site(world, kind) for kind in KINDS}
         answers = await asyncio.gather(*(_netcheck(world, site.hosts[0], bootstrap) for site in sites.values()))
@@ -46,7 +46,7 @@ async def _ask_everywhere() -> dict[str, Any]:
         return dict(zip(sites, answers, strict=True))
 
 
-async def _netcheck(world: World, host: Host, bootstrap: str) -> Any:
+async def _netcheck(world: Lab, host: Host, bootstrap: str) -> Any:
     process = await asyncio.create_subprocess_exec(
         *world.enter(host.namespace),
         *(sys.executable, "-m", "pypatcher", "netcheck", "--json", "--bootstrap", bootstrap, "--bind", host.bind),

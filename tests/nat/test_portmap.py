@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.nat.fleet import NEW, Device, Fleet, build_program
+from tests.nat.fleet import NEW, LabDevice, LabFleet, build_program
+from tests.nat.lab import Lab, open_lab
 from tests.nat.sites import Site, build_site
 from tests.nat.upnp import log_of, mappings, pinholes, start_miniupnpd
-from tests.nat.world import World, open_world
 
 _PROBE = """
 import asyncio, json, sys
@@ -49,18 +49,18 @@ with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with open_world() as made:
+def world() -> Iterator[Lab]:
+    with open_lab() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def site(world: World) -> Site:
+def site(world: Lab) -> Site:
     return build_site(world, "upnp")
 
 
 @pytest.mark.parametrize(("module", "name"), [("pcp", "PcpClient"), ("natpmp", "NatPmpClient"), ("upnp", "UpnpClient")])
-def test_a_port_is_opened_renewed_and_given_back(world: World, site: Site, module: str, name: str) -> None:
+def test_a_port_is_opened_renewed_and_given_back(world: Lab, site: Site, module: str, name: str) -> None:
     router, host = site.routers[0], site.hosts[0]
     command = [*world.enter(host.namespace), sys.executable, "-c", _PROBE.format(module=module, name=name)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -76,9 +76,9 @@ def test_a_port_is_opened_renewed_and_given_back(world: World, site: Site, modul
     assert mappings(world, router) == []
 
 
-async def test_a_node_has_a_mapping_while_it_runs_and_none_after_it_stopped(world: World, site: Site) -> None:
+async def test_a_node_has_a_mapping_while_it_runs_and_none_after_it_stopped(world: Lab, site: Site) -> None:
     router = site.routers[0]
-    fleet = Fleet(world, build_program(world.folder), "", "mapping")
+    fleet = LabFleet(world, build_program(world.folder), "", "mapping")
     device = await fleet.start(site.hosts[0], "device", NEW)
     try:
         assert await device.until(lambda it: 1.0 if it.event("node.started") else None, 20)
@@ -89,11 +89,11 @@ async def test_a_node_has_a_mapping_while_it_runs_and_none_after_it_stopped(worl
     assert mappings(world, router) == []
 
 
-async def test_a_node_that_was_told_so_asks_for_no_port(world: World, site: Site) -> None:
-    fleet = Fleet(world, build_program(world.folder), "", "unmapped")
+async def test_a_node_that_was_told_so_asks_for_no_port(world: Lab, site: Site) -> None:
+    fleet = LabFleet(world, build_program(world.folder), "", "unmapped")
     device = await fleet.start(site.hosts[0], "device", NEW, PYPATCHER_PORTMAP="0")
     try:
-        assert await device.until(Device.runs_new, 20)
+        assert await device.until(LabDevice.runs_new, 20)
         assert await device.until(lambda it: 1.0 if it.event("node.started") else None, 20)
         await asyncio.sleep(2)
         assert mappings(world, site.routers[0]) == []
@@ -101,12 +101,12 @@ async def test_a_node_that_was_told_so_asks_for_no_port(world: World, site: Site
         await fleet.stop()
 
 
-def _ping(world: World, stranger: Site, host: str, port: int, patience: float) -> int:
+def _ping(world: Lab, stranger: Site, host: str, port: int, patience: float) -> int:
     command = [sys.executable, "-c", _PING, host, str(port), str(patience)]
     return int(world.run(stranger.hosts[0].namespace, command))
 
 
-async def test_an_ipv6_firewall_lets_strangers_in_while_a_node_runs_and_not_after_it_stopped(world: World) -> None:
+async def test_an_ipv6_firewall_lets_strangers_in_while_a_node_runs_and_not_after_it_stopped(world: Lab) -> None:
     site, stranger = build_site(world, "ipv6 alone"), build_site(world, "public")
     router, host = site.routers[0], site.hosts[0].namespace
     address = f"2a01:20:1:{site.number:x}::2"
@@ -114,7 +114,7 @@ async def test_an_ipv6_firewall_lets_strangers_in_while_a_node_runs_and_not_afte
     world.ip(router, "addr add fe80::1/64 dev lan0", "addr add 192.168.1.1/24 dev lan0")
     world.ip(host, "route replace ::/0 via fe80::1 dev eth0")
     start_miniupnpd(world, router, site.address, firewall=True)
-    fleet = Fleet(world, build_program(world.folder), "", "pinhole")
+    fleet = LabFleet(world, build_program(world.folder), "", "pinhole")
     # It may be up before the router answers; then the next question would come after a minute.
     await _until(lambda: "Listening for NAT-PMP/PCP" in log_of(world, router))
     device = await fleet.start(site.hosts[0], "device", NEW)

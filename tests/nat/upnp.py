@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from tests.nat.world import LackingError, World
+from tests.nat.lab import Lab, LackingError
 
 __all__ = ["log_of", "mappings", "pinholes", "start_miniupnpd"]
 
@@ -38,7 +38,7 @@ insert rule inet lab forward jump pinholes
 """
 
 
-def start_miniupnpd(world: World, router: str, address: str, *, firewall: bool = False) -> None:
+def start_miniupnpd(world: Lab, router: str, address: str, *, firewall: bool = False) -> None:
     """Start it on ``lan0`` for ``wan0``; it ends with the namespace.
 
     Args:
@@ -89,18 +89,18 @@ def start_miniupnpd(world: World, router: str, address: str, *, firewall: bool =
     )
 
 
-def log_of(world: World, router: str) -> str:
+def log_of(world: Lab, router: str) -> str:
     """What that router's miniupnpd said so far."""
     return (world.folder / f"{router}.log").read_text(errors="replace")
 
 
-def pinholes(world: World, router: str) -> list[str]:
+def pinholes(world: Lab, router: str) -> list[str]:
     """What its IPv6 firewall lets in, as nftables shows it."""
     shown = world.run(router, ["nft", "list", "chain", "inet", "lab", "pinholes"])
     return [line.strip() for line in shown.splitlines() if "accept" in line]
 
 
-def mappings(world: World, router: str) -> list[str]:
+def mappings(world: Lab, router: str) -> list[str]:
     """The port mappings of that router, as nftables shows them."""
     shown = world.run(router, ["nft", "list", "chain", "inet", "upnp", "mapped"])
     return [line.strip() for line in shown.splitlines() if "dnat" in line]

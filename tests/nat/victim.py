@@ -18,7 +18,7 @@ from typing import cast
 from pypatcher.addresses import Address
 from pypatcher.dht import krpc
 from pypatcher.errors import CodecError
-from tests.nat.world import World
+from tests.nat.lab import Lab
 
 __all__ = ["Victim", "start_victim"]
 
@@ -75,7 +75,7 @@ class Victim:
             await self._reader
 
 
-async def start_victim(world: World, name: str, answering_ports: int) -> Victim:
+async def start_victim(world: Lab, name: str, answering_ports: int) -> Victim:
     """A victim at a public address of its own."""
     namespace = world.namespace(name)
     address, _ = world.connect(namespace, world.new_site())

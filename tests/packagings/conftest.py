@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.packagings import World
+from tests.support.packagings import PackagedDevice
 
 ONEFILES = ["pyinstaller", "nuitka"] if os.environ.get("PYPATCHER_PACKAGINGS") == "all" else ["pyinstaller"]
 
@@ -22,12 +22,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Iterator[Callable[[str], World]]:
+def device(tmp_path: Path) -> Iterator[Callable[[str], PackagedDevice]]:
     """Makes a device for a packaging."""
-    worlds: list[World] = []
+    worlds: list[PackagedDevice] = []
 
-    def make(packaging: str) -> World:
-        worlds.append(World(tmp_path, packaging))
+    def make(packaging: str) -> PackagedDevice:
+        worlds.append(PackagedDevice(tmp_path, packaging))
         return worlds[-1]
 
     yield make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.support.packagings import World, wait_until
+from tests.support.packagings import PackagedDevice, wait_until
 
 
 def test_stop_while_it_ends_wins_over_the_restart(device, packaging):
@@ -31,7 +31,7 @@ def test_application_that_is_killed_while_it_ends_is_not_started_again(device, p
     assert world.unpacked() == []
 
 
-def _assert_nothing_was_started(world: World) -> None:
+def _assert_nothing_was_started(world: PackagedDevice) -> None:
     world.wait_for_end()
     assert len(world.starts()) == 1
     assert len(list(world.state.glob("next-*"))) == 1

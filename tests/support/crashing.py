@@ -29,7 +29,7 @@ from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import encode_key
 from pypatcher.node.device import own_target
 from pypatcher.version import Version
-from tests.support.devices import World
+from tests.support.devices import LoopbackFleet
 from tests.support.transport import loopback
 
 __all__ = ["FAULTS", "Service", "build", "guarded", "supervised"]
@@ -79,7 +79,7 @@ _BAD_PYTHON = {
 }
 
 
-def build(world: World, packaging: str, version: str, fault: str = "", *, spawns: bool = False) -> Path:
+def build(world: LoopbackFleet, packaging: str, version: str, fault: str = "", *, spawns: bool = False) -> Path:
     """A signed release; ``fault`` is one of `FAULTS`, or empty for a good one."""
     path = world.folder / f"{packaging}-{version}"
     if packaging == "elf":
@@ -132,7 +132,7 @@ def _onefile(source: str) -> Path:
 class Service:
     """A device's program, installed, and whatever keeps it running. `settled` says what its folder holds."""
 
-    def __init__(self, world: World, program: Path) -> None:
+    def __init__(self, world: LoopbackFleet, program: Path) -> None:
         folder = world.folder / f"service-{uuid.uuid4().hex[:8]}"
         folder.mkdir()
         self.world = world

@@ -27,7 +27,7 @@ from pypatcher.transfer import StallRule
 from pypatcher.update.mode import OnRestart
 from tests.support.transport import loopback
 
-__all__ = ["PATIENCE", "Device", "World", "compile_app", "here", "open_world", "said_version"]
+__all__ = ["PATIENCE", "Device", "LoopbackFleet", "compile_app", "here", "open_fleet", "said_version"]
 
 _SOURCE = Path(__file__).with_name("small_app.c")
 _INCLUDE = Path(__file__).parents[2] / "pypatcher" / "include"
@@ -117,7 +117,7 @@ class Device:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-class World:
+class LoopbackFleet:
     """A private DHT, an owner, releases and devices."""
 
     def __init__(self, folder: Path, net: Testnet) -> None:
@@ -142,10 +142,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def open_world(folder: Path, nodes: int = 8) -> AsyncIterator[World]:
+async def open_fleet(folder: Path, nodes: int = 8) -> AsyncIterator[LoopbackFleet]:
     """A world of its own on loopback; everything in it ends with the block."""
     async with Testnet(nodes, host=loopback()) as net:
-        world = World(folder, net)
+        world = LoopbackFleet(folder, net)
         try:
             async with world.cleanup:
                 yield world

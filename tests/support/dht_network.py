@@ -14,10 +14,10 @@ from pypatcher.addresses import Address
 from pypatcher.dht import DhtNode
 from pypatcher.dht.nodeid import Contact
 
-__all__ = ["Network"]
+__all__ = ["DhtNetwork"]
 
 
-class Network:
+class DhtNetwork:
     """Hosts with public addresses, each in a /24 of its own, unless told otherwise."""
 
     def __init__(self, seed: int = 1, *, latency: tuple[float, float] = (0.02, 0.12), loss: float = 0.0) -> None:

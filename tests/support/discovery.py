@@ -18,8 +18,8 @@ __all__ = [
     "OURS",
     "OWNER",
     "RUST",
-    "Clock",
     "MemoryDht",
+    "MinuteClock",
     "SilentDht",
     "namespace_of",
     "node",
@@ -65,7 +65,7 @@ def release(version: str, key: KeyPair = OWNER) -> PatchInfo:
     return make_info(Version.parse(version), bytes(range(32)), 1000, key)
 
 
-class Clock:
+class MinuteClock:
     """Unix time that stands until somebody moves it."""
 
     def __init__(self, minute: int = MINUTE) -> None:

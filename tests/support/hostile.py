@@ -20,7 +20,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.transfer import wire
 from pypatcher.transport import Connection, Endpoint, Stream
 from pypatcher.version import Version
-from tests.support.devices import PATIENCE, Device, World
+from tests.support.devices import PATIENCE, Device, LoopbackFleet
 from tests.support.programs import PROGBITS, make_elf
 from tests.support.transport import loopback
 
@@ -44,7 +44,9 @@ class HostilePeer:
         asked: set when somebody asked it for a release.
     """
 
-    def __init__(self, world: World, endpoint: Endpoint, dht: UdpDht, identity: KeyPair, answer: Answer) -> None:
+    def __init__(
+        self, world: LoopbackFleet, endpoint: Endpoint, dht: UdpDht, identity: KeyPair, answer: Answer
+    ) -> None:
         self.endpoint = endpoint
         self.asked = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
@@ -97,7 +99,7 @@ def sending(info: PatchInfo, data: bytes, *, length: int | None = None) -> Answe
 
 
 @contextlib.asynccontextmanager
-async def open_hostile_peer(world: World, answer: Answer) -> AsyncIterator[HostilePeer]:
+async def open_hostile_peer(world: LoopbackFleet, answer: Answer) -> AsyncIterator[HostilePeer]:
     """A hostile peer on addresses of its own."""
     identity, host = KeyPair.generate(), loopback()
     endpoint = await Endpoint.open(identity, [(host, 0)])
@@ -115,7 +117,7 @@ async def open_hostile_peer(world: World, answer: Answer) -> AsyncIterator[Hosti
         await endpoint.close()
 
 
-async def take_an_honest_release(world: World, device: Device, version: str = "3.0.0") -> None:
+async def take_an_honest_release(world: LoopbackFleet, device: Device, version: str = "3.0.0") -> None:
     """A device of the owner's announces that version, and ours stages it."""
     path, _ = world.release(version)
     world.device(path)

@@ -18,9 +18,9 @@ from tests.support.install_invariants import check_disk, check_durable, check_se
 from tests.support.install_run import Accident, Run, Runs
 from tests.support.install_world import (
     STATE_FILE,
+    DeviceState,
     InvariantError,
     Scenario,
-    World,
     count,
     release,
     state_on,
@@ -29,7 +29,7 @@ from tests.support.install_world import (
 )
 from tests.support.simdisk import TORN, Image, SimDisk, cut_images
 
-__all__ = ["Device", "Tally"]
+__all__ = ["DeviceEvents", "ExploreTally"]
 
 _NONE = Accident()
 _LAUNCHED = 1
@@ -37,11 +37,11 @@ _LAUNCHED = 1
 _EXECS = 4
 _RACED_OPERATIONS = 20
 
-Event = tuple[object, World]
+Event = tuple[object, DeviceState]
 """What happened, and the world that came of it. A text, or parts of one."""
 
 
-class Tally:
+class ExploreTally:
     """What was gone through."""
 
     def __init__(self) -> None:
@@ -50,20 +50,20 @@ class Tally:
         self.syncs: set[str] = set()
 
 
-class Device:
+class DeviceEvents:
     """The events of one scenario.
 
     Args:
         fair: nothing goes wrong; the first event of a kind is what fair weather does.
     """
 
-    def __init__(self, scenario: Scenario, runs: Runs, tally: Tally, *, fair: bool = False) -> None:
+    def __init__(self, scenario: Scenario, runs: Runs, tally: ExploreTally, *, fair: bool = False) -> None:
         self.scenario = scenario
         self._runs = runs
         self._tally = tally
         self._fair = fair
 
-    def events(self, world: World) -> Iterator[Event]:
+    def events(self, world: DeviceState) -> Iterator[Event]:
         """Every world that can come next."""
         if world.running is None:
             for launcher in self.scenario.launchers:
@@ -79,16 +79,20 @@ class Device:
                 content = world.program
                 yield from (self._cut("cut", world, content, outcome) for outcome in cut_images(world.disk))
 
-    def first(self) -> World:
+    def first(self) -> DeviceState:
         """The first program, just copied to its place."""
         disk = SimDisk()
         disk.put("P", self.scenario.programs[0])
-        return World(next(image for image in cut_images(disk.image()) if image.content("P") is not None))
+        return DeviceState(next(image for image in cut_images(disk.image()) if image.content("P") is not None))
 
     # Transactions, and what interrupts them
 
     def _run(
-        self, what: tuple[object, ...], world: World, code: Callable[[Installation], object], accident: Accident = _NONE
+        self,
+        what: tuple[object, ...],
+        world: DeviceState,
+        code: Callable[[Installation], object],
+        accident: Accident = _NONE,
     ) -> Run:
         run = self._runs.run(what, world, code, accident)
         self._tally.points += len(run.points)
@@ -96,7 +100,7 @@ class Device:
         return run
 
     def _with_room_and_without(
-        self, what: tuple[object, ...], world: World, code: Callable[[Installation], object]
+        self, what: tuple[object, ...], world: DeviceState, code: Callable[[Installation], object]
     ) -> Iterator[tuple[str, Run]]:
         """The transaction as it is, then with a disk that is full from each operation on that needs room."""
         run = self._run(what, world, code)
@@ -105,7 +109,9 @@ class Device:
             for operation in run.writes:
                 yield f", disk full from operation {operation}", self._run(what, world, code, Accident(operation))
 
-    def _interrupted(self, what: object, world: World, run: Run, *, ended: World | None = None) -> Iterator[Event]:
+    def _interrupted(
+        self, what: object, world: DeviceState, run: Run, *, ended: DeviceState | None = None
+    ) -> Iterator[Event]:
         """The process that runs the code is killed, or the power goes, before each of its operations.
 
         ``ended``: the world in which the program ended before the power went.
@@ -121,11 +127,11 @@ class Device:
             for number, content, outcome in run.cuts:
                 yield self._cut((what, "cut before operation", number), ended or world, content, outcome)
 
-    def _died(self, world: World, image: Image, content: bytes) -> World:
+    def _died(self, world: DeviceState, image: Image, content: bytes) -> DeviceState:
         failures = count(world.failures, content, self.scenario.limits.failed)
         return world._replace(disk=image, running=None, failures=failures)
 
-    def _cut(self, what: object, world: World, content: bytes, outcome: Image) -> Event:
+    def _cut(self, what: object, world: DeviceState, content: bytes, outcome: Image) -> Event:
         """The power went while ``content`` was at P, and this disk is left."""
         self._tally.images += 1
         limit = self.scenario.limits.reboots
@@ -140,7 +146,7 @@ class Device:
 
     # Starts
 
-    def _starts(self, world: World, launcher: str) -> Iterator[Event]:
+    def _starts(self, world: DeviceState, launcher: str) -> Iterator[Event]:
         pid = unused_pid(world.disk)
         if launcher == "spawn":
             yield from self._spawns(world, pid)
@@ -161,7 +167,9 @@ class Device:
                 what = f"start by {launcher}, a person's mv of {hand[1]!r} before operation {operation}"
                 yield from self._start(what, touched, launcher, pid, Accident(hand=hand))
 
-    def _start(self, what: str, world: World, launcher: str, pid: int, accident: Accident = _NONE) -> Iterator[Event]:
+    def _start(
+        self, what: str, world: DeviceState, launcher: str, pid: int, accident: Accident = _NONE
+    ) -> Iterator[Event]:
         known: Launcher = launcher  # type: ignore[assignment]
         settle = self._settle(Caller(known, world.boot, f"s{pid}", pid, _LAUNCHED), world)
         runs = [("", self._run(*settle, accident))] if accident.hand else self._with_room_and_without(*settle)
@@ -181,7 +189,7 @@ class Device:
                 self._check_idempotent(told, started)
             yield told, started
 
-    def _guarded(self, what: str, world: World, guard: int, accident: Accident) -> Iterator[Event]:
+    def _guarded(self, what: str, world: DeviceState, guard: int, accident: Accident) -> Iterator[Event]:
         """The guard counted the start; the program claims it, or dies before it can."""
         if not self._fair:
             yield f"{what}, program dead before spawn", self._died(world, world.disk, world.program)
@@ -189,7 +197,7 @@ class Device:
         settled = accident.full_from is None
         yield from self._spawn(f"{what}, claimed by spawn", world, caller, "guard", settled=settled)
 
-    def _spawns(self, world: World, pid: int) -> Iterator[Event]:
+    def _spawns(self, world: DeviceState, pid: int) -> Iterator[Event]:
         """By itself, soon after what was before, or long after."""
         state = state_on(world.disk)
         start = None if state is None or state.trial is None else state.trial.open
@@ -202,7 +210,7 @@ class Device:
             yield from self._spawn("start by spawn", world, soon, "spawn")
 
     def _spawn(
-        self, what: str, world: World, caller: Caller, launcher: str, *, settled: bool = False
+        self, what: str, world: DeviceState, caller: Caller, launcher: str, *, settled: bool = False
     ) -> Iterator[Event]:
         """The program at P settles; when P changed it execs, and the new one settles too.
 
@@ -234,11 +242,11 @@ class Device:
                 yield told, after
 
     def _settle(
-        self, caller: Caller, world: World
-    ) -> tuple[tuple[object, ...], World, Callable[[Installation], object]]:
+        self, caller: Caller, world: DeviceState
+    ) -> tuple[tuple[object, ...], DeviceState, Callable[[Installation], object]]:
         return ("settle", caller), world, partial(Installation.settle, launcher=caller.launcher, caller=caller)
 
-    def _settled(self, what: object, world: World, run: Run) -> World:
+    def _settled(self, what: object, world: DeviceState, run: Run) -> DeviceState:
         state = state_on(run.end)
         refused = world.refused if state is None else frozenset(state.refused)
         hand = run.accident.hand
@@ -251,7 +259,7 @@ class Device:
         touched = hand is not None or run.end.content("P") == TORN
         return world._replace(disk=run.end, by_hand=touched, torn_by_hand=touched, refused=refused)
 
-    def _check_idempotent(self, what: object, world: World) -> None:
+    def _check_idempotent(self, what: object, world: DeviceState) -> None:
         """To settle again while the program runs changes nothing."""
         run = self._run(*self._settle(Caller("spawn", world.boot, "s99", 99, _LAUNCHED), world))
         if run.end.visible() != world.disk.visible():
@@ -259,7 +267,7 @@ class Device:
 
     # While the program runs
 
-    def _ends(self, world: World, running: tuple[int, bytes]) -> Iterator[Event]:
+    def _ends(self, world: DeviceState, running: tuple[int, bytes]) -> Iterator[Event]:
         """The program is asked to stop, or ends by itself, seen by its launcher or not."""
         pid, content = running
         if world.launcher == "guard":
@@ -279,7 +287,7 @@ class Device:
         if world.launcher != "run":
             yield "ended by itself, unseen", self._died(world, world.disk, content)
 
-    def _stages(self, world: World, running: tuple[int, bytes]) -> Iterator[Event]:
+    def _stages(self, world: DeviceState, running: tuple[int, bytes]) -> Iterator[Event]:
         for data in self.scenario.releases:
             if release(data).info.version <= release(running[1]).info.version:
                 continue
@@ -291,7 +299,7 @@ class Device:
                     taken = run.end.content("staged") != world.disk.content("staged")
                     yield ("staged" if taken else "not taken") + room, world._replace(disk=run.end)
 
-    def _confirms(self, world: World, running: tuple[int, bytes]) -> Iterator[Event]:
+    def _confirms(self, world: DeviceState, running: tuple[int, bytes]) -> Iterator[Event]:
         own = release(running[1]).sha512
         confirm = partial(Installation.confirm, own=own)
         for room, run in self._with_room_and_without(("confirm", own), world, confirm):
@@ -303,7 +311,7 @@ class Device:
 
     # People
 
-    def _people(self, world: World) -> Iterator[Event]:
+    def _people(self, world: DeviceState) -> Iterator[Event]:
         touched = world._replace(by_hand=True, refused=frozenset())
         for data in self.scenario.hands:
             if data != world.disk.content("P"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from tests.support.install_device import Device, Tally
+from tests.support.install_device import DeviceEvents, ExploreTally
 from tests.support.install_run import Runs
-from tests.support.install_world import InvariantError, Scenario, World, release, state_on
+from tests.support.install_world import DeviceState, InvariantError, Scenario, release, state_on
 from tests.support.simdisk import TORN
 
 __all__ = ["Exploration", "explore"]
@@ -40,12 +40,12 @@ def explore(scenario: Scenario, limit: int = 1_000_000) -> Exploration:
     Raises:
         InvariantError: an invariant does not hold; the message tells the way there.
     """
-    tally, runs, found = Tally(), Runs(scenario), Exploration()
-    device, fair = Device(scenario, runs, tally), Device(scenario, runs, Tally(), fair=True)
+    tally, runs, found = ExploreTally(), Runs(scenario), Exploration()
+    device, fair = DeviceEvents(scenario, runs, tally), DeviceEvents(scenario, runs, ExploreTally(), fair=True)
     first = device.first()
-    came_from: dict[World, tuple[World, object] | None] = {first: None}
+    came_from: dict[DeviceState, tuple[DeviceState, object] | None] = {first: None}
     queue = deque([first])
-    recovering: set[World] = set()
+    recovering: set[DeviceState] = set()
     while queue:
         world = queue.popleft()
         found.worlds.add(hash(world))
@@ -64,7 +64,7 @@ def explore(scenario: Scenario, limit: int = 1_000_000) -> Exploration:
     return found
 
 
-def _way(came_from: dict[World, tuple[World, object] | None], world: World) -> str:
+def _way(came_from: dict[DeviceState, tuple[DeviceState, object] | None], world: DeviceState) -> str:
     steps = []
     while (step := came_from[world]) is not None:
         world, what = step
@@ -72,7 +72,7 @@ def _way(came_from: dict[World, tuple[World, object] | None], world: World) -> s
     return " -> ".join(reversed(steps))
 
 
-def _check_recovery(fair: Device, world: World, recovering: set[World]) -> None:
+def _check_recovery(fair: DeviceEvents, world: DeviceState, recovering: set[DeviceState]) -> None:
     """Fair weather leads from here to a good program, confirmed, and to the newest release if that is good."""
     trail = []
     scenario = fair.scenario
@@ -90,7 +90,7 @@ def _check_recovery(fair: Device, world: World, recovering: set[World]) -> None:
     recovering.update(trail)
 
 
-def _well(scenario: Scenario, world: World, best: bytes) -> bool:
+def _well(scenario: Scenario, world: DeviceState, best: bytes) -> bool:
     content, state = world.disk.content("P"), state_on(world.disk)
     if world.running is None or content is None or state is None or world.running[1] != content:
         return False
@@ -102,7 +102,7 @@ def _well(scenario: Scenario, world: World, best: bytes) -> bool:
     return release(content).info.version >= min(release(best).info.version, wanted)
 
 
-def _fair_step(fair: Device, world: World) -> World:
+def _fair_step(fair: DeviceEvents, world: DeviceState) -> DeviceState:
     """One step of a life without accidents: the last world that an event without an interruption gives."""
     wanted: tuple[str, ...]
     if world.second:
@@ -116,7 +116,7 @@ def _fair_step(fair: Device, world: World) -> World:
     else:
         on_trial = state is not None and state.trial is not None
         wanted = ("confirmed", "staged", "stop") if on_trial else ("staged", "stop")
-    choices: dict[str, World] = {}
+    choices: dict[str, DeviceState] = {}
     for what, after in fair.events(world):
         choices.setdefault(str(what).split(" ", maxsplit=1)[0], after)
     for name in wanted:

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 from pypatcher.install.reconcile import Settled
 from tests.support.install_run import Run
-from tests.support.install_world import STATE_FILE, InvariantError, Scenario, World, release, state_on
+from tests.support.install_world import STATE_FILE, DeviceState, InvariantError, Scenario, release, state_on
 from tests.support.simdisk import TORN, Image, cut_images
 
 __all__ = ["check_disk", "check_durable", "check_settled", "check_steps"]
 
 
-def check_disk(scenario: Scenario, what: object, world: World, image: Image) -> None:
+def check_disk(scenario: Scenario, what: object, world: DeviceState, image: Image) -> None:
     """P is a complete program; the confirmed one is not lost."""
     content = image.content("P")
     if content == TORN and world.torn_by_hand:
@@ -30,7 +30,7 @@ def check_disk(scenario: Scenario, what: object, world: World, image: Image) -> 
         raise InvariantError(f"{what}: the confirmed program {state.confirmed.version} is lost; J: {state}")
 
 
-def check_steps(what: object, world: World, run: Run) -> None:
+def check_steps(what: object, world: DeviceState, run: Run) -> None:
     """No refused program is put to P."""
     old = world.disk.content("P")
     for image in (*run.points, run.end):
@@ -42,7 +42,7 @@ def check_steps(what: object, world: World, run: Run) -> None:
         old = new
 
 
-def check_settled(scenario: Scenario, what: object, world: World, run: Run) -> None:
+def check_settled(scenario: Scenario, what: object, world: DeviceState, run: Run) -> None:
     """What is refused is not served, and was refused for no less than its limits."""
     settled, content, state = run.result, run.end.content("P"), state_on(run.end)
     if not isinstance(settled, Settled) or content is None or content not in scenario.programs:

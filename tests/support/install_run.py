@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pypatcher.install.installation import Installation
-from tests.support.install_world import Scenario, World, release
+from tests.support.install_world import DeviceState, Scenario, release
 from tests.support.simdisk import Image, SimDisk, cut_images
 from tests.support.text_programs import Released
 
@@ -82,7 +82,7 @@ class Runs:
         self._known: dict[object, Run] = {}
 
     def run(
-        self, what: tuple[object, ...], world: World, code: Callable[[Installation], object], accident: Accident
+        self, what: tuple[object, ...], world: DeviceState, code: Callable[[Installation], object], accident: Accident
     ) -> Run:
         """``what`` must tell the code apart from any other, with all that it gets besides the world's installation."""
         pid = None if world.running is None else world.running[0]
@@ -93,7 +93,7 @@ class Runs:
             self._known[key] = self._run(world, code, accident)
         return self._known[key]
 
-    def _run(self, world: World, code: Callable[[Installation], object], accident: Accident) -> Run:
+    def _run(self, world: DeviceState, code: Callable[[Installation], object], accident: Accident) -> Run:
         disk = SimDisk(world.disk)
         if accident.hand is not None:
             how, data, operation = accident.hand
@@ -113,7 +113,7 @@ class Runs:
             result = None
         return Run(tuple(disk.images), disk.image(), result, accident, tuple(disk.writes), frozenset(disk.syncs))
 
-    def _installation(self, disk: SimDisk, world: World) -> Installation:
+    def _installation(self, disk: SimDisk, world: DeviceState) -> Installation:
         def verify(fd: int, expect: object = None, /) -> Released:
             return release(disk.content(fd))
 

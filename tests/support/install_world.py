@@ -1,7 +1,7 @@
 """A device in a few facts: its disk, the process that runs, and what a bystander remembers; and what may happen to it.
 
-A `World` is what ``install_explore`` visits and counts; ``install_device`` has its events, ``install_invariants`` what
-must be true of it at every moment. The functions here read what is on a world's disk, and remember it: exploring asks
+A `DeviceState` is what ``install_explore`` visits and counts; ``install_device`` has its events, ``install_invariants``
+what must be true of it at every moment. The functions here read what is on its disk, and remember it: exploring asks
 the same thing very often.
 """
 
@@ -19,9 +19,9 @@ from tests.support.text_programs import Released, program, release_of
 __all__ = [
     "STATE_FILE",
     "Counts",
+    "DeviceState",
     "InvariantError",
     "Scenario",
-    "World",
     "count",
     "release",
     "state_on",
@@ -38,7 +38,7 @@ class InvariantError(AssertionError):
     """An invariant of install.md does not hold."""
 
 
-class World(NamedTuple):
+class DeviceState(NamedTuple):
     """A device.
 
     Attributes:

@@ -17,7 +17,7 @@ from pypatcher.install.layout import Layout
 from pypatcher.version import Version
 from tests.support.virtual_time import run_virtual
 
-__all__ = ["FakeInstallation", "Heard", "run_alone"]
+__all__ = ["EventLog", "FakeInstallation", "run_alone"]
 
 _T = TypeVar("_T")
 
@@ -44,7 +44,7 @@ def run_alone(body: Coroutine[Any, Any, _T]) -> _T:
     return run_virtual(main())
 
 
-class Heard(list[Event]):
+class EventLog(list[Event]):
     """Events, and the virtual seconds at which they were said."""
 
     def __init__(self) -> None:

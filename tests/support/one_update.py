@@ -32,7 +32,7 @@ __all__ = [
     "SCENARIOS",
     "Disturbance",
     "Kit",
-    "Scenario",
+    "UpdateScenario",
     "check",
     "child",
     "complete_in_child",
@@ -70,7 +70,7 @@ class Kit:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class UpdateScenario:
     """``update``: stage, activate, start, confirm. ``rollback``: the new version fails three times instead."""
 
     kind: str
@@ -81,7 +81,7 @@ class Scenario:
 
 
 SCENARIOS = tuple(
-    Scenario(kind, launcher)  # type: ignore[arg-type]
+    UpdateScenario(kind, launcher)  # type: ignore[arg-type]
     for kind in ("update", "rollback")
     for launcher in ("run", "guard", "spawn")
 )
@@ -118,7 +118,7 @@ class _Device:
                 self.installation.stage(partial, info)
 
 
-def perform(program: Path, kit: Kit, scenario: Scenario) -> _Device:
+def perform(program: Path, kit: Kit, scenario: UpdateScenario) -> _Device:
     """The whole scenario from whatever is on disk; what cannot be done now is left to the next attempt."""
     device = _Device(program, scenario.launcher)
     device.start()
@@ -136,12 +136,12 @@ def perform(program: Path, kit: Kit, scenario: Scenario) -> _Device:
     return device
 
 
-def _perform(program: Path, kit: Kit, scenario: Scenario) -> str:
+def _perform(program: Path, kit: Kit, scenario: UpdateScenario) -> str:
     perform(program, kit, scenario)
     return ""
 
 
-def complete(program: Path, kit: Kit, scenario: Scenario) -> str:
+def complete(program: Path, kit: Kit, scenario: UpdateScenario) -> str:
     """After a disturbance, undisturbed: what is wrong with the device, or empty when it ends as it should."""
     device = perform(program, kit, scenario)
     content = program.read_bytes()
@@ -262,7 +262,7 @@ def fresh(folder: Path, kit: Kit) -> Path:
     return Path(shutil.copy(kit.old, folder / "app"))
 
 
-def steps_of(folder: Path, kit: Kit, scenario: Scenario) -> list[str]:
+def steps_of(folder: Path, kit: Kit, scenario: UpdateScenario) -> list[str]:
     """The file-changing calls of an undisturbed scenario, in order."""
     program, notes = fresh(folder, kit), folder.with_suffix(".notes")
     with child(lambda: _perform(program, kit, scenario), notes=notes) as pid:
@@ -274,20 +274,20 @@ def steps_of(folder: Path, kit: Kit, scenario: Scenario) -> list[str]:
     return said.split()
 
 
-def complete_in_child(program: Path, kit: Kit, scenario: Scenario, notes: Path) -> str:
+def complete_in_child(program: Path, kit: Kit, scenario: UpdateScenario, notes: Path) -> str:
     """`complete` in a process that was not disturbed."""
     with child(lambda: complete(program, kit, scenario), notes=notes) as pid:
         status = _finish(pid)
     return "" if status == 0 else notes.read_text() or f"status {status}"
 
 
-def perform_in_child(program: Path, kit: Kit, scenario: Scenario, notes: Path) -> int:
+def perform_in_child(program: Path, kit: Kit, scenario: UpdateScenario, notes: Path) -> int:
     """The scenario in a process of its own, undisturbed but by its disk; its exit status."""
     with child(lambda: _perform(program, kit, scenario), notes=notes) as pid:
         return _finish(pid)
 
 
-def disturb(folder: Path, kit: Kit, scenario: Scenario, disturbance: Disturbance) -> str:
+def disturb(folder: Path, kit: Kit, scenario: UpdateScenario, disturbance: Disturbance) -> str:
     """Disturb one scenario, then look, then let the device go on: what is wrong, or empty."""
     program, notes = fresh(folder, kit), folder.with_suffix(".notes")
     with child(lambda: _perform(program, kit, scenario), disturbance, notes) as pid:
@@ -307,4 +307,4 @@ if __name__ == "__main__":
     # PROGRAM KIT-FOLDER KIND LAUNCHER, for strace.
     _folder = Path(sys.argv[2])
     _kit = Kit(*(_folder / version for version in ("1.0.0", "2.0.0", "2.0.1")))
-    perform(Path(sys.argv[1]), _kit, Scenario(sys.argv[3], sys.argv[4]))  # type: ignore[arg-type]
+    perform(Path(sys.argv[1]), _kit, UpdateScenario(sys.argv[3], sys.argv[4]))  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     return value
 
 
-class Place:
+class PackagedProgram:
     """Where a program runs: its path, its folder of state, and every process that was started there."""
 
     def __init__(self, folder: Path, program: Path) -> None:
@@ -184,7 +184,7 @@ class Place:
             process.wait()
 
 
-class World(Place):
+class PackagedDevice(PackagedProgram):
     """One device: the program at its path, the next versions of it, and everything that its processes leave behind."""
 
     def __init__(self, folder: Path, packaging: str) -> None:

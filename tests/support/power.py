@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.one_update import Disturbance, Kit, Scenario, check, child, complete_in_child, fresh, perform
+from tests.support.one_update import Disturbance, Kit, UpdateScenario, check, child, complete_in_child, fresh, perform
 
 __all__ = ["DISKS", "Cut", "Disk", "kernel_has", "make_image", "mounted"]
 
@@ -76,7 +76,9 @@ class Cut:
     Use it as a context manager; `look` says what a power cut now would leave, and may be asked again later.
     """
 
-    def __init__(self, folder: Path, template: Path, kit: Kit, scenario: Scenario, *, point: int, disk: Disk) -> None:
+    def __init__(
+        self, folder: Path, template: Path, kit: Kit, scenario: UpdateScenario, *, point: int, disk: Disk
+    ) -> None:
         self._name = f"{scenario}, {disk}, cut before call {point}"
         self._folder, self._kit, self._scenario, self._disk = folder, kit, scenario, disk
         self._disturbance = Disturbance(point, "stop")

@@ -35,7 +35,7 @@ def make_release(folder: Path, size: int = 50_000, version: str = "2.0.0") -> tu
     return make_info(Version.parse(version), bytes(32), size - 176, OWNER), body
 
 
-class Clock:
+class ManualClock:
     """Monotonic seconds that pass when a test says so."""
 
     def __init__(self, now: float = 0.0) -> None:

@@ -17,20 +17,20 @@ from pypatcher.settings import Settings
 from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.update.updater import Known, Updater, Ways
 from tests.support.discovery import node, release
-from tests.support.node_fakes import FakeInstallation, Heard
+from tests.support.node_fakes import EventLog, FakeInstallation
 
-__all__ = ["NEW", "NEWER", "SIZE", "World"]
+__all__ = ["NEW", "NEWER", "SIZE", "UpdaterWorld"]
 
 NEW, NEWER = release("2.0.0"), release("3.0.0")
 SIZE = NEW.file_size
 
 
-class World:
+class UpdaterWorld:
     """An updater, peers that answer as told, and what became of it all."""
 
     def __init__(self, folder: Path) -> None:
         self.installation = FakeInstallation(Layout(folder / "app"))
-        self.heard = Heard()
+        self.heard = EventLog()
         self.known_files: dict[str, str] = {}
         self.unfit: dict[str, str] = {}
         self.peers: dict[str, Exception | None] = {}
@@ -58,7 +58,7 @@ class World:
         seconds: float,
         settings: Settings | None = None,
         beside: Callable[[Updater], Coroutine[None, None, None]] | None = None,
-    ) -> World:
+    ) -> UpdaterWorld:
         """Run the updater for some virtual seconds, and ``beside`` next to it."""
         clock = asyncio.get_running_loop().time
         candidates = Candidates()

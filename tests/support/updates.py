@@ -20,7 +20,7 @@ from pypatcher.artifact import embed_region, sign_file
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.version import Version
 from tests.support.devices import compile_app, here
-from tests.support.packagings import REPOSITORY, Place, run_tool, wait_until
+from tests.support.packagings import REPOSITORY, PackagedProgram, run_tool, wait_until
 from tests.support.transport import loopback
 
 __all__ = ["KEY", "NEW", "OLD", "Program", "build"]
@@ -96,7 +96,7 @@ def _install(folder: Path) -> None:
         shutil.copytree(REPOSITORY / "targets", package / "_targets")
 
 
-class Program(Place):
+class Program(PackagedProgram):
     """A device of its own: the program at its path as a process, and everything that it leaves behind."""
 
     def __init__(

@@ -35,7 +35,7 @@ class Stubborn:
         return self._real.sendmsg(*arguments)
 
 
-class Heard:
+class DatagramLog:
     def __init__(self) -> None:
         self.datagrams: list[bytes] = []
         self.batches: list[int] = []
@@ -58,8 +58,8 @@ class Heard:
 
 
 @pytest.fixture
-async def ends() -> AsyncIterator[tuple[Heard, Heard]]:
-    near, far = Heard(), Heard()
+async def ends() -> AsyncIterator[tuple[DatagramLog, DatagramLog]]:
+    near, far = DatagramLog(), DatagramLog()
     yield near, far
     near.socket.close()
     far.socket.close()
@@ -69,7 +69,7 @@ def numbered(count: int, size: int, address: tuple[str, int]) -> list[tuple[byte
     return [(number.to_bytes(4, "big") * (size // 4), address) for number in range(count)]
 
 
-async def test_a_train_arrives_as_the_datagrams_it_was_made_of(ends: tuple[Heard, Heard]) -> None:
+async def test_a_train_arrives_as_the_datagrams_it_was_made_of(ends: tuple[DatagramLog, DatagramLog]) -> None:
     near, far = ends
     datagrams = [*numbered(100, 1200, far.socket.address), (b"short", far.socket.address), (b"", far.socket.address)]
     near.socket.send_all(datagrams)
@@ -96,7 +96,7 @@ def test_a_train_is_equal_datagrams_to_one_address(datagrams: list[tuple[bytes, 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EOPNOTSUPP])
 async def test_a_kernel_that_takes_no_trains_gets_single_datagrams_from_then_on(
-    ends: tuple[Heard, Heard], code: int
+    ends: tuple[DatagramLog, DatagramLog], code: int
 ) -> None:
     near, far = ends
     calls: list[str] = []
@@ -112,7 +112,9 @@ async def test_a_kernel_that_takes_no_trains_gets_single_datagrams_from_then_on(
     assert calls.count("sendmsg") == 1
 
 
-async def test_a_full_send_buffer_keeps_the_order_and_says_when_there_is_room(ends: tuple[Heard, Heard]) -> None:
+async def test_a_full_send_buffer_keeps_the_order_and_says_when_there_is_room(
+    ends: tuple[DatagramLog, DatagramLog],
+) -> None:
     near, far = ends
     full = True
     near.socket._socket = Stubborn(  # type: ignore[assignment]
@@ -133,7 +135,7 @@ async def test_a_full_send_buffer_keeps_the_order_and_says_when_there_is_room(en
     assert near.writable == 1
 
 
-async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[Heard, Heard]) -> None:
+async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[DatagramLog, DatagramLog]) -> None:
     near, far = ends
     near.socket.send(bytes(70_000), far.socket.address)
     near.socket.send(b"x", (far.socket.address[0], 0))

@@ -8,7 +8,7 @@ import pytest
 
 from pypatcher.dht import Dht, DhtNode, MutableItem
 from pypatcher.keys import KeyPair
-from tests.support.dht_network import Network
+from tests.support.dht_network import DhtNetwork
 from tests.support.virtual_time import run_virtual
 
 _PAIR = KeyPair.from_seed(bytes(32))
@@ -18,7 +18,7 @@ _ITEM = MutableItem.sign(_PAIR, b"salt", 1, b"value")
 
 def test_two_families_are_asked_together() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         networks = []
         for family, hosts in ((4, "5.77.{}.1"), (6, "2a00:{}::1")):
             addresses = [(hosts.format(number), 6881) for number in range(1, 8)]

@@ -19,7 +19,7 @@ from pypatcher.dht.krpc import Query
 from pypatcher.dht.nodeid import Contact, random_id
 from pypatcher.keys import KeyPair
 from pypatcher.mutable_item import mutable_target
-from tests.support.dht_network import Network
+from tests.support.dht_network import DhtNetwork
 from tests.support.virtual_time import run_virtual
 
 _PAIR, _OTHER = KeyPair.from_seed(bytes(32)), KeyPair.from_seed(b"\x01" * 32)
@@ -33,7 +33,7 @@ Answer = Callable[[Query, Address], list[bytes]]
 class _Hostile:
     """A host that answers every query as ``lie`` says, under an id next to the target."""
 
-    def __init__(self, net: Network, number: int, lie: Callable[[_Hostile, Query, Address], list[bytes]]) -> None:
+    def __init__(self, net: DhtNetwork, number: int, lie: Callable[[_Hostile, Query, Address], list[bytes]]) -> None:
         self.net = net
         self.address = (f"66.{number}.6.6", 6881)
         self.id = _TARGET[:18] + bytes((0, number))
@@ -121,7 +121,7 @@ _LIES = {
 @pytest.mark.parametrize("lie", _LIES.values(), ids=_LIES.keys())
 def test_lies_next_to_the_target_hide_and_change_nothing(lie: Callable[..., list[bytes]]) -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(60)
         hostile = [_Hostile(net, number, lie) for number in range(10)]
         for node in nodes:
@@ -143,7 +143,7 @@ def test_lies_next_to_the_target_hide_and_change_nothing(lie: Callable[..., list
 
 def test_a_victim_that_all_liars_name_gets_a_few_packets() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(40)
         received = 0
 
@@ -165,7 +165,7 @@ def test_a_victim_that_all_liars_name_gets_a_few_packets() -> None:
 
 def test_an_answer_from_an_address_that_was_not_asked_is_ignored() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         forged = MutableItem.sign(_PAIR, b"salt", 99, b"valid, but nobody asked this host")
         spoofer = ("66.6.6.6", 6881)
@@ -194,7 +194,7 @@ def test_an_answer_from_an_address_that_was_not_asked_is_ignored() -> None:
 
 def test_peers_in_our_lan_are_not_taken_from_far_away() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(20)
         nodes[1].server.peers.add(_HASH, ("192.168.1.1", 80), 0.0)
         nodes[1].server.peers.add(_HASH, ("127.0.0.1", 22), 0.0)
@@ -207,7 +207,7 @@ def test_peers_in_our_lan_are_not_taken_from_far_away() -> None:
 
 def test_a_flood_of_queries_costs_bounded_memory_and_few_packets() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         (node,) = net.grow(1)
         address = net.address_of(node)
         random = Random(1)
@@ -226,7 +226,7 @@ def test_a_flood_of_queries_costs_bounded_memory_and_few_packets() -> None:
 
 def test_liars_about_our_address_make_us_change_our_id_rarely() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         seen = iter(range(10_000))
 
         def lie(host: _Hostile, query: Query, source: Address) -> list[bytes]:

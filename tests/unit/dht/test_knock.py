@@ -10,7 +10,7 @@ from pypatcher.addresses import Address
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
 from pypatcher.dht.knock import FIELD, Answered, answer_knock, ask, is_proven
-from tests.support.dht_network import Network
+from tests.support.dht_network import DhtNetwork
 from tests.support.virtual_time import run_virtual
 
 SECRET, OTHERS = b"s" * 32, b"o" * 32
@@ -44,7 +44,7 @@ def test_an_answer_to_another_knock_is_no_proof() -> None:
 
 def test_a_member_is_known_by_its_answer_and_a_stranger_gets_one_packet_and_stays_unknown() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
         assert await ours.knock(net.address_of(member)) is Answered.MEMBER
         assert ours.nodes() == [net.address_of(member)]
@@ -70,7 +70,7 @@ def test_a_member_is_known_by_its_answer_and_a_stranger_gets_one_packet_and_stay
 
 def test_a_member_that_is_slow_to_answer_is_still_known() -> None:
     async def body() -> None:
-        net = Network(latency=(1.9, 2.0))
+        net = DhtNetwork(latency=(1.9, 2.0))
         ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
         assert await ours.knock(net.address_of(member)) is Answered.MEMBER
         assert net.received[net.address_of(member)] == 1

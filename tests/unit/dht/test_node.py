@@ -9,7 +9,7 @@ import pytest
 from pypatcher.dht import MutableItem
 from pypatcher.dht.nodeid import distance
 from pypatcher.keys import KeyPair
-from tests.support.dht_network import Network
+from tests.support.dht_network import DhtNetwork
 from tests.support.virtual_time import run_virtual
 
 _PAIR = KeyPair.from_seed(bytes(32))
@@ -23,7 +23,7 @@ def _item(salt: bytes = b"salt", seq: int = 1, value: bytes = b"value") -> Mutab
 
 def test_two_nodes_are_a_network() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         first = net.add(_ENTRY)
         await first.start()
         (second,) = await net.join(1, [_ENTRY])
@@ -39,7 +39,7 @@ def test_two_nodes_are_a_network() -> None:
 
 def test_alone_everything_ends_at_once_and_finds_nothing() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         node = net.add(_ENTRY)
         await node.start()
         assert (await node.get_mutable(_PAIR.public, b"salt")).items == ()
@@ -54,7 +54,7 @@ def test_alone_everything_ends_at_once_and_finds_nothing() -> None:
 
 def test_what_one_of_a_handful_stores_every_other_reads() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         await net.add(_ENTRY).start()
         nodes = await net.join(5, [_ENTRY])
         for number, writer in enumerate(nodes):
@@ -71,7 +71,7 @@ def test_what_one_of_a_handful_stores_every_other_reads() -> None:
 @pytest.mark.parametrize(("loss", "dead"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.4), (0.1, 0.3)])
 def test_items_are_stored_and_found_whatever_is_lost_or_dead(loss: float, dead: float) -> None:
     async def body() -> None:
-        net = Network(loss=loss)
+        net = DhtNetwork(loss=loss)
         net.grow(150)
         net.down.update(net.random.sample(list(net.nodes), int(dead * len(net.nodes))))
         living = [node for address, node in net.nodes.items() if address not in net.down]
@@ -91,7 +91,7 @@ def test_items_are_stored_and_found_whatever_is_lost_or_dead(loss: float, dead: 
 
 def test_a_lookup_sends_a_bounded_number_of_packets() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(200)
         net.down.update(list(net.nodes)[1:])
         net.sent.clear()
@@ -104,7 +104,7 @@ def test_a_lookup_sends_a_bounded_number_of_packets() -> None:
 
 def test_nodes_that_come_and_go_leave_the_items_readable() -> None:
     async def body() -> None:
-        net = Network(latency=(0.005, 0.02))
+        net = DhtNetwork(latency=(0.005, 0.02))
         await net.add(_ENTRY).start()
         nodes = await net.join(40, [_ENTRY])
         await asyncio.sleep(120)
@@ -122,7 +122,7 @@ def test_nodes_that_come_and_go_leave_the_items_readable() -> None:
 
 def test_a_read_only_node_reads_and_writes_but_is_asked_nothing() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         net.grow(30)
         entry = next(iter(net.nodes))
         (quiet,) = await net.join(1, [entry], read_only=True)
@@ -139,7 +139,7 @@ def test_a_read_only_node_reads_and_writes_but_is_asked_nothing() -> None:
 
 def test_all_values_of_the_nearest_nodes_are_returned_the_highest_seq_first() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         items = [_item(seq=seq, value=b"%d" % seq) for seq in (3, 9, 5)]
         nearest = sorted(nodes, key=lambda node: distance(node.node_id, items[0].target))
@@ -154,7 +154,7 @@ def test_all_values_of_the_nearest_nodes_are_returned_the_highest_seq_first() ->
 
 def test_a_put_reuses_a_fresh_lookup_and_makes_a_new_one_later() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         found = await nodes[0].get_mutable(_PAIR.public, b"salt")
         net.sent.clear()
@@ -169,7 +169,7 @@ def test_a_put_reuses_a_fresh_lookup_and_makes_a_new_one_later() -> None:
 
 def test_cas_protects_what_others_wrote() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         assert await nodes[0].put_mutable(_item(seq=4)) == 20
         assert await nodes[0].put_mutable(_item(seq=6), cas=5) == 0
@@ -181,7 +181,7 @@ def test_cas_protects_what_others_wrote() -> None:
 
 def test_an_announced_port_is_ours_or_the_one_that_others_see() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         assert await nodes[0].announce_peer(_HASH) == 20
         assert await nodes[1].announce_peer(_HASH, 7777) == 20

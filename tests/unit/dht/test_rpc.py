@@ -8,7 +8,7 @@ from random import Random
 from pypatcher.dht import DhtNode, MutableItem
 from pypatcher.dht.nodeid import is_secure
 from pypatcher.keys import KeyPair
-from tests.support.dht_network import Network
+from tests.support.dht_network import DhtNetwork
 from tests.support.virtual_time import run_virtual
 
 _PAIR = KeyPair.from_seed(bytes(32))
@@ -22,7 +22,7 @@ def _item(salt: bytes = b"salt", seq: int = 1, value: bytes = b"value") -> Mutab
 
 def test_joining_many_nodes_takes_a_moment_and_few_packets() -> None:
     async def body() -> None:
-        net = Network(latency=(0.0005, 0.001))
+        net = DhtNetwork(latency=(0.0005, 0.001))
         await net.add(_ENTRY).start()
         await net.join(59, [_ENTRY])
         net.sent.clear()
@@ -39,7 +39,7 @@ def test_joining_many_nodes_takes_a_moment_and_few_packets() -> None:
 
 def test_joining_among_dead_nodes_takes_a_moment_too() -> None:
     async def body() -> None:
-        net = Network(latency=(0.0005, 0.001))
+        net = DhtNetwork(latency=(0.0005, 0.001))
         net.grow(40)
         net.down.update(list(net.nodes)[1:9])
         before = asyncio.get_running_loop().time()
@@ -53,7 +53,7 @@ def test_joining_among_dead_nodes_takes_a_moment_too() -> None:
 
 def test_a_node_whose_entry_point_is_down_joins_once_it_is_up() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         early = net.add(bootstrap=[_ENTRY])
         await early.start()
         await asyncio.sleep(600)
@@ -69,7 +69,7 @@ def test_a_node_whose_entry_point_is_down_joins_once_it_is_up() -> None:
 
 def test_a_node_that_lost_everybody_joins_again() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         await net.add(_ENTRY).start()
         (node,) = await net.join(1, [_ENTRY])
         net.down.add(_ENTRY)
@@ -85,7 +85,7 @@ def test_a_node_that_lost_everybody_joins_again() -> None:
 
 def test_after_a_long_outage_a_node_finds_those_that_it_knew_though_the_entry_point_is_gone() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         await net.add(_ENTRY).start()
         others = await net.join(10, [_ENTRY])
         (device,) = await net.join(1, [_ENTRY])
@@ -107,7 +107,7 @@ def test_after_a_long_outage_a_node_finds_those_that_it_knew_though_the_entry_po
 
 def test_a_network_that_was_replaced_behind_its_entry_point_is_joined_with_the_next_lookup() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         await net.add(_ENTRY).start()
         await net.join(30, [_ENTRY])
         (device,) = await net.join(1, [_ENTRY])
@@ -127,7 +127,7 @@ def test_a_network_that_was_replaced_behind_its_entry_point_is_joined_with_the_n
 
 def test_known_nodes_of_an_earlier_run_replace_the_entry_points() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         net.grow(30)
         useless = [("5.200.0.1", 1), ("::1", 1), ("a.name.in.a.cache", 1), ("5.200.0.1", 0)]
         node = net.add(known_nodes=[*useless * 20, *list(net.nodes)[:3]])
@@ -155,7 +155,7 @@ def test_a_name_as_entry_point_is_resolved_off_the_loop() -> None:
 
 def test_an_idle_node_is_nearly_silent() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         await net.add(_ENTRY).start()
         nodes = await net.join(12, [_ENTRY])
         await asyncio.sleep(300)
@@ -170,7 +170,7 @@ def test_an_idle_node_is_nearly_silent() -> None:
 
 def test_a_node_takes_an_id_that_its_address_allows() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         net.grow(30)
         (node,) = await net.join(1, [next(iter(net.nodes))])
         address = net.address_of(node)
@@ -190,7 +190,7 @@ def test_a_node_takes_an_id_that_its_address_allows() -> None:
 
 def test_a_node_that_changed_its_id_does_not_ask_itself() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         for number in range(5):
             for node in nodes:
@@ -214,7 +214,7 @@ def test_a_node_that_changed_its_id_does_not_ask_itself() -> None:
 
 def test_a_stopped_node_is_silent_and_has_no_tasks() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         others = net.grow(30)
         (node,) = await net.join(1, [net.address_of(others[0])])
         await node.stop()
@@ -230,7 +230,7 @@ def test_a_stopped_node_is_silent_and_has_no_tasks() -> None:
 
 def test_stopping_in_the_middle_ends_what_others_wait_for() -> None:
     async def body() -> None:
-        net = Network()
+        net = DhtNetwork()
         nodes = net.grow(30)
         waits = [
             asyncio.ensure_future(call)

@@ -10,7 +10,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Published
 from pypatcher.discovery.publisher import Publisher
 from tests.support.discovery import release
-from tests.support.node_fakes import Heard, run_alone
+from tests.support.node_fakes import EventLog, run_alone
 
 OLD, NEW = release("1.0.0"), release("2.0.0")
 
@@ -31,9 +31,9 @@ class Slot:
         return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-async def publish(slot: Slot, seconds: float, info: PatchInfo | None = OLD, interval: float = 55.0) -> Heard:
+async def publish(slot: Slot, seconds: float, info: PatchInfo | None = OLD, interval: float = 55.0) -> EventLog:
     """Publish for some virtual seconds."""
-    heard = Heard()
+    heard = EventLog()
     publisher = Publisher(slot.publish, interval=interval, emit=heard, rng=random.Random(1))
     publisher.announce(info)
     try:
@@ -63,7 +63,7 @@ def test_a_new_release_is_said_at_once() -> None:
     slot = Slot()
 
     async def body() -> None:
-        publisher = Publisher(slot.publish, interval=55.0, emit=Heard(), rng=random.Random(1))
+        publisher = Publisher(slot.publish, interval=55.0, emit=EventLog(), rng=random.Random(1))
         publisher.announce(OLD)
         task = asyncio.create_task(publisher.run())
         await asyncio.sleep(10)
@@ -114,7 +114,7 @@ def test_success_starts_the_pauses_over() -> None:
     slot = Slot(stored=0, full=True)
 
     async def body() -> None:
-        publisher = Publisher(slot.publish, interval=55.0, emit=Heard(), rng=random.Random(1))
+        publisher = Publisher(slot.publish, interval=55.0, emit=EventLog(), rng=random.Random(1))
         publisher.announce(OLD)
         task = asyncio.create_task(publisher.run())
         await asyncio.sleep(1000)

@@ -16,7 +16,7 @@ from pypatcher.errors import PeerError, VersionError
 from pypatcher.keys import KeyPair
 from pypatcher.mutable_item import MAX_SEQ, mutable_target
 from pypatcher.version import Version
-from tests.support.discovery import MINUTE, OURS, RUST, Clock, MemoryDht, SilentDht, node, release
+from tests.support.discovery import MINUTE, OURS, RUST, MemoryDht, MinuteClock, SilentDht, node, release
 
 HERE: Address = ("192.0.2.7", 6881)
 STRANGER = KeyPair.from_seed(b"stranger" * 4)
@@ -46,8 +46,8 @@ class ShelfDht:
         return 20
 
 
-def tracker(dht: object, number: int = 0, namespace: Namespace = OURS, clock: Clock | None = None) -> Tracker:
-    return Tracker(dht, namespace, node(number), now=clock or Clock(), rng=random.Random(2))  # type: ignore[arg-type]
+def tracker(dht: object, number: int = 0, namespace: Namespace = OURS, clock: MinuteClock | None = None) -> Tracker:
+    return Tracker(dht, namespace, node(number), now=clock or MinuteClock(), rng=random.Random(2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("namespace", [OURS, RUST], ids=["ours", "rustpatcher"])
@@ -59,7 +59,7 @@ async def test_what_one_node_publishes_another_hears(namespace: Namespace) -> No
 
 
 async def test_the_previous_minute_is_heard_and_the_one_before_is_not() -> None:
-    dht, clock, info = MemoryDht(), Clock(), release("1.2.3")
+    dht, clock, info = MemoryDht(), MinuteClock(), release("1.2.3")
     await tracker(dht, 1, clock=clock).publish(info, [])
     clock.minute += 1
     assert [heard.minute for heard in await tracker(dht, 2, clock=clock).look()] == [MINUTE]
@@ -68,7 +68,7 @@ async def test_the_previous_minute_is_heard_and_the_one_before_is_not() -> None:
 
 
 async def test_a_clock_at_1970_is_no_reason_to_fail() -> None:
-    dht, clock = MemoryDht(), Clock(0)
+    dht, clock = MemoryDht(), MinuteClock(0)
     assert (await tracker(dht, 1, clock=clock).publish(release("1.2.3"), [])).stored == 2
     assert len(await tracker(dht, 2, clock=clock).look()) == 1
 
@@ -237,7 +237,7 @@ class TestNewerReleases:
         assert dht.written == []
 
     async def test_seeing_one_while_looking_keeps_us_silent_until_we_have_it(self) -> None:
-        dht, clock = MemoryDht(), Clock()
+        dht, clock = MemoryDht(), MinuteClock()
         device = tracker(dht, 2, clock=clock)
         await tracker(dht, 1, clock=clock).publish(release("1.3.0"), [])
         await device.look()

@@ -31,7 +31,7 @@ def good(program: ProgramId) -> Found:
 
 
 @dataclass(frozen=True)
-class Disk:
+class FakeDisk:
     """Facts, written down."""
 
     state: TrialState | None
@@ -53,117 +53,121 @@ FAILED_TWICE = Trial(V2, failed=2, open=OPEN)
 OVER = Trial(V2, failed=3)
 
 ROWS = {
-    "P missing": (Disk(confirmed(), ABSENT, previous=good(V1)), 1, Action.RUN_ALONE),
-    "P damaged, whatever previous is": (Disk(confirmed(), INVALID, previous=good(V1)), 1, Action.RUN_ALONE),
-    "P empty, previous good": (Disk(confirmed(), EMPTY, previous=good(V1)), 1, Action.RESTORE),
-    "P empty, J lost": (Disk(None, EMPTY, previous=good(V1)), 1, Action.RESTORE),
-    "P empty, previous refused": (Disk(confirmed(V2, refused=(V1,)), EMPTY, previous=good(V1)), 1, Action.RUN_ALONE),
-    "P empty, no previous": (Disk(confirmed(), EMPTY), 1, Action.RUN_ALONE),
-    "P empty, seen by spawn": (Disk(confirmed(), EMPTY, previous=good(V1), launcher="spawn"), 1, Action.RUN_ALONE),
-    "J lost, another previous": (Disk(None, good(V2), previous=good(V1)), 2, Action.ADOPT_WITH_WAY_BACK),
-    "J lost, previous is P": (Disk(None, good(V1), previous=good(V1)), 3, Action.ADOPT),
-    "J lost, previous damaged": (Disk(None, good(V1), previous=INVALID), 3, Action.ADOPT),
-    "first start": (Disk(None, good(V1)), 3, Action.ADOPT),
-    "put by hand": (Disk(confirmed(), good(V2)), 4, Action.BY_HAND),
-    "a refused one put by hand": (Disk(confirmed(refused=(V2,)), good(V2)), 4, Action.BY_HAND),
-    "staged damaged": (Disk(confirmed(), good(V1), staged=INVALID), 5, Action.DROP_STAGED),
-    "staged empty": (Disk(confirmed(), good(V1), staged=EMPTY), 5, Action.DROP_STAGED),
-    "staged refused": (Disk(confirmed(refused=(V2,)), good(V1), staged=good(V2)), 5, Action.DROP_STAGED),
-    "staged not newer": (Disk(confirmed(V2), good(V2), staged=good(V1)), 5, Action.DROP_STAGED),
+    "P missing": (FakeDisk(confirmed(), ABSENT, previous=good(V1)), 1, Action.RUN_ALONE),
+    "P damaged, whatever previous is": (FakeDisk(confirmed(), INVALID, previous=good(V1)), 1, Action.RUN_ALONE),
+    "P empty, previous good": (FakeDisk(confirmed(), EMPTY, previous=good(V1)), 1, Action.RESTORE),
+    "P empty, J lost": (FakeDisk(None, EMPTY, previous=good(V1)), 1, Action.RESTORE),
+    "P empty, previous refused": (
+        FakeDisk(confirmed(V2, refused=(V1,)), EMPTY, previous=good(V1)),
+        1,
+        Action.RUN_ALONE,
+    ),
+    "P empty, no previous": (FakeDisk(confirmed(), EMPTY), 1, Action.RUN_ALONE),
+    "P empty, seen by spawn": (FakeDisk(confirmed(), EMPTY, previous=good(V1), launcher="spawn"), 1, Action.RUN_ALONE),
+    "J lost, another previous": (FakeDisk(None, good(V2), previous=good(V1)), 2, Action.ADOPT_WITH_WAY_BACK),
+    "J lost, previous is P": (FakeDisk(None, good(V1), previous=good(V1)), 3, Action.ADOPT),
+    "J lost, previous damaged": (FakeDisk(None, good(V1), previous=INVALID), 3, Action.ADOPT),
+    "first start": (FakeDisk(None, good(V1)), 3, Action.ADOPT),
+    "put by hand": (FakeDisk(confirmed(), good(V2)), 4, Action.BY_HAND),
+    "a refused one put by hand": (FakeDisk(confirmed(refused=(V2,)), good(V2)), 4, Action.BY_HAND),
+    "staged damaged": (FakeDisk(confirmed(), good(V1), staged=INVALID), 5, Action.DROP_STAGED),
+    "staged empty": (FakeDisk(confirmed(), good(V1), staged=EMPTY), 5, Action.DROP_STAGED),
+    "staged refused": (FakeDisk(confirmed(refused=(V2,)), good(V1), staged=good(V2)), 5, Action.DROP_STAGED),
+    "staged not newer": (FakeDisk(confirmed(V2), good(V2), staged=good(V1)), 5, Action.DROP_STAGED),
     "staged older than the newest confirmed": (
-        Disk(replace(confirmed(), newest=V3.version), good(V1), staged=good(V2)),
+        FakeDisk(replace(confirmed(), newest=V3.version), good(V1), staged=good(V2)),
         5,
         Action.DROP_STAGED,
     ),
-    "staged good": (Disk(confirmed(), good(V1), staged=good(V2)), 6, Action.ACTIVATE),
-    "staged good, others run": (Disk(confirmed(), good(V1), staged=good(V2), alone=False), 6, Action.WAIT),
-    "nothing to do": (Disk(confirmed(), good(V1)), 7, Action.RUN),
+    "staged good": (FakeDisk(confirmed(), good(V1), staged=good(V2)), 6, Action.ACTIVATE),
+    "staged good, others run": (FakeDisk(confirmed(), good(V1), staged=good(V2), alone=False), 6, Action.WAIT),
+    "nothing to do": (FakeDisk(confirmed(), good(V1)), 7, Action.RUN),
     "activation over a failed version without a way back": (
-        Disk(confirmed(V1, refused=(V2,), trial=Trial(V3)), good(V2), staged=good(V3)),
+        FakeDisk(confirmed(V1, refused=(V2,), trial=Trial(V3)), good(V2), staged=good(V3)),
         8,
         Action.PLACE_TRIAL,
     ),
-    "another put by hand during a trial": (Disk(confirmed(trial=Trial(V2)), good(V3)), 9, Action.BY_HAND),
+    "another put by hand during a trial": (FakeDisk(confirmed(trial=Trial(V2)), good(V3)), 9, Action.BY_HAND),
     "a refused one put by hand during a trial": (
-        Disk(confirmed(refused=(V3,), trial=FAILED_TWICE), good(V3), staged=good(V2)),
+        FakeDisk(confirmed(refused=(V3,), trial=FAILED_TWICE), good(V3), staged=good(V2)),
         9,
         Action.BY_HAND,
     ),
     "activation unfinished": (
-        Disk(confirmed(trial=Trial(V2)), good(V1), staged=good(V2)),
+        FakeDisk(confirmed(trial=Trial(V2)), good(V1), staged=good(V2)),
         10,
         Action.RESUME_ACTIVATION,
     ),
     "rollback done, not recorded": (
-        Disk(confirmed(refused=(V2,), trial=Trial(V2, failed=3)), good(V1)),
+        FakeDisk(confirmed(refused=(V2,), trial=Trial(V2, failed=3)), good(V1)),
         11,
         Action.CLEAR_TRIAL,
     ),
-    "c put back by hand during a trial": (Disk(confirmed(trial=FAILED_TWICE), good(V1)), 11, Action.CLEAR_TRIAL),
+    "c put back by hand during a trial": (FakeDisk(confirmed(trial=FAILED_TWICE), good(V1)), 11, Action.CLEAR_TRIAL),
     "a newer one staged over the one that was being activated": (
-        Disk(confirmed(trial=Trial(V2)), good(V1), staged=good(V3)),
+        FakeDisk(confirmed(trial=Trial(V2)), good(V1), staged=good(V3)),
         11,
         Action.CLEAR_TRIAL,
     ),
     "rollback intended": (
-        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V1)),
+        FakeDisk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V1)),
         12,
         Action.FINISH_ROLLBACK,
     ),
     "rollback intended, others run": (
-        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V1), alone=False),
+        FakeDisk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V1), alone=False),
         12,
         Action.WAIT,
     ),
     "refused, no way back, a newer one here": (
-        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), staged=good(V3)),
+        FakeDisk(confirmed(refused=(V2,), trial=OVER), good(V2), staged=good(V3)),
         13,
         Action.REPLACE_TRIAL,
     ),
     "limit reached, no way back, a newer one here": (
-        Disk(confirmed(trial=OVER), good(V2), staged=good(V3)),
+        FakeDisk(confirmed(trial=OVER), good(V2), staged=good(V3)),
         13,
         Action.REPLACE_TRIAL,
     ),
     "limit reached, no way back, the one here is not newer": (
-        Disk(confirmed(trial=Trial(V3, failed=3)), good(V3), staged=good(V2)),
+        FakeDisk(confirmed(trial=Trial(V3, failed=3)), good(V3), staged=good(V2)),
         16,
         Action.COUNT,
     ),
-    "refused, nothing else here": (Disk(confirmed(refused=(V2,), trial=OVER), good(V2)), 14, Action.RUN_REFUSED),
+    "refused, nothing else here": (FakeDisk(confirmed(refused=(V2,), trial=OVER), good(V2)), 14, Action.RUN_REFUSED),
     "refused, previous is not the confirmed one": (
-        Disk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V3)),
+        FakeDisk(confirmed(refused=(V2,), trial=OVER), good(V2), previous=good(V3)),
         14,
         Action.RUN_REFUSED,
     ),
-    "limit reached": (Disk(confirmed(trial=OVER), good(V2), previous=good(V1)), 15, Action.ROLL_BACK),
+    "limit reached": (FakeDisk(confirmed(trial=OVER), good(V2), previous=good(V1)), 15, Action.ROLL_BACK),
     "limit reached by the start that just ended": (
-        Disk(confirmed(trial=FAILED_TWICE), good(V2), previous=good(V1), fate=Fate.ENDED),
+        FakeDisk(confirmed(trial=FAILED_TWICE), good(V2), previous=good(V1), fate=Fate.ENDED),
         15,
         Action.ROLL_BACK,
     ),
     "limit of reboots reached": (
-        Disk(confirmed(trial=Trial(V2, reboots=9, open=OPEN)), good(V2), previous=good(V1), fate=Fate.REBOOTED),
+        FakeDisk(confirmed(trial=Trial(V2, reboots=9, open=OPEN)), good(V2), previous=good(V1), fate=Fate.REBOOTED),
         15,
         Action.ROLL_BACK,
     ),
     "a second process of the last chance": (
-        Disk(confirmed(trial=FAILED_TWICE), good(V2), previous=good(V1), fate=Fate.ALIVE),
+        FakeDisk(confirmed(trial=FAILED_TWICE), good(V2), previous=good(V1), fate=Fate.ALIVE),
         16,
         Action.COUNT,
     ),
-    "on trial": (Disk(confirmed(trial=Trial(V2)), good(V2), previous=good(V1)), 16, Action.COUNT),
+    "on trial": (FakeDisk(confirmed(trial=Trial(V2)), good(V2), previous=good(V1)), 16, Action.COUNT),
     "on trial, a hotfix waits": (
-        Disk(confirmed(trial=Trial(V2)), good(V2), staged=good(V3), previous=good(V1)),
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), staged=good(V3), previous=good(V1)),
         16,
         Action.COUNT,
     ),
-    "limit reached without a way back refuses nothing": (Disk(confirmed(trial=OVER), good(V2)), 16, Action.COUNT),
+    "limit reached without a way back refuses nothing": (FakeDisk(confirmed(trial=OVER), good(V2)), 16, Action.COUNT),
 }
 
 
 @pytest.mark.parametrize(("disk", "row", "action"), ROWS.values(), ids=ROWS)
-def test_the_first_row_that_matches_decides(disk: Disk, row: int, action: Action) -> None:
+def test_the_first_row_that_matches_decides(disk: FakeDisk, row: int, action: Action) -> None:
     assert decide(disk) == Decision(row, action)
 
 
@@ -176,7 +180,7 @@ def test_limits_are_three_failures_and_ten_reboots() -> None:
 
 
 def test_a_start_that_needs_only_the_program_looks_at_nothing_else() -> None:
-    class OnlyProgram(Disk):
+    class OnlyProgram(FakeDisk):
         def __getattribute__(self, name: str) -> object:
             if name in {"previous", "alone"}:
                 raise AssertionError(f"{name} was looked up")

@@ -14,7 +14,7 @@ ELSEWHERE: Address = ("10.0.0.9", 6881)
 
 
 @dataclass
-class Place:
+class Surroundings:
     """Where the node is, and what was made of it."""
 
     addresses: tuple[Address, ...] = (HOME,)
@@ -34,7 +34,7 @@ class Place:
 
 
 def test_the_outside_address_and_the_kind_of_router_are_said_when_they_become_known() -> None:
-    place = Place()
+    place = Surroundings()
     watching = place.watch()
     assert place.events == []
     place.addresses, place.port_varies = (OUTSIDE, HOME), False
@@ -49,7 +49,7 @@ def test_the_outside_address_and_the_kind_of_router_are_said_when_they_become_kn
 
 
 def test_a_new_address_is_a_move_and_a_lost_one_is_none() -> None:
-    place = Place((OUTSIDE, HOME))
+    place = Surroundings((OUTSIDE, HOME))
     watching = place.watch()
     place.addresses = (HOME,)
     watching.look()
@@ -60,7 +60,7 @@ def test_a_new_address_is_a_move_and_a_lost_one_is_none() -> None:
 
 
 def test_a_router_that_became_hard_is_said_and_is_no_move() -> None:
-    place = Place((OUTSIDE,), False)
+    place = Surroundings((OUTSIDE,), False)
     watching = place.watch()
     watching.look()
     place.port_varies = True

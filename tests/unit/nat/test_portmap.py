@@ -250,7 +250,7 @@ def test_an_ipv6_gateway_that_is_link_local_is_told_with_its_interface() -> None
     assert parse_routes6("") is None
 
 
-class Router:
+class ScriptedRouter:
     """A client whose router does as it is told here."""
 
     def __init__(self, name: str, *grants: Granted | None) -> None:
@@ -277,12 +277,12 @@ async def test_no_port_is_asked_for_where_none_is_of_use(
     address: str, asks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pypatcher.nat.portmap.mapper.local_address", lambda _: address)
-    ports = mapper(Router("PCP", Granted("2a01::7", 6881, 7200)))
+    ports = mapper(ScriptedRouter("PCP", Granted("2a01::7", 6881, 7200)))
     assert (await ports.once() is not None) == asks
 
 
 async def test_the_first_protocol_that_works_is_used_and_renewed() -> None:
-    ports = mapper(Router("PCP"), Router("UPnP", *[Granted("20.0.1.1", 6881, 7200)] * 2))
+    ports = mapper(ScriptedRouter("PCP"), ScriptedRouter("UPnP", *[Granted("20.0.1.1", 6881, 7200)] * 2))
     for _ in range(2):
         assert await ports.once() == 900
         assert ports.mapping == Mapping("UPnP", ("20.0.1.1", 6881))
@@ -290,12 +290,12 @@ async def test_the_first_protocol_that_works_is_used_and_renewed() -> None:
 
 
 async def test_a_short_lease_is_renewed_in_time_and_never_in_a_rush() -> None:
-    assert await mapper(Router("PCP", Granted("20.0.1.1", 1, 300))).once() == 150
-    assert await mapper(Router("PCP", Granted("20.0.1.1", 1, 1))).once() == 30
+    assert await mapper(ScriptedRouter("PCP", Granted("20.0.1.1", 1, 300))).once() == 150
+    assert await mapper(ScriptedRouter("PCP", Granted("20.0.1.1", 1, 1))).once() == 30
 
 
 async def test_a_mapping_that_is_lost_is_not_shown_any_more() -> None:
-    ports = mapper(Router("PCP", Granted("20.0.1.1", 6881, 7200)))
+    ports = mapper(ScriptedRouter("PCP", Granted("20.0.1.1", 6881, 7200)))
     await ports.once()
     assert await ports.once() is None
     assert ports.mapping is None
@@ -304,7 +304,7 @@ async def test_a_mapping_that_is_lost_is_not_shown_any_more() -> None:
 
 async def test_the_port_is_given_back_at_the_end() -> None:
     told: list[Mapping | None] = []
-    router = Router("PCP", Granted("20.0.1.1", 6881, 7200))
+    router = ScriptedRouter("PCP", Granted("20.0.1.1", 6881, 7200))
     ports = mapper(router)
     task = asyncio.create_task(ports.run(told.append))
     await asyncio.sleep(0)
@@ -321,10 +321,10 @@ async def test_an_outside_address_that_is_private_is_known_as_such() -> None:
 
 
 async def test_another_address_of_ours_is_another_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Router] = []
+    made: list[ScriptedRouter] = []
 
-    def clients(_: str) -> list[Router]:
-        made.append(Router("PCP", Granted("20.0.1.1", 6881, 7200)))
+    def clients(_: str) -> list[ScriptedRouter]:
+        made.append(ScriptedRouter("PCP", Granted("20.0.1.1", 6881, 7200)))
         return made[-1:]
 
     ports = PortMapper(6881, gateway=lambda: "127.0.0.1", clients=clients)
@@ -335,7 +335,7 @@ async def test_another_address_of_ours_is_another_mapping(monkeypatch: pytest.Mo
 
 
 async def test_without_a_router_nobody_is_asked() -> None:
-    router = Router("PCP", Granted("20.0.1.1", 6881, 7200))
+    router = ScriptedRouter("PCP", Granted("20.0.1.1", 6881, 7200))
     ports = PortMapper(6881, gateway=lambda: None, clients=lambda _: [router])
     assert await ports.once() is None
     assert router.grants

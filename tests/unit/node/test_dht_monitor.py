@@ -9,7 +9,7 @@ from pypatcher.node.dht_monitor import Reach
 
 
 @dataclass
-class Network:
+class FakeDht:
     """When a node last answered, and what was said about it; ``now`` as a clock."""
 
     last_answer: float | None = None
@@ -29,7 +29,7 @@ class Network:
 
 
 def test_a_device_that_nobody_answers_says_so_once_after_a_minute() -> None:
-    network = Network()
+    network = FakeDht()
     watching = network.watch()
     network.pass_time(watching, 50, answering=False)
     assert network.events == []
@@ -41,7 +41,7 @@ def test_a_device_that_nobody_answers_says_so_once_after_a_minute() -> None:
 
 
 def test_it_says_when_somebody_answers_and_once_only() -> None:
-    network = Network()
+    network = FakeDht()
     watching = network.watch()
     network.pass_time(watching, 100, answering=False)
     network.pass_time(watching, 7200, answering=True)
@@ -49,7 +49,7 @@ def test_it_says_when_somebody_answers_and_once_only() -> None:
 
 
 def test_a_silence_later_is_said_after_half_an_hour_since_an_idle_node_hears_little() -> None:
-    network = Network()
+    network = FakeDht()
     watching = network.watch()
     network.pass_time(watching, 60, answering=True)
     network.pass_time(watching, 1780, answering=False)

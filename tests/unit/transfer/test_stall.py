@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pypatcher.transfer.stall import StallRule, StallWatch
-from tests.support.transport import Clock
+from tests.support.transport import ManualClock
 
 
 def test_999_bytes_a_second_stall_after_a_minute_and_1000_never() -> None:
     for rate, stalls in ((999, True), (1000, False)):
-        clock = Clock()
+        clock = ManualClock()
         watch = StallWatch(StallRule(), clock)
         for _ in range(300):
             clock.now += 1
@@ -19,7 +19,7 @@ def test_999_bytes_a_second_stall_after_a_minute_and_1000_never() -> None:
 
 
 def test_silence_stalls_after_a_minute_whatever_came_before() -> None:
-    clock = Clock()
+    clock = ManualClock()
     watch = StallWatch(StallRule(), clock)
     clock.now = 10
     watch.moved(10**9)
@@ -29,7 +29,7 @@ def test_silence_stalls_after_a_minute_whatever_came_before() -> None:
 
 
 def test_time_that_our_own_limits_take_is_not_the_peers() -> None:
-    clock = Clock()
+    clock = ManualClock()
     watch = StallWatch(StallRule(), clock)
     watch.pause(100)
     clock.now = 100

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.transfer.upload_limits import UploadLimiter
-from tests.support.transport import Clock
+from tests.support.transport import ManualClock
 
 MIB = 1 << 20
 FAR = [(f"8.8.4.{number}", 6881) for number in range(1, 40)]
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(1000.0)
+def clock() -> ManualClock:
+    return ManualClock(1000.0)
 
 
-def test_four_uploads_leave_no_place_until_one_ends(clock: Clock) -> None:
+def test_four_uploads_leave_no_place_until_one_ends(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     uploads = [limiter.admit(address, MIB) for address in FAR[:4]]
     assert None not in uploads
@@ -29,7 +29,7 @@ def test_four_uploads_leave_no_place_until_one_ends(clock: Clock) -> None:
     assert limiter.admit(FAR[5], MIB) is None
 
 
-def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: Clock) -> None:
+def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock), []
     takers = [limiter.admit(address, 8 * MIB, lambda who=address: dropped.append(who)) for address in FAR[:4]]  # type: ignore[misc]
     for _ in range(120):
@@ -45,7 +45,7 @@ def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: Clock)
     assert limiter.admit(FAR[6], 8 * MIB) is None
 
 
-def test_who_takes_much_at_first_and_then_nothing_is_slow_all_the_same(clock: Clock) -> None:
+def test_who_takes_much_at_first_and_then_nothing_is_slow_all_the_same(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock, uploads=1), []
     upload = limiter.admit(FAR[0], 8 * MIB, lambda: dropped.append(0))
     assert upload is not None
@@ -60,7 +60,7 @@ def test_who_takes_much_at_first_and_then_nothing_is_slow_all_the_same(clock: Cl
     assert dropped == [0]
 
 
-def test_whom_we_hold_back_ourselves_is_not_slow(clock: Clock) -> None:
+def test_whom_we_hold_back_ourselves_is_not_slow(clock: ManualClock) -> None:
     limiter = UploadLimiter(1000, clock=clock, daily_factor=1000)
     takers = [limiter.admit(address, MIB) for address in FAR[:4]]
     due = dict.fromkeys((upload for upload in takers if upload is not None), clock.now)
@@ -71,7 +71,7 @@ def test_whom_we_hold_back_ourselves_is_not_slow(clock: Clock) -> None:
     assert limiter.admit(FAR[4], MIB) is None
 
 
-def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clock: Clock) -> None:
+def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert limiter.admit(("8.8.4.1", 1), MIB) is not None
     assert limiter.admit(("8.8.4.1", 2), MIB) is None
@@ -80,7 +80,7 @@ def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clo
     assert limiter.admit(("2a01:db9:0:1::2", 1), MIB) is not None
 
 
-def test_a_taker_that_comes_again_ends_its_own_upload_that_takes_nothing_any_more(clock: Clock) -> None:
+def test_a_taker_that_comes_again_ends_its_own_upload_that_takes_nothing_any_more(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock), []
     upload = limiter.admit(FAR[0], MIB, lambda: dropped.append(0))
     assert upload is not None
@@ -93,7 +93,7 @@ def test_a_taker_that_comes_again_ends_its_own_upload_that_takes_nothing_any_mor
     assert dropped == [0]
 
 
-def test_the_lan_is_limited_in_nothing_but_places(clock: Clock) -> None:
+def test_the_lan_is_limited_in_nothing_but_places(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock, lan_uploads=6)
     uploads = [limiter.admit(("127.0.0.1", 4000), MIB) for _ in range(6)]
     assert None not in uploads
@@ -102,7 +102,7 @@ def test_the_lan_is_limited_in_nothing_but_places(clock: Clock) -> None:
     assert all(upload is not None and upload.spend(1 << 40) == 0 for upload in uploads)
 
 
-def test_all_uploads_together_keep_the_rate(clock: Clock) -> None:
+def test_all_uploads_together_keep_the_rate(clock: ManualClock) -> None:
     limiter = UploadLimiter(MIB, clock=clock, daily_factor=1000)
     uploads = [limiter.admit(address, MIB) for address in FAR[:4]]
     started, sent = clock.now, 0
@@ -114,7 +114,7 @@ def test_all_uploads_together_keep_the_rate(clock: Clock) -> None:
     assert sent / (clock.now - started) == pytest.approx(MIB, rel=0.03)
 
 
-def test_a_pause_saves_up_no_more_than_a_moment(clock: Clock) -> None:
+def test_a_pause_saves_up_no_more_than_a_moment(clock: ManualClock) -> None:
     limiter = UploadLimiter(MIB, clock=clock, daily_factor=1000)
     upload = limiter.admit(FAR[0], MIB)
     assert upload is not None
@@ -124,7 +124,7 @@ def test_a_pause_saves_up_no_more_than_a_moment(clock: Clock) -> None:
     assert upload.spend(1) > 0.7
 
 
-def take(limiter: UploadLimiter, clock: Clock, address: tuple[str, int], size: int = MIB) -> bool:
+def take(limiter: UploadLimiter, clock: ManualClock, address: tuple[str, int], size: int = MIB) -> bool:
     """Whether that address may have a whole upload now; it takes it."""
     upload = limiter.admit(address, size)
     if upload is None:
@@ -134,7 +134,7 @@ def take(limiter: UploadLimiter, clock: Clock, address: tuple[str, int], size: i
     return True
 
 
-def test_a_day_has_twenty_times_the_file(clock: Clock) -> None:
+def test_a_day_has_twenty_times_the_file(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert all(take(limiter, clock, (f"20.0.{number}.1", 1)) for number in range(20))
     assert not take(limiter, clock, FAR[0])
@@ -144,27 +144,27 @@ def test_a_day_has_twenty_times_the_file(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("host", ["2a01:db9:1:{:x}::1", "8.8.4.{}"])
-def test_one_network_gets_half_of_the_day(clock: Clock, host: str) -> None:
+def test_one_network_gets_half_of_the_day(clock: ManualClock, host: str) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (host.format(number), 1)) for number in range(1, 40)) == 10
     assert take(limiter, clock, ("9.9.9.9", 1))
 
 
-def test_uploads_of_one_network_that_begin_together_keep_within_its_half(clock: Clock) -> None:
+def test_uploads_of_one_network_that_begin_together_keep_within_its_half(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (f"8.8.4.{number}", 1)) for number in range(8)) == 8
     together = [limiter.admit((f"8.8.4.{number}", 1), MIB) for number in range(20, 24)]
     assert [upload is not None for upload in together] == [True, True, False, False]
 
 
-def test_the_last_quarter_of_a_day_is_for_networks_that_took_nothing_yet(clock: Clock) -> None:
+def test_the_last_quarter_of_a_day_is_for_networks_that_took_nothing_yet(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (f"20.{number % 3}.0.{number}", 1)) for number in range(60)) == 15
     assert [take(limiter, clock, FAR[0]) for _ in range(2)] == [True, False]
     assert sum(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(9)) == 4
 
 
-def test_what_slow_takers_were_promised_keeps_no_newcomer_from_its_copy(clock: Clock) -> None:
+def test_what_slow_takers_were_promised_keeps_no_newcomer_from_its_copy(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (f"20.{number % 3}.0.{number}", 1)) for number in range(60)) == 15
     assert all(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(2))
@@ -173,7 +173,7 @@ def test_what_slow_takers_were_promised_keeps_no_newcomer_from_its_copy(clock: C
     assert limiter.admit(FAR[0], MIB) is not None
 
 
-def test_one_address_gets_a_quarter_of_the_day(clock: Clock) -> None:
+def test_one_address_gets_a_quarter_of_the_day(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     for _ in range(5):
         upload = limiter.admit(FAR[0], MIB)
@@ -184,19 +184,19 @@ def test_one_address_gets_a_quarter_of_the_day(clock: Clock) -> None:
     assert limiter.admit(FAR[1], MIB) is not None
 
 
-def test_a_rate_of_zero_serves_nobody(clock: Clock) -> None:
+def test_a_rate_of_zero_serves_nobody(clock: ManualClock) -> None:
     limiter = UploadLimiter(0, clock=clock)
     assert limiter.admit(FAR[0], 1) is None
     assert limiter.admit(("127.0.0.1", 1), 1) is None
 
 
-def test_a_slow_rate_makes_small_pieces(clock: Clock) -> None:
+def test_a_slow_rate_makes_small_pieces(clock: ManualClock) -> None:
     upload = UploadLimiter(10_000, clock=clock).admit(FAR[0], MIB)
     assert upload is not None
     assert upload.piece == 2500
 
 
-def test_memory_of_a_day_is_bounded(clock: Clock) -> None:
+def test_memory_of_a_day_is_bounded(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock, daily_factor=10**9)
     upload = limiter.admit(FAR[0], MIB)
     assert upload is not None

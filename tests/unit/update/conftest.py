@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.updater_world import World
+from tests.support.updater_world import UpdaterWorld
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> UpdaterWorld:
+    return UpdaterWorld(tmp_path)

@@ -28,7 +28,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-class Device:
+class ActivationCase:
     """An installation, and the restarts that were asked for."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
@@ -59,7 +59,7 @@ class Device:
 
 def test_now_is_as_soon_as_it_is_staged(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, Now())
+        device = ActivationCase(tmp_path, Now())
         await device.until(100)
         assert device.restarts == []
         device.stage("2.0.0")
@@ -72,7 +72,7 @@ def test_now_is_as_soon_as_it_is_staged(tmp_path: Path) -> None:
 
 def test_what_was_staged_before_the_start_counts_too(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, Now())
+        device = ActivationCase(tmp_path, Now())
         device.installation.staged.append(release("2.0.0"))
         await device.until(1)
         assert device.restarts == [(0, "2.0.0")]
@@ -83,7 +83,7 @@ def test_what_was_staged_before_the_start_counts_too(tmp_path: Path) -> None:
 
 def test_on_restart_never_restarts(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, OnRestart())
+        device = ActivationCase(tmp_path, OnRestart())
         device.stage("2.0.0")
         await device.until(90_000)
         assert device.restarts == []
@@ -94,7 +94,7 @@ def test_on_restart_never_restarts(tmp_path: Path) -> None:
 
 def test_at_waits_for_its_time_and_then_takes_the_newest(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, At(3, 30))
+        device = ActivationCase(tmp_path, At(3, 30))
         device.stage("2.0.0")
         await device.until(3600)
         device.stage("2.1.0")
@@ -109,7 +109,7 @@ def test_at_waits_for_its_time_and_then_takes_the_newest(tmp_path: Path) -> None
 
 def test_nothing_takes_over_during_a_trial_and_its_end_lets_it(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, Now())
+        device = ActivationCase(tmp_path, Now())
         device.installation.trial = "2.0.0"
         device.stage("2.1.0")
         await device.until(100)
@@ -125,7 +125,7 @@ def test_nothing_takes_over_during_a_trial_and_its_end_lets_it(tmp_path: Path) -
 
 def test_a_trial_that_somebody_else_ends_is_noticed_within_two_minutes(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, Now())
+        device = ActivationCase(tmp_path, Now())
         device.installation.trial = "2.0.0"
         device.stage("2.1.0")
         await device.until(300)
@@ -140,7 +140,7 @@ def test_a_trial_that_somebody_else_ends_is_noticed_within_two_minutes(tmp_path:
 
 def test_a_restart_that_changed_nothing_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, Now())
+        device = ActivationCase(tmp_path, Now())
         device.stage("2.0.0")
         await device.until(86_400)
         assert len(device.restarts) == 1
@@ -151,7 +151,7 @@ def test_a_restart_that_changed_nothing_is_not_asked_for_again_and_again(tmp_pat
 
 def test_a_second_release_has_its_turn_after_the_first(tmp_path: Path) -> None:
     async def body() -> None:
-        device = Device(tmp_path, Now())
+        device = ActivationCase(tmp_path, Now())
         for seconds, version in ((10, "2.0.0"), (20, "2.1.0")):
             await device.until(seconds)
             device.stage(version)

@@ -13,10 +13,10 @@ from pypatcher.errors import (
     WrongTargetError,
 )
 from tests.support.node_fakes import run_alone
-from tests.support.updater_world import NEW, NEWER, World
+from tests.support.updater_world import NEW, NEWER, UpdaterWorld
 
 
-def test_a_release_that_was_refused_here_is_not_fetched_again(world: World) -> None:
+def test_a_release_that_was_refused_here_is_not_fetched_again(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.known_files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
@@ -25,7 +25,7 @@ def test_a_release_that_was_refused_here_is_not_fetched_again(world: World) -> N
     assert world.heard.names() == ["release.refused"]
 
 
-def test_the_same_build_signed_as_a_higher_version_is_welcome_where_it_failed_before(world: World) -> None:
+def test_the_same_build_signed_as_a_higher_version_is_welcome_where_it_failed_before(world: UpdaterWorld) -> None:
     world.known_files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
     assert NEWER.hash == NEW.hash
@@ -34,7 +34,7 @@ def test_the_same_build_signed_as_a_higher_version_is_welcome_where_it_failed_be
     assert world.staged == [NEWER]
 
 
-def test_a_refusal_that_only_the_download_shows_costs_one_download(world: World) -> None:
+def test_a_refusal_that_only_the_download_shows_costs_one_download(world: UpdaterWorld) -> None:
     for number in range(5):
         world.peer(f"10.0.0.{number}")
     world.installation.stage_error = RefusedReleaseError("it failed here before")
@@ -43,7 +43,7 @@ def test_a_refusal_that_only_the_download_shows_costs_one_download(world: World)
     assert world.heard.names().count("release.refused") == 1
 
 
-def test_what_one_download_showed_to_be_unfit_is_not_downloaded_again_after_a_restart(world: World) -> None:
+def test_what_one_download_showed_to_be_unfit_is_not_downloaded_again_after_a_restart(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.installation.stage_error = WrongTargetError("it is for another machine")
     run_alone(world.run(60))
@@ -55,7 +55,7 @@ def test_what_one_download_showed_to_be_unfit_is_not_downloaded_again_after_a_re
     assert [event.reason for event in world.heard] == ["it is for another machine"]  # type: ignore[attr-defined]
 
 
-def test_a_refused_release_does_not_keep_it_from_its_successor(world: World) -> None:
+def test_a_refused_release_does_not_keep_it_from_its_successor(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.installation.stage_error = RefusedReleaseError("it failed here before")
 
@@ -70,7 +70,7 @@ def test_a_refused_release_does_not_keep_it_from_its_successor(world: World) -> 
     assert world.staged == [NEWER]
 
 
-def test_preflight_is_said_once_fetches_nothing_and_is_tried_again_with_growing_pauses(world: World) -> None:
+def test_preflight_is_said_once_fetches_nothing_and_is_tried_again_with_growing_pauses(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.installation.preflight_error = CannotReplaceError("the folder cannot be written")
 
@@ -89,7 +89,7 @@ def test_preflight_is_said_once_fetches_nothing_and_is_tried_again_with_growing_
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CannotReplaceError("no"), StateError("no")])
 @pytest.mark.parametrize("where", ["partial_error", "stage_error"])
 def test_a_device_that_cannot_keep_it_asks_no_other_peer_and_ever_more_rarely(
-    world: World, where: str, error: Exception
+    world: UpdaterWorld, where: str, error: Exception
 ) -> None:
     for number in range(5):
         world.peer(f"10.0.0.{number}")

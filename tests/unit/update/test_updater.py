@@ -16,10 +16,10 @@ from pypatcher.errors import (
 from pypatcher.settings import Settings
 from pypatcher.update.updater import Ways
 from tests.support.node_fakes import run_alone
-from tests.support.updater_world import NEW, NEWER, SIZE, World
+from tests.support.updater_world import NEW, NEWER, SIZE, UpdaterWorld
 
 
-def test_looks_at_once_then_every_55_seconds_and_rarely_after_ten_minutes(world: World) -> None:
+def test_looks_at_once_then_every_55_seconds_and_rarely_after_ten_minutes(world: UpdaterWorld) -> None:
     run_alone(world.run(7200))
     early = [time for time in world.looks if time <= 660]
     late = [time for time in world.looks if time > 1000]
@@ -28,12 +28,12 @@ def test_looks_at_once_then_every_55_seconds_and_rarely_after_ten_minutes(world:
     assert all(265 <= b - a <= 335 for a, b in itertools.pairwise(late))
 
 
-def test_the_interval_can_be_set(world: World) -> None:
+def test_the_interval_can_be_set(world: UpdaterWorld) -> None:
     run_alone(world.run(100, Settings(look_interval=2.0)))
     assert 45 <= len(world.looks) <= 56
 
 
-def test_a_release_is_found_fetched_and_staged_once(world: World) -> None:
+def test_a_release_is_found_fetched_and_staged_once(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.peer("10.0.0.2")
     run_alone(world.run(3600))
@@ -42,14 +42,14 @@ def test_a_release_is_found_fetched_and_staged_once(world: World) -> None:
     assert world.heard.names() == ["release.found", "fetch.started", "fetch.progress", "release.staged"]
 
 
-def test_the_newest_release_is_wanted_first_and_the_older_one_not_any_more(world: World) -> None:
+def test_the_newest_release_is_wanted_first_and_the_older_one_not_any_more(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1", info=NEW)
     world.peer("10.0.0.2", info=NEWER)
     run_alone(world.run(3600))
     assert world.staged == [NEWER]
 
 
-def test_an_older_release_is_better_than_none(world: World) -> None:
+def test_an_older_release_is_better_than_none(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1", info=NEW)
     world.peer("10.0.0.2", PeerError("gone"), info=NEWER)
     run_alone(world.run(20))
@@ -69,7 +69,9 @@ class OpenFor(Ways):
         return address[0] != self._host or 15.0 <= asyncio.get_running_loop().time() <= 60.0
 
 
-def test_a_way_that_opens_while_made_up_addresses_are_dialed_in_vain_is_used_before_it_shuts(world: World) -> None:
+def test_a_way_that_opens_while_made_up_addresses_are_dialed_in_vain_is_used_before_it_shuts(
+    world: UpdaterWorld,
+) -> None:
     for number in range(200):
         world.peer(f"192.168.7.{number}", PeerError("silent"))
     world.peer("8.8.8.8")
@@ -80,7 +82,7 @@ def test_a_way_that_opens_while_made_up_addresses_are_dialed_in_vain_is_used_bef
     assert next(time for time, host in world.asked if host == "8.8.8.8") <= 25
 
 
-def test_who_is_busy_in_the_middle_of_a_transfer_pays_for_what_it_sent(world: World) -> None:
+def test_who_is_busy_in_the_middle_of_a_transfer_pays_for_what_it_sent(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1", PeerBusyError("busy"))
     world.sends_before_errors = True
     run_alone(world.run(600, Settings(look_interval=5.0)))
@@ -88,7 +90,7 @@ def test_who_is_busy_in_the_middle_of_a_transfer_pays_for_what_it_sent(world: Wo
 
 
 @pytest.mark.parametrize("moving", [True, False])
-def test_a_transfer_that_breaks_because_we_moved_is_nobodys_fault(world: World, moving: bool) -> None:
+def test_a_transfer_that_breaks_because_we_moved_is_nobodys_fault(world: UpdaterWorld, moving: bool) -> None:
     world.peer("10.0.0.1", PeerError("the connection failed"))
     world.sends_before_errors = True
     world.takes = 5.0
@@ -98,7 +100,7 @@ def test_a_transfer_that_breaks_because_we_moved_is_nobodys_fault(world: World, 
 
 
 @pytest.mark.parametrize("error", [PeerError("gone"), PeerBusyError("busy"), ContentMismatchError("other bytes")])
-def test_one_peers_failure_leads_to_the_next_peer_at_once(world: World, error: Exception) -> None:
+def test_one_peers_failure_leads_to_the_next_peer_at_once(world: UpdaterWorld, error: Exception) -> None:
     world.peer("10.0.0.2")
     world.peer("10.0.0.1", error)
     world.budget.succeeded(("10.0.0.1", 1))
@@ -110,27 +112,27 @@ def test_one_peers_failure_leads_to_the_next_peer_at_once(world: World, error: E
     assert "10.0.0.1:1" in str(failed)
 
 
-def test_a_peer_that_sends_rubbish_is_asked_ever_more_rarely(world: World) -> None:
+def test_a_peer_that_sends_rubbish_is_asked_ever_more_rarely(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1", ContentMismatchError("other bytes"))
     run_alone(world.run(24 * 3600))
     assert len(world.asked) < 16
     assert world.staged == []
 
 
-def test_a_peer_that_does_not_answer_is_asked_ever_more_rarely(world: World) -> None:
+def test_a_peer_that_does_not_answer_is_asked_ever_more_rarely(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1", PeerError("nobody there"))
     run_alone(world.run(24 * 3600))
     assert len(world.asked) < 40
 
 
-def test_a_busy_peer_is_no_bad_peer(world: World) -> None:
+def test_a_busy_peer_is_no_bad_peer(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1", PeerBusyError("busy"))
     run_alone(world.run(600))
     assert len(world.asked) >= 18
     assert world.budget.wait(NEW.hash.hex(), ("10.0.0.1", 1), 600.0) <= 30
 
 
-def test_failed_bytes_from_strangers_end_at_three_times_the_release(world: World) -> None:
+def test_failed_bytes_from_strangers_end_at_three_times_the_release(world: UpdaterWorld) -> None:
     for number in range(12):
         world.peer(f"8.8.{number}.1", ContentMismatchError("other bytes"))
     run_alone(world.run(200))
@@ -144,7 +146,7 @@ def test_failed_bytes_from_strangers_end_at_three_times_the_release(world: World
 def test_holders_are_asked_in_turn_by_different_devices(tmp_path: Path) -> None:
     first = set()
     for seed in range(20):
-        world = World(tmp_path)
+        world = UpdaterWorld(tmp_path)
         world.seed = seed
         for number in range(5):
             world.peer(f"10.0.0.{number}")
@@ -153,7 +155,7 @@ def test_holders_are_asked_in_turn_by_different_devices(tmp_path: Path) -> None:
     assert len(first) >= 4
 
 
-def test_who_delivered_before_and_who_is_near_comes_first(world: World) -> None:
+def test_who_delivered_before_and_who_is_near_comes_first(world: UpdaterWorld) -> None:
     for host in ("8.8.8.8", "192.168.1.1", "9.9.9.9"):
         world.peer(host, PeerError("gone"))
     world.budget.succeeded(("9.9.9.9", 1))
@@ -161,14 +163,16 @@ def test_who_delivered_before_and_who_is_near_comes_first(world: World) -> None:
     assert list(dict.fromkeys(world.hosts())) == ["9.9.9.9", "192.168.1.1", "8.8.8.8"]
 
 
-def test_the_first_fetch_from_a_stranger_waits_up_to_a_minute_and_from_a_neighbour_does_not(world: World) -> None:
+def test_the_first_fetch_from_a_stranger_waits_up_to_a_minute_and_from_a_neighbour_does_not(
+    world: UpdaterWorld,
+) -> None:
     world.peer("8.8.8.8")
     run_alone(world.run(61))
     assert 1 < world.asked[0][0] <= 60
     assert world.staged == [NEW]
 
 
-def test_addresses_where_nobody_answers_never_keep_it_from_the_honest_one(world: World) -> None:
+def test_addresses_where_nobody_answers_never_keep_it_from_the_honest_one(world: UpdaterWorld) -> None:
     for number in range(100):
         world.peer(f"10.0.1.{number}", PeerError("nobody there"))
     world.peer("8.8.8.8")
@@ -176,7 +180,7 @@ def test_addresses_where_nobody_answers_never_keep_it_from_the_honest_one(world:
     assert world.staged == [NEW]
 
 
-def test_progress_is_said_a_few_times_a_second_at_most_and_at_the_end(world: World) -> None:
+def test_progress_is_said_a_few_times_a_second_at_most_and_at_the_end(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     run_alone(world.run(10))
     progress = [event for event in world.heard if event.name == "fetch.progress"]

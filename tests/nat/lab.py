@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LackingError", "World", "open_world"]
+__all__ = ["Lab", "LackingError", "open_lab"]
 
 _TOOLS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "gcc": "gcc"}
 _HERE = Path(__file__).parent
@@ -26,8 +26,8 @@ class LackingError(RuntimeError):
     """This machine cannot run the lab; the message says what is missing."""
 
 
-class World:
-    """The namespaces of one run; made by ``open_world``.
+class Lab:
+    """The namespaces of one run; made by ``open_lab``.
 
     Attributes:
         internet: routes between all sites.
@@ -108,7 +108,7 @@ class World:
 
 
 @contextmanager
-def open_world() -> Iterator[World]:
+def open_lab() -> Iterator[Lab]:
     """A world that is gone afterwards, with every process in it.
 
     Raises:
@@ -121,7 +121,7 @@ def open_world() -> Iterator[World]:
         [sys.executable, _HERE / "janitor.py", prefix, folder], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
-        yield World(prefix, folder)
+        yield Lab(prefix, folder)
     finally:
         assert janitor.stdin is not None
         janitor.stdin.close()
