@@ -39,7 +39,7 @@ async def test_a_network_that_loses_and_swaps_packets_only_takes_longer(tmp_path
         assert await fetch(server, client) == body
 
 
-async def test_a_farewell_that_was_lost_is_said_again_when_the_peer_goes_on_talking() -> None:
+async def test_a_lost_farewell_is_said_again_to_who_goes_on_talking() -> None:
     async with open_endpoint() as server, open_endpoint() as client:
 
         async def handler(connection: Connection) -> None:

@@ -34,7 +34,7 @@ def refusal(service: Service) -> list[str]:
 
 
 @pytest.mark.parametrize(("packaging", "fault"), CASES)
-async def test_under_run_a_crashing_release_is_rolled_back_and_the_fixed_one_taken(
+async def test_run_rolls_a_crashing_release_back_and_takes_the_fixed_one(
     world: LoopbackFleet, packaging: str, fault: str
 ) -> None:
     old, bad = build(world, packaging, "1.0.0"), build(world, packaging, "2.0.0", fault)
@@ -60,7 +60,7 @@ async def test_under_run_a_crashing_release_is_rolled_back_and_the_fixed_one_tak
 
 
 @pytest.mark.parametrize(("packaging", "fault"), CASES)
-async def test_under_systemds_rules_the_guard_rolls_a_crashing_release_back_and_the_fixed_one_runs(
+async def test_the_guard_of_a_unit_rolls_a_crashing_release_back(
     world: LoopbackFleet, packaging: str, fault: str
 ) -> None:
     old, bad = build(world, packaging, "1.0.0"), build(world, packaging, "2.0.0", fault)
@@ -84,7 +84,7 @@ async def test_under_systemds_rules_the_guard_rolls_a_crashing_release_back_and_
     assert status.trial.failed == 0, "the stop that was asked for counts as no failure"
 
 
-async def test_an_app_that_updates_itself_is_brought_back_by_the_guard_when_its_release_cannot_even_import(
+async def test_the_guard_brings_back_an_app_whose_release_cannot_import(
     world: LoopbackFleet,
 ) -> None:
     old = build(world, "zipapp", "1.0.0", spawns=True)

@@ -125,7 +125,7 @@ def forging(client: Endpoint) -> Iterator[None]:
             udp.send, udp.send_all = own
 
 
-async def test_an_upload_that_was_asked_for_from_a_forged_address_is_the_askers_own(tmp_path: Path) -> None:
+async def test_an_upload_asked_for_from_a_forged_address_is_the_askers_own(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path, 5000)
     limiter = Recorder()
     async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:

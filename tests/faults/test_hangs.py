@@ -21,9 +21,7 @@ async def world(tmp_path: Path) -> AsyncIterator[LoopbackFleet]:
 
 
 @pytest.mark.parametrize("packaging", ["elf", "zipapp"])
-async def test_under_run_a_release_that_hangs_is_rolled_back_if_it_must_say_ready(
-    world: LoopbackFleet, packaging: str
-) -> None:
+async def test_run_rolls_a_hanging_release_back_if_it_must_say_ready(world: LoopbackFleet, packaging: str) -> None:
     old, bad = build(world, packaging, "1.0.0"), build(world, packaging, "2.0.0", "hang")
     service = Service(world, old)
     service.installation().settle("guard")
@@ -39,7 +37,7 @@ async def test_under_run_a_release_that_hangs_is_rolled_back_if_it_must_say_read
         await service.program_is(fixed)
 
 
-async def test_under_run_no_release_is_rolled_back_for_a_word_that_could_not_be_heard(world: LoopbackFleet) -> None:
+async def test_run_rolls_nothing_back_for_a_word_that_could_not_be_heard(world: LoopbackFleet) -> None:
     service = Service(world, build(world, "elf", "1.0.0"))
     service.installation().settle("guard")
     service.stage(build(world, "elf", "2.0.0", "hang"))
@@ -56,7 +54,7 @@ async def test_under_run_no_release_is_rolled_back_for_a_word_that_could_not_be_
         assert trial.failed == 0
 
 
-async def test_under_run_a_confirmed_program_that_says_nothing_is_left_alone(world: LoopbackFleet) -> None:
+async def test_run_leaves_a_confirmed_program_that_says_nothing_alone(world: LoopbackFleet) -> None:
     old = build(world, "elf", "1.0.0", "hang")
     service = Service(world, old)
     async with supervised(service, "--ready-within", "0.2"):
@@ -66,7 +64,7 @@ async def test_under_run_a_confirmed_program_that_says_nothing_is_left_alone(wor
         assert service.installation().status().trial is None
 
 
-async def test_under_systemds_rules_a_release_that_hangs_before_it_is_ready_is_rolled_back(
+async def test_a_unit_rolls_back_a_release_that_hangs_before_it_is_ready(
     world: LoopbackFleet,
 ) -> None:
     old = build(world, "elf", "1.0.0")

@@ -120,7 +120,7 @@ async def test_frames_beyond_what_flow_control_allows_are_cut_off(honest: Siege)
                     await stream.write(bytes(100_000))
 
 
-async def test_frames_of_noise_under_valid_keys_break_their_own_connection_alone(honest: Siege) -> None:
+async def test_frames_of_noise_break_their_own_connection_alone(honest: Siege) -> None:
     noise = random.Random(11)
     async with open_endpoint() as client:
         for number in range(150):

@@ -75,7 +75,7 @@ def test_a_peer_that_never_says_what_arrived_fills_no_memory(pair: Pair) -> None
     assert 2000 < remembered < 2100
 
 
-def test_a_taker_that_lets_us_send_byte_by_byte_and_acknowledges_none_is_cut_off(pair: Pair) -> None:
+def test_a_taker_of_single_bytes_that_acknowledges_none_is_cut_off(pair: Pair) -> None:
     stream = pair.server.get_next_available_stream_id()
     pair.server._loss._cc.congestion_window = 1 << 20
     for number in range(2100):
@@ -96,7 +96,7 @@ class _NoOwner:
     def grant(self, stream_id: int, offset: int) -> None: ...
 
 
-async def test_what_waits_for_a_reader_in_frames_of_two_bytes_is_few_objects() -> None:
+async def test_what_waits_for_a_reader_in_two_byte_frames_is_few_objects() -> None:
     stream = Stream(_NoOwner(), 0, readable=True, writable=False)
     sent = bytes(number % 251 for number in range(16384))
     for start in range(0, len(sent), 2):

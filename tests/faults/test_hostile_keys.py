@@ -141,7 +141,7 @@ def test_a_handshake_frame_far_behind_a_gap_is_refused(offset: int) -> None:
     assert "too long" in ended[2]
 
 
-def test_a_handshake_of_every_second_byte_is_cut_off_at_its_first_packet() -> None:
+def test_a_handshake_of_every_second_byte_ends_at_its_first_packet() -> None:
     ended = Handshake().send(*((offset, b"x") for offset in range(1, 400, 2)))
     assert ended is not None
     assert "gaps" in ended[2]

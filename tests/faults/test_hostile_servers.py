@@ -118,7 +118,7 @@ async def test_a_server_that_ends_early_is_refused(tmp_path: Path) -> None:
     await expect_from(handler, PeerError, "early")
 
 
-async def test_a_server_that_does_not_end_is_refused_and_no_byte_too_many_is_written(tmp_path: Path) -> None:
+async def test_endless_data_is_refused_and_no_byte_too_many_is_written(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, SIZE)
     written = bytearray()
 
@@ -132,7 +132,7 @@ async def test_a_server_that_does_not_end_is_refused_and_no_byte_too_many_is_wri
     assert bytes(written) == body
 
 
-async def test_a_server_with_a_forged_release_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+async def test_a_forged_release_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, SIZE)
     forged = PatchInfo(replace(info.version, major=999), info.size, info.hash, info.signature)
 

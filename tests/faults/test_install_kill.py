@@ -80,7 +80,7 @@ def _dies_before(number: int, life: Callable[[Path], None], path: Path) -> bool:
 
 
 @pytest.mark.parametrize("life", [_update, _update_that_fails])
-def test_whatever_is_killed_the_program_is_whole_and_the_next_release_installs(
+def test_after_any_kill_it_is_whole_and_the_next_release_installs(
     life: Callable[[Path], None],
     tmp_path: Path,
     record_property: Callable[[str, object], None],

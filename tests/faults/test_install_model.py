@@ -147,7 +147,7 @@ def test_without_one_of_its_fsyncs_the_protocol_fails(fsync: str) -> None:
     pytest.fail(f"nothing shows that {fsync} is needed")
 
 
-def test_without_a_lapse_of_the_guards_start_a_shells_loop_crashes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guards_start_that_never_lapses_lets_a_shells_loop_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starts, "CLAIM_TICKS", 1 << 60)
     with pytest.raises(InvariantError, match="fair weather leads nowhere"):
         explore(SCENARIOS["a guard's start that nobody claims, then a shell's loop"], 1000)

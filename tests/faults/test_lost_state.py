@@ -163,7 +163,7 @@ def test_a_damaged_state_file_costs_time_and_no_more(
     assert said_version(device.program) == "2.0.1"
 
 
-def test_a_state_folder_of_another_user_is_not_used_and_the_program_runs(device: StartedProgram, kit: Kit) -> None:
+def test_another_users_state_folder_is_not_used_and_the_program_runs(device: StartedProgram, kit: Kit) -> None:
     device.start()
     os.chown(device.installation.layout.state_folder, 12345, 12345)
     os.chown(device.program.parent, 0, 0)
@@ -178,7 +178,7 @@ def test_a_state_folder_of_another_user_is_not_used_and_the_program_runs(device:
     assert said_version(device.program) == "1.0.0"
 
 
-def test_two_copies_started_at_once_both_run_one_program_and_one_updates(device: StartedProgram, kit: Kit) -> None:
+def test_of_two_copies_started_at_once_both_run_and_one_updates(device: StartedProgram, kit: Kit) -> None:
     device.start()
     device.stage(kit.new)
     first, second = StartedProgram(device.program), StartedProgram(device.program)
@@ -191,9 +191,7 @@ def test_two_copies_started_at_once_both_run_one_program_and_one_updates(device:
 
 
 @pytest.mark.parametrize("when", ["staged", "on trial"])
-def test_scp_over_the_program_wins_over_a_trial_and_the_next_release_is_taken(
-    device: StartedProgram, kit: Kit, when: str
-) -> None:
+def test_scp_over_the_program_wins_over_a_trial(device: StartedProgram, kit: Kit, when: str) -> None:
     device.brought_to(when, kit)
     device.program.write_bytes(kit.next.read_bytes())
     for _ in range(5):
@@ -204,7 +202,7 @@ def test_scp_over_the_program_wins_over_a_trial_and_the_next_release_is_taken(
     assert (str(status.confirmed), status.trial, status.needs) == ("2.0.1", None, "")
 
 
-def test_half_a_program_by_scp_is_run_as_it_is_and_a_whole_one_mends_it(device: StartedProgram, kit: Kit) -> None:
+def test_half_a_program_by_scp_runs_as_it_is_and_a_whole_one_mends_it(device: StartedProgram, kit: Kit) -> None:
     device.brought_to("on trial", kit)
     device.program.write_bytes(kit.next.read_bytes()[:5000])
     device.start()

@@ -56,7 +56,7 @@ def sweep(folder: Path, image: Path, kit: Kit, scenario: UpdateScenario, *, disk
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("disk", DISKS_HERE, ids=str)
 @pytest.mark.parametrize("scenario", SCENARIOS if ALL else [SCENARIOS[0], SCENARIOS[3]], ids=str)
-def test_after_a_power_cut_before_any_call_it_is_old_or_new_and_completes(
+def test_after_a_power_cut_before_any_call_it_is_old_or_new(
     scenario: UpdateScenario, disk: Disk, kit: Kit, images: dict[Disk, Path], tmp_path: Path
 ) -> None:
     steps = len(steps_of(tmp_path / "count", kit, scenario))
@@ -66,7 +66,7 @@ def test_after_a_power_cut_before_any_call_it_is_old_or_new_and_completes(
     assert not bad, "\n".join(bad[:10])
 
 
-def test_without_the_fsync_of_files_a_cut_does_lose_the_program_so_that_these_tests_can_fail(
+def test_a_cut_loses_a_file_without_fsync_so_these_tests_can_fail(
     kit: Kit, images: dict[Disk, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenario = SCENARIOS[0]

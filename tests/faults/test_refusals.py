@@ -61,9 +61,7 @@ async def expect_never_asked(world: LoopbackFleet, device: Device, info: PatchIn
     assert {event.version for event in device.events if event.name == "release.found"} == {"2.0.1"}
 
 
-async def test_a_release_announced_under_another_owners_key_is_never_asked_for(
-    world: LoopbackFleet, device: Device
-) -> None:
+async def test_a_release_under_another_owners_key_is_never_asked_for(world: LoopbackFleet, device: Device) -> None:
     path, info = world.release("2.0.0", KeyPair.generate())
     await expect_never_asked(world, device, info, path)
 
@@ -77,15 +75,13 @@ async def test_a_release_signed_by_another_owner_is_refused_when_it_comes(world:
     assert "not the 2.0.0 that was announced" in failed.reason
 
 
-async def test_a_file_with_another_owners_region_under_a_true_announcement_is_refused(
-    world: LoopbackFleet, device: Device
-) -> None:
+async def test_another_owners_region_under_a_true_announcement_is_refused(world: LoopbackFleet, device: Device) -> None:
     _, announced = world.release("2.0.0")
     path, _ = world.release("2.0.0", KeyPair.generate())
     await expect_failure(world, device, announced, path.read_bytes(), "not what was announced")
 
 
-async def test_a_release_for_another_target_is_refused_though_the_owner_signed_it(
+async def test_a_signed_release_for_another_target_is_refused(
     world: LoopbackFleet, device: Device, tmp_path: Path
 ) -> None:
     path = tmp_path / "foreign"
@@ -148,7 +144,7 @@ async def test_a_release_that_is_too_long_is_refused(world: LoopbackFleet, devic
 
 
 @pytest.mark.parametrize("off", [-1, 1, 1 << 40])
-async def test_a_peer_that_sends_another_length_is_refused_before_a_byte_is_written(
+async def test_another_length_is_refused_before_a_byte_is_written(
     world: LoopbackFleet, device: Device, off: int
 ) -> None:
     path, info = world.release("2.0.0")
@@ -175,9 +171,7 @@ async def test_a_release_without_a_region_is_refused(world: LoopbackFleet, devic
     await expect_failure(world, device, info, empty, "no region")
 
 
-async def test_a_release_with_two_regions_is_refused_though_the_owner_signed_it(
-    world: LoopbackFleet, device: Device
-) -> None:
+async def test_a_signed_release_with_two_regions_is_refused(world: LoopbackFleet, device: Device) -> None:
     data, info = two_regions(world.key, "2.0.0")
     await expect_failure(world, device, info, data, "two")
 
@@ -205,7 +199,7 @@ async def test_a_forged_record_of_version_999_moves_nobody(world: LoopbackFleet,
     await expect_never_asked(world, device, forged, path)
 
 
-async def test_a_record_that_names_an_honest_peers_address_under_another_id_hides_nobody(world: LoopbackFleet) -> None:
+async def test_an_honest_address_under_another_id_hides_nobody(world: LoopbackFleet) -> None:
     old, _ = world.release("1.0.0")
     new, info = world.release("2.0.0")
     honest = world.device(new)

@@ -43,7 +43,7 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
-def test_a_flip_of_any_byte_is_refused_and_the_untouched_file_is_taken(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_flip_of_any_byte_is_refused_and_the_untouched_file_taken(shelf: Shelf, tmp_path: Path) -> None:
     info = shelf.signed(tmp_path / "new", "2.0.0")
     data = (tmp_path / "new").read_bytes()
     for offset in range(len(data)):

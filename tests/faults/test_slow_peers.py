@@ -32,7 +32,7 @@ def large_release(world: LoopbackFleet, version: str) -> tuple[Path, PatchInfo]:
     return path, sign_file(path, world.key, None, here())
 
 
-async def test_a_peer_that_drips_a_true_release_is_overtaken_by_an_honest_one(
+async def test_a_peer_that_drips_a_release_is_overtaken_by_an_honest_one(
     world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hedging, "_GRACE", 1.0)

@@ -70,7 +70,7 @@ async def test_newest_release_by_discovery_with_how_sure_that_is(world: Loopback
     assert "release.found" in done.err
 
 
-async def test_a_named_peer_is_asked_alone_and_a_person_is_told_what_that_means(world: LoopbackFleet) -> None:
+async def test_a_named_peer_is_asked_alone_and_a_person_is_told_so(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     started = await world.device(new).wait_for("node.started")
     out_of(world).write_text("an older file")
@@ -111,7 +111,7 @@ async def test_nobody_there_is_a_refusal_that_says_what_to_look_at(world: Loopba
     assert not out_of(world).exists()
 
 
-async def test_a_release_of_another_owner_or_for_another_target_is_never_written(world: LoopbackFleet) -> None:
+async def test_another_owners_or_another_targets_release_is_never_written(world: LoopbackFleet) -> None:
     path, info = world.release("2.0.0", KeyPair.generate())
     async with open_hostile_peer(world, sending(info, path.read_bytes())) as peer:
         await peer.announce(info)
@@ -137,7 +137,7 @@ async def test_a_peer_that_lies_is_passed_over_for_an_honest_one(world: Loopback
     assert out_of(world).read_bytes() == path.read_bytes()
 
 
-async def test_a_release_that_no_record_names_is_found_in_the_swarm_and_its_holders_are_counted(
+async def test_a_release_that_no_record_names_is_found_in_the_swarm(
     world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def publish(_self: Tracker, *_: object) -> Published:
@@ -155,7 +155,7 @@ async def test_a_release_that_no_record_names_is_found_in_the_swarm_and_its_hold
     assert out_of(world).read_bytes() == new.read_bytes()
 
 
-async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched(world: LoopbackFleet) -> None:
+async def test_a_place_that_cannot_be_written_is_told_before_any_fetch(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     started = await world.device(new).wait_for("node.started")
     done = await fetch(world, "--peer", f"{started.node_id}@{started.addresses[0]}", "--out", "/proc/nowhere/app")
@@ -163,7 +163,7 @@ async def test_a_place_that_cannot_be_written_is_told_before_anything_is_fetched
     assert "cannot write /proc/nowhere/app" in done.err
 
 
-async def test_a_check_says_what_is_newest_and_how_many_say_so_and_writes_nothing(world: LoopbackFleet) -> None:
+async def test_a_check_says_what_is_newest_who_says_so_and_writes_nothing(world: LoopbackFleet) -> None:
     old, _ = world.release("1.0.0")
     new, _ = world.release("2.0.0")
     await world.device(old).wait_for("record.published")
@@ -182,7 +182,7 @@ async def test_a_check_says_what_is_newest_and_how_many_say_so_and_writes_nothin
     assert not out_of(world).exists()
 
 
-async def test_a_check_for_a_version_that_is_not_there_yet_says_what_is_and_fails(world: LoopbackFleet) -> None:
+async def test_a_check_for_a_version_that_is_not_there_says_what_is(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     await world.device(new).wait_for("record.published")
     done = await fetch(world, "--check", "--min-version", "2.0.1", "--timeout", "3", "--json")
@@ -198,7 +198,7 @@ async def test_a_check_that_hears_nobody_fails_and_says_what_to_look_at(world: L
     assert "no node that has a release was heard within" in done.err
 
 
-async def test_a_check_hears_of_a_release_that_no_record_names_and_counts_its_holders(
+async def test_a_check_hears_of_a_release_that_no_record_names(
     world: LoopbackFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def publish(_self: Tracker, *_: object) -> Published:

@@ -152,7 +152,7 @@ async def test_a_device_updates_itself_from_a_seed_that_runs_nothing(
             device.close()
 
 
-async def test_releases_for_two_machines_are_offered_by_one_that_is_neither_s_device(
+async def test_it_offers_releases_for_two_machines_and_is_neither(
     world: LoopbackFleet, tmp_path: Path, start: Callable[..., Seed]
 ) -> None:
     arm, arm_key = tmp_path / "app-aarch64", KeyPair.generate()
@@ -203,7 +203,7 @@ async def test_a_changed_file_is_no_longer_served_until_it_verifies_again(
     assert (tmp_path / "second").read_bytes() == own.read_bytes()
 
 
-async def test_it_says_once_that_there_is_a_newer_release_and_serves_what_it_was_given(
+async def test_it_says_once_that_there_is_a_newer_one_and_serves_its_own(
     world: LoopbackFleet, tmp_path: Path, start: Callable[..., Seed]
 ) -> None:
     given, _ = world.release("1.0.0")

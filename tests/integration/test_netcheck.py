@@ -13,7 +13,7 @@ from pypatcher.node.network import open_network
 from pypatcher.settings import Settings
 
 
-async def test_a_member_is_reached_and_a_stranger_or_a_silent_address_is_not() -> None:
+async def test_a_member_is_reached_and_a_stranger_or_a_silent_one_is_not() -> None:
     namespace = Namespace.ours("linux_amd64", OwnerKey(KeyPair.generate().public))
     settings = Settings(bind=(("127.0.0.1", 0),), bootstrap=())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:

@@ -69,7 +69,7 @@ async def open_router(outside: Address) -> AsyncIterator[tuple[RebindingRouter, 
         router.close()
 
 
-async def test_a_transfer_goes_on_when_the_router_gives_the_fetching_side_another_port(tmp_path: Path) -> None:
+async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, size=3_000_000)
     received = bytearray()
     rebound = asyncio.Event()
@@ -103,7 +103,7 @@ async def test_a_transfer_goes_on_when_the_router_gives_the_fetching_side_anothe
     assert bytes(received) == body
 
 
-async def test_who_only_takes_shows_itself_after_a_router_was_off_for_a_moment(tmp_path: Path) -> None:
+async def test_who_only_takes_shows_itself_after_a_router_was_off(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, size=1_000_000)
     received = bytearray()
     off = asyncio.Event()

@@ -41,7 +41,7 @@ async def test_a_release_that_only_the_swarm_knows_of_updates_every_device(tmp_p
 
 
 @pytest.mark.usefixtures("without_records")
-async def test_a_holder_that_nobody_can_reach_gives_to_those_that_it_can_reach(
+async def test_a_holder_that_nobody_can_reach_gives_to_whom_it_can_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden: set[Address] = set()

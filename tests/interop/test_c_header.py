@@ -87,7 +87,7 @@ def test_a_version_that_does_not_fit_is_an_error_of_the_compiler(tmp_path: Path)
     assert b"pypatcher_version_has_at_most_15_characters" in caught.value.stderr
 
 
-def test_a_signed_program_that_is_stripped_afterwards_no_longer_verifies(tmp_path: Path) -> None:
+def test_a_signed_program_that_is_stripped_no_longer_verifies(tmp_path: Path) -> None:
     app = _build(tmp_path, "gcc", "-g")
     sign_file(app, KEY, None, None)
     signed = shutil.copy(app, tmp_path / "signed")

@@ -68,7 +68,7 @@ async def test_iroh_fetches_a_release_from_us(tmp_path: Path, alpn: str) -> None
         connection.close(0, b"done")
 
 
-async def test_iroh_of_another_minute_is_told_ours_in_our_namespace_and_nothing_in_the_rust_one(tmp_path: Path) -> None:
+async def test_iroh_of_another_minute_is_told_ours_in_our_namespace_only(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path)
     for alpn, answer in (
         (ALPN, b"\x00" + (29_000_000).to_bytes(8, "little")),
@@ -109,7 +109,7 @@ async def test_we_fetch_a_release_from_iroh(tmp_path: Path, alpn: str) -> None:
         assert (bytes(got), seen) == (body, [ours.node_id])
 
 
-async def test_iroh_is_refused_by_protocol_and_an_iroh_of_another_key_is_refused_by_us(tmp_path: Path) -> None:
+async def test_iroh_is_refused_by_protocol_and_another_key_by_us(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path)
     async with open_server(Served(info, tmp_path / "release")) as server, iroh_endpoint("other") as theirs:
         with pytest.raises(iroh.IrohError):

@@ -92,9 +92,7 @@ def items_on(swarm: list[Address], public: bytes, salt: bytes) -> list[dict[byte
     return [answer[b"r"] for answer in answers if answer is not None and b"v" in answer[b"r"]]
 
 
-async def test_our_record_on_libtorrent_nodes_opens_by_the_formulas_of_the_rust_crate(
-    dht: UdpDht, swarm: list[Address]
-) -> None:
+async def test_our_record_on_libtorrent_nodes_opens_by_the_rust_formulas(dht: UdpDht, swarm: list[Address]) -> None:
     info = release("1.2.3")
     tracker = Tracker(dht, RUST, node(1), now=MinuteClock())
     published = await tracker.publish(info, HINTS)
@@ -149,7 +147,7 @@ async def test_in_rustpatcher_the_next_writer_uses_the_next_seq(dht: UdpDht, swa
 
 
 @pytest.mark.parametrize("network", ["libtorrent", "ours"])
-async def test_forged_and_junk_records_move_nobody_and_an_honest_one_is_heard(
+async def test_forged_and_junk_records_move_nobody_and_an_honest_one_does(
     network: str, request: pytest.FixtureRequest
 ) -> None:
     if network == "libtorrent":

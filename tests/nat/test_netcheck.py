@@ -72,5 +72,5 @@ def test_blocked_udp_is_named(said: dict[str, Any]) -> None:
     assert "block UDP" in said["blocked"]["verdicts"][0]["advice"]
 
 
-def test_an_open_port_is_seen_where_the_router_opens_one_and_given_back(said: dict[str, Any]) -> None:
+def test_a_port_that_the_router_opens_is_seen_and_given_back(said: dict[str, Any]) -> None:
     assert {kind for kind, answer in said.items() if answer["mapped"]} == {"upnp"}

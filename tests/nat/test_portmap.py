@@ -106,7 +106,7 @@ def _ping(world: Lab, stranger: Site, host: str, port: int, patience: float) -> 
     return int(world.run(stranger.hosts[0].namespace, command))
 
 
-async def test_an_ipv6_firewall_lets_strangers_in_while_a_node_runs_and_not_after_it_stopped(world: Lab) -> None:
+async def test_an_ipv6_firewall_lets_strangers_in_only_while_a_node_runs(world: Lab) -> None:
     site, stranger = build_site(world, "ipv6 alone"), build_site(world, "public")
     router, host = site.routers[0], site.hosts[0].namespace
     address = f"2a01:20:1:{site.number:x}::2"

@@ -151,7 +151,7 @@ def test_interrupt_typed_at_a_terminal_reaches_the_program_once(unit):
     os.close(terminal)
 
 
-def test_stop_is_told_before_it_reaches_the_program_which_decides_how_it_ends(unit):
+def test_stop_is_told_before_it_reaches_the_program_which_decides(unit):
     process = unit.start("wait", AGAIN="5")
     unit.wait_for_running()
     process.terminate()
@@ -229,7 +229,7 @@ def test_ready_is_heard_without_a_service_manager(unit):
     wait_until(lambda: "ready" in unit.lines("hooks"), "the hook")
 
 
-def test_manager_hears_nothing_of_stopping_while_the_program_is_replaced(unit):
+def test_manager_hears_of_no_stop_while_the_program_is_replaced(unit):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(unit.folder / "notify"))
         manager.settimeout(20)

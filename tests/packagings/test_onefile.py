@@ -72,7 +72,7 @@ def test_leaves_with_the_status_that_its_unit_asked_for(device, onefile):
     assert {start["plan"] for start in world.starts()} == {"STATUS"}
 
 
-def test_executes_the_new_file_once_at_the_next_start_where_nobody_would_start_it_again(device, onefile):
+def test_executes_the_new_file_at_a_start_where_nobody_else_would(device, onefile):
     world = device(onefile)
     world.stage(1)
     main_process = ("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh")
@@ -86,7 +86,7 @@ def test_executes_the_new_file_once_at_the_next_start_where_nobody_would_start_i
     assert world.unpacked() == []
 
 
-def test_waits_for_the_next_start_where_its_terminal_would_close_with_it(device, onefile):
+def test_waits_for_the_next_start_where_its_terminal_would_close(device, onefile):
     world = device(onefile)
     keyboard, terminal = pty.openpty()
 

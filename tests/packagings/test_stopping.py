@@ -21,7 +21,7 @@ def test_stop_while_it_ends_wins_over_the_restart(device, packaging):
     assert world.unpacked() == []
 
 
-def test_application_that_is_killed_while_it_ends_is_not_started_again(device, packaging):
+def test_application_killed_while_it_ends_is_not_started_again(device, packaging):
     world = device(packaging)
     world.stage(1)
     world.start("slow-end")

@@ -89,7 +89,7 @@ async def test_updates_itself_at_once_and_loses_nothing(fleet: Make, packaging: 
     assert "Traceback" not in device.text("errors")
 
 
-async def test_staged_release_waits_for_the_next_start_and_late_imports_still_work(fleet: Make, packaging: str) -> None:
+async def test_staged_release_waits_for_a_start_and_late_imports_still_work(fleet: Make, packaging: str) -> None:
     device = await fleet(packaging)
     process = device.start(*command_of(packaging, "--hold"))
     await away(device.wait_for_event, "release.staged")
@@ -110,7 +110,7 @@ async def test_staged_release_waits_for_the_next_start_and_late_imports_still_wo
     assert device.left_behind() == []
 
 
-async def test_native_program_is_updated_under_run_and_run_stays_the_main_process(fleet: Make) -> None:
+async def test_native_program_is_updated_while_run_stays_the_main_process(fleet: Make) -> None:
     device = await fleet("elf")
     run = [sys.executable, "-m", "pypatcher", "run", "--public-key", encode_key(KEY.public), "--"]
     process = device.start(*run, "./app", "stay", "two words", COLOUR="blue")

@@ -91,7 +91,7 @@ def test_a_plain_script_is_told_so_once_and_runs_as_it_would_without(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
 
 
-def test_a_decorated_main_keeps_its_name_arguments_result_and_exceptions() -> None:
+def test_a_decorated_main_keeps_its_name_arguments_and_result() -> None:
     done = run(
         """
         @pypatcher.public_key(KEY)
@@ -157,7 +157,7 @@ def test_misuse_is_one_clear_error(code: str, message: str) -> None:
     assert error_of(code).startswith(message)
 
 
-def test_a_wrong_environment_on_a_device_is_logged_and_the_application_runs() -> None:
+def test_a_wrong_environment_is_logged_and_the_application_runs() -> None:
     done = run(
         """
         pypatcher.public_key(KEY)
@@ -206,7 +206,7 @@ def run_zipapp(path: Path, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_a_program_without_a_network_says_what_it_does_and_ends_as_it_wants(tmp_path: Path) -> None:
+def test_a_program_without_a_network_says_so_and_ends_as_it_wants(tmp_path: Path) -> None:
     path = signed_zipapp(
         tmp_path,
         """
@@ -258,7 +258,7 @@ def test_a_program_without_a_network_says_what_it_does_and_ends_as_it_wants(tmp_
         ({"PYPATCHER_BOOTSTRAP": "nowhere.invalid:1"}, ""),
     ],
 )
-def test_no_failure_of_the_network_or_the_disk_reaches_the_application(
+def test_no_failure_of_network_or_disk_reaches_the_application(
     tmp_path: Path, environment: dict[str, str], said: str
 ) -> None:
     path = signed_zipapp(

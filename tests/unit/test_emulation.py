@@ -31,7 +31,7 @@ def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("refusing")
-def test_without_namespaces_it_fails_and_says_which_permissions_are_missing() -> None:
+def test_without_namespaces_it_says_which_permissions_are_missing() -> None:
     with pytest.raises(StepFailedError, match="unshare: Operation not permitted") as raised:
         enter("--only", "story")
     assert "kernel.unprivileged_userns_clone=1" in str(raised.value)

@@ -139,7 +139,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"short", b"x" * 5000, TEXT.encode() + b" " + TEXT.encode()])
-def test_a_file_that_holds_no_key_is_named_and_its_content_is_not_repeated(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_holds_no_key_is_named_and_not_repeated(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "owner"
     path.write_bytes(content)
     with pytest.raises(KeyFileError) as raised:

@@ -126,7 +126,7 @@ def test_looks_become_rarer_after_ten_minutes_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.type == "bool"])
-def test_a_switch_in_code_is_true_or_false_and_nothing_that_looks_like_it(name: str) -> None:
+def test_a_switch_in_code_is_true_or_false_and_nothing_like_it(name: str) -> None:
     with pytest.raises(SettingError, match=name):
         Settings().replace(**{name: "no"})
 

@@ -35,13 +35,13 @@ def test_pauses_grow_until_it_returns() -> None:
     assert failing.times == [0, 1, 3, 7, 11, 15]
 
 
-def test_pauses_start_over_after_a_run_that_was_longer_than_the_longest() -> None:
+def test_pauses_start_over_after_a_run_longer_than_the_longest() -> None:
     failing = Failing(*(PatcherError("no") for _ in range(6)), lasts=(0, 0, 4, 100, 0))
     run_alone(keep_running("this", failing.run, (1.0, 4.0)))
     assert failing.times == [0, 1, 3, 11, 112, 114, 118]
 
 
-def test_our_own_errors_are_one_line_even_out_of_groups_and_others_have_a_traceback(
+def test_our_own_errors_are_one_line_and_others_have_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     group = ExceptionGroup("tasks", [ExceptionGroup("inner", [SettingError("cannot bind")])])
@@ -138,7 +138,7 @@ def test_a_failure_while_it_is_being_ended_does_not_start_it_again() -> None:
     assert starts == [1]
 
 
-async def test_what_works_in_a_thread_is_waited_for_even_when_it_is_cancelled_and_then_undone() -> None:
+async def test_what_works_in_a_thread_is_waited_for_even_when_cancelled() -> None:
     began, go_on, undone = threading.Event(), threading.Event(), []
 
     def work() -> str:

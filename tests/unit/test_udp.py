@@ -95,7 +95,7 @@ def test_a_train_is_equal_datagrams_to_one_address(datagrams: list[tuple[bytes, 
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EOPNOTSUPP])
-async def test_a_kernel_that_takes_no_trains_gets_single_datagrams_from_then_on(
+async def test_a_kernel_without_trains_gets_single_datagrams_from_then_on(
     ends: tuple[DatagramLog, DatagramLog], code: int
 ) -> None:
     near, far = ends
@@ -112,7 +112,7 @@ async def test_a_kernel_that_takes_no_trains_gets_single_datagrams_from_then_on(
     assert calls.count("sendmsg") == 1
 
 
-async def test_a_full_send_buffer_keeps_the_order_and_says_when_there_is_room(
+async def test_a_full_send_buffer_keeps_the_order_and_says_when_it_has_room(
     ends: tuple[DatagramLog, DatagramLog],
 ) -> None:
     near, far = ends

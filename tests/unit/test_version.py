@@ -27,7 +27,7 @@ def test_order_is_that_of_the_three_numbers(one: Version, other: Version) -> Non
 
 
 @given(announced, announced)
-def test_a_newer_version_has_the_higher_sequence_number_whatever_the_revision(one: Version, other: Version) -> None:
+def test_a_newer_version_has_the_higher_seq_whatever_the_revision(one: Version, other: Version) -> None:
     assert (one.seq() < other.seq()) == (one < other)
     if one < other:
         assert one.seq(4095) < other.seq()

@@ -71,7 +71,7 @@ def test_a_region_moved_anywhere_else_is_refused(opened: Opened, data: bytes) ->
     assert scan_regions(fd) == [place]
 
 
-def test_a_table_that_cannot_be_parsed_is_a_refusal_even_with_a_region_at_the_end(opened: Opened) -> None:
+def test_a_broken_table_is_refused_even_with_a_region_at_the_end(opened: Opened) -> None:
     data = bytearray(with_tail())
     struct.pack_into("<H", data, 62, 9)
     with pytest.raises(RegionError, match="cannot be told"):
@@ -106,7 +106,7 @@ def test_two_sections_are_refused(opened: Opened, second: str) -> None:
         locate_region(opened(make_elf(sections=sections)))
 
 
-def test_a_section_that_holds_something_else_is_refused_although_the_tail_is_a_region(opened: Opened) -> None:
+def test_a_foreign_section_is_refused_though_the_tail_is_a_region(opened: Opened) -> None:
     data = make_elf(sections=((".embedded_signature", PROGBITS, bytes(176)),)) + REGION
     with pytest.raises(RegionError, match="holds no region"):
         locate_region(opened(data))

@@ -60,7 +60,7 @@ def test_numbers_wider_than_their_type_are_refused(bits: int, data: str) -> None
         Reader(bytes.fromhex(data)).unsigned(bits)
 
 
-def test_a_byte_string_above_its_limit_is_refused_before_it_is_looked_for() -> None:
+def test_a_byte_string_above_its_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(CodecError, match="at most 10"):
         Reader(encode_unsigned(2**40)).byte_string(10)
 

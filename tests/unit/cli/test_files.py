@@ -50,7 +50,7 @@ def test_people_read_the_same_in_words(run: Run, app: Path) -> None:
     assert f"app: version 1.4.0, signed by {PUBLIC}, for x86_64" in run("verify", "app", "--public-key", PUBLIC).out
 
 
-def test_a_key_is_read_with_or_without_newline_and_from_the_environment(
+def test_a_key_is_read_with_or_without_newline_and_from_a_variable(
     run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("owner").write_text(encode_key(SEED) + "\n")

@@ -51,7 +51,7 @@ def test_a_new_device_adopts_its_first_release(run: Run, releases: tuple[Path, P
     assert (status.status, status.json["running"], status.json["needs"]) == (0, "1.0.0", [])
 
 
-def test_a_first_release_can_be_started_whatever_mode_it_was_copied_in(
+def test_a_first_release_can_be_started_whatever_mode_its_copy_has(
     run: Run, releases: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "opt").mkdir()
@@ -64,7 +64,7 @@ def test_a_first_release_can_be_started_whatever_mode_it_was_copied_in(
     assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o755, *OTHER_USER)
 
 
-def test_status_changes_nothing_and_says_of_a_program_that_it_cannot_be_started(run: Run, app: Path) -> None:
+def test_status_changes_nothing_and_says_what_cannot_be_started(run: Run, app: Path) -> None:
     app.chmod(0o644)
     said = run("status", app)
     assert (said.status, "chmod 755" in said.out) == (1, True)
@@ -168,7 +168,7 @@ def test_status_says_what_a_person_is_needed_for(run: Run, app: Path) -> None:
         ({}, False),
     ],
 )
-def test_an_end_was_asked_for_if_systemd_stopped_it_or_the_program_restarts_itself(
+def test_an_end_was_asked_for_if_systemd_or_the_program_itself_did_it(
     environment: dict[str, str], requested: bool
 ) -> None:
     assert end_was_requested(environment) is requested

@@ -105,7 +105,7 @@ def supervise(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_run_ends_as_its_program_does_though_there_are_no_updates_for_it(tmp_path: Path) -> None:
+def test_run_ends_as_its_program_does_though_it_gets_no_updates(tmp_path: Path) -> None:
     program = tmp_path / "app"
     program.write_text('#!/bin/sh\necho "$@"\nexit 7\n')
     program.chmod(0o755)
@@ -115,7 +115,7 @@ def test_run_ends_as_its_program_does_though_there_are_no_updates_for_it(tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_run_without_a_key_for_this_device_runs_the_program_all_the_same(tmp_path: Path) -> None:
+def test_run_without_a_key_for_this_device_runs_the_program(tmp_path: Path) -> None:
     own = own_target(Path(sys.executable), Path(sys.executable))
     other = next(name for name in load_targets() if name != own.name)
     done = supervise(tmp_path, "--public-key", f"{other}={PUBLIC}", "--", "/bin/echo", "runs")

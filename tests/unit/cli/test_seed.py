@@ -68,7 +68,7 @@ def test_an_upload_limit_of_nothing_is_wrong_use(run: Run, app: Path, monkeypatc
     assert "PYPATCHER_UPLOAD=0 serves nobody" in outcome.err
 
 
-def test_one_bad_file_among_good_ones_is_named_and_nothing_is_announced(run: Run, app: Path) -> None:
+def test_one_bad_file_among_good_ones_is_named_and_none_is_announced(run: Run, app: Path) -> None:
     bad = Path("bad")
     data = bytearray(with_section("2.0.0", machine=183))
     bad.write_bytes(data)

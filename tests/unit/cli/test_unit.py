@@ -21,7 +21,7 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("option", ["--user", "--mode=now", "--public-key", "--guard"])
-def test_an_option_after_the_program_is_not_taken_for_the_programs_own(run: Run, program: Path, option: str) -> None:
+def test_an_option_after_the_program_is_not_taken_for_its_own(run: Run, program: Path, option: str) -> None:
     outcome = run("unit", program, option, "daemon")
     assert (outcome.status, outcome.out) == (2, "")
     assert f"{option.partition('=')[0]} comes after PROGRAM" in outcome.err

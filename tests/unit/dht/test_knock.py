@@ -42,7 +42,7 @@ def test_an_answer_to_another_knock_is_no_proof() -> None:
     assert not is_proven(SECRET, NONCE[::-1], old)
 
 
-def test_a_member_is_known_by_its_answer_and_a_stranger_gets_one_packet_and_stays_unknown() -> None:
+def test_a_member_is_known_by_its_answer_and_a_stranger_by_none() -> None:
     async def body() -> None:
         net = DhtNetwork()
         ours, member = net.add(secret=SECRET), net.add(secret=SECRET)

@@ -116,7 +116,7 @@ def test_a_huge_list_of_nodes_is_cut() -> None:
 
 
 @pytest.mark.parametrize(("family", "host"), [(4, "192.0.2.1"), (6, "2001:db8::1")])
-def test_of_a_huge_list_of_peers_the_first_are_read_and_no_other_is_looked_at(family: int, host: str) -> None:
+def test_of_a_huge_list_of_peers_only_the_first_are_read(family: int, host: str) -> None:
     good = [pack_compact((host, 1 + n)) for n in range(2000)]
     bad = pack_compact((host, 0))
     assert len(krpc.peers_of({b"values": good}, family)) == krpc.MAX_PEERS == 200

@@ -86,7 +86,7 @@ def test_it_finds_the_nearest_living_nodes_of_a_network(seed: int, size: int, de
         assert lookup.closest() == living[:NEAREST]
 
 
-def test_in_a_network_of_five_thousand_with_dead_nodes_it_finds_most_of_the_nearest() -> None:
+def test_most_of_the_nearest_are_found_among_5000_with_dead_nodes() -> None:
     random = Random(3)
     everyone = [_contact(number, node_id=random_id(random)) for number in range(5000)]
     silent = frozenset(random.sample(everyone, 750))
@@ -182,7 +182,7 @@ def test_a_node_counts_under_the_id_that_it_answers_with() -> None:
     assert lookup.closest() == [Contact(actual, claimed.address)]
 
 
-def test_nodes_that_borrow_the_ids_of_honest_ones_push_none_of_them_out() -> None:
+def test_nodes_that_borrow_the_ids_of_honest_ones_push_none_out() -> None:
     honest = [_contact(number) for number in range(1, 31)]
     borrowed = [
         Contact(contact.id, (f"66.{number // 8}.6.{number % 8 // 2}", 1 + number))
@@ -201,7 +201,7 @@ def test_nodes_that_borrow_the_ids_of_honest_ones_push_none_of_them_out() -> Non
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=30))
-def test_every_node_that_answered_is_found_once_under_the_id_that_it_answered_with(
+def test_every_node_is_found_once_under_the_id_it_answered_with(
     nodes: list[tuple[int, int, int]],
 ) -> None:
     claimed = {_contact(number).address: bytes((claim,)) * 20 for number, claim, _ in nodes}

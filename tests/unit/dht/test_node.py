@@ -137,7 +137,7 @@ def test_a_read_only_node_reads_and_writes_but_is_asked_nothing() -> None:
     run_virtual(body())
 
 
-def test_all_values_of_the_nearest_nodes_are_returned_the_highest_seq_first() -> None:
+def test_all_values_of_the_nearest_nodes_come_the_highest_seq_first() -> None:
     async def body() -> None:
         net = DhtNetwork()
         nodes = net.grow(30)

@@ -9,7 +9,7 @@ def peers(first: int, count: int) -> list[tuple[str, int]]:
     return [(f"5.{number >> 8}.{number & 255}.1", 6881) for number in range(first, first + count)]
 
 
-def test_who_is_named_by_the_most_nodes_comes_first_whatever_one_liar_adds() -> None:
+def test_who_is_named_by_most_nodes_comes_first_whatever_a_liar_adds() -> None:
     poll = PeerPoll()
     poll.add(peers(10_000, 10_000))
     for start in range(3):
@@ -48,7 +48,7 @@ def test_a_single_answer_counts_in_full_since_nobody_else_was_there() -> None:
     assert poll.result() == (tuple(peers(1, 4)), 4)
 
 
-def test_a_router_that_shows_every_node_another_port_counts_as_one_peer() -> None:
+def test_a_router_that_shows_every_node_another_port_is_one_peer() -> None:
     poll = PeerPoll()
     for node in range(5):
         poll.add([("20.0.0.1", 1000 + node), ("20.0.0.2", 6881), ("20.0.0.2", 6882), (f"20.0.1.{node}", 1)])

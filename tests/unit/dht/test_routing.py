@@ -87,7 +87,7 @@ def test_nobody_takes_the_place_of_a_living_node_by_its_id() -> None:
     assert list(table) == [honest]
 
 
-def test_a_node_that_waits_under_one_id_and_entered_under_another_does_not_enter_twice() -> None:
+def test_a_node_that_waits_under_another_id_does_not_enter_twice() -> None:
     table = RoutingTable(_OWN)
     for number in range(BUCKET_SIZE + 1):
         table.answered(_far(number), float(number))
@@ -112,7 +112,7 @@ _STEP = st.tuples(st.sampled_from([*_IDS, None]), st.sampled_from(_ADDRESSES))
 
 
 @given(st.integers(1, 2), st.sampled_from(_IDS), st.lists(_STEP, min_size=40, max_size=80))
-def test_whoever_answers_and_fails_in_whatever_order_buckets_and_table_hold_the_same_nodes(
+def test_failures_in_whatever_order_leave_buckets_and_table_alike(
     size: int, next_own: bytes, steps: list[tuple[bytes | None, Address]]
 ) -> None:
     with patch.object(routing, "BUCKET_SIZE", size):

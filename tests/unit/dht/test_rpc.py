@@ -83,7 +83,7 @@ def test_a_node_that_lost_everybody_joins_again() -> None:
     run_virtual(body())
 
 
-def test_after_a_long_outage_a_node_finds_those_that_it_knew_though_the_entry_point_is_gone() -> None:
+def test_after_a_long_outage_a_node_finds_those_that_it_knew() -> None:
     async def body() -> None:
         net = DhtNetwork()
         await net.add(_ENTRY).start()
@@ -105,7 +105,7 @@ def test_after_a_long_outage_a_node_finds_those_that_it_knew_though_the_entry_po
     run_virtual(body())
 
 
-def test_a_network_that_was_replaced_behind_its_entry_point_is_joined_with_the_next_lookup() -> None:
+def test_a_network_replaced_behind_its_entry_point_is_joined_again() -> None:
     async def body() -> None:
         net = DhtNetwork()
         await net.add(_ENTRY).start()

@@ -87,7 +87,7 @@ def test_who_announces_junk_evicts_its_own_peers_first() -> None:
     assert len(store) == 100
 
 
-def test_one_host_with_many_ports_pushes_nobody_but_itself_from_an_info_hash() -> None:
+def test_one_host_with_many_ports_pushes_nobody_else_out() -> None:
     store = PeerStore(each=20)
     honest = [(f"9.{number}.1.1", 6881) for number in range(15)]
     for peer in honest:
@@ -222,7 +222,7 @@ def test_silence_is_remembered_for_a_while_and_in_bounded_memory() -> None:
     assert not silence.holds(_US, 300.0)
 
 
-def test_a_silent_host_far_away_is_silent_at_all_its_ports_and_a_near_one_at_that_one_alone() -> None:
+def test_a_silent_far_host_is_silent_at_all_ports_a_near_one_at_one() -> None:
     silence = Silence()
     silence.begin(("20.0.0.1", 1), 0.0)
     silence.begin(("192.168.1.1", 1), 0.0)

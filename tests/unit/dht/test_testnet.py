@@ -134,7 +134,7 @@ async def _use(entries: list[Address]) -> None:
         assert await dht.put_mutable(_ITEM) >= 5
 
 
-async def test_the_command_prints_entry_points_that_other_processes_use_and_ends_when_told() -> None:
+async def test_the_command_prints_entry_points_and_ends_when_told() -> None:
     async def plain(lines: list[str]) -> None:
         variable, _, entries = lines[-1].strip().partition("=")
         assert variable == "PYPATCHER_BOOTSTRAP"

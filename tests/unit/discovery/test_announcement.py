@@ -27,7 +27,7 @@ addresses = st.tuples(
 
 
 @pytest.mark.parametrize("vector", vectors("rustpatcher")["slots"], ids=lambda vector: str(vector["minute"]))
-def test_a_content_of_the_rust_program_reads_as_a_release_without_hints(vector: dict[str, Any]) -> None:
+def test_a_content_of_the_rust_program_reads_as_one_without_hints(vector: dict[str, Any]) -> None:
     slot = Slot(namespace_of(vector["topic"], bytes.fromhex(vector["owner_public"])), vector["minute"])
     content = decrypt_record(slot, bytes.fromhex(vector["encrypted_record"])).content
     assert content.hex() == vector["content"]

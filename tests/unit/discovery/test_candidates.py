@@ -28,7 +28,7 @@ def test_a_nodes_newer_word_replaces_its_older_one() -> None:
     assert list(candidates.releases(1.0)) == [NEW]
 
 
-def test_a_word_is_forgotten_after_a_quarter_of_an_hour_unless_it_is_heard_again() -> None:
+def test_a_word_is_forgotten_after_15_minutes_unless_heard_again() -> None:
     candidates = Candidates()
     candidates.add([candidate(1), candidate(2)], 0.0)
     candidates.add([candidate(1)], 600.0)
@@ -45,7 +45,7 @@ def test_the_oldest_words_go_when_there_are_too_many() -> None:
     }
 
 
-def test_holders_of_something_older_never_crowd_out_those_of_the_new_release() -> None:
+def test_holders_of_something_older_never_crowd_out_the_newer_ones() -> None:
     candidates = Candidates()
     candidates.add([candidate(0), *(candidate(number, OLD) for number in range(1, 2000))], 0.0)
     candidates.add([candidate(number, OLD) for number in range(2000, 4000)], 1.0)

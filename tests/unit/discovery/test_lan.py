@@ -64,7 +64,7 @@ def test_no_datagram_breaks_the_reader(data: bytes) -> None:
     decode_search(b"BT-SEARCH * HTTP/1.1\r\n" + data, SWARM, "abc")
 
 
-def test_a_node_speaks_at_the_start_then_every_5_minutes_and_never_twice_a_minute() -> None:
+def test_a_node_speaks_every_5_minutes_and_never_twice_a_minute() -> None:
     schedule = LanSchedule(random.Random(1), 0.0)
     spoken, now = [], 0.0
     while now < 7200.0:

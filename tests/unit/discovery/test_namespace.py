@@ -35,6 +35,6 @@ def test_targets_and_owners_do_not_meet() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a:b", "a/b", "ARMV7", "a" * 33, "armv7\n", "ärm"])
-def test_a_target_name_that_would_change_the_meaning_of_a_topic_is_refused(name: str) -> None:
+def test_a_target_name_that_would_change_a_topics_meaning_is_refused(name: str) -> None:
     with pytest.raises(SettingError):
         Namespace.ours(name, KEY)

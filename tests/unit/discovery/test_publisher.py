@@ -87,7 +87,7 @@ def test_a_full_slot_doubles_the_pause_up_to_an_hour() -> None:
     assert heard == []
 
 
-def test_a_record_in_a_full_slot_is_said_and_the_pause_grows_all_the_same() -> None:
+def test_a_record_in_a_full_slot_is_said_and_the_pause_still_grows() -> None:
     slot = Slot(stored=3, full=True)
     heard = run_alone(publish(slot, 12 * 3600))
     assert len(slot.calls) < 20
@@ -100,7 +100,7 @@ def test_who_sees_a_newer_release_grows_silent_the_same_way() -> None:
     assert len(slot.calls) < 20
 
 
-def test_a_publication_that_reaches_nobody_is_tried_again_soon_then_at_the_interval() -> None:
+def test_a_publication_that_reaches_nobody_is_tried_again_soon() -> None:
     slot = Slot(stored=0)
     heard = run_alone(publish(slot, 1200))
     pauses = slot.pauses()

@@ -37,7 +37,7 @@ def test_the_info_hashes_are_those_of_the_design() -> None:
     assert release_hash(NAMESPACE, info) == hashlib.sha1(topic + b"release" + b"2.0.0" + info.hash).digest()
 
 
-def test_a_holder_announces_at_once_and_then_every_5_minutes_with_jitter() -> None:
+def test_a_holder_announces_at_once_then_every_5_minutes_with_jitter() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
     schedule.hold(release("1.0.0"), 0.0)
     found = visits(schedule, 0.0, 3600.0)
@@ -51,7 +51,7 @@ def test_a_holder_announces_at_once_and_then_every_5_minutes_with_jitter() -> No
         assert len(set(pauses)) == len(pauses)
 
 
-def test_who_begins_to_want_a_release_is_on_its_swarm_at_once_and_every_minute() -> None:
+def test_who_begins_to_want_a_release_joins_its_swarm_at_once() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
     schedule.hold(release("1.0.0"), 0.0)
     visits(schedule, 0.0, 100.0)
@@ -71,7 +71,7 @@ def test_wanting_in_vain_becomes_rare_and_having_ends_it() -> None:
     assert len({visited for _, visited in visits(schedule, 7200.0, 7300.0)}) <= 2
 
 
-def test_a_visit_that_reached_nobody_is_repeated_soon_and_then_ever_later() -> None:
+def test_a_visit_that_reached_nobody_is_repeated_ever_later() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
     times = [time for time, _ in visits(schedule, 0.0, 1200.0, reached=0)]
     assert times[1] < 3

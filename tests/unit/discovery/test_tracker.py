@@ -141,7 +141,7 @@ async def test_a_negative_version_is_no_release() -> None:
     assert await tracker(dht).look() == []
 
 
-async def test_a_look_opens_a_bounded_share_of_a_slot_and_junk_does_not_come_first() -> None:
+async def test_a_look_opens_a_bounded_share_and_junk_does_not_come_first() -> None:
     dht, slot, info = ShelfDht(), Slot(OURS, MINUTE), release("1.2.3")
     for number in range(600):
         dht.put(slot, b"junk %d" % number, seq=MAX_SEQ)
@@ -191,7 +191,7 @@ class TestFullSlots:
         assert (published.stored, published.full, published.newer) == (0, True, False)
         assert len(dht.written) == 1
 
-    async def test_five_throw_away_ids_that_repeat_the_release_never_silence_its_holder_for_good(self) -> None:
+    async def test_five_throw_away_ids_never_silence_a_holder_for_good(self) -> None:
         dht, slot, info = ShelfDht(), Slot(OURS, MINUTE), release("1.2.3")
         for number in range(1, 6):
             dht.announce(slot, node(number), info)

@@ -211,12 +211,12 @@ def test_what_is_not_newer_than_the_program_is_not_staged() -> None:
         check_stageable(V2, V3.version, confirmed(trial=Trial(V3)), None)
 
 
-def test_what_is_not_newer_than_the_newest_ever_confirmed_is_not_staged() -> None:
+def test_what_is_not_newer_than_the_newest_confirmed_is_not_staged() -> None:
     with pytest.raises(NotNewerError):
         check_stageable(V2, V1.version, replace(confirmed(), newest=V2.version), None)
 
 
-def test_a_refused_file_is_never_staged_again_but_another_build_of_its_version_is() -> None:
+def test_a_refused_file_is_never_staged_again_but_another_build_is() -> None:
     state = confirmed(refused=(V2,))
     with pytest.raises(RefusedReleaseError):
         check_stageable(V2, V1.version, state, None)
@@ -229,7 +229,7 @@ def test_a_newer_one_that_is_staged_stays() -> None:
     check_stageable(V2, V1.version, confirmed(refused=(V3,)), V3)
 
 
-def test_the_version_that_is_staged_is_not_fetched_again_but_another_build_of_it_may_be_staged() -> None:
+def test_what_is_staged_is_not_fetched_again_another_build_may_be() -> None:
     another = ProgramId(bytes(64), V2.version)
     with pytest.raises(NotNewerError, match="staged already"):
         check_wanted(another, V1.version, confirmed(), V2)

@@ -30,7 +30,7 @@ def test_the_folder_beside_the_program_is_for_its_user_alone(make: MakeInstallat
     assert stat.S_IMODE(installation.layout.state_folder.stat().st_mode) == 0o700
 
 
-def test_a_staged_release_is_activated_at_the_next_start_and_confirmed(make: MakeInstallation) -> None:
+def test_a_staged_release_is_activated_at_the_next_start(make: MakeInstallation) -> None:
     device = make()
     device.settle("run")
     download(device, "2.0.0")
@@ -44,7 +44,7 @@ def test_a_staged_release_is_activated_at_the_next_start_and_confirmed(make: Mak
     assert device.status().confirmed == device.status().newest == V2
 
 
-def test_a_program_that_settles_itself_is_told_to_exec_and_the_new_one_counts_its_start(make: MakeInstallation) -> None:
+def test_a_program_that_settles_itself_execs_and_the_new_one_counts(make: MakeInstallation) -> None:
     device = make()
     device.settle("spawn")
     download(device, "2.0.0")
@@ -57,7 +57,7 @@ def test_a_program_that_settles_itself_is_told_to_exec_and_the_new_one_counts_it
     assert (settled.must_exec, settled.on_trial, settled.version) == (False, True, V2)
 
 
-def test_three_failed_starts_lead_back_and_the_file_is_refused_from_then_on(make: MakeInstallation) -> None:
+def test_three_failed_starts_lead_back_and_the_file_is_refused(make: MakeInstallation) -> None:
     device = make()
     device.settle("run")
     download(device, "2.0.0")
@@ -114,7 +114,7 @@ def test_a_hotfix_staged_during_a_trial_waits_for_its_end(make: MakeInstallation
     assert device.settle("run", caller=caller(3)).version == V3
 
 
-def test_a_guards_start_is_claimed_by_the_program_and_ended_by_the_guard(make: MakeInstallation) -> None:
+def test_a_guards_start_is_claimed_by_the_program_and_ended_by_guard(make: MakeInstallation) -> None:
     device = make(lives=nobody_lives)
     device.settle("run")
     download(device, "2.0.0")
@@ -131,7 +131,7 @@ def test_a_guards_start_is_claimed_by_the_program_and_ended_by_the_guard(make: M
     assert trial_of(device)["failed"] == 1  # type: ignore[index]
 
 
-def test_a_program_without_a_signature_runs_and_nothing_is_made_beside_it(make: MakeInstallation) -> None:
+def test_a_program_without_a_signature_runs_and_nothing_is_made(make: MakeInstallation) -> None:
     device = make()
     device.program.write_bytes(b"#!/bin/sh\n")
     settled = device.settle("run")

@@ -27,7 +27,7 @@ def test_a_second_process_counts_nothing(make: MakeInstallation) -> None:
     assert trial_of(device) == before
 
 
-def test_the_program_is_not_changed_while_another_process_runs_from_it(make: MakeInstallation) -> None:
+def test_the_program_is_not_changed_while_another_process_runs_it(make: MakeInstallation) -> None:
     running, starting = make(), make()
     running.settle("spawn")
     download(running, "2.0.0")
@@ -99,7 +99,7 @@ def test_a_forked_child_does_not_keep_the_updater_lock(make: MakeInstallation) -
         child.join()
 
 
-def test_a_lock_that_nobody_gives_back_ends_the_transaction_and_not_the_start(make: MakeInstallation) -> None:
+def test_a_lock_that_nobody_gives_back_does_not_stop_the_start(make: MakeInstallation) -> None:
     device = make()
     device.settle("run")
     with open_folders(device.layout, StateFolder.MADE) as files, hold_lock(files, device.layout.lock):

@@ -25,7 +25,7 @@ def test_by_hand_back_to_the_previous_version(make: MakeInstallation) -> None:
         device.roll_back()
 
 
-def test_a_rollback_by_hand_of_a_running_program_is_finished_by_the_next_start(make: MakeInstallation) -> None:
+def test_a_rollback_of_a_running_program_is_done_by_the_next_start(make: MakeInstallation) -> None:
     running = make()
     running.settle("run")
     download(running, "2.0.0")

@@ -24,7 +24,7 @@ def reason(device: Installation, size: int = 1000) -> str:
     return str(refused.value)
 
 
-def test_an_ordinary_device_passes_and_keeps_nothing_of_the_trial_files(make: MakeInstallation) -> None:
+def test_an_ordinary_device_passes_and_keeps_no_trial_files(make: MakeInstallation) -> None:
     device = make()
     device.preflight(1000)
     assert list(device.layout.state_folder.iterdir()) == []

@@ -13,7 +13,7 @@ from tests.support.installations import V2, V3, MakeInstallation, download, name
 from tests.support.text_programs import program, release_of, write_program
 
 
-def test_what_is_staged_has_the_programs_mode_owner_and_extended_attributes(make: MakeInstallation) -> None:
+def test_what_is_staged_has_the_programs_mode_owner_and_attributes(make: MakeInstallation) -> None:
     device = make()
     device.program.chmod(0o750)
     with contextlib.suppress(OSError):  # some filesystems have none
@@ -58,7 +58,7 @@ def test_stale_downloads_are_removed_by_the_next_one(make: MakeInstallation) -> 
     assert names(device) == {"trial.json"}
 
 
-def test_a_download_under_way_is_no_stale_one_and_the_slower_one_changes_nothing(make: MakeInstallation) -> None:
+def test_a_download_under_way_is_not_stale_and_the_slower_one_loses(make: MakeInstallation) -> None:
     device, data = make(), program("2.0.0")
     device.settle("run")
     with device.new_partial() as slow, device.new_partial() as fast:

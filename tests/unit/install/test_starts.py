@@ -61,14 +61,14 @@ def test_a_shell_that_inherited_the_invocation_claims_nothing() -> None:
     assert fate(BY_GUARD, Caller("spawn", "boot", "unit", 11, 5, main=False), dead) is Fate.ALIVE
 
 
-def test_the_next_guard_sees_that_the_last_ones_program_never_reached_spawn() -> None:
+def test_a_guard_sees_that_the_last_program_never_reached_spawn() -> None:
     assert fate(BY_GUARD, Caller("guard", "boot", "next", 11, 5), dead) is Fate.ENDED
     assert fate(BY_GUARD, Caller("guard", "boot", "unit", 11, 5), dead) is Fate.OWN
     assert fate(BY_GUARD, Caller("run", "boot", "unit", 11, 5), dead) is Fate.ENDED
     assert fate(BY_GUARD, Caller("spawn", "boot", "next", 11, 5, main=True), dead) is Fate.ENDED
 
 
-def test_a_guards_start_that_nobody_claimed_for_ten_minutes_lapses_for_a_shell_and_for_nobody_else() -> None:
+def test_a_guards_start_that_nobody_claimed_lapses_for_a_shell_alone() -> None:
     for ticks, expected in ((CLAIM_TICKS, Fate.ALIVE), (CLAIM_TICKS + 1, Fate.LAPSED)):
         assert fate(BY_GUARD, Caller("spawn", "boot", "other", 11, 1 + ticks), alive) is expected
     late = 1 + 2 * CLAIM_TICKS
@@ -84,7 +84,7 @@ def test_a_guards_start_is_open_for_a_claim_and_others_are_not() -> None:
     assert Caller("spawn", "boot", "unit", 1, 1).start().claimed
 
 
-def test_only_the_process_that_systemd_started_is_the_units_main_process() -> None:
+def test_only_the_process_that_systemd_started_is_the_main_process() -> None:
     pid = os.getpid()
     main = current_caller("spawn", {"INVOCATION_ID": "i1", "SYSTEMD_EXEC_PID": str(pid)})
     assert (main.main, main.start_id, main.pid) == (True, "i1", pid)
@@ -96,7 +96,7 @@ def test_only_the_process_that_systemd_started_is_the_units_main_process() -> No
     assert current_caller("guard", {"INVOCATION_ID": "i1"}).start_id == "i1"
 
 
-def test_a_process_lives_until_it_ended_even_when_nobody_waited_for_it() -> None:
+def test_a_process_lives_until_it_ended_even_when_nobody_waited() -> None:
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as child:
         starttime = process_starttime(child.pid)
         assert starttime is not None

@@ -37,7 +37,7 @@ def layout() -> Iterator[Layout]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a moment")
 @pytest.mark.parametrize("lack", ["no right to make it", "no right to open it", "no right to look"])
-def test_who_lacks_the_rights_of_another_user_is_told_whom_the_folder_must_belong_to(layout: Layout, lack: str) -> None:
+def test_who_lacks_rights_is_told_whom_the_folder_must_belong_to(layout: Layout, lack: str) -> None:
     if lack == "no right to open it":
         layout.state_folder.mkdir(0o700)
     if lack == "no right to look":

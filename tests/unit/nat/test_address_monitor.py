@@ -33,7 +33,7 @@ class Surroundings:
         return watching
 
 
-def test_the_outside_address_and_the_kind_of_router_are_said_when_they_become_known() -> None:
+def test_outside_address_and_kind_of_router_are_said_when_known() -> None:
     place = Surroundings()
     watching = place.watch()
     assert place.events == []

@@ -59,9 +59,7 @@ def most_in_a_minute(times: list[float]) -> int:
 
 @pytest.mark.parametrize("source", [Source.RECORD, Source.RELEASE_SWARM, Source.NAMESPACE_SWARM])
 @pytest.mark.parametrize("round_", range(5))
-def test_a_fleet_of_20_sends_a_victim_of_100_forged_addresses_at_most_10_packets_a_minute(
-    source: Source, round_: int
-) -> None:
+def test_20_devices_send_100_forged_addresses_10_packets_a_minute(source: Source, round_: int) -> None:
     times: list[float] = []
     for node in range(20):
         queue = make(100 * round_ + node)
@@ -72,7 +70,7 @@ def test_a_fleet_of_20_sends_a_victim_of_100_forged_addresses_at_most_10_packets
     assert len(times) < 20 * 8
 
 
-def test_a_small_crowd_that_is_told_of_one_forged_address_is_no_weapon_either() -> None:
+def test_a_small_crowd_told_of_one_forged_address_is_no_weapon() -> None:
     times: list[float] = []
     for node in range(20):
         queue = make(node)
@@ -82,7 +80,7 @@ def test_a_small_crowd_that_is_told_of_one_forged_address_is_no_weapon_either() 
     assert most_in_a_minute(times) <= 10
 
 
-def test_ten_thousand_forged_addresses_cost_a_few_packets_a_minute_and_bounded_memory() -> None:
+def test_ten_thousand_forged_addresses_cost_few_packets_and_memory() -> None:
     queue = make()
     queue.crowd(10_000, 0.0, WALL)
     for start in range(0, 10_000, 500):
@@ -94,7 +92,7 @@ def test_ten_thousand_forged_addresses_cost_a_few_packets_a_minute_and_bounded_m
     assert len(found) < 3 * len({address for _, address in found})
 
 
-def test_a_forged_swarm_does_not_keep_a_node_from_one_that_a_record_names() -> None:
+def test_a_forged_swarm_keeps_no_node_from_one_that_a_record_names() -> None:
     waits = []
     for node in range(8):
         queue = make(node)
@@ -114,7 +112,7 @@ def test_a_network_of_24_bits_gets_three_knocks_in_five_minutes() -> None:
     assert all(later - time > 299 for time, later in zip(times, times[3:], strict=False))
 
 
-def test_two_strangers_knock_in_the_same_seconds_whatever_crowd_each_of_them_sees() -> None:
+def test_two_strangers_knock_together_whatever_crowd_each_sees() -> None:
     one, other = make(1, far(1)), make(2, far(2))
     one.crowd(2, 0.0, WALL)
     other.crowd(9, 0.0, WALL)
@@ -132,7 +130,7 @@ def test_two_strangers_knock_in_the_same_seconds_whatever_crowd_each_of_them_see
 
 
 @pytest.mark.parametrize("late", [0.0, 5.0, 15.0, 30.0])
-def test_two_strangers_meet_within_a_minute_or_two_though_one_heard_of_the_other_earlier(late: float) -> None:
+def test_two_strangers_meet_though_one_heard_of_the_other_earlier(late: float) -> None:
     waits = [meeting(seed, (2, 2), late) for seed in range(100)]
     met = [wait for wait in waits if wait is not None]
     assert len(met) == 100
@@ -190,7 +188,7 @@ def test_a_fleet_that_has_just_been_switched_on_is_no_weapon_either(gap: float, 
     assert most_in_a_minute(times) <= 10
 
 
-def test_a_stranger_waits_for_a_long_time_until_the_size_of_the_crowd_is_known() -> None:
+def test_a_stranger_waits_until_the_size_of_the_crowd_is_known() -> None:
     waits = []
     for node in range(40):
         queue = DialQueue(random.Random(node))
@@ -211,7 +209,7 @@ def test_neighbours_count_as_part_of_the_crowd() -> None:
     assert len(found) <= 2
 
 
-def test_who_was_met_and_was_busy_is_met_again_soon_and_then_ever_later() -> None:
+def test_who_was_met_and_was_busy_is_met_again_soon_then_ever_later() -> None:
     queue = make()
     queue.add([far(1)], Source.RECORD, 0.0, WALL)
     met, now = [], 0.0
@@ -227,7 +225,7 @@ def test_who_was_met_and_was_busy_is_met_again_soon_and_then_ever_later() -> Non
     assert len(met) < 12
 
 
-def test_two_who_met_before_knock_at_once_and_then_in_the_same_seconds() -> None:
+def test_two_who_met_before_knock_at_once_then_in_the_same_seconds() -> None:
     sides = []
     for own, other, start in ((far(1), far(2), 0.0), (far(2), far(1), 47.0)):
         queue = make(3, own, crowd=40)
@@ -262,7 +260,7 @@ def test_who_was_reached_before_waits_for_no_window() -> None:
     assert queue.due(0.0, WALL) == far(1)
 
 
-def test_whoever_answers_is_open_for_a_while_and_then_rests_until_somebody_seeks_it() -> None:
+def test_whoever_answers_is_open_for_a_while_and_then_rests() -> None:
     queue = make()
     queue.add([far(1)], Source.RECORD, 0.0, WALL)
     [(at, _), *_] = knocks(queue, 0.0, 600.0)[:1]
@@ -275,7 +273,7 @@ def test_whoever_answers_is_open_for_a_while_and_then_rests_until_somebody_seeks
     assert queue.due(at + 600, WALL) == far(1)
 
 
-def test_a_host_that_answers_knocks_but_no_dial_is_left_alone_ever_longer() -> None:
+def test_a_host_that_answers_knocks_but_no_dial_is_left_ever_longer() -> None:
     queue = make()
     queue.add([far(1)], Source.RECORD, 0.0, WALL)
     dials, now = [], 0.0
@@ -290,7 +288,7 @@ def test_a_host_that_answers_knocks_but_no_dial_is_left_alone_ever_longer() -> N
     assert 3 < len(dials) < 25
 
 
-def test_in_a_large_crowd_that_is_of_no_use_the_next_one_is_tried_ever_later() -> None:
+def test_in_a_large_useless_crowd_the_next_is_tried_ever_later() -> None:
     queue = make()
     queue.crowd(64, 0.0, WALL)
     queue.add([far(number) for number in range(200)], Source.NAMESPACE_SWARM, 0.0, WALL)
@@ -312,7 +310,7 @@ def test_in_a_large_crowd_that_is_of_no_use_the_next_one_is_tried_ever_later() -
     assert again > 2
 
 
-def test_a_silent_victim_is_remembered_though_its_addresses_are_dropped_and_named_again() -> None:
+def test_a_silent_victim_is_remembered_though_named_again() -> None:
     queue = make()
     times = []
     now = 0.0
@@ -326,7 +324,7 @@ def test_a_silent_victim_is_remembered_though_its_addresses_are_dropped_and_name
     assert len(times) <= 3
 
 
-def test_a_holder_that_answers_as_any_dht_node_does_is_tried_by_a_lone_seeker_at_the_second_knock() -> None:
+def test_a_holder_that_answers_as_a_dht_node_is_tried_at_knock_two() -> None:
     queue, holder = make(), far(1)
     queue.add([holder], Source.RECORD, 0.0, WALL)
     queue.wish(frozenset([holder]), 0.0, WALL)
@@ -340,7 +338,7 @@ def test_a_holder_that_answers_as_any_dht_node_does_is_tried_by_a_lone_seeker_at
 
 
 @pytest.mark.parametrize("crowd", [20, 64])
-def test_a_whole_fleet_tries_a_victim_that_answers_as_a_dht_node_less_than_once_a_minute(crowd: int) -> None:
+def test_a_fleet_tries_a_victim_that_answers_less_than_once_a_minute(crowd: int) -> None:
     victim, tries = far(7), []
     for seed in range(crowd):
         queue = make(seed, far(1000 + seed), crowd)

@@ -222,7 +222,7 @@ def test_http_answers_are_read_by_length_by_chunks_or_to_the_end() -> None:
     )
 
 
-def test_the_gateway_is_that_of_the_default_route_with_the_lowest_metric() -> None:
+def test_the_gateway_is_the_default_route_with_the_lowest_metric() -> None:
     table = (
         "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
         "wlan0\t00000000\t0102A8C0\t0003\t0\t0\t600\t00000000\n"
@@ -234,7 +234,7 @@ def test_the_gateway_is_that_of_the_default_route_with_the_lowest_metric() -> No
     assert parse_routes("Iface\n") is None
 
 
-def test_an_ipv6_gateway_that_is_link_local_is_told_with_its_interface() -> None:
+def test_a_link_local_ipv6_gateway_is_told_with_its_interface() -> None:
     nowhere, router, other = "0" * 32, "fe80" + "0" * 27 + "1", "2a01" + "0" * 27 + "1"
 
     counts = "00000001 00000000"

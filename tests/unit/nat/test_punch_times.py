@@ -29,7 +29,7 @@ def test_the_next_moment_is_later_and_at_most_two_periods_away(wall: float, leve
 
 
 @given(WALLS, LEVELS)
-def test_a_moment_of_a_rarer_level_is_one_of_every_more_frequent_level(wall: float, level: int) -> None:
+def test_a_moment_of_a_rarer_level_is_one_of_every_more_frequent(wall: float, level: int) -> None:
     pair = pair_name(ONE, OTHER)
     moment = next_moment(pair, level, wall)
     for lower in range(level):
@@ -53,6 +53,6 @@ def test_a_crowd_sends_a_host_no_more_than_three_packets_a_minute(size: int) -> 
     assert size * 60 / (WINDOW * 2 ** level_of_crowd(size)) <= 3
 
 
-def test_a_few_need_no_patience_and_a_crowd_larger_than_any_has_an_end() -> None:
+def test_a_few_need_no_patience_and_the_largest_crowd_has_an_end() -> None:
     assert [level_of_crowd(size) for size in (0, 1, 2, 3)] == [0, 0, 0, 0]
     assert level_of_crowd(10**9) == level_of_crowd(64) == 6

@@ -58,7 +58,7 @@ def test_nothing_saved_is_an_empty_memory(tmp_path: Path) -> None:
         b'{"port": ' + b"9" * 5000 + b"}",
     ],
 )
-def test_a_damaged_file_is_an_empty_memory_and_is_replaced_by_the_next_save(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_empty_and_replaced_by_the_next_save(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "node.json").write_bytes(content)
     cache = Cache(tmp_path)
     assert cache.load() == Memory()
@@ -116,7 +116,7 @@ def test_lists_are_bounded_and_the_latest_good_peers_stay(tmp_path: Path) -> Non
     assert memory.good_peers == many[-200:]
 
 
-def test_a_folder_that_cannot_be_made_is_said_once_and_costs_nothing_else(
+def test_a_folder_that_cannot_be_made_is_said_once_and_costs_no_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")

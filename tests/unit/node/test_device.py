@@ -54,7 +54,7 @@ def test_a_program_is_of_its_own_target_whatever_interprets_others(
         assert own_target(write("app", PROGRAMS[name]), write("python", interpreter)).name == name
 
 
-def test_a_zipapp_for_another_machine_than_its_interpreter_is_for_none(write: Callable[[str, bytes], Path]) -> None:
+def test_a_zipapp_for_another_machine_than_its_python_has_no_target(write: Callable[[str, bytes], Path]) -> None:
     program = make_zipapp({"a.so": ARM_PROGRAM, "b.so": PROGRAMS["aarch64"]})
     with pytest.raises(WrongTargetError, match="no target that pypatcher knows"):
         own_target(write("app", program), write("python", ARM_PROGRAM))

@@ -48,7 +48,7 @@ def test_it_says_when_somebody_answers_and_once_only() -> None:
     assert [type(event) for event in network.events] == [DhtSilent, DhtJoined]
 
 
-def test_a_silence_later_is_said_after_half_an_hour_since_an_idle_node_hears_little() -> None:
+def test_a_later_silence_is_said_after_half_an_hour() -> None:
     network = FakeDht()
     watching = network.watch()
     network.pass_time(watching, 60, answering=True)

@@ -28,7 +28,7 @@ STARTED = NodeStarted("ab" * 32, ("127.0.0.1:1",), "space", "1.2.3", "now")
 PROGRESS = FetchProgress("1.2.3", "127.0.0.1:1", 1, 2)
 
 
-def test_a_json_line_is_one_object_with_event_and_time_written_at_once() -> None:
+def test_a_json_line_is_one_object_with_event_and_time() -> None:
     reading, writing = os.pipe()
     emit = json_lines(writing)
     emit(STARTED)
@@ -82,7 +82,7 @@ def test_a_start_says_what_it_found_and_did() -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_event_is_said_once_and_other_logs_beside_it_in_the_same_form(
+def test_an_event_is_said_once_beside_other_logs_of_the_same_form(
     capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     logger = logging.getLogger("pypatcher")

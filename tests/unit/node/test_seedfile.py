@@ -66,7 +66,7 @@ def test_each_target_has_the_key_that_was_given_for_it(tmp_path: Path, arm: Path
     assert namespaces == [Namespace.ours("aarch64", OWNER), Namespace.ours("x86_64", STRANGER)]
 
 
-def test_a_file_that_fits_several_targets_is_offered_to_those_that_are_named(zipapp: Path, arm: Path) -> None:
+def test_a_file_for_several_targets_is_offered_to_those_named(zipapp: Path, arm: Path) -> None:
     with pytest.raises(SettingError, match=r"app.pyz fits aarch64, armv7, x86_64: say by --target"):
         choose_files([zipapp], ANY, (), "pypatcher")
     wanted = [find_target("armv7"), find_target("x86_64"), find_target("armv7")]
@@ -113,7 +113,7 @@ def test_a_file_that_is_not_what_the_owner_signed_is_refused_by_name(
         choose_files([intel, arm], ANY, (), "pypatcher")
 
 
-def test_the_namespace_of_the_rust_program_takes_one_file_and_knows_no_targets(zipapp: Path, intel: Path) -> None:
+def test_the_rust_namespace_takes_one_file_and_knows_no_targets(zipapp: Path, intel: Path) -> None:
     [file] = choose_files([zipapp], ANY, (), "rustpatcher")
     assert file.namespace == Namespace.rustpatcher(OWNER)
     [file] = choose_files([intel], {"x86_64": OWNER, None: STRANGER}, (), "rustpatcher")
@@ -161,7 +161,7 @@ def test_a_file_that_stays_as_it_is_is_verified_once(watched: Watched, monkeypat
     assert watched.said == []
 
 
-def test_a_byte_that_is_changed_in_place_is_seen_though_size_and_modification_time_stay(watched: Watched) -> None:
+def test_a_byte_changed_in_place_is_seen_though_size_and_time_stay(watched: Watched) -> None:
     before = watched.path.stat()
     with watched.path.open("r+b") as file:
         file.seek(100)
@@ -186,7 +186,7 @@ def test_a_release_that_replaces_it_is_offered_once_it_is_verified(watched: Watc
     assert len(watched.said) == 1
 
 
-def test_what_replaces_it_is_not_offered_unless_the_owner_signed_it_for_that_target(watched: Watched) -> None:
+def test_what_replaces_it_is_offered_only_if_signed_for_that_target(watched: Watched) -> None:
     for data, key, reason in (
         (with_section("3.0.0", machine=AARCH64), OTHER, "not signed by"),
         (with_section("3.0.0"), PAIR, "not for target aarch64"),
@@ -221,7 +221,7 @@ def test_a_file_on_a_disk_that_comes_back_unchanged_is_offered_again(tmp_path: P
     assert (watched.version, watched.file.is_unchanged()) == ("2.0.0", True)
 
 
-def test_a_file_that_is_still_being_written_is_not_read_again_and_again(
+def test_a_file_that_is_still_written_is_not_read_again_and_again(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
@@ -265,7 +265,7 @@ def test_another_owner_s_signature_is_told_from_damage(arm: Path) -> None:
         choose_files([arm], {None: STRANGER}, (), "pypatcher")
 
 
-async def test_a_file_that_cannot_be_read_for_a_moment_is_offered_again_though_it_did_not_change(
+async def test_a_file_that_cannot_be_read_for_a_moment_is_offered_again(
     arm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [file] = choose_files([arm], ANY, (), "pypatcher")

@@ -180,7 +180,7 @@ def attack_as_nobody(address: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_can_neither_fill_the_socket_nor_pass_one_that_blocks_whoever_closes_it(proxy, heard):
+def test_another_user_can_neither_fill_nor_block_the_socket(proxy, heard):
     attacker = multiprocessing.get_context("fork").Process(target=attack_as_nobody, args=(proxy.address,))
     attacker.start()
     attacker.join()
@@ -193,7 +193,7 @@ def test_another_user_can_neither_fill_the_socket_nor_pass_one_that_blocks_whoev
     assert heard == ["ready"]
 
 
-def test_socket_lies_in_a_folder_of_its_own_for_its_user_alone_and_goes_with_it(upstream):
+def test_socket_lies_in_a_folder_for_its_user_alone_and_goes_with_it(upstream):
     proxy = NotifyProxy(upstream, lambda: None, lambda: False)
     folder = Path(proxy.address).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -201,7 +201,7 @@ def test_socket_lies_in_a_folder_of_its_own_for_its_user_alone_and_goes_with_it(
     assert not folder.exists()
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_ones_is_not(upstream, proxy):
+def test_what_a_killed_run_left_is_removed_a_living_ones_is_not(upstream, proxy):
     code = (
         "import os; from pypatcher.process.notify import *; p = NotifyProxy(Notifier({}, 1), print, bool);"
         "print(p.address, flush=True); os.kill(os.getpid(), 9)"
@@ -216,7 +216,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_ones_is_not(
 
 
 @pytest.mark.parametrize("name", ["long" * 30, "missing/folder"])
-def test_without_a_usable_folder_it_lies_in_another_and_nothing_is_left(upstream, tmp_path, monkeypatch, name):
+def test_without_a_usable_folder_it_lies_elsewhere_and_leaves_nothing(upstream, tmp_path, monkeypatch, name):
     folder = tmp_path / name
     if "long" in name:
         folder.mkdir()

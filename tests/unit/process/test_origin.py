@@ -42,7 +42,7 @@ def test_library_path_that_only_the_launcher_set_is_dropped():
     assert without_bundle({"LD_LIBRARY_PATH": FOLDER}, FOLDER) == {}
 
 
-def test_paths_into_the_unpacked_folder_are_dropped_wherever_a_hook_put_them():
+def test_paths_into_the_unpacked_folder_are_dropped_everywhere():
     found = {"TCL_LIBRARY": f"{FOLDER}/_tcl_data", "GI_TYPELIB_PATH": f"/usr/lib:{FOLDER}/gi", "OTHER": f"{FOLDER}2/x"}
     assert without_bundle(found, FOLDER) == {"GI_TYPELIB_PATH": "/usr/lib", "OTHER": f"{FOLDER}2/x"}
 

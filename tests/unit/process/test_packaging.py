@@ -64,7 +64,7 @@ def test_command_line_code_and_folders_are_refused(tmp_path, code):
     assert ask(tmp_path.parent, str(tmp_path)).startswith("refused:")
 
 
-def test_zipapp_is_known_by_its_resolved_path_and_keeps_its_command_line(archive):
+def test_zipapp_is_known_by_its_resolved_path_and_keeps_its_arguments(archive):
     (archive.parent / "link").symlink_to(archive)
     told = ask(archive.parent, "-B", "-X", "dev", "link", "--option", "link")
     assert told == f"ZIPAPP {archive} {sys.executable} -B -X dev link --option link"

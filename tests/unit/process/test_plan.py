@@ -40,7 +40,7 @@ def test_onefile_whose_launcher_was_killed_leaves_a_helper():
     assert decide(replace(SHELL, launcher=None)).how is Restarting.HELPER
 
 
-def test_main_process_of_a_unit_that_asks_for_it_leaves_with_the_status():
+def test_main_process_of_a_unit_that_asks_leaves_with_the_status():
     plan = decide(replace(SERVICE, environment=INVOCATION | MAIN | STATUS))
     assert plan == RestartPlan(Restarting.STATUS, 86)
 
@@ -60,13 +60,13 @@ def test_unit_that_does_not_ask_for_a_status_waits_for_its_next_start():
     assert RESTART_STATUS_VARIABLE in plan.reason
 
 
-def test_program_below_a_services_shell_waits_for_the_next_start_even_if_it_inherited_the_status():
+def test_below_a_services_shell_it_waits_even_with_the_status():
     around = replace(SERVICE, launcher_parent=39, launcher_parent_name="sh", environment=INVOCATION | STATUS)
     assert not decide(replace(around, environment=around.environment | {"SYSTEMD_EXEC_PID": "39"})).at_once
     assert not decide(around).at_once
 
 
-def test_shell_in_a_desktop_session_is_no_service_although_it_inherited_an_invocation():
+def test_shell_in_a_desktop_session_is_no_service():
     around = replace(SHELL, environment=INVOCATION | {"SYSTEMD_EXEC_PID": "12"})
     assert decide(around).how is Restarting.HELPER
 
@@ -95,7 +95,7 @@ def test_leader_of_a_terminal_waits_for_the_next_start():
         ("", True),
     ],
 )
-def test_innermost_unit_tells_whether_a_service_would_end_with_the_launcher(cgroup, at_once):
+def test_innermost_unit_tells_whether_it_would_end_with_the_launcher(cgroup, at_once):
     around = replace(SHELL, cgroup=cgroup, environment=INVOCATION | {"SYSTEMD_EXEC_PID": "12"})
     assert decide(around).at_once is at_once
 

@@ -17,7 +17,7 @@ def lines_of(program: str = "/opt/sensor/app", *arguments: str, **plan: object) 
     return text.splitlines()
 
 
-def test_a_program_that_updates_itself_is_started_as_it_is_and_may_ask_for_a_restart() -> None:
+def test_a_self_updating_program_is_started_as_it_is_and_may_restart() -> None:
     lines = lines_of("/opt/sensor/app", "--name", "kitchen sensor")
     assert 'ExecStart=/opt/sensor/app --name "kitchen sensor"' in lines
     assert "Environment=PYPATCHER_RESTART_STATUS=86" in lines
@@ -62,7 +62,7 @@ def test_options_variables_and_the_watchdog_are_written_down() -> None:
 
 
 @pytest.mark.parametrize("plan", [{}, {"keys": (KEY,), "guarded": True}])
-def test_options_of_run_are_refused_for_a_program_that_run_does_not_run(plan: dict[str, object]) -> None:
+def test_options_of_run_are_refused_for_a_program_without_run(plan: dict[str, object]) -> None:
     with pytest.raises(SettingError, match="--mode is for `pypatcher run`"):
         lines_of(options=("--mode=at=03:30",), **plan)
 

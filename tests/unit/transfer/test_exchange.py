@@ -47,7 +47,7 @@ async def test_a_release_arrives_as_it_is_on_disk(tmp_path: Path, size: int) -> 
 
 
 @pytest.mark.parametrize("off", [-1, 0, 1, -2, 2, 500_000])
-async def test_a_clock_that_is_wrong_by_any_amount_blocks_nobody_in_our_namespace(tmp_path: Path, off: int) -> None:
+async def test_a_clock_wrong_by_any_amount_blocks_nobody_in_our_namespace(tmp_path: Path, off: int) -> None:
     info, body = make_release(tmp_path)
     async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
         assert await fetch(server, client, at=MINUTE + off) == body
@@ -62,7 +62,7 @@ async def test_the_rust_namespace_refuses_a_wrong_minute_without_a_word(tmp_path
             await fetch(server, client, alpn=RUST_ALPN, at=MINUTE + 2)
 
 
-async def test_a_peer_that_names_its_minute_and_hangs_up_is_dialed_once_more_with_it(tmp_path: Path) -> None:
+async def test_a_peer_that_names_its_minute_and_hangs_up_is_dialed_again(tmp_path: Path) -> None:
     info, body = make_release(tmp_path)
     dials = []
 
@@ -84,7 +84,7 @@ async def test_a_peer_that_names_its_minute_and_hangs_up_is_dialed_once_more_wit
         assert len(dials) == 2
 
 
-async def test_a_peer_that_refuses_its_own_minute_is_given_up_after_the_second_try(tmp_path: Path) -> None:
+async def test_a_peer_that_refuses_its_own_minute_is_given_up(tmp_path: Path) -> None:
     asked = []
 
     async def refuse(connection: Connection) -> None:
@@ -101,7 +101,7 @@ async def test_a_peer_that_refuses_its_own_minute_is_given_up_after_the_second_t
         assert len(asked) == 2
 
 
-async def test_a_peer_that_refuses_and_hangs_up_over_and_over_is_asked_twice(tmp_path: Path) -> None:
+async def test_a_peer_that_refuses_and_hangs_up_is_asked_twice(tmp_path: Path) -> None:
     asked = []
 
     async def refuse_and_go(connection: Connection) -> None:
@@ -171,7 +171,7 @@ async def test_a_busy_server_says_so_at_once_and_has_a_place_later(tmp_path: Pat
         assert await fetch(server, client) == body
 
 
-async def test_a_peer_that_is_busy_all_at_once_in_the_middle_of_a_transfer_is_none_that_had_no_place(
+async def test_a_peer_that_is_busy_in_mid_transfer_had_a_place(
     tmp_path: Path,
 ) -> None:
     info, body = make_release(tmp_path)
@@ -250,7 +250,7 @@ async def test_a_server_without_a_release_or_whose_file_changed_says_so(tmp_path
             await fetch(server, client)
 
 
-async def test_a_file_replaced_by_a_rename_while_it_is_served_still_arrives_as_it_was(tmp_path: Path) -> None:
+async def test_a_file_replaced_while_it_is_served_still_arrives_as_it_was(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, 4_000_000)
 
     def replace(done: int, _total: int) -> None:
@@ -262,7 +262,7 @@ async def test_a_file_replaced_by_a_rename_while_it_is_served_still_arrives_as_i
         assert await fetch(server, client, on_progress=replace) == body
 
 
-async def test_a_file_that_is_written_into_while_it_is_served_is_not_sent_to_its_end(tmp_path: Path) -> None:
+async def test_a_file_written_into_while_it_is_served_is_not_sent_whole(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path, 3_000_000)
 
     def spoil(_got: bytes) -> None:
@@ -275,7 +275,7 @@ async def test_a_file_that_is_written_into_while_it_is_served_is_not_sent_to_its
             await fetch(server, client, write=spoil)
 
 
-async def test_another_release_than_announced_is_refused_before_a_byte_is_written(
+async def test_another_release_than_announced_is_refused_unwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info, _ = make_release(tmp_path)

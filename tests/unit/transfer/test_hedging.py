@@ -62,7 +62,7 @@ def test_a_newer_release_need_not_wait() -> None:
     assert race.wait(V3, 1.0) == 0
 
 
-def test_of_two_slow_ones_the_clearly_slower_goes_and_the_next_rival_comes_the_sooner_the_slower_the_other() -> None:
+def test_the_slower_of_two_goes_and_sets_when_the_next_rival_comes() -> None:
     for rate, pause in ((1200.0, 30.0), (20_000.0, 180.0), (60_000.0, 530.0)):
         race = Race()
         drip, honest = race.enter(V2, SIZE, 0.0), race.enter(V2, SIZE, 40.0)
@@ -90,7 +90,7 @@ def test_nobody_goes_while_one_of_two_does_well() -> None:
     assert race.outstanding() == 2 * SIZE - drip.received - honest.received
 
 
-def test_where_there_is_no_room_for_a_rival_none_comes_for_ten_minutes() -> None:
+def test_where_a_rival_has_no_room_none_comes_for_ten_minutes() -> None:
     race = Race()
     race.enter(V2, SIZE, 0.0)
     race.rest(50.0)

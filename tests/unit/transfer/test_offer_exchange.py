@@ -96,7 +96,7 @@ async def take_slowly(connection: Connection) -> None:
     await connection.wait_closed()
 
 
-async def test_four_slow_takers_keep_a_release_from_nobody_whom_only_its_holder_can_dial(tmp_path: Path) -> None:
+async def test_four_slow_takers_keep_nobody_from_a_holder_that_must_dial(tmp_path: Path) -> None:
     got = bytearray()
 
     async def take(connection: Connection) -> None:
@@ -112,7 +112,7 @@ async def test_four_slow_takers_keep_a_release_from_nobody_whom_only_its_holder_
         assert holder.giving >= 4
 
 
-async def test_slow_takers_are_as_many_as_there_are_uploads_and_four_that_ask(tmp_path: Path) -> None:
+async def test_slow_takers_are_as_many_as_uploads_and_four_that_ask(tmp_path: Path) -> None:
     async with open_holder(tmp_path, UploadLimiter(lan_uploads=2)) as holder, open_nodes(12) as nodes:
         for node in nodes:
             node.serve(OFFERS, take_slowly)

@@ -30,7 +30,7 @@ def test_pauses_of_a_group_double_up_to_six_hours() -> None:
     assert waits[-1] == waits[-2] == 6 * 3600
 
 
-def test_a_group_is_a_24_of_strangers_a_host_of_the_lan_and_a_port_of_loopback() -> None:
+def test_a_group_is_a_24_a_host_of_the_lan_and_a_port_of_loopback() -> None:
     budget = FetchBudget()
     for address in (STRANGER, LAN, ("127.0.0.1", 1), ("2001:4860:1::1", 1)):
         budget.failed("release", SIZE, address, 0, 0.0)
@@ -40,7 +40,7 @@ def test_a_group_is_a_24_of_strangers_a_host_of_the_lan_and_a_port_of_loopback()
     assert all(budget.wait("release", address, 1.0) == 0 for address in free)
 
 
-def test_a_release_that_cost_three_times_its_size_pauses_for_strangers_alone() -> None:
+def test_three_times_its_size_failed_pauses_a_release_for_strangers() -> None:
     budget = FetchBudget()
     budget.succeeded(("7.7.7.7", 1))
     for number in range(3):
@@ -62,7 +62,7 @@ def test_failed_bytes_from_the_lan_are_free() -> None:
     assert budget.wait("release", STRANGER, 0.0) == 0
 
 
-def test_an_address_where_nobody_answers_pauses_alone_and_an_hour_at_most() -> None:
+def test_an_address_where_nobody_answers_pauses_alone_for_an_hour() -> None:
     budget, now, waits = FetchBudget(), 0.0, []
     for _ in range(12):
         budget.unreachable(STRANGER, now)
@@ -95,12 +95,12 @@ def test_the_first_stranger_for_a_release_is_told_once() -> None:
     assert [budget.first_stranger(name) for name in ("a", "a", "b")] == [True, False, True]
 
 
-def test_who_delivered_before_is_asked_first_then_the_lan_and_the_rest_by_turns() -> None:
+def test_who_delivered_before_comes_first_then_lan_and_rest_by_turns() -> None:
     order = rank_addresses([STRANGER, LAN, OTHER, LAN_TOO, NEIGHBOUR, STRANGER], {OTHER: None})
     assert order == [OTHER, LAN, STRANGER, LAN_TOO, NEIGHBOUR]
 
 
-def test_a_thousand_addresses_of_the_lan_that_somebody_made_up_delay_a_stranger_by_one() -> None:
+def test_a_thousand_made_up_lan_addresses_delay_a_stranger_by_one() -> None:
     made_up = [(f"192.168.{number % 250}.{number // 250}", 1) for number in range(1000)]
     assert rank_addresses([*made_up, STRANGER], ()).index(STRANGER) == 1
 

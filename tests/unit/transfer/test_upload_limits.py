@@ -45,7 +45,7 @@ def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: Manual
     assert limiter.admit(FAR[6], 8 * MIB) is None
 
 
-def test_who_takes_much_at_first_and_then_nothing_is_slow_all_the_same(clock: ManualClock) -> None:
+def test_who_takes_much_at_first_and_then_nothing_is_slow(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock, uploads=1), []
     upload = limiter.admit(FAR[0], 8 * MIB, lambda: dropped.append(0))
     assert upload is not None
@@ -71,7 +71,7 @@ def test_whom_we_hold_back_ourselves_is_not_slow(clock: ManualClock) -> None:
     assert limiter.admit(FAR[4], MIB) is None
 
 
-def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clock: ManualClock) -> None:
+def test_one_address_gets_one_upload_whatever_its_port_or_its_64(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert limiter.admit(("8.8.4.1", 1), MIB) is not None
     assert limiter.admit(("8.8.4.1", 2), MIB) is None
@@ -80,7 +80,7 @@ def test_one_address_gets_one_upload_whatever_its_port_or_the_rest_of_its_64(clo
     assert limiter.admit(("2a01:db9:0:1::2", 1), MIB) is not None
 
 
-def test_a_taker_that_comes_again_ends_its_own_upload_that_takes_nothing_any_more(clock: ManualClock) -> None:
+def test_a_taker_that_comes_again_ends_its_upload_that_takes_nothing(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock), []
     upload = limiter.admit(FAR[0], MIB, lambda: dropped.append(0))
     assert upload is not None
@@ -150,21 +150,21 @@ def test_one_network_gets_half_of_the_day(clock: ManualClock, host: str) -> None
     assert take(limiter, clock, ("9.9.9.9", 1))
 
 
-def test_uploads_of_one_network_that_begin_together_keep_within_its_half(clock: ManualClock) -> None:
+def test_uploads_of_one_network_begun_together_keep_within_its_half(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (f"8.8.4.{number}", 1)) for number in range(8)) == 8
     together = [limiter.admit((f"8.8.4.{number}", 1), MIB) for number in range(20, 24)]
     assert [upload is not None for upload in together] == [True, True, False, False]
 
 
-def test_the_last_quarter_of_a_day_is_for_networks_that_took_nothing_yet(clock: ManualClock) -> None:
+def test_the_last_quarter_of_a_day_is_for_networks_that_took_nothing(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (f"20.{number % 3}.0.{number}", 1)) for number in range(60)) == 15
     assert [take(limiter, clock, FAR[0]) for _ in range(2)] == [True, False]
     assert sum(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(9)) == 4
 
 
-def test_what_slow_takers_were_promised_keeps_no_newcomer_from_its_copy(clock: ManualClock) -> None:
+def test_promises_to_slow_takers_keep_no_newcomer_from_its_copy(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (f"20.{number % 3}.0.{number}", 1)) for number in range(60)) == 15
     assert all(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(2))

@@ -71,7 +71,7 @@ def test_hostile_headers_are_codec_errors_and_nothing_else(start: bytes, length:
 
 
 @given(infos, st.integers(0, 1 << 40), st.integers(-5, 5).filter(bool))
-def test_a_header_whose_data_ends_elsewhere_than_the_answer_is_refused(info: PatchInfo, size: int, off: int) -> None:
+def test_a_header_whose_data_ends_elsewhere_is_refused(info: PatchInfo, size: int, off: int) -> None:
     header = wire.encode_acceptance(info, size)[9:]
     with pytest.raises(CodecError):
         wire.decode_patch_header(header, len(header) + size + off)

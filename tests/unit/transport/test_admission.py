@@ -9,7 +9,7 @@ from pypatcher.transport.admission import Admission, Verdict
 FAR = [(f"8.8.4.{number}", 6881) for number in range(1, 200)]
 
 
-def test_a_few_unfinished_handshakes_make_every_new_address_prove_itself() -> None:
+def test_after_a_few_open_handshakes_new_addresses_must_prove_theirs() -> None:
     admission = Admission(half_open=3)
     for address in FAR[:3]:
         assert admission.judge(address, validated=False) is Verdict.ACCEPT
@@ -60,7 +60,7 @@ def test_a_quarter_of_the_places_is_the_lans() -> None:
     assert admission.judge(("192.168.1.9", 9), validated=False) is Verdict.REFUSE
 
 
-def test_neighbours_on_the_lan_that_share_an_address_are_told_apart_by_port() -> None:
+def test_lan_neighbours_that_share_an_address_are_told_apart_by_port() -> None:
     admission = Admission(per_address=1)
     admission.opened(("127.0.0.1", 1))
     assert admission.judge(("127.0.0.1", 1), validated=True) is Verdict.REFUSE

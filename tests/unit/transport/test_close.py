@@ -6,7 +6,7 @@ from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.transport.close import CloseCode, close_error
 
 
-def test_what_ended_a_connection_is_told_in_words_that_a_peer_cannot_forge() -> None:
+def test_what_ended_a_connection_is_told_in_words_no_peer_can_forge() -> None:
     assert isinstance(close_error(CloseCode.BUSY, True, ""), PeerBusyError)
     assert not isinstance(close_error(CloseCode.BUSY, False, ""), PeerBusyError)
     error = close_error(77, True, "x" * 500 + "\n\x1b[2J")

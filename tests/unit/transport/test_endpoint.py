@@ -88,7 +88,7 @@ async def test_much_data_passes_both_ways_at_once_in_order() -> None:
         assert got[1] == data[::-1]
 
 
-async def test_a_writer_waits_for_a_reader_that_does_not_read_and_nothing_piles_up() -> None:
+async def test_a_writer_waits_for_a_reader_and_nothing_piles_up() -> None:
     async with open_endpoint() as server, open_endpoint() as client:
         one, other, _ = await pair(server, client)
         stream = await one.open_stream()
@@ -103,7 +103,7 @@ async def test_a_writer_waits_for_a_reader_that_does_not_read_and_nothing_piles_
         await writing
 
 
-async def test_a_reset_is_an_error_on_the_other_side_and_the_connection_lives() -> None:
+async def test_a_reset_is_an_error_there_and_the_connection_lives() -> None:
     async with open_endpoint() as server, open_endpoint() as client:
         one, other, _ = await pair(server, client)
         stream = await one.open_stream()
@@ -174,7 +174,7 @@ async def test_dialing_another_key_or_protocol_or_nobody_fails_and_says_so() -> 
         assert (await client.connect(address, node_id=None, alpn=ALPN)).peer_id == server.node_id
 
 
-async def test_a_server_without_a_place_says_so_at_once_and_a_place_is_free_when_a_connection_closes() -> None:
+async def test_a_full_server_says_so_and_a_place_is_free_after_a_close() -> None:
     async with open_endpoint(admission=Admission(connections=2)) as server, open_endpoint() as client:
         server.serve(ALPN, Connection.wait_closed)
         for _ in range(3):
@@ -244,7 +244,7 @@ async def _nothing(_: Connection) -> None:
     return
 
 
-async def test_the_dht_and_quic_share_one_socket_and_each_gets_its_own_packets() -> None:
+async def test_the_dht_and_quic_share_one_socket_and_get_their_own_packets() -> None:
     heard: list[tuple[bytes, tuple[str, int]]] = []
     hear = {"on_krpc": lambda data, source: heard.append((data, source))}
     async with open_endpoint(**hear) as server, open_endpoint() as client:
@@ -267,7 +267,7 @@ async def test_the_dht_and_quic_share_one_socket_and_each_gets_its_own_packets()
         assert set(heard) == {(query, client.addresses[0])}
 
 
-async def test_both_families_get_the_same_port_and_a_taken_preferred_one_is_left_alone() -> None:
+async def test_both_families_get_one_port_and_a_taken_one_is_left_alone() -> None:
     first = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0), ("::1", 0)])
     port = first.addresses[0][1]
     second = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0), ("::1", 0)], preferred_port=port)
@@ -351,7 +351,7 @@ async def test_closing_an_endpoint_tells_its_peers_and_frees_its_sockets(tmp_pat
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-async def test_a_peer_that_forgot_a_connection_ends_it_by_its_reset_token_and_nobody_else_can() -> None:
+async def test_a_peer_that_forgot_a_connection_ends_it_by_its_reset_token() -> None:
     async with open_endpoint() as server, open_endpoint() as client:
         one, other, _ = await pair(server, client)
         token = other._quic._host_cids[0].stateless_reset_token
@@ -364,7 +364,7 @@ async def test_a_peer_that_forgot_a_connection_ends_it_by_its_reset_token_and_no
         assert client.connections == 0
 
 
-async def test_on_a_move_who_dialed_tells_its_peer_and_who_was_dialed_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_a_move_who_dialed_tells_its_peer_the_other_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_endpoint() as server, open_endpoint() as client:
         dialed, accepted, _ = await pair(server, client)
         for endpoint in (server, client):

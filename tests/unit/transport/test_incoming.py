@@ -40,7 +40,7 @@ def test_the_first_of_a_client_is_welcome() -> None:
     assert answer(FrontDoor(Admission()), packet_of(quic)) == Welcome(original, original, None)
 
 
-def test_when_many_are_half_open_a_client_comes_back_with_its_token_and_is_welcome() -> None:
+def test_when_many_are_half_open_a_client_comes_back_with_its_token() -> None:
     door, quic = FrontDoor(Admission(half_open=0)), client()
     original = quic.original_destination_connection_id
     first = packet_of(quic)

@@ -23,7 +23,7 @@ def test_fragments_are_the_ranges_that_aioquic_would_have(added: list[tuple[int,
         assert list(ours) == list(theirs)
 
 
-def test_one_fragment_too_many_is_refused_and_one_that_joins_two_is_not() -> None:
+def test_one_fragment_too_many_is_refused_one_that_joins_two_is_not() -> None:
     fragments = Fragments(3)
     for start in (0, 2, 4):
         fragments.add(start, start + 1)

@@ -123,7 +123,7 @@ def test_nothing_takes_over_during_a_trial_and_its_end_lets_it(tmp_path: Path) -
     run_alone(body())
 
 
-def test_a_trial_that_somebody_else_ends_is_noticed_within_two_minutes(tmp_path: Path) -> None:
+def test_a_trial_that_somebody_else_ends_is_noticed_in_two_minutes(tmp_path: Path) -> None:
     async def body() -> None:
         device = ActivationCase(tmp_path, Now())
         device.installation.trial = "2.0.0"
@@ -138,7 +138,7 @@ def test_a_trial_that_somebody_else_ends_is_noticed_within_two_minutes(tmp_path:
     run_alone(body())
 
 
-def test_a_restart_that_changed_nothing_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
+def test_a_restart_that_changed_nothing_is_not_asked_for_again(tmp_path: Path) -> None:
     async def body() -> None:
         device = ActivationCase(tmp_path, Now())
         device.stage("2.0.0")

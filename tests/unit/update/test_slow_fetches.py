@@ -39,7 +39,7 @@ def test_a_peer_that_drips_its_bytes_is_overtaken_by_another_holder(world: Updat
     assert "faster" in str(next(event for event in world.heard if event.name == "fetch.failed"))
 
 
-def test_a_hundred_peers_that_drip_hold_up_the_update_for_an_hour_or_two_and_no_longer(world: UpdaterWorld) -> None:
+def test_a_hundred_peers_that_drip_delay_it_by_two_hours_at_most(world: UpdaterWorld) -> None:
     for number in range(100):
         world.peer(f"8.{number}.8.8", ContentMismatchError("other bytes"))
         world.rates[f"8.{number}.8.8"] = SIZE / 10_000
@@ -66,7 +66,7 @@ def test_where_the_devices_own_line_is_slow_rivals_take_little_of_it(world: Upda
     assert len(world.asked) < 60
 
 
-def test_looking_goes_on_during_a_fetch_and_a_newer_release_is_fetched_beside_it(world: UpdaterWorld) -> None:
+def test_looking_goes_on_in_a_fetch_and_a_newer_one_is_fetched_beside(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.rates["10.0.0.1"] = SIZE / 290
 
@@ -79,7 +79,7 @@ def test_looking_goes_on_during_a_fetch_and_a_newer_release_is_fetched_beside_it
     assert staged_at(world) < 200
 
 
-def test_a_newer_release_that_nobody_gives_does_not_keep_it_from_the_one_under_way(world: UpdaterWorld) -> None:
+def test_a_newer_release_that_nobody_gives_ends_no_fetch_under_way(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.rates["10.0.0.1"] = SIZE / 290
 
@@ -104,7 +104,7 @@ def test_without_room_for_a_rival_the_slow_fetch_goes_on_alone(world: UpdaterWor
     assert "preflight.failed" not in world.heard.names()
 
 
-def test_an_offer_is_taken_beside_a_slow_fetch_and_not_beside_a_good_one(world: UpdaterWorld) -> None:
+def test_an_offer_is_taken_beside_a_slow_fetch_not_beside_a_good_one(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.rates["10.0.0.1"] = 0.2
     offer = Candidate(NEW, node(2).public, ("10.0.0.3", 1), "an offer")

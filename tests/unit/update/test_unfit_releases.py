@@ -25,7 +25,7 @@ def test_a_release_that_was_refused_here_is_not_fetched_again(world: UpdaterWorl
     assert world.heard.names() == ["release.refused"]
 
 
-def test_the_same_build_signed_as_a_higher_version_is_welcome_where_it_failed_before(world: UpdaterWorld) -> None:
+def test_the_same_build_as_a_higher_version_is_welcome_again(world: UpdaterWorld) -> None:
     world.known_files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
     assert NEWER.hash == NEW.hash
@@ -43,7 +43,7 @@ def test_a_refusal_that_only_the_download_shows_costs_one_download(world: Update
     assert world.heard.names().count("release.refused") == 1
 
 
-def test_what_one_download_showed_to_be_unfit_is_not_downloaded_again_after_a_restart(world: UpdaterWorld) -> None:
+def test_what_a_download_showed_unfit_is_not_downloaded_again(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.installation.stage_error = WrongTargetError("it is for another machine")
     run_alone(world.run(60))
@@ -70,7 +70,7 @@ def test_a_refused_release_does_not_keep_it_from_its_successor(world: UpdaterWor
     assert world.staged == [NEWER]
 
 
-def test_preflight_is_said_once_fetches_nothing_and_is_tried_again_with_growing_pauses(world: UpdaterWorld) -> None:
+def test_preflight_is_said_once_and_tried_again_with_growing_pauses(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
     world.installation.preflight_error = CannotReplaceError("the folder cannot be written")
 
@@ -88,9 +88,7 @@ def test_preflight_is_said_once_fetches_nothing_and_is_tried_again_with_growing_
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CannotReplaceError("no"), StateError("no")])
 @pytest.mark.parametrize("where", ["partial_error", "stage_error"])
-def test_a_device_that_cannot_keep_it_asks_no_other_peer_and_ever_more_rarely(
-    world: UpdaterWorld, where: str, error: Exception
-) -> None:
+def test_a_device_that_cannot_keep_it_asks_no_other_peer(world: UpdaterWorld, where: str, error: Exception) -> None:
     for number in range(5):
         world.peer(f"10.0.0.{number}")
     setattr(world.installation, where, error)
