@@ -12,6 +12,7 @@ __all__ = [
     "CodecError",
     "ContentMismatchError",
     "KeyFileError",
+    "ManifestError",
     "MinuteRefusedError",
     "NoRegionError",
     "NotNewerError",
@@ -72,6 +73,10 @@ class ContentMismatchError(ArtifactError):
 
 class SignatureMismatchError(ArtifactError):
     """The owner did not sign this."""
+
+
+class ManifestError(ArtifactError):
+    """Bytes that are not the owner's word about a release, or terms that cannot be stated."""
 
 
 class NotNewerError(PatcherError):

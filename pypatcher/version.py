@@ -13,13 +13,15 @@ from typing import Self
 
 from pypatcher.errors import VersionError
 
-__all__ = ["TEXT_SIZE", "Version"]
+__all__ = ["REVISION_LIMIT", "TEXT_SIZE", "Version"]
 
 TEXT_SIZE = 16
 """Bytes of the version field in a region."""
 
 _COMPONENT_LIMIT = 1 << 31
 _MAJOR_BITS, _MINOR_BITS, _PATCH_BITS, _REVISION_BITS = 13, 14, 14, 12
+REVISION_LIMIT = 1 << _REVISION_BITS
+"""Revisions of one version's manifest: the low bits of its seq count them."""
 _CANONICAL = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})", re.ASCII)
 
 
