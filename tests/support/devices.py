@@ -1,4 +1,16 @@
-"""Real signed programs, and nodes that keep them up to date, in the event loop of a test."""
+"""The simulator that most tests of whole updates use: a fleet on loopback, in the event loop of a test.
+
+Programs are real and signed, nodes are real, the DHT is private; only the intervals are short. One whole update::
+
+    async with open_fleet(tmp_path) as fleet:
+        fleet.device(fleet.release("2.0.0")[0])  # a device that runs the new release, and so serves it
+        device = fleet.device(fleet.release("1.0.0")[0])  # one that wants it
+        await device.wait_for("release.staged")
+        assert device.restart() == "2.0.0"  # what the program says at its next start
+
+Not here: peers that lie (``hostile``), programs that crash (``crashing``), devices behind routers (``tests/nat``), an
+updater alone on virtual time (``updater_world``).
+"""
 
 from __future__ import annotations
 
@@ -143,7 +155,7 @@ class LoopbackFleet:
 
 @contextlib.asynccontextmanager
 async def open_fleet(folder: Path, nodes: int = 8) -> AsyncIterator[LoopbackFleet]:
-    """A world of its own on loopback; everything in it ends with the block."""
+    """A fleet of its own on loopback; everything in it ends with the block."""
     async with Testnet(nodes, host=loopback()) as net:
         world = LoopbackFleet(folder, net)
         try:

@@ -13,7 +13,7 @@ from pypatcher import events
 from pypatcher.events import Event
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "README.md")
 LEVELS = {logging.INFO: "", logging.WARNING: "!", logging.DEBUG: "-"}
 
 

@@ -1,3 +1,5 @@
+"""What a record says: a release and its address hints, as the Rust program writes them and from hostile bytes."""
+
 from __future__ import annotations
 
 import ipaddress

@@ -1,3 +1,5 @@
+"""Sealing and opening, against vectors of the Rust crate and against keys that an attacker would choose."""
+
 from __future__ import annotations
 
 from typing import Any

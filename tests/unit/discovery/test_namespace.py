@@ -1,3 +1,5 @@
+"""Namespaces: every name derived from an owner's key and a target, none of which may meet another's."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Records as they lie in a slot: those of the Rust crate open, and nothing cut, changed or replayed does."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Minute slots: the same keys and salts as the Rust crate has, by vectors and by a second reader."""
+
 from __future__ import annotations
 
 from typing import Any

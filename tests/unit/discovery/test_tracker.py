@@ -1,3 +1,5 @@
+"""Publishing to slots and looking into them, over a DHT in memory: who is heard, what wins, when to keep silent."""
+
 from __future__ import annotations
 
 import random
