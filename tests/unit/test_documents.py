@@ -26,7 +26,7 @@ def test_the_design_page_tells_every_event_with_its_level_and_fields() -> None:
     assert told == {kind.name: (LEVELS[kind.level], ",".join(field.name for field in fields(kind))) for kind in kinds}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_within_the_documents_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in link:

@@ -154,7 +154,7 @@ def test_stable_stays_good_beside_terms_that_are_not_understood() -> None:
     assert word(must=[b"new"], stable=release("1.1.0").to_postcard()).terms.stable == release("1.1.0")
 
 
-def test_unknown_keys_are_kept_and_change_nothing_unless_they_must_be_understood() -> None:
+def test_unknown_keys_are_kept_and_change_nothing_but_musts() -> None:
     known = word(colour=b"red", must=[b"share", b"tree"])
     assert known.hold is Hold.GO_ON
     assert known.terms.keys[b"colour"] == b"red"
