@@ -55,14 +55,15 @@ def info_of(path: Path):
 
 async def ours_serve(path: Path, datagram: int) -> None:
     """Serve until stdin closes."""
+    from pypatcher.install import LocalRelease
     from pypatcher.keys import KeyPair
-    from pypatcher.transfer import Served, UploadLimiter, serve_release
+    from pypatcher.transfer import UploadLimiter, serve_release
     from pypatcher.transport import Endpoint
 
     owner = KeyPair.from_seed(OWNER_SEED).public
     endpoint = await Endpoint.open(KeyPair.from_seed(SERVER_SEED), [(HERE, 0)], max_datagram_size=datagram)
     limiter = UploadLimiter()
-    served = Served(info_of(path), path)
+    served = LocalRelease(path, info_of(path), bytes(64))
 
     async def handle(connection):
         await serve_release(connection, owner=owner, release=served, limiter=limiter)

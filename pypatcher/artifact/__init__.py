@@ -6,16 +6,23 @@ from pypatcher.artifact.embed import embed_region
 from pypatcher.artifact.fit import check_device, check_target, program_target
 from pypatcher.artifact.locate import Carrier, locate_region, scan_regions
 from pypatcher.artifact.patch import Patch, PatchInfo, make_info
-from pypatcher.artifact.region import REGION_SIZE, Region
+from pypatcher.artifact.region import REGION_SIZE
 from pypatcher.artifact.sign import sign_file
-from pypatcher.artifact.verify import VerifiedRelease, check_intact, check_release, read_release, verify_release
+from pypatcher.artifact.verify import (
+    ClaimedRelease,
+    VerifiedRelease,
+    check_intact,
+    check_release,
+    read_release,
+    verify_release,
+)
 
 __all__ = [
     "REGION_SIZE",
     "Carrier",
+    "ClaimedRelease",
     "Patch",
     "PatchInfo",
-    "Region",
     "VerifiedRelease",
     "check_device",
     "check_intact",

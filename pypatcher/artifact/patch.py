@@ -1,7 +1,8 @@
 """``PatchInfo`` and ``Patch``: what the owner signs about a release, and a release as it travels.
 
 protocol.md "The signed file": the owner signs the 64-byte digest SHA-512(version_text || hash || size_le) as a plain
-ed25519 message. On the wire both are postcard. Nothing here opens a file.
+ed25519 message. On the wire both are postcard; in a file a ``PatchInfo`` is a region (``region``). Nothing here opens a
+file.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import hashlib
 from dataclasses import dataclass
 
 from pypatcher.artifact.postcard import Reader, encode_bytes, encode_signed, encode_unsigned
-from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, Region
 from pypatcher.errors import CodecError, SignatureMismatchError, VersionError
 from pypatcher.keys import SIGNATURE_SIZE, KeyPair, OwnerKey, verify_signature
 from pypatcher.version import Version
 
-__all__ = ["MAX_FILE_SIZE", "Patch", "PatchInfo", "make_info"]
+__all__ = ["HASH_SIZE", "MAX_FILE_SIZE", "REGION_SIZE", "Patch", "PatchInfo", "make_info"]
+
+HASH_SIZE = 32
+REGION_SIZE = 176
+"""Bytes by which its region makes a signed file longer; what stands in them is in ``region``."""
 
 MAX_FILE_SIZE = 1 << 32
 """Bytes of the largest signed file that we handle, region included: 4 GiB."""
@@ -73,15 +77,6 @@ class PatchInfo:
                 f"version {self.version} is not signed by the owner of this public key: another key signed it, "
                 "or this one is of another program"
             )
-
-    def to_region(self) -> Region:
-        """The region that a file of this release carries."""
-        return Region(self.hash, self.size, self.signature, self.version)
-
-    @classmethod
-    def from_region(cls, region: Region) -> PatchInfo:
-        """What a region says, in the form that travels."""
-        return cls(region.version, region.size, region.hash, region.signature)
 
     def to_postcard(self) -> bytes:
         """The bytes on the wire, 100 and a few more for larger numbers."""

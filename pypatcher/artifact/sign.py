@@ -13,7 +13,7 @@ from pypatcher.artifact.fit import check_target
 from pypatcher.artifact.hashing import hash_without_region
 from pypatcher.artifact.locate import locate_region, scan_regions
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo, make_info
-from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, VERSION_FIELD
+from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, VERSION_FIELD, pack_region
 from pypatcher.artifact.replace import open_program, replacing, write_at
 from pypatcher.errors import ArtifactError, RegionError, VersionError
 from pypatcher.keys import KeyPair
@@ -44,13 +44,13 @@ def sign_file(
     """
     with open_program(path) as fd:
         info, offset = signed_info(fd, key, version, target)
-        region = info.to_region().pack()
+        region = pack_region(info)
         if out is None and os.pread(fd, REGION_SIZE, offset) == region:
             return info
     with replacing(path, out) as fd:
         # The copy is what gets signed: the file may have changed since it was looked at.
         info, offset = signed_info(fd, key, version, target)
-        write_at(fd, info.to_region().pack(), offset)
+        write_at(fd, pack_region(info), offset)
     return info
 
 

@@ -77,7 +77,7 @@ def survey_file(fd: int, owner: OwnerKey | None = None) -> Survey:
         problems.append(f"it carries {len(regions)} regions: there must be exactly one")
     if offset is not None:
         try:
-            info = PatchInfo.from_region(read_region(fd, offset))
+            info = read_region(fd, offset)
         except ArtifactError as error:
             problems.append(str(error))
     is_intact, is_signed = _check(fd, info, offset, owner, problems)

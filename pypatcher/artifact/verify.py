@@ -13,13 +13,13 @@ from pypatcher.artifact.fit import check_target
 from pypatcher.artifact.hashing import hash_both, hash_without_region
 from pypatcher.artifact.locate import Located, locate_region
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
-from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, Region
+from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, unpack_region
 from pypatcher.errors import ContentMismatchError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target
 
 __all__ = [
-    "Release",
+    "ClaimedRelease",
     "VerifiedRelease",
     "check_content",
     "check_intact",
@@ -32,7 +32,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ClaimedRelease:
     """What a file's region says, unverified, and where it is."""
 
     info: PatchInfo
@@ -49,17 +49,17 @@ class VerifiedRelease:
     sha512: bytes
 
 
-def read_region(fd: int, offset: int) -> Region:
-    """Read the region at ``offset``.
+def read_region(fd: int, offset: int) -> PatchInfo:
+    """What the region at ``offset`` says; nothing is verified.
 
     Raises:
         RegionError: there is none.
         OSError: reading failed.
     """
-    return Region.unpack(os.pread(fd, REGION_SIZE, offset))
+    return unpack_region(os.pread(fd, REGION_SIZE, offset))
 
 
-def read_release(fd: int) -> Release:
+def read_release(fd: int) -> ClaimedRelease:
     """Read a file's region from the place where its carrier puts it. Nothing is hashed.
 
     Raises:
@@ -68,8 +68,7 @@ def read_release(fd: int) -> Release:
         OSError: reading failed.
     """
     located = locate_region(fd)
-    info = PatchInfo.from_region(read_region(fd, located.offset))
-    return Release(info, located, os.fstat(fd).st_size)
+    return ClaimedRelease(read_region(fd, located.offset), located, os.fstat(fd).st_size)
 
 
 def check_content(fd: int, info: PatchInfo, offset: int) -> None:
@@ -95,7 +94,9 @@ def verify_content(fd: int, info: PatchInfo, offset: int, owner: OwnerKey) -> No
     info.verify(owner)
 
 
-def check_release(fd: int, owner: OwnerKey, target: Target | None, *, expect: PatchInfo | None = None) -> Release:
+def check_release(
+    fd: int, owner: OwnerKey, target: Target | None, *, expect: PatchInfo | None = None
+) -> ClaimedRelease:
     """Check everything about a release that its file can tell; ``verify_release`` without the whole file's hash.
 
     Raises:
@@ -153,7 +154,7 @@ def _hash_expected(fd: int, expect: PatchInfo | None) -> VerifiedRelease:
     return VerifiedRelease(info, located, whole)
 
 
-def _read_expected(fd: int, expect: PatchInfo | None) -> Release:
+def _read_expected(fd: int, expect: PatchInfo | None) -> ClaimedRelease:
     release = read_release(fd)
     if expect is not None and release.info != expect:
         raise ContentMismatchError(f"the file, version {release.info.version}, is not what was announced")

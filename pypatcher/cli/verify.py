@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _scan(fd: int) -> tuple[PatchInfo, int]:
-    from pypatcher.artifact import PatchInfo, scan_regions
+    from pypatcher.artifact import scan_regions
     from pypatcher.artifact.verify import read_region
 
     offsets = scan_regions(fd)
     if len(offsets) != 1:
         raise RegionError(f"it carries {len(offsets)} regions instead of one")
-    return PatchInfo.from_region(read_region(fd, offsets[0])), offsets[0]
+    return read_region(fd, offsets[0]), offsets[0]

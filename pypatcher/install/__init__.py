@@ -2,7 +2,7 @@
 
 from pypatcher.install.examine import Kind, owner_verifies
 from pypatcher.install.installation import Installation
-from pypatcher.install.local_release import Held
+from pypatcher.install.local_release import LocalRelease
 from pypatcher.install.preflight import filesystem_type
 from pypatcher.install.reconcile import Settled
 from pypatcher.install.starts import Caller, Launcher
@@ -10,10 +10,10 @@ from pypatcher.install.status import Status
 
 __all__ = [
     "Caller",
-    "Held",
     "Installation",
     "Kind",
     "Launcher",
+    "LocalRelease",
     "Settled",
     "Status",
     "filesystem_type",

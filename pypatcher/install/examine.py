@@ -22,33 +22,21 @@ from pypatcher.install.layout import Entry
 from pypatcher.install.trial import ProgramId
 
 if TYPE_CHECKING:
-    from pypatcher.artifact import PatchInfo
+    from pypatcher.artifact import PatchInfo, VerifiedRelease
     from pypatcher.keys import OwnerKey
     from pypatcher.targets import Target
 
-__all__ = ["Examiner", "Found", "Kind", "Release", "Verify", "owner_verifies"]
+__all__ = ["Examiner", "Found", "Kind", "Verify", "owner_verifies"]
 
 _CHUNK = 1 << 16
 _TICK = 2.0
 """Seconds; the coarsest times that a filesystem (FAT) keeps."""
 
 
-class Release(Protocol):
-    """A verified file, as `pypatcher.artifact.verify_release` returns it."""
-
-    @property
-    def info(self) -> PatchInfo:
-        """What the owner signed."""
-
-    @property
-    def sha512(self) -> bytes:
-        """64 bytes over the whole file, region included."""
-
-
 class Verify(Protocol):
     """What takes a file for a release, as `owner_verifies` makes it."""
 
-    def __call__(self, fd: int, expect: PatchInfo | None = None, /) -> Release:
+    def __call__(self, fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
         """Raises `ArtifactError` for whatever is wrong with the file."""
 
 
@@ -60,7 +48,7 @@ def owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
         target: what they must be for; None in the namespace ``rustpatcher``.
     """
 
-    def verify(fd: int, expect: PatchInfo | None = None, /) -> Release:
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
         from pypatcher.artifact import verify_release
 
         return verify_release(fd, owner, target, expect=expect)

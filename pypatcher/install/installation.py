@@ -18,7 +18,7 @@ from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, check_wanted
 from pypatcher.install.examine import Examiner, Found, Kind, Verify
 from pypatcher.install.layout import Layout
-from pypatcher.install.local_release import Held, held
+from pypatcher.install.local_release import LocalRelease, held
 from pypatcher.install.locks import Instances, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back
 from pypatcher.install.operations import Operations
@@ -77,7 +77,7 @@ class Installation:
         self._limits = limits
         self._own: ProgramId | None = None
         self._caller: Caller | None = None
-        self._put_off: Held | None = None
+        self._put_off: LocalRelease | None = None
 
     @property
     def program(self) -> Path:
@@ -225,7 +225,7 @@ class Installation:
                 stage(session, partial, release)
         return release.info
 
-    def held(self) -> tuple[Held, ...]:
+    def held(self) -> tuple[LocalRelease, ...]:
         """What may be announced and served, newest first: ``staged`` and `P`, unless refused."""
         try:
             with self._folders(self.layout, StateFolder.IF_THERE) as files:
@@ -233,12 +233,12 @@ class Installation:
         except (OSError, PatcherError):
             return ()
 
-    def staged_release(self) -> Held | None:
+    def staged_release(self) -> LocalRelease | None:
         """The release that waits for the next start, if it is good and not refused."""
         staged = self.layout.path(self.layout.staged)
         return next((one for one in self.held() if one.path == staged), None)
 
-    def release_for_restart(self) -> Held | None:
+    def release_for_restart(self) -> LocalRelease | None:
         """The staged release that a restart would activate; None during a trial.
 
         A release whose activation this process's own start had to put off is none: restarting for it again and again

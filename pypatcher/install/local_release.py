@@ -14,32 +14,32 @@ from pypatcher.install.operations import Operations
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
 
-__all__ = ["Held", "held"]
+__all__ = ["LocalRelease", "held"]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A complete, verified file of this installation that may be announced and served.
+class LocalRelease:
+    """A complete, verified file on this machine that may be announced and served.
 
     Attributes:
-        path: where it lies now; open it at once, an activation may rename it.
-        file_size: bytes of the whole file, region included.
+        path: where it lies now. Open it for each use: a rename over it harms none that runs.
+        info: what the owner signed about it.
+        sha512: 64 bytes over the whole file, region included.
     """
 
     path: Path
     info: PatchInfo
     sha512: bytes
-    file_size: int
 
 
-def held(files: Files, layout: Layout, examiner: Examiner) -> tuple[Held, ...]:
+def held(files: Files, layout: Layout, examiner: Examiner) -> tuple[LocalRelease, ...]:
     """``staged`` and `P`, unless refused, newest first."""
     state = Operations(files, layout).read_state()
     refused = () if state is None else state.refused
     found_here = []
     for entry in (layout.staged, layout.target):
         found = examiner.examine(files, entry)
-        if found.id is None or found.info is None or found.stat is None or found.id.sha512 in refused:
+        if found.id is None or found.info is None or found.id.sha512 in refused:
             continue
-        found_here.append(Held(layout.path(entry), found.info, found.id.sha512, found.stat.size))
+        found_here.append(LocalRelease(layout.path(entry), found.info, found.id.sha512))
     return tuple(sorted(found_here, key=lambda one: one.info.version, reverse=True))

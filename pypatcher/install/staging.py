@@ -11,16 +11,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, StateError
 from pypatcher.install.decide import check_stageable
-from pypatcher.install.examine import Release
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.operations import Operations
 from pypatcher.install.state_folder import OpenFolders, StateFolder
 from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import VerifiedRelease
 
 __all__ = ["Partial", "Partials", "stage"]
 
@@ -109,7 +112,7 @@ class Partials:
         return partial
 
 
-def stage(session: Session, partial: Partial, release: Release) -> None:
+def stage(session: Session, partial: Partial, release: VerifiedRelease) -> None:
     """Give a download that was verified, and synced, the name ``staged``; see `Installation.stage`."""
     session.operations.begin()
     state = session.operations.read_state()

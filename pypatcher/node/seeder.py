@@ -15,7 +15,7 @@ from pypatcher.addresses import Address, format_address
 from pypatcher.discovery.candidates import Candidates
 from pypatcher.discovery.publisher import Publisher
 from pypatcher.events import Emit, NodeStarted, NodeStopped
-from pypatcher.install import Held
+from pypatcher.install import LocalRelease
 from pypatcher.nat.address_hints import own_addresses
 from pypatcher.nat.address_monitor import Whereabouts, nat_kind
 from pypatcher.node.dht_monitor import Reach
@@ -74,7 +74,7 @@ class Station:
                 rng=rng,
             )
 
-    def hold(self, held: Sequence[Held], *, is_unchanged: Callable[[], bool] | None = None) -> None:
+    def hold(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Serve and announce the first of these files from now on; see ``Distributor.hold``."""
         self._distributor.hold(held, is_unchanged=is_unchanged)
         self._announce()

@@ -20,7 +20,7 @@ from pypatcher.backoff import Backoff
 from pypatcher.discovery import Namespace
 from pypatcher.errors import ArtifactError, ContentMismatchError, SettingError, WrongTargetError
 from pypatcher.events import Emit, ReleaseWithheld
-from pypatcher.install import Held
+from pypatcher.install import LocalRelease
 from pypatcher.keys import OwnerKey
 from pypatcher.node.device import Kind
 from pypatcher.targets import Target, find_target
@@ -43,7 +43,7 @@ class SeedFile:
     def __init__(self, path: Path, namespace: Namespace, target: Target | None) -> None:
         self.path = path
         self.namespace = namespace
-        self.held: Held | None = None
+        self.held: LocalRelease | None = None
         self._target = target
         self._judged: _Stamp | None = None
         self._seen: _Stamp | None = None
@@ -91,7 +91,7 @@ class SeedFile:
             self._trouble = str(error)
         return was_held or self.held is not None
 
-    def _verified(self) -> tuple[_Stamp, Held]:
+    def _verified(self) -> tuple[_Stamp, LocalRelease]:
         try:
             with open_program(self.path) as fd:
                 before = _stamp(fd)
@@ -100,7 +100,7 @@ class SeedFile:
                     raise ContentMismatchError("it changed while it was read: wait until it is complete")
         except OSError as error:
             raise ArtifactError(f"it cannot be read: {error.strerror}") from None
-        return before, Held(self.path, release.info, release.sha512, release.info.file_size)
+        return before, LocalRelease(self.path, release.info, release.sha512)
 
 
 def choose_files(

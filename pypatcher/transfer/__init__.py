@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pypatcher.transfer.client import fetch_from, fetch_release
 from pypatcher.transfer.offer import receive_offer, send_offer
-from pypatcher.transfer.server import Served, serve_release
+from pypatcher.transfer.server import serve_release
 from pypatcher.transfer.stall import StallRule
 from pypatcher.transfer.upload_limits import UploadLimiter
 
 __all__ = [
-    "Served",
     "StallRule",
     "UploadLimiter",
     "fetch_from",

@@ -10,11 +10,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-from pypatcher.artifact.patch import PatchInfo
 from pypatcher.errors import PatcherError, PeerError
+from pypatcher.install.local_release import LocalRelease
 from pypatcher.keys import OwnerKey
 from pypatcher.transfer import wire
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
@@ -23,30 +21,17 @@ from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.stream import Stream
 
-__all__ = ["Served", "serve_release"]
+__all__ = ["serve_release"]
 
 _CHUNK = 1 << 18
 _REQUESTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A release on disk that is given to others.
-
-    Attributes:
-        info: what the owner signed about it.
-        path: the whole signed file; opened for each upload, so that a rename over it harms none that runs.
-    """
-
-    info: PatchInfo
-    path: Path
 
 
 async def serve_release(
     connection: Connection,
     *,
     owner: OwnerKey,
-    release: Served | Callable[[], Served | None] | None,
+    release: LocalRelease | Callable[[], LocalRelease | None] | None,
     limiter: UploadLimiter,
     now: Callable[[], float] = time.time,
     stall: StallRule = DEFAULT_STALL,
@@ -104,7 +89,7 @@ async def serve_release(
 async def _send(
     connection: Connection,
     stream: Stream,
-    served: Served,
+    served: LocalRelease,
     upload: Upload,
     watch: StallWatch,
 ) -> int:

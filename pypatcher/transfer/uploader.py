@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.errors import PatcherError
-from pypatcher.install import Held
+from pypatcher.install import LocalRelease
 from pypatcher.keys import OwnerKey
-from pypatcher.transfer import Served, UploadLimiter, serve_release
+from pypatcher.transfer import UploadLimiter, serve_release
 from pypatcher.transport import Connection
 
 __all__ = ["Distributor"]
@@ -34,7 +34,7 @@ class Distributor:
         self._owner = owner
         self._limiter = limiter
         self._now = now
-        self._served: Served | None = None
+        self._served: LocalRelease | None = None
         self._is_unchanged: Callable[[], bool] = lambda: True
 
     @property
@@ -42,13 +42,13 @@ class Distributor:
         """The release that is served now."""
         return None if self._served is None else self._served.info
 
-    def hold(self, held: Sequence[Held], *, is_unchanged: Callable[[], bool] | None = None) -> None:
+    def hold(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Serve the first of these verified files from now on; none serves nothing.
 
         Args:
             is_unchanged: whether that file still is what was verified; by default, whether it is what it is now.
         """
-        self._served = Served(held[0].info, held[0].path) if held else None
+        self._served = held[0] if held else None
         if held:
             self._is_unchanged = is_unchanged or _unchanged_since_now(held[0].path)
 
@@ -72,7 +72,7 @@ class Distributor:
             return False
         return given > 0
 
-    def _unchanged(self) -> Served | None:
+    def _unchanged(self) -> LocalRelease | None:
         return self._served if self._is_unchanged() else None
 
 

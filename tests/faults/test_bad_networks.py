@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from pypatcher.errors import PeerBusyError
-from pypatcher.transfer import Served
 from pypatcher.transport import CloseCode, Connection, Endpoint
 from tests.support.siege import fetch
-from tests.support.transport import ALPN, make_release, open_endpoint, open_server
+from tests.support.transport import ALPN, local_release, make_release, open_endpoint, open_server
 
 
 def make_lossy(endpoint: Endpoint, share: float, seed: int) -> None:
@@ -33,7 +32,7 @@ def make_lossy(endpoint: Endpoint, share: float, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_network_that_loses_and_swaps_packets_only_takes_longer(tmp_path: Path, seed: int) -> None:
     info, body = make_release(tmp_path, 300_000)
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         make_lossy(server.endpoint, 0.05, seed)
         make_lossy(client, 0.05, seed + 100)
         assert await fetch(server, client) == body

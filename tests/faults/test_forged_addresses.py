@@ -20,12 +20,12 @@ from aioquic.quic.packet import (
 )
 
 from pypatcher.addresses import Address
-from pypatcher.transfer import Served, UploadLimiter, wire
+from pypatcher.transfer import UploadLimiter, wire
 from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transport import Endpoint
 from tests.support.quic import CLIENT, SERVER, Pair
 from tests.support.siege import MINUTE, until
-from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
+from tests.support.transport import ALPN, OWNER_KEY, local_release, loopback, make_release, open_endpoint, open_server
 
 FORGED: Address = ("192.168.1.9", 4003)
 VICTIM: Address = ("203.0.113.66", 53)
@@ -128,7 +128,10 @@ def forging(client: Endpoint) -> Iterator[None]:
 async def test_an_upload_asked_for_from_a_forged_address_is_the_askers_own(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path, 5000)
     limiter = Recorder()
-    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+    async with (
+        open_server(local_release(info, tmp_path / "release"), limiter=limiter) as server,
+        open_endpoint() as client,
+    ):
         connection = await client.connect(server.address, node_id=None, alpn=ALPN)
         await asyncio.sleep(0.2)
         with forging(client):

@@ -15,9 +15,9 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from pypatcher.errors import PeerError
-from pypatcher.transfer import Served, StallRule, UploadLimiter, stall, wire
+from pypatcher.transfer import StallRule, UploadLimiter, stall, wire
 from tests.support.siege import MINUTE, Siege, fetch
-from tests.support.transport import ALPN, OWNER_KEY, make_release, open_endpoint, open_server
+from tests.support.transport import ALPN, OWNER_KEY, local_release, make_release, open_endpoint, open_server
 
 SOON = StallRule(1000.0, 0.3)
 
@@ -72,7 +72,7 @@ async def test_a_client_that_takes_nothing_loses_its_place(tmp_path: Path) -> No
     info, body = make_release(tmp_path, 3_000_000)
     limiter = UploadLimiter(lan_uploads=1)
     async with (
-        open_server(Served(info, tmp_path / "release"), limiter=limiter, stall=SOON) as server,
+        open_server(local_release(info, tmp_path / "release"), limiter=limiter, stall=SOON) as server,
         open_endpoint() as lazy,
         open_endpoint() as client,
     ):

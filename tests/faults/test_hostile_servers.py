@@ -17,10 +17,10 @@ import pytest
 
 from pypatcher.artifact.patch import PatchInfo
 from pypatcher.errors import ContentMismatchError, PeerError, SignatureMismatchError
-from pypatcher.transfer import Served, StallRule, stall, wire
+from pypatcher.transfer import StallRule, stall, wire
 from pypatcher.transport import Connection, Stream
 from tests.support.siege import MINUTE, SIZE, fetch, resident, until
-from tests.support.transport import ALPN, OWNER_KEY, Server, make_release, open_endpoint, open_server
+from tests.support.transport import ALPN, OWNER_KEY, Server, local_release, make_release, open_endpoint, open_server
 
 SOON = StallRule(1000.0, 0.3)
 
@@ -179,7 +179,7 @@ async def test_a_server_that_sends_faster_than_the_disk_fills_no_memory(tmp_path
     info, _ = make_release(tmp_path, size)
     before = resident()
 
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         connection = await client.connect(server.address, node_id=None, alpn=ALPN)
         stream = await connection.open_stream()
         stream.expect_much(1 << 21)

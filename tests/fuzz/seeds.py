@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 from pypatcher.artifact import Patch
+from pypatcher.artifact.region import pack_region
 from pypatcher.dht import krpc
 from pypatcher.discovery import lan
 from pypatcher.discovery.announcement import encode_content
@@ -132,5 +133,5 @@ SEEDS: dict[str, list[bytes]] = {
         encode_report(Report(1.0, 2.0, 3.0, 4, "error", 5.0, "blocked")),
         b'{"port": 1, "dht_nodes": ["192.0.2.1:1", "[2001:db8::1]:1"], "good_peers": [], "staged": {"aa": "bb"}}',
     ],
-    "fields": [INFO.to_region().pack(), b"xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y", b"1.2.3", b"1.2.3\n"],
+    "fields": [pack_region(INFO), b"xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y", b"1.2.3", b"1.2.3\n"],
 }

@@ -11,8 +11,8 @@ import pytest
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
-from pypatcher.transfer import Served, fetch_from
-from tests.support.transport import ALPN, OWNER_KEY, loopback, make_release, open_endpoint, open_server
+from pypatcher.transfer import fetch_from
+from tests.support.transport import ALPN, OWNER_KEY, local_release, loopback, make_release, open_endpoint, open_server
 
 MINUTE = 29_000_000
 
@@ -75,7 +75,7 @@ async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_p
     rebound = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with (
-        open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_server(local_release(info, tmp_path / "release"), minute=MINUTE) as server,
         open_endpoint() as client,
         open_router(server.address) as (router, address),
     ):
@@ -108,7 +108,7 @@ async def test_who_only_takes_shows_itself_after_a_router_was_off(tmp_path: Path
     received = bytearray()
     off = asyncio.Event()
     async with (
-        open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_server(local_release(info, tmp_path / "release"), minute=MINUTE) as server,
         open_endpoint() as client,
         open_router(server.address) as (router, address),
     ):
@@ -146,7 +146,7 @@ async def test_a_peer_that_is_gone_is_given_up_before_the_connection_is(
     monkeypatch.setattr("pypatcher.transfer.client._NUDGE_AFTER", 0.1)
     info, _ = make_release(tmp_path, size=3_000_000)
     async with (
-        open_server(Served(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_server(local_release(info, tmp_path / "release"), minute=MINUTE) as server,
         open_endpoint() as client,
         open_router(server.address) as (router, address),
     ):

@@ -13,8 +13,17 @@ import pytest
 
 from pypatcher.artifact.patch import Patch
 from pypatcher.errors import PeerError
-from pypatcher.transfer import Served, fetch_release, wire
-from tests.support.transport import ALPN, OWNER_KEY, RUST_ALPN, loopback, make_release, open_endpoint, open_server
+from pypatcher.transfer import fetch_release, wire
+from tests.support.transport import (
+    ALPN,
+    OWNER_KEY,
+    RUST_ALPN,
+    local_release,
+    loopback,
+    make_release,
+    open_endpoint,
+    open_server,
+)
 
 
 class _Minimal(iroh.Preset):
@@ -55,7 +64,10 @@ async def accept(endpoint: iroh.Endpoint) -> iroh.Connection:
 @pytest.mark.parametrize("alpn", [ALPN, RUST_ALPN])
 async def test_iroh_fetches_a_release_from_us(tmp_path: Path, alpn: str) -> None:
     info, body = make_release(tmp_path, 300_000)
-    async with open_server(Served(info, tmp_path / "release"), alpn=alpn) as server, iroh_endpoint(alpn) as theirs:
+    async with (
+        open_server(local_release(info, tmp_path / "release"), alpn=alpn) as server,
+        iroh_endpoint(alpn) as theirs,
+    ):
         connection = await theirs.connect(iroh_address(server.endpoint.node_id, server.address), alpn.encode())
         assert connection.remote_id().to_bytes() == server.endpoint.node_id
         streams = await connection.open_bi()
@@ -74,7 +86,10 @@ async def test_iroh_of_another_minute_is_told_ours_in_our_namespace_only(tmp_pat
         (ALPN, b"\x00" + (29_000_000).to_bytes(8, "little")),
         (RUST_ALPN, b"\x00"),
     ):
-        async with open_server(Served(info, tmp_path / "release"), alpn=alpn) as server, iroh_endpoint(alpn) as theirs:
+        async with (
+            open_server(local_release(info, tmp_path / "release"), alpn=alpn) as server,
+            iroh_endpoint(alpn) as theirs,
+        ):
             connection = await theirs.connect(iroh_address(server.endpoint.node_id, server.address), alpn.encode())
             streams = await connection.open_bi()
             await streams.send().write_all(wire.auth_value(OWNER_KEY, 5))
@@ -111,7 +126,7 @@ async def test_we_fetch_a_release_from_iroh(tmp_path: Path, alpn: str) -> None:
 
 async def test_iroh_is_refused_by_protocol_and_another_key_by_us(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path)
-    async with open_server(Served(info, tmp_path / "release")) as server, iroh_endpoint("other") as theirs:
+    async with open_server(local_release(info, tmp_path / "release")) as server, iroh_endpoint("other") as theirs:
         with pytest.raises(iroh.IrohError):
             await theirs.connect(iroh_address(server.endpoint.node_id, server.address), b"other")
         task = asyncio.ensure_future(accept(theirs))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import REGION_SIZE, PatchInfo, make_info, read_release
-from pypatcher.artifact.region import template
+from pypatcher.artifact.region import pack_region, template
 from pypatcher.dht import MutableItem, UdpDht
 from pypatcher.discovery.announcement import encode_content
 from pypatcher.discovery.records import Record, encrypt_record
@@ -141,4 +141,4 @@ def two_regions(key: KeyPair, version: str) -> tuple[bytes, PatchInfo]:
     offset = data.index(region)
     rest = data[:offset] + data[offset + REGION_SIZE :]
     info = make_info(Version.parse(version), hashlib.sha512(rest).digest()[:32], len(rest), key)
-    return data[:offset] + info.to_region().pack() + data[offset + REGION_SIZE :], info
+    return data[:offset] + pack_region(info) + data[offset + REGION_SIZE :], info

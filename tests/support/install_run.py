@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from pypatcher.artifact import VerifiedRelease
 from pypatcher.install.installation import Installation
 from tests.support.install_world import DeviceState, Scenario, release
 from tests.support.simdisk import Image, SimDisk, cut_images
-from tests.support.text_programs import Released
 
 __all__ = ["Accident", "Run", "Runs"]
 
@@ -114,7 +114,7 @@ class Runs:
         return Run(tuple(disk.images), disk.image(), result, accident, tuple(disk.writes), frozenset(disk.syncs))
 
     def _installation(self, disk: SimDisk, world: DeviceState) -> Installation:
-        def verify(fd: int, expect: object = None, /) -> Released:
+        def verify(fd: int, expect: object = None, /) -> VerifiedRelease:
             return release(disk.content(fd))
 
         alive = set() if world.running is None else {world.running[0]}

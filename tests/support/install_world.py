@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from pypatcher.artifact import VerifiedRelease
 from pypatcher.install.decide import Limits
 from pypatcher.install.trial import TrialState, decode_state
 from tests.support.simdisk import Image
-from tests.support.text_programs import Released, program, release_of
+from tests.support.text_programs import program, release_of
 
 __all__ = [
     "STATE_FILE",
@@ -118,7 +119,7 @@ class Scenario:
 
 
 @cache
-def release(data: bytes) -> Released:
+def release(data: bytes) -> VerifiedRelease:
     """What the bytes are as a release."""
     return release_of(data)
 

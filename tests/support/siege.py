@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
-from pypatcher.transfer import Served, fetch_release
+from pypatcher.transfer import fetch_release
 from pypatcher.transport import Endpoint
-from tests.support.transport import ALPN, OWNER_KEY, Server, make_release, open_endpoint, open_server
+from tests.support.transport import ALPN, OWNER_KEY, Server, local_release, make_release, open_endpoint, open_server
 
 __all__ = ["MINUTE", "SIZE", "Siege", "descriptors", "fetch", "open_siege", "resident", "until"]
 
@@ -103,7 +103,7 @@ async def open_siege(folder: Path, attack: str, *, memory: int = 64 << 20) -> As
         memory: bytes by which this process may grow.
     """
     info, body = make_release(folder, SIZE)
-    async with open_server(Served(info, folder / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, folder / "release")) as server, open_endpoint() as client:
         assert await fetch(server, client) == body
         before, open_files = resident(), descriptors()
         siege = Siege(server, before, open_files)

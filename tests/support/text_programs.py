@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from pypatcher.artifact import PatchInfo
+from pypatcher.artifact import Carrier, PatchInfo, VerifiedRelease
+from pypatcher.artifact.locate import Located
 from pypatcher.errors import ContentMismatchError, NoRegionError
 from pypatcher.version import Version
 
-__all__ = ["Released", "program", "release_of", "verify_program", "write_program"]
+__all__ = ["program", "release_of", "verify_program", "write_program"]
 
 _LIMIT = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What a verifier returns."""
-
-    info: PatchInfo
-    sha512: bytes
 
 
 def program(version: str, text: str = "") -> bytes:
@@ -32,7 +24,7 @@ def program(version: str, text: str = "") -> bytes:
     return f"PROGRAM {version} {text} END".encode()
 
 
-def release_of(data: bytes) -> Released:
+def release_of(data: bytes) -> VerifiedRelease:
     """What the bytes are as a release.
 
     Raises:
@@ -45,10 +37,10 @@ def release_of(data: bytes) -> Released:
         raise ContentMismatchError("it is truncated or changed")
     digest = hashlib.sha512(data).digest()
     info = PatchInfo(Version.parse(words[1].decode()), len(data), digest[:32], bytes(64))
-    return Released(info, digest)
+    return VerifiedRelease(info, Located(Carrier.TAIL, len(data)), digest)
 
 
-def verify_program(fd: int, expect: PatchInfo | None = None, /) -> Released:
+def verify_program(fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
     """Stands for `pypatcher.artifact.verify_release`."""
     released = release_of(os.pread(fd, _LIMIT, 0))
     if expect is not None and expect != released.info:

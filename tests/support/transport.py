@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from pypatcher.artifact.patch import PatchInfo, make_info
+from pypatcher.install import LocalRelease
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.transfer import Served, StallRule, UploadLimiter, serve_release
+from pypatcher.transfer import StallRule, UploadLimiter, serve_release
 from pypatcher.transport import Connection, Endpoint
 from pypatcher.version import Version
 
@@ -33,6 +34,11 @@ def make_release(folder: Path, size: int = 50_000, version: str = "2.0.0") -> tu
     body = random.Random(size).randbytes(size)
     (folder / "release").write_bytes(body)
     return make_info(Version.parse(version), bytes(32), size - 176, OWNER), body
+
+
+def local_release(info: PatchInfo, path: Path) -> LocalRelease:
+    """What is served as ``info`` from ``path``, whatever is there; the whole file's hash is not looked at."""
+    return LocalRelease(path, info, bytes(64))
 
 
 class ManualClock:
@@ -61,7 +67,7 @@ class Server:
     def __init__(
         self,
         endpoint: Endpoint,
-        release: Served | None,
+        release: LocalRelease | None,
         limiter: UploadLimiter,
         minute: int,
         stall: StallRule,
@@ -91,7 +97,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def open_server(
-    release: Served | None,
+    release: LocalRelease | None,
     *,
     limiter: UploadLimiter | None = None,
     minute: int = 29_000_000,

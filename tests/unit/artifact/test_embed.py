@@ -15,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 
 from pypatcher.artifact.embed import embed_region
 from pypatcher.artifact.locate import Carrier, locate_region
-from pypatcher.artifact.region import REGION_SIZE, Region
+from pypatcher.artifact.region import REGION_SIZE, unpack_region
 from pypatcher.artifact.sections import parse_elf
 from pypatcher.artifact.sign import sign_file
 from pypatcher.artifact.verify import verify_release
@@ -54,7 +54,7 @@ def test_any_architecture_gets_a_real_section(program: Path, key: KeyPair, bits:
     grown = program.read_bytes()
     header_size = 64 if bits == 64 else 52
     assert grown[header_size : len(data)] == data[header_size:]
-    assert Region.unpack(grown[located.offset : located.offset + REGION_SIZE]).version == VERSION
+    assert unpack_region(grown[located.offset : located.offset + REGION_SIZE]).version == VERSION
     elf = ELFFile(io.BytesIO(grown))
     section = elf.get_section_by_name(".embedded_signature")
     assert (section["sh_offset"], section["sh_size"], section["sh_flags"]) == (located.offset, REGION_SIZE, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.artifact.region import REGION_SIZE, marker, template
+from pypatcher.artifact.region import REGION_SIZE, marker, pack_region, template
 from pypatcher.artifact.sign import sign_file
 from pypatcher.artifact.verify import verify_release
 from pypatcher.errors import (
@@ -43,7 +43,7 @@ def test_only_the_region_changes(program: Path, key: KeyPair, make: object) -> N
     info = sign_file(program, key, None, find_target("x86_64"))
     signed, at = program.read_bytes(), data.index(marker())
     assert signed[:at] + signed[at + REGION_SIZE :] == data[:at] + data[at + REGION_SIZE :]
-    assert signed[at : at + REGION_SIZE] == info.to_region().pack()
+    assert signed[at : at + REGION_SIZE] == pack_region(info)
     with program.open("rb") as file:
         assert verify_release(file.fileno(), OwnerKey(key.public), None).info == info
 

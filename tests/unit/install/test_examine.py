@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pypatcher.artifact import PatchInfo
+from pypatcher.artifact import PatchInfo, VerifiedRelease
 from pypatcher.install.examine import Examiner, Kind
 from pypatcher.install.files import FileStat, OsFiles
 from pypatcher.install.layout import Layout
-from tests.support.text_programs import Released, program, verify_program
+from tests.support.text_programs import program, verify_program
 
 DAY = 86_400 * 10**9
 
@@ -32,7 +32,7 @@ class Desk:
         """What every look at the file's times says, as if a write was in the same tick as the last one."""
         self.examiner = Examiner(self._verify, lambda: self.wall, lambda: self.monotonic)
 
-    def _verify(self, fd: int, expect: PatchInfo | None = None, /) -> Released:
+    def _verify(self, fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
         self.hashed += 1
         return verify_program(fd, expect)
 
@@ -130,7 +130,7 @@ def test_a_change_that_shows_is_hashed_anew_and_waited_for_again(desk: Desk, off
 
 
 def test_a_file_that_changes_while_it_is_read_is_no_program(desk: Desk) -> None:
-    def verify(fd: int, expect: PatchInfo | None = None, /) -> Released:
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
         os.utime(desk.path, ns=(1, 1))
         return verify_program(fd, expect)
 

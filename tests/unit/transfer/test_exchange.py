@@ -12,9 +12,18 @@ import pytest
 
 from pypatcher.errors import ContentMismatchError, PeerBusyError, PeerError, SignatureMismatchError
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.transfer import Served, UploadLimiter, fetch_from, fetch_release, serve_release, wire
+from pypatcher.transfer import UploadLimiter, fetch_from, fetch_release, serve_release, wire
 from pypatcher.transport import CloseCode, Connection, Endpoint
-from tests.support.transport import ALPN, OWNER_KEY, RUST_ALPN, Server, make_release, open_endpoint, open_server
+from tests.support.transport import (
+    ALPN,
+    OWNER_KEY,
+    RUST_ALPN,
+    Server,
+    local_release,
+    make_release,
+    open_endpoint,
+    open_server,
+)
 
 MINUTE = 29_000_000
 
@@ -36,7 +45,7 @@ async def fetch(server: Server, client: Endpoint, *, alpn: str = ALPN, at: int =
 async def test_a_release_arrives_as_it_is_on_disk(tmp_path: Path, size: int) -> None:
     info, body = make_release(tmp_path, size)
     progress: list[tuple[int, int]] = []
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         got = await fetch(server, client, expect=info, on_progress=lambda *step: progress.append(step))
         assert got == body
         assert progress[-1] == (size, size)
@@ -49,14 +58,17 @@ async def test_a_release_arrives_as_it_is_on_disk(tmp_path: Path, size: int) -> 
 @pytest.mark.parametrize("off", [-1, 0, 1, -2, 2, 500_000])
 async def test_a_clock_wrong_by_any_amount_blocks_nobody_in_our_namespace(tmp_path: Path, off: int) -> None:
     info, body = make_release(tmp_path)
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         assert await fetch(server, client, at=MINUTE + off) == body
         assert len(server.outcomes) <= 1
 
 
 async def test_the_rust_namespace_refuses_a_wrong_minute_without_a_word(tmp_path: Path) -> None:
     info, body = make_release(tmp_path)
-    async with open_server(Served(info, tmp_path / "release"), alpn=RUST_ALPN) as server, open_endpoint() as client:
+    async with (
+        open_server(local_release(info, tmp_path / "release"), alpn=RUST_ALPN) as server,
+        open_endpoint() as client,
+    ):
         assert await fetch(server, client, alpn=RUST_ALPN) == body
         with pytest.raises(PeerError, match="refused"):
             await fetch(server, client, alpn=RUST_ALPN, at=MINUTE + 2)
@@ -66,7 +78,7 @@ async def test_a_peer_that_names_its_minute_and_hangs_up_is_dialed_again(tmp_pat
     info, body = make_release(tmp_path)
     dials = []
 
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
 
         async def hang_up_first(connection: Connection) -> None:
             dials.append(connection)
@@ -121,7 +133,7 @@ async def test_a_peer_that_refuses_and_hangs_up_is_asked_twice(tmp_path: Path) -
 
 async def test_another_owners_key_is_refused(tmp_path: Path) -> None:
     info, _ = make_release(tmp_path)
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(PeerError):
             await fetch(server, client, owner=OwnerKey(KeyPair.generate().public))
 
@@ -139,7 +151,7 @@ async def test_the_side_that_dialed_can_be_the_one_that_gives(tmp_path: Path) ->
         seeker.serve(offer, take)
         connection = await holder.connect(seeker.addresses[0], node_id=seeker.node_id, alpn=offer)
         sent = await serve_release(
-            connection, owner=OWNER_KEY, release=Served(info, tmp_path / "release"), limiter=UploadLimiter()
+            connection, owner=OWNER_KEY, release=local_release(info, tmp_path / "release"), limiter=UploadLimiter()
         )
         assert await fetched == info
         assert (sent, bytes(got)) == (len(body), body)
@@ -147,7 +159,7 @@ async def test_the_side_that_dialed_can_be_the_one_that_gives(tmp_path: Path) ->
 
 async def test_several_peers_are_served_at_once(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, 2_000_000)
-    async with open_server(Served(info, tmp_path / "release")) as server:
+    async with open_server(local_release(info, tmp_path / "release")) as server:
         clients = [open_endpoint() for _ in range(6)]
         endpoints = [await client.__aenter__() for client in clients]
         try:
@@ -163,7 +175,10 @@ async def test_a_busy_server_says_so_at_once_and_has_a_place_later(tmp_path: Pat
     limiter = UploadLimiter(lan_uploads=1)
     place = limiter.admit(("127.0.0.1", 1), 1)
     assert place is not None
-    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+    async with (
+        open_server(local_release(info, tmp_path / "release"), limiter=limiter) as server,
+        open_endpoint() as client,
+    ):
         with pytest.raises(PeerBusyError):
             await fetch(server, client)
         place.end()
@@ -208,7 +223,10 @@ async def test_who_takes_nothing_loses_its_place_to_the_next_who_asks(tmp_path: 
         began.set()
         go_on.wait()
 
-    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+    async with (
+        open_server(local_release(info, tmp_path / "release"), limiter=limiter) as server,
+        open_endpoint() as client,
+    ):
         slow = asyncio.ensure_future(fetch(server, client, write=hold))
         try:
             await asyncio.to_thread(began.wait)
@@ -226,7 +244,10 @@ async def test_outside_the_lan_an_upload_keeps_the_rate(tmp_path: Path, monkeypa
     monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _address: False)
     info, body = make_release(tmp_path, 1_000_000)
     limiter = UploadLimiter(2_000_000)
-    async with open_server(Served(info, tmp_path / "release"), limiter=limiter) as server, open_endpoint() as client:
+    async with (
+        open_server(local_release(info, tmp_path / "release"), limiter=limiter) as server,
+        open_endpoint() as client,
+    ):
         started = asyncio.get_running_loop().time()
         assert await fetch(server, client) == body
         assert 0.2 < asyncio.get_running_loop().time() - started < 2
@@ -237,15 +258,15 @@ async def test_a_server_without_a_release_or_whose_file_changed_says_so(tmp_path
     async with open_server(None) as server, open_endpoint() as client:
         with pytest.raises(PeerError, match="unavailable"):
             await fetch(server, client)
-        server.release = Served(info, tmp_path / "nowhere")
+        server.release = local_release(info, tmp_path / "nowhere")
         with pytest.raises(PeerError, match="unavailable"):
             await fetch(server, client)
         (tmp_path / "release").write_bytes(b"short")
-        server.release = Served(info, tmp_path / "release")
+        server.release = local_release(info, tmp_path / "release")
         with pytest.raises(PeerError, match="unavailable"):
             await fetch(server, client)
         os.mkfifo(tmp_path / "pipe")
-        server.release = Served(info, tmp_path / "pipe")
+        server.release = local_release(info, tmp_path / "pipe")
         with pytest.raises(PeerError, match="unavailable"):
             await fetch(server, client)
 
@@ -258,7 +279,7 @@ async def test_a_file_replaced_while_it_is_served_still_arrives_as_it_was(tmp_pa
             (tmp_path / "next").write_bytes(bytes(4_000_000))
             (tmp_path / "next").replace(tmp_path / "release")
 
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         assert await fetch(server, client, on_progress=replace) == body
 
 
@@ -270,7 +291,7 @@ async def test_a_file_written_into_while_it_is_served_is_not_sent_whole(tmp_path
             file.seek(2_900_000)
             file.write(b"changed")
 
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(PeerError):
             await fetch(server, client, write=spoil)
 
@@ -280,14 +301,14 @@ async def test_another_release_than_announced_is_refused_unwritten(
 ) -> None:
     info, _ = make_release(tmp_path)
     other, _ = make_release(tmp_path, version="2.0.1")
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(ContentMismatchError):
             await fetch(server, client, expect=other, write=pytest.fail)
         with monkeypatch.context() as patched, pytest.raises(ContentMismatchError):
             patched.setattr("pypatcher.transfer.client.MAX_FILE_SIZE", 49_999)
             await fetch(server, client, write=pytest.fail)
         forged = type(info)(info.version, info.size, info.hash, bytes(64))
-        server.release = Served(forged, tmp_path / "release")
+        server.release = local_release(forged, tmp_path / "release")
         with pytest.raises(SignatureMismatchError):
             await fetch(server, client, write=pytest.fail)
 
@@ -298,7 +319,7 @@ async def test_a_full_disk_ends_the_fetch_with_its_own_error(tmp_path: Path) -> 
     def full(_data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(OSError, match="No space"):
             await fetch(server, client, write=full)
 
@@ -313,7 +334,7 @@ async def test_after_a_fetch_was_cancelled_nothing_is_written_any_more(tmp_path:
         go_on.wait(5)
         assert not over
 
-    async with open_server(Served(info, tmp_path / "release")) as server, open_endpoint() as client:
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         task = asyncio.ensure_future(fetch(server, client, write=slow))
         await asyncio.to_thread(started.wait, 5)
         task.cancel()

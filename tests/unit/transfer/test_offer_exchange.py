@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from pypatcher.addresses import Address
-from pypatcher.transfer import Served, UploadLimiter, fetch_release, receive_offer, serve_release, wire
+from pypatcher.transfer import UploadLimiter, fetch_release, receive_offer, serve_release, wire
 from pypatcher.transfer.offer_exchange import Meetings
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE, until
-from tests.support.transport import OWNER_KEY, make_release, open_endpoint
+from tests.support.transport import OWNER_KEY, local_release, make_release, open_endpoint
 
 OFFERS = "/pypatcher/x86_64/key/offer/v0"
 SIZE = 3_000_000
@@ -36,7 +36,7 @@ class Holder:
 
     def __init__(self, endpoint: Endpoint, folder: Path, limiter: UploadLimiter) -> None:
         self.info, self.body = make_release(folder, SIZE)
-        self.served = Served(self.info, folder / "release")
+        self.served = local_release(self.info, folder / "release")
         self.limiter = limiter
         self.giving = self.most = self.refused = 0
         self.meetings = Meetings(
