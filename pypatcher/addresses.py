@@ -1,4 +1,4 @@
-"""Network addresses as the wire formats need them: compact bytes, text, and the groups that budgets count by.
+"""Network addresses as the wire formats need them: compact bytes, text, and what limits count as one host or network.
 
 Pure functions over ``(host, port)`` pairs whose host is a literal IPv4 or IPv6 address; names are resolved elsewhere.
 """
@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import TypeAlias
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 from pypatcher.errors import CodecError, SettingError
 
 __all__ = [
     "Address",
-    "budget_group",
     "family",
     "format_address",
+    "host_of",
     "is_ipv6",
     "is_lan",
     "is_literal",
+    "network_of",
     "pack_compact",
     "parse_address",
     "parse_addresses",
+    "provider_of",
     "socket_family",
     "unpack_compact",
 ]
@@ -113,8 +116,7 @@ def unpack_compact(data: bytes) -> Address:
 
 def is_lan(address: Address) -> bool:
     """Whether the address can only be near: loopback, private, link-local or unique local."""
-    ip = ipaddress.ip_address(address[0].partition("%")[0])
-    return any(ip in network for network in _NEAR)
+    return _place(address[0]).is_lan
 
 
 def is_literal(address: Address) -> bool:
@@ -126,7 +128,38 @@ def is_literal(address: Address) -> bool:
     return True
 
 
-def budget_group(address: Address) -> str:
-    """What failures and offers are counted by: the /24 of an IPv4 address, the /48 of an IPv6 one."""
-    host = address[0].partition("%")[0]
-    return str(ipaddress.ip_network((host, 48 if is_ipv6(host) else 24), strict=False))
+def host_of(address: Address) -> str:
+    """What "one host" means for a limit: the IPv4 address, the /64 of an IPv6 one, in the LAN host and port.
+
+    A single IPv6 customer has all of a /64 at least; in a LAN, and on loopback, many devices may share a host.
+    """
+    return format_address(address) if is_lan(address) else _place(address[0]).host
+
+
+def network_of(address: Address) -> str:
+    """What "one network" means for a limit: the /24 of an IPv4 address, the /48 of an IPv6 one, in the LAN the host."""
+    return _place(address[0]).network
+
+
+def provider_of(address: Address) -> str:
+    """The network around ``network_of``: the /16 of an IPv4 address, the /32 of an IPv6 one, in the LAN the host."""
+    return _place(address[0]).provider
+
+
+class _Place(NamedTuple):
+    is_lan: bool
+    host: str
+    network: str
+    provider: str
+
+
+@lru_cache(maxsize=4096)
+def _place(host: str) -> _Place:
+    """Remembered, since lookups and floods ask often."""
+    plain = host.partition("%")[0]
+    ip = ipaddress.ip_address(plain)
+    if any(ip in near for near in _NEAR):
+        return _Place(True, host, host, host)
+    sizes = (64, 48, 32) if is_ipv6(plain) else (32, 24, 16)
+    one, network, provider = (str(ipaddress.ip_network((plain, size), strict=False)) for size in sizes)
+    return _Place(False, one, network, provider)

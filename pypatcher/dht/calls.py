@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, host_of, is_lan
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
 from pypatcher.dht.krpc import Failure, RemoteError, Response
-from pypatcher.dht.limits import RateLimiter, is_near, limit_key
 from pypatcher.errors import PeerError
+from pypatcher.limits import RateLimiter
 
 __all__ = ["Calls", "NoAnswerError", "RoundTrip"]
 
@@ -151,8 +151,8 @@ class Calls:
         call.wait *= 2
 
     def _may_send(self, address: Address) -> bool:
-        limiter = self._near if is_near(address) else self._far
-        return limiter.allow(limit_key(address), self._clock())
+        limiter = self._near if is_lan(address) else self._far
+        return limiter.allow(host_of(address), self._clock())
 
     def _expire(self, call: _Call) -> None:
         if call.answer.done():

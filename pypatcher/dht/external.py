@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from pypatcher.addresses import Address, budget_group
-from pypatcher.dht.limits import is_near
+from pypatcher.addresses import Address, is_lan, network_of
 
 __all__ = ["ExternalVotes"]
 
@@ -26,8 +25,7 @@ class ExternalVotes:
 
     def add(self, voter: Address, observed: Address) -> None:
         """Count what the node at ``voter`` sees; its network's earlier word is replaced."""
-        near = is_near(voter)
-        voice = voter[0] if near else budget_group(voter)
+        near, voice = is_lan(voter), network_of(voter)
         self._votes.pop(voice, None)
         self._votes[voice] = observed
         if near:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from pypatcher.addresses import Address
-from pypatcher.dht.limits import Crowd, is_near
+from pypatcher.addresses import Address, is_lan
+from pypatcher.dht.crowd import Crowd
 from pypatcher.dht.nodeid import Contact, distance
 
 __all__ = ["ALPHA", "MAX_QUERIES", "NEAREST", "Lookup"]
@@ -130,7 +130,7 @@ class Lookup:
         for source in candidate.sources:
             self._credit[source] += 2
         for node in nodes:
-            if is_near(contact.address) or not is_near(node.address):
+            if is_lan(contact.address) or not is_lan(node.address):
                 self._add(node, contact.address)
 
     def slow(self, contact: Contact) -> None:

@@ -9,11 +9,10 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from pypatcher.addresses import Address, family
+from pypatcher.addresses import Address, family, is_lan
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
 from pypatcher.dht.krpc import RemoteError, Response
-from pypatcher.dht.limits import is_near
 from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.peers import PeerPoll
 from pypatcher.dht.results import MutableLookup, PeersLookup, StoringNode
@@ -91,8 +90,8 @@ class DhtNode(RpcNode):
         poll.add(self._server.peers.get(info_hash, self._clock(), _OWN_PEERS, self._random))
 
         def collect(contact: Contact, answer: Response) -> None:
-            near = is_near(contact.address)
-            poll.add(peer for peer in krpc.peers_of(answer.values, self.family) if near or not is_near(peer))
+            near = is_lan(contact.address)
+            poll.add(peer for peer in krpc.peers_of(answer.values, self.family) if near or not is_lan(peer))
 
         nodes = await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect, near)
         peers, confirmed = poll.result()

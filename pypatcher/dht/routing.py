@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pypatcher.addresses import Address
-from pypatcher.dht.limits import Crowd
+from pypatcher.dht.crowd import Crowd
 from pypatcher.dht.nodeid import Contact, prefix_length
 
 __all__ = ["BUCKET_SIZE", "RoutingTable"]

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random, SystemRandom
 
-from pypatcher.addresses import Address, family, format_address
+from pypatcher.addresses import Address, family, format_address, is_lan
 from pypatcher.bencode import Value
 from pypatcher.dht import knock, krpc
 from pypatcher.dht.calls import Calls, NoAnswerError
+from pypatcher.dht.crowd import Silence
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.knock import Answered
 from pypatcher.dht.krpc import Query, Response
-from pypatcher.dht.limits import RateLimiter, Silence, is_near
 from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.maintenance import Maintenance
 from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
@@ -29,6 +29,7 @@ from pypatcher.dht.routing import RoutingTable
 from pypatcher.dht.search import OnAnswer, search
 from pypatcher.dht.server import Server
 from pypatcher.errors import CodecError, PeerError
+from pypatcher.limits import RateLimiter
 
 __all__ = ["RpcNode"]
 
@@ -188,7 +189,7 @@ class RpcNode:
                 {knock.FIELD: knock.ask(self._secret, nonce)},
                 read_only=self.read_only,
                 tries=tries,
-                knock_wait=_KNOCK_WAIT_NEAR if is_near(address) else _KNOCK_WAIT,
+                knock_wait=_KNOCK_WAIT_NEAR if is_lan(address) else _KNOCK_WAIT,
             )
         except PeerError:
             return Answered.NOBODY

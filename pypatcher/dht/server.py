@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from pypatcher.addresses import Address, pack_compact
+from pypatcher.addresses import Address, host_of, is_lan, pack_compact
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
 from pypatcher.dht.knock import answer_knock
 from pypatcher.dht.krpc import Query, RemoteError
-from pypatcher.dht.limits import RateLimiter, is_near, limit_key
 from pypatcher.dht.nodeid import ID_SIZE
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.dht.storage import ItemStore, PeerStore
 from pypatcher.dht.tokens import Tokens
+from pypatcher.limits import RateLimiter
 from pypatcher.mutable_item import MAX_SALT, MAX_VALUE, MutableItem, mutable_target
 
 __all__ = ["Server"]
@@ -43,11 +43,11 @@ class _Budget:
 
     def admits(self, source: Address, now: float) -> bool:
         """Whether an answer to ``source`` is worth its computing."""
-        return self._answers.allow(limit_key(source), now)
+        return self._answers.allow(host_of(source), now)
 
     def covers(self, source: Address, now: float, size: int) -> bool:
         """Whether an answer of that size may be sent; if so it is counted."""
-        return self._each.allow(limit_key(source), now, size) and self._all.allow(None, now, size)
+        return self._each.allow(host_of(source), now, size) and self._all.allow(None, now, size)
 
 
 class Server:
@@ -95,7 +95,7 @@ class Server:
     def _budget(self, query: Query, source: Address) -> _Budget:
         if query.method == b"ping":
             return self._knocks if answer_knock(self._secret, query.arguments) else self._pings
-        return self._near if is_near(source) else self._far
+        return self._near if is_lan(source) else self._far
 
     def _encode(self, transaction: bytes, values: dict[bytes, Value], source: Address) -> bytes:
         """The answer, with as many nodes as fit; those of the other family are the first to go."""
@@ -182,8 +182,8 @@ class Server:
             if table is None:
                 continue
             nearest = table.nearest(target, count, good=True)
-            if not is_near(source):
-                nearest = [contact for contact in nearest if not is_near(contact.address)]
+            if not is_lan(source):
+                nearest = [contact for contact in nearest if not is_lan(contact.address)]
             values[krpc.NODE_FIELDS[family][0]] = krpc.pack_nodes(nearest)
         return values
 

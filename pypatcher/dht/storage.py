@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
-from pypatcher.addresses import Address, budget_group
+from pypatcher.addresses import Address, network_of
 from pypatcher.mutable_item import MutableItem
 
 __all__ = ["ITEM_LIFETIME", "PEER_LIFETIME", "ItemStore", "PeerStore"]
@@ -49,7 +49,7 @@ class _FairStore(Generic[_Key, _Value]):
     def put(self, key: _Key, value: _Value, source: Address, now: float) -> list[_Key]:
         """Keep an entry in place of what its key held; returns the keys that were forgotten for it."""
         self.remove(key)
-        group = budget_group(source)
+        group = network_of(source)
         self._entries[key] = _Entry(value, group, now)
         self._groups.setdefault(group, OrderedDict())[key] = None
         gone: list[_Key] = []

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pypatcher.addresses import Address
 from pypatcher.backoff import jittered
 from pypatcher.discovery.announcement import is_dialable
+from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]
@@ -34,7 +35,7 @@ _LARGEST = 1400
 _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
 _KNOWN, _KNOWN_FOR = 256, 900.0
-_HEARD_EACH_SECOND = 20
+_HEARD = Limit("heard", 20, 1.0)
 _HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
 
 
@@ -72,7 +73,7 @@ class LanSchedule:
         self._last = float("-inf")
         self._next = now + rng.uniform(0, _FIRST)
         self._known: OrderedDict[Address, float] = OrderedDict()
-        self._second, self._count = 0, 0
+        self._heard = WindowLimiter()
 
     def due(self, now: float) -> bool:
         """Whether to announce now; if so it is counted."""
@@ -88,10 +89,7 @@ class LanSchedule:
 
     def heard(self, neighbour: Address, now: float) -> bool:
         """Whether to hand a neighbour on: 20 a second at most."""
-        if int(now) != self._second:
-            self._second, self._count = int(now), 0
-        self._count += 1
-        if self._count > _HEARD_EACH_SECOND:
+        if not self._heard.allow(_HEARD, now):
             return False
         if now - self._known.pop(neighbour, float("-inf")) > _KNOWN_FOR:
             self.soon(now)

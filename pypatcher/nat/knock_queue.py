@@ -31,10 +31,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pypatcher.addresses import Address, budget_group, family, is_lan
+from pypatcher.addresses import Address, family, is_lan, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import TABLE_LIMIT
-from pypatcher.nat.knock_limits import KnockBudget, KnockLimit
+from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.peer_history import Acquaintance
 from pypatcher.nat.punch_times import LAST_LEVEL, level_of_crowd, next_moment, pair_name
 
@@ -109,7 +109,7 @@ class DialQueue:
         # Before it is known where others see us there are no common moments, and no two nodes need have the same.
         self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
         self._crowd = _UNKNOWN_CROWD
-        self._budget = KnockBudget()
+        self._budget = WindowLimiter()
         self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
         self._last_knock = float("-inf")
 
@@ -333,12 +333,12 @@ class DialQueue:
             return now
         return self._quiet[source][1]
 
-    def _limits(self, address: Address, source: Source, now: float) -> list[KnockLimit]:
+    def _limits(self, address: Address, source: Source, now: float) -> list[Limit]:
         if self._is_near(address):
-            return [KnockLimit("near", *_NEAR_KNOCKS)]
+            return [Limit("near", *_NEAR_KNOCKS)]
         if self._known.is_proven(address, now):
-            return [KnockLimit("proven", *_NEAR_KNOCKS)]
-        return [KnockLimit(source, source.knocks, 60.0), KnockLimit(budget_group(address), *_GROUP_KNOCKS)]
+            return [Limit("proven", *_NEAR_KNOCKS)]
+        return [Limit(source, source.knocks, 60.0), Limit(network_of(address), *_GROUP_KNOCKS)]
 
     def _make_room(self, source: Source, now: float) -> bool:
         """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""

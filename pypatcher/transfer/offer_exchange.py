@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from pypatcher.addresses import Address, budget_group, is_lan
+from pypatcher.addresses import Address, is_lan, network_of
 from pypatcher.artifact import PatchInfo
-from pypatcher.bounded import bound
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import ArtifactError, PatcherError, PeerBusyError, PeerError
 from pypatcher.keys import OwnerKey
+from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.hole_punching import WaysOut
 from pypatcher.transfer import receive_offer, send_offer
 from pypatcher.transport import CloseCode, Connection, Endpoint
@@ -39,19 +38,11 @@ class OfferGate:
     """Which offers may start a fetch: one per /24 or /48 and hour from outside the LAN. Pure."""
 
     def __init__(self) -> None:
-        self._used: OrderedDict[str, float] = OrderedDict()
+        self._used = WindowLimiter()
 
     def admit(self, address: Address, now: float) -> bool:
         """Whether an offer from there may start a fetch at ``now`` (monotonic seconds); if so it is counted."""
-        if is_lan(address):
-            return True
-        group = budget_group(address)
-        if now - self._used.get(group, float("-inf")) < _GATE_PAUSE:
-            return False
-        self._used[group] = now
-        self._used.move_to_end(group)
-        bound(self._used)
-        return True
+        return is_lan(address) or self._used.allow(Limit(network_of(address), 1, _GATE_PAUSE), now)
 
 
 class Taker(Protocol):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
-from pypatcher.addresses import Address, budget_group, format_address, is_lan
+from pypatcher.addresses import Address, format_address, is_lan, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import bound
 
@@ -161,7 +161,7 @@ def _by_turns(ones: Iterable[Address], others: Iterable[Address]) -> list[Addres
 def _group(address: Address) -> str:
     if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
         return format_address(address)
-    return address[0] if is_lan(address) else budget_group(address)
+    return network_of(address)
 
 
 def _account(table: OrderedDict[Key, _Account], key: Key, first_pause: float, longest_pause: float) -> _Account:

@@ -11,19 +11,16 @@ as long as nobody else wants it: four slow takers must not keep a release from a
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pypatcher.addresses import Address, budget_group, is_lan
-from pypatcher.transport.admission import host_group
+from pypatcher.addresses import Address, host_of, is_lan, network_of
+from pypatcher.limits import DaySums, Pace
 
 __all__ = ["Upload", "UploadLimiter"]
 
-_DAY = 86400.0
 _MEBIBYTE = 1 << 20
 _BURST_SECONDS = 0.25
-_SHARES = 24
 _ADDRESS_PART, _NETWORK_PART, _NEWCOMERS_PART = 4, 2, 4
 _ALL = "all"
 _PIECE, _SMALLEST_PIECE = 65536, 1024
@@ -60,8 +57,8 @@ class UploadLimiter:
         self._daily_factor = daily_factor
         self._clock = clock
         self._active: dict[Upload, None] = {}
-        self._free_at = clock()
-        self._sent: deque[tuple[float, Counter[str]]] = deque()
+        self._pace = Pace(rate, _BURST_SECONDS, clock())
+        self._sent = DaySums()
 
     def admit(self, address: Address, size: int, drop: Callable[[], None] = lambda: None) -> Upload | None:
         """A place for an upload of ``size`` bytes, or None while the limits leave none.
@@ -71,7 +68,7 @@ class UploadLimiter:
         """
         if self.rate <= 0:
             return None
-        taker = None if is_lan(address) else _Taker(host_group(address), f"network {budget_group(address)}")
+        taker = None if is_lan(address) else _Taker(host_of(address), network_of(address))
         if taker is not None and not (self._has_share(taker, size) and self._has_turn(taker)):
             return None
         if not self._has_room(taker is None):
@@ -82,7 +79,7 @@ class UploadLimiter:
 
     def _has_share(self, taker: _Taker, size: int) -> bool:
         """Whether the day's bytes have ``size`` more for it."""
-        sent = self._today()
+        sent = self._sent.total(self._clock())
         promised = sent.copy()
         for upload in self._active:
             # Its own upload, if it has one, ends or keeps this one from its turn.
@@ -123,13 +120,8 @@ class UploadLimiter:
     def spend(self, taker: _Taker, count: int) -> float:
         """Account for ``count`` bytes to outside the LAN; returns the seconds to wait before sending them."""
         now = self._clock()
-        if not self._sent or now - self._sent[-1][0] > _DAY / _SHARES:
-            self._forget(now - _DAY)
-            self._sent.append((now, Counter()))
-        self._sent[-1][1].update(dict.fromkeys(taker, count))
-        delay = max(0.0, self._free_at - now - _BURST_SECONDS)
-        self._free_at = max(now, self._free_at) + count / self.rate
-        return delay
+        self._sent.add(taker, count, now)
+        return self._pace.spend(count, now)
 
     def release(self, upload: Upload) -> None:
         """An upload ended; once is enough."""
@@ -138,14 +130,6 @@ class UploadLimiter:
     def now(self) -> float:
         """Monotonic seconds."""
         return self._clock()
-
-    def _today(self) -> Counter[str]:
-        self._forget(self._clock() - _DAY)
-        return sum((share for _, share in self._sent), Counter())
-
-    def _forget(self, horizon: float) -> None:
-        while self._sent and self._sent[0][0] <= horizon:
-            self._sent.popleft()
 
 
 class _Taker(NamedTuple):

@@ -9,13 +9,12 @@ devices, or tests, share one there.
 from __future__ import annotations
 
 import enum
-import ipaddress
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pypatcher.addresses import Address, budget_group, is_ipv6, is_lan
+from pypatcher.addresses import Address, host_of, is_lan, network_of
 
-__all__ = ["Admission", "Verdict", "host_group"]
+__all__ = ["Admission", "Verdict"]
 
 _ALL, _OUTSIDE = "all", "outside"
 _LAN_PART = 4
@@ -35,7 +34,7 @@ class Admission:
 
     Attributes:
         connections: at most so many at once; three quarters of them from outside the LAN.
-        per_address: at most so many of one address (``host_group``).
+        per_address: at most so many of one address (``addresses.host_of``).
         per_network: at most so many of one /24 or /48 outside the LAN: what a single customer may have.
         per_lan_host: at most so many of one host of the LAN, all its ports together.
         half_open: from so many unfinished handshakes on, an address must be proved.
@@ -52,7 +51,7 @@ class Admission:
     def judge(self, source: Address, validated: bool) -> Verdict:
         """Whether a first packet from ``source`` may make a connection; ``validated`` if it echoed our token."""
         # The second handshake of an address, too: forged ones must not take the places of the device that has it.
-        if not validated and (self._unfinished.total() >= self.half_open or self._unfinished[host_group(source)]):
+        if not validated and (self._unfinished.total() >= self.half_open or self._unfinished[host_of(source)]):
             return Verdict.VALIDATE
         if any(self._open[group] >= most for group, most in self._places(source).items()):
             return Verdict.REFUSE
@@ -60,12 +59,12 @@ class Admission:
 
     def opened(self, source: Address) -> None:
         """A handshake began."""
-        self._unfinished[host_group(source)] += 1
+        self._unfinished[host_of(source)] += 1
         self._open.update(self._places(source).keys())
 
     def finished(self, source: Address) -> None:
         """A handshake that ``source`` began is complete."""
-        _take(self._unfinished, host_group(source))
+        _take(self._unfinished, host_of(source))
 
     def ended(self, source: Address, was_finished: bool) -> None:
         """A connection that was ``opened`` from ``source`` is gone."""
@@ -76,25 +75,14 @@ class Admission:
 
     def _places(self, source: Address) -> dict[str, int]:
         """What a connection from there counts for, and how many each may have."""
-        places = {host_group(source): self.per_address, _ALL: self.connections}
+        places = {host_of(source): self.per_address, _ALL: self.connections}
         if is_lan(source):
             return {**places, source[0]: self.per_lan_host}
         outside = self.connections - self.connections // _LAN_PART
-        return {**places, f"network {budget_group(source)}": self.per_network, _OUTSIDE: outside}
+        return {**places, network_of(source): self.per_network, _OUTSIDE: outside}
 
 
 def _take(counts: Counter[str], group: str) -> None:
     counts[group] -= 1
     if not counts[group]:
         del counts[group]
-
-
-def host_group(address: Address) -> str:
-    """What "one address" means for a limit: the host, for IPv6 its /64, and in the LAN host and port."""
-    host, port = address
-    if is_lan(address):
-        return f"{host} {port}"
-    if is_ipv6(host):
-        # A single IPv6 customer has all of a /64 at least.
-        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
-    return host

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -37,6 +36,7 @@ from pypatcher.events import (
     ReleaseFound,
     ReleaseRefused,
 )
+from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.settings import Settings
 from pypatcher.transfer.download import Delivery, Destination, Fetch
 from pypatcher.transfer.hedging import Race, Runner
@@ -45,7 +45,7 @@ from pypatcher.waiting import wait_at_most
 
 __all__ = ["Known", "Updater", "Ways"]
 
-_ROUND = 32, 30.0
+_ROUND = Limit("fetches", 32, 30.0)
 _RETRY = 30.0
 _CHECK = 10.0
 _LONGEST_WAIT = 3600.0
@@ -126,7 +126,7 @@ class Updater:
         self._idle = asyncio.Event()
         self._idle.set()
         self._turns: dict[PatchInfo, Turns] = {}
-        self._begun: deque[float] = deque(maxlen=_ROUND[0])
+        self._begun = WindowLimiter()
         self._look = look
         self._fetch = fetch
         self._destination = destination
@@ -232,7 +232,7 @@ class Updater:
     def _begin_one_of(self, tasks: asyncio.TaskGroup, info: PatchInfo, candidates: list[Candidate]) -> float:
         """0 when a fetch began, else the seconds until a candidate may be asked (again)."""
         release, now = info.hash.hex(), self._clock()
-        if len(self._begun) == _ROUND[0] and (pause := self._begun[0] + _ROUND[1] - now) > 0.0:
+        if (pause := self._begun.wait([_ROUND], now)) > 0.0:
             return pause
         asked = {delivery.candidate.address for delivery in self._running.values()}
         by_address = {each.address: each for each in candidates if each.address not in asked}
@@ -243,7 +243,7 @@ class Updater:
         if address is None:
             waits = (self._budget.wait(release, each, now) for each in by_address)
             return min([_RETRY, *(wait for wait in waits if wait > 0.0)])
-        self._begun.append(now)
+        self._begun.count([_ROUND], now)
         self._turns[info].asked(address)
         self._begin(tasks, by_address[address], self._fetch)
         return 0.0

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.addresses import (
-    budget_group,
     family,
     format_address,
+    host_of,
     is_lan,
+    network_of,
     pack_compact,
     parse_address,
     parse_addresses,
+    provider_of,
     unpack_compact,
 )
 from pypatcher.errors import CodecError, SettingError
@@ -101,7 +103,24 @@ def test_only_what_can_only_be_near_is_the_lan(host: str, near: bool) -> None:
 
 
 def test_failures_are_counted_by_24_bits_of_ipv4_and_48_of_ipv6() -> None:
-    assert budget_group(("8.8.8.8", 1)) == budget_group(("8.8.8.200", 2)) != budget_group(("8.8.9.8", 1))
-    assert budget_group(("2001:db8:1::1", 1)) == budget_group(("2001:db8:1:ffff::2", 1))
-    assert budget_group(("2001:db8:1::1", 1)) != budget_group(("2001:db8:2::1", 1))
-    assert budget_group(("fe80::1%eth0", 1)) == "fe80::/48"
+    assert network_of(("8.8.8.8", 1)) == network_of(("8.8.8.200", 2)) != network_of(("8.8.9.8", 1))
+    assert network_of(("2001:db8:1::1", 1)) == network_of(("2001:db8:1:ffff::2", 1))
+    assert network_of(("2001:db8:1::1", 1)) != network_of(("2001:db8:2::1", 1))
+
+
+def test_a_host_is_an_address_or_the_64_of_an_ipv6_one() -> None:
+    assert host_of(("8.8.8.8", 1)) == host_of(("8.8.8.8", 2)) != host_of(("8.8.8.9", 1))
+    assert host_of(("2001:db8:1:2::1", 1)) == host_of(("2001:db8:1:2:ffff::2", 2))
+    assert host_of(("2001:db8:1:2::1", 1)) != host_of(("2001:db8:1:3::1", 1))
+
+
+def test_a_provider_is_a_16_or_a_32() -> None:
+    assert provider_of(("8.8.8.8", 1)) == provider_of(("8.8.9.9", 1)) != provider_of(("8.9.8.8", 1))
+    assert provider_of(("2001:db8:1::1", 1)) == provider_of(("2001:db8:2::1", 1))
+    assert provider_of(("2001:db8:1::1", 1)) != provider_of(("2001:db9:1::1", 1))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.1.7", "fe80::1%eth0", "fd00::7"])
+def test_in_a_lan_each_port_is_a_host_and_each_host_a_network(host: str) -> None:
+    assert host_of((host, 1)) != host_of((host, 2))
+    assert network_of((host, 1)) == provider_of((host, 2)) == host

@@ -6,8 +6,8 @@ from random import Random
 
 from pypatcher.addresses import Address
 from pypatcher.dht import MutableItem
+from pypatcher.dht.crowd import Crowd, Silence
 from pypatcher.dht.external import ExternalVotes
-from pypatcher.dht.limits import Crowd, RateLimiter, Silence, limit_key
 from pypatcher.dht.storage import ITEM_LIFETIME, PEER_LIFETIME, ItemStore, PeerStore
 from pypatcher.dht.tokens import TOKEN_ROTATION, Tokens
 from pypatcher.keys import KeyPair
@@ -125,27 +125,6 @@ def test_dead_items_leave_when_others_come() -> None:
         store.put(_item(number), _US, 0.0)
     store.put(_item(100), _US, ITEM_LIFETIME + 1)
     assert len(store) == 1
-
-
-def test_a_limit_lets_a_burst_pass_and_then_its_rate() -> None:
-    limiter = RateLimiter(rate=2.0, burst=10.0)
-    assert sum(limiter.allow("a", 0.0) for _ in range(50)) == 10
-    assert sum(limiter.allow("a", 5.0) for _ in range(50)) == 10
-    assert sum(limiter.allow("a", 6.0) for _ in range(50)) == 2
-    assert limiter.allow("b", 6.0)
-
-
-def test_a_limiter_remembers_a_bounded_number_of_sources() -> None:
-    limiter = RateLimiter(rate=0.0, burst=1.0, capacity=10)
-    for source in range(1000):
-        assert limiter.allow(source, 0.0)
-    assert not limiter.allow(999, 0.0)
-    assert limiter.allow(0, 0.0)
-
-
-def test_far_away_a_host_is_counted_as_one_and_nearby_each_port() -> None:
-    assert limit_key(("8.8.8.8", 1)) == limit_key(("8.8.8.8", 2))
-    assert limit_key(("127.0.0.1", 1)) != limit_key(("127.0.0.1", 2))
 
 
 def test_a_place_that_is_left_may_be_taken_again() -> None:

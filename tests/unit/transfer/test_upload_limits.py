@@ -194,13 +194,3 @@ def test_a_slow_rate_makes_small_pieces(clock: ManualClock) -> None:
     upload = UploadLimiter(10_000, clock=clock).admit(FAR[0], MIB)
     assert upload is not None
     assert upload.piece == 2500
-
-
-def test_memory_of_a_day_is_bounded(clock: ManualClock) -> None:
-    limiter = UploadLimiter(clock=clock, daily_factor=10**9)
-    upload = limiter.admit(FAR[0], MIB)
-    assert upload is not None
-    for _ in range(20_000):
-        clock.now += 60
-        upload.spend(1000)
-    assert len(limiter._sent) <= 26
