@@ -53,6 +53,11 @@ class PatchInfo:
         """Bytes of the whole signed file."""
         return self.size + REGION_SIZE
 
+    @property
+    def release_id(self) -> bytes:
+        """The 32 bytes by which nodes name this release: an old build signed again as a higher version has another."""
+        return hashlib.sha512(self.to_postcard()).digest()[:32]
+
     def digest(self) -> bytes:
         """The 64 bytes that the owner signs."""
         return _digest(self.version, self.hash, self.size)
