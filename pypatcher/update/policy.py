@@ -1,6 +1,6 @@
 """What the owner's word lets this device do: which release it takes, and what becomes of one that it has.
 
-design.md "The owner's word". One pure function of facts, without a clock, and the only place that decides: who fetches,
+protocol.md "The manifest". One pure function of facts, without a clock, and the only place that decides: who fetches,
 who activates and who restarts all ask it. A manifest forbids and orders; it never makes a device take what it would not
 take without one (not newer, refused here), and it never moves a device that already activated a release, but for
 ``hold`` 2, which ends a trial.
