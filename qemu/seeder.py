@@ -19,7 +19,8 @@ from pypatcher.artifact.hashing import hash_file
 from pypatcher.events import Event
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import parse_public_key
-from pypatcher.node.node import Node, namespace_for
+from pypatcher.node.config import NodeConfig, NodeProgram
+from pypatcher.node.node import Node
 from pypatcher.settings import Settings
 from pypatcher.targets import find_target
 from pypatcher.update.mode import UpdaterMode
@@ -42,7 +43,8 @@ async def seed(entry: dict[str, Any]) -> None:
     installation = Installation(program, anything_goes if entry["hostile"] else owner_verifies(owner, target))
     installation.settle("run")
     settings = Settings.from_environment(os.environ).replace(state=program.parent / "state")
-    await Node(namespace_for("pypatcher", target, owner), installation, settings, mode=UpdaterMode.Now, emit=emit).run()
+    config = NodeConfig({None: owner}, settings=settings, mode=UpdaterMode.Now)
+    await Node(config, NodeProgram(target, owner, installation), emit).run()
 
 
 async def main() -> None:

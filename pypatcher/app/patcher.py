@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from pypatcher.addresses import Address
-from pypatcher.app.keep_node import NodePlan
 from pypatcher.app.thread import NodeThread
 from pypatcher.errors import PatcherError, SettingError
 from pypatcher.events import EventBus, Restart, TrialConfirmed
-from pypatcher.install import Installation, Settled, owner_verifies
+from pypatcher.install import Settled
 from pypatcher.keys import OwnerKey, parse_public_key
-from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.node.config import NodeConfig, NodeProgram
+from pypatcher.node.device import Kind
 from pypatcher.node.log import json_lines, say_settled
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy
 from pypatcher.settings import Settings
@@ -133,16 +133,10 @@ class Patcher:
             running.restarter.attach()
             if chosen.json_log and self._json_lines is None:
                 self._json_lines = self.bus.subscribe(json_lines())
-            plan = NodePlan(
-                kind=self._kind,
-                target=running.target,
-                owner=running.owner,
-                installation=running.installation,
-                settings=chosen,
-                mode=mode,
-                confirm_by_uptime=confirm == "uptime",
+            config = NodeConfig(self._keys, self._kind, chosen, mode, confirm == "uptime")
+            self._thread = NodeThread(
+                config, running.program, self.bus.emit, settle=running.settle, restart=self._request_restart
             )
-            self._thread = NodeThread(plan, self.bus.emit, settle=running.settle, restart=self._request_restart)
             self._thread.start()
             _say_ready(os.environ)
 
@@ -160,7 +154,7 @@ class Patcher:
             OSError: the disk is full or broken; try again.
         """
         running, thread = self._running, self._thread
-        version = None if running is None else running.installation.confirm()
+        version = None if running is None else running.program.installation.confirm()
         if version is None:
             return False
         self.bus.emit(TrialConfirmed(str(version), "the application"))
@@ -193,7 +187,7 @@ class Patcher:
             self._running = running
             for callback in self._on_restart:
                 running.restarter.on_restart(callback)
-        if running.installation.has_pending() and running.settle().must_exec:
+        if running.program.installation.has_pending() and running.settle().must_exec:
             running.restarter.restart()
         return running
 
@@ -222,12 +216,10 @@ def _say_ready(environment: Mapping[str, str]) -> None:
 class _Running:
     """The program of this process, and whose releases it takes."""
 
-    def __init__(self, program: Program, keys: Mapping[str | None, OwnerKey], bus: EventBus) -> None:
-        self.program = program
-        self.restarter = Restarter(program)
-        self.target = own_target(program.path, program.executable)
-        self.owner = own_key(keys, self.target)
-        self.installation = Installation(program.path, owner_verifies(self.owner, self.target))
+    def __init__(self, process: Program, keys: Mapping[str | None, OwnerKey], bus: EventBus) -> None:
+        self.restarter = Restarter(process)
+        self.program = NodeProgram.find(process.path, process.executable, keys)
+        self._launcher = process.launcher
         self._bus = bus
         self._settled: Settled | None = None
 
@@ -239,5 +231,5 @@ class _Running:
 
     def settle_again(self) -> None:
         """The same, after the application has ended."""
-        self._settled = self.installation.settle("spawn", main_pid=self.program.launcher)
+        self._settled = self.program.installation.settle("spawn", main_pid=self._launcher)
         say_settled(self._settled, self._bus.emit)

@@ -9,23 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.app.keep_node import NodePlan, keep_node
+from pypatcher.app.keep_node import keep_node
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Restart, TrialConfirmed
-from pypatcher.install import Installation, owner_verifies
-from pypatcher.keys import OwnerKey
-from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.log import say_settled
 from pypatcher.process import Hooks, Program, Supervisor
-from pypatcher.settings import Settings
-from pypatcher.targets import Target
 from pypatcher.update.activation import Activation
-from pypatcher.update.mode import Mode
 
 if TYPE_CHECKING:
     from pypatcher.node.node import Node
@@ -40,17 +34,14 @@ class RunPlan:
     """What to run and how.
 
     Attributes:
-        keys: the owner's, by target; None for every target.
+        node: what the node beside it is to be.
+        stop_timeout: seconds from a stop signal to SIGKILL.
         ready_within: seconds after a start in which a version on trial must say READY=1; None is for ever.
     """
 
     program: Program
-    keys: Mapping[str | None, OwnerKey]
-    kind: Kind
-    mode: Mode
-    confirm_by_uptime: bool
+    node: NodeConfig
     stop_timeout: float
-    settings: Settings
     ready_within: float | None = None
 
 
@@ -63,12 +54,11 @@ async def run_program(plan: RunPlan, emit: Emit) -> int:
         OSError: no process can be made.
     """
     try:
-        target = own_target(plan.program.path, Path(sys.executable))
-        owner = own_key(plan.keys, target)
+        program = NodeProgram.find(plan.program.path, Path(sys.executable), plan.node.keys)
     except (PatcherError, OSError) as error:
         _log.error("no updates: %s", error)
         return await Supervisor(plan.program, stop_timeout=plan.stop_timeout).run()
-    runner = _Runner(plan, target, owner, emit)
+    runner = _Runner(plan, program, emit)
     node = asyncio.create_task(runner.keep_node())
     try:
         return await runner.supervisor.run()
@@ -80,14 +70,13 @@ async def run_program(plan: RunPlan, emit: Emit) -> int:
 
 
 class _Runner:
-    def __init__(self, plan: RunPlan, target: Target, owner: OwnerKey, emit: Emit) -> None:
+    def __init__(self, plan: RunPlan, program: NodeProgram, emit: Emit) -> None:
         self._plan = plan
-        self._target = target
-        self._owner = owner
+        self._program = program
         self._emit = emit
         self._loop = asyncio.get_running_loop()
-        self._installation = Installation(plan.program.path, owner_verifies(owner, target))
-        self._activation = Activation(plan.mode, self._installation, self._replace)
+        self._installation = program.installation
+        self._activation = Activation(plan.node.mode, self._installation, self._replace)
         self._node: Node | None = None
         self._first_start = asyncio.Event()
         self._is_ready = False
@@ -104,16 +93,7 @@ class _Runner:
     async def keep_node(self) -> None:
         """Be a node from the program's first start on."""
         await self._first_start.wait()
-        plan = NodePlan(
-            self._plan.kind,
-            self._target,
-            self._owner,
-            self._installation,
-            self._plan.settings,
-            self._plan.mode,
-            self._plan.confirm_by_uptime,
-        )
-        await keep_node(plan, self._activation, self._emit, self._made)
+        await keep_node(self._plan.node, self._program, self._activation, self._emit, self._made)
 
     def _made(self, node: Node) -> None:
         self._node = node

@@ -12,10 +12,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from pypatcher.app.keep_node import NodePlan, keep_node
+from pypatcher.app.keep_node import keep_node
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit
 from pypatcher.install import Settled
+from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.update.activation import Activation
 
 __all__ = ["NodeThread"]
@@ -33,9 +34,16 @@ class NodeThread:
     """
 
     def __init__(
-        self, plan: NodePlan, emit: Emit, *, settle: Callable[[], Settled], restart: Callable[[str], None]
+        self,
+        config: NodeConfig,
+        program: NodeProgram,
+        emit: Emit,
+        *,
+        settle: Callable[[], Settled],
+        restart: Callable[[str], None],
     ) -> None:
-        self._plan = plan
+        self._config = config
+        self._program = program
         self._emit = emit
         self._settle = settle
         self._restart = restart
@@ -89,5 +97,5 @@ class NodeThread:
         async def restart(version: str) -> None:
             self._restart(version)
 
-        self._activation = Activation(self._plan.mode, self._plan.installation, restart)
-        await keep_node(self._plan, self._activation, self._emit)
+        self._activation = Activation(self._config.mode, self._program.installation, restart)
+        await keep_node(self._config, self._program, self._activation, self._emit)

@@ -97,22 +97,15 @@ def run(args: argparse.Namespace) -> int:
         SettingError: an argument or environment variable makes no sense.
     """
     from pypatcher.app.run import RunPlan, run_program
+    from pypatcher.node.config import NodeConfig
     from pypatcher.process import EXIT_OWN_FAILURE, end_like, native
 
     mode, keys, settings = _check_run_options(args), read_keys(args.public_key), read_settings(args)
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(as_json=settings.json_log)])
     try:
         program = native(args.program, tuple(args.arguments))
-        plan = RunPlan(
-            program,
-            keys,
-            args.namespace,
-            mode,
-            args.confirm == "uptime",
-            args.stop_timeout,
-            settings,
-            args.ready_within,
-        )
+        node = NodeConfig(keys, args.namespace, settings, mode, args.confirm == "uptime")
+        plan = RunPlan(program, node, args.stop_timeout, args.ready_within)
         returncode = asyncio.run(run_program(plan, event_bus(settings).emit))
     except NotSingleFileError as error:
         print(f"pypatcher run: {error}", file=sys.stderr)

@@ -18,20 +18,18 @@ from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidates
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, TrialConfirmed
-from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
+from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import Kind
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.report import NodeReport
 from pypatcher.node.seeder import Station
 from pypatcher.node.wiring import network_updater
-from pypatcher.settings import Settings
 from pypatcher.targets import Target
-from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.transfer.uploader import Distributor
-from pypatcher.update.mode import Mode
 from pypatcher.update.updater import Known, Updater
 
 __all__ = ["Node", "namespace_for"]
@@ -48,35 +46,25 @@ class Node:
     """One program's part in the network, from ``run()`` until that is cancelled.
 
     Args:
-        namespace: whose releases, for which target.
-        installation: of the program; ``settle`` was called on it.
-        mode: of the updater, for people.
-        confirm_by_uptime: end a trial after 5 minutes with this node up.
+        config: what it is to be.
+        program: what it updates; ``settle`` was called on its installation.
         on_change: told in the node's loop when a release was staged or a trial ended.
-        stall: how slow a peer may be that gives us a release.
     """
 
     def __init__(
         self,
-        namespace: Namespace,
-        installation: Installation,
-        settings: Settings,
-        *,
-        mode: Mode,
+        config: NodeConfig,
+        program: NodeProgram,
         emit: Emit,
-        confirm_by_uptime: bool = True,
         on_change: Callable[[], None] = lambda: None,
-        stall: StallRule | None = None,
     ) -> None:
-        self._namespace = namespace
-        self._installation = installation
-        self._settings = settings
-        self._mode = mode
+        self._config = config
+        self._settings = settings = config.settings
+        self._namespace = namespace = namespace_for(config.kind, program.target, program.owner)
+        self._installation = program.installation
         self._report = NodeReport()
         self._emit = self._report.listening(emit)
-        self._confirm_by_uptime = confirm_by_uptime
         self._on_change = on_change
-        self._stall = stall
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
         self._memory = Memory()
@@ -102,7 +90,7 @@ class Node:
         self._staged_here, self._unfit = dict(self._memory.staged), dict(self._memory.unfit)
         for peer in self._memory.good_peers:
             self._budget.succeeded(peer)
-        async with open_network(self._namespace, self._settings, self._memory, stall=self._stall) as network:
+        async with open_network(self._namespace, self._settings, self._memory, stall=self._config.stall) as network:
             station = Station(
                 network,
                 self._settings,
@@ -122,7 +110,7 @@ class Node:
                 "confirmation": lambda: self._confirm(station),
             }
             try:
-                async with station.at_work(version, str(self._mode), parts):
+                async with station.at_work(version, str(self._config.mode), parts):
                     await asyncio.Event().wait()
             finally:
                 self._save(network)
@@ -183,7 +171,7 @@ class Node:
                 async with asyncio.timeout(_CONFIRM_AFTER):
                     await self._program_started.wait()
             except TimeoutError:
-                if self._confirm_by_uptime:
+                if self._config.confirm_by_uptime:
                     version = await asyncio.to_thread(self._installation.confirm)
                     if version is not None:
                         self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))

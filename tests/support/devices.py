@@ -31,12 +31,12 @@ from pypatcher.discovery import Namespace
 from pypatcher.events import Event
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
+from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import own_target
 from pypatcher.node.node import Node
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
 from pypatcher.transfer import StallRule
-from pypatcher.update.mode import OnRestart
 from tests.support.transport import loopback
 
 __all__ = ["PATIENCE", "Device", "LoopbackFleet", "compile_app", "here", "open_fleet", "said_version"]
@@ -85,14 +85,8 @@ class Device:
             look_interval=0.3,
             state=folder / "state",
         )
-        self.node = Node(
-            Namespace.ours(here().name, owner),
-            self.installation,
-            settings,
-            mode=OnRestart(),
-            emit=self._heard,
-            stall=stall,
-        )
+        config = NodeConfig({None: owner}, settings=settings, stall=stall)
+        self.node = Node(config, NodeProgram(here(), owner, self.installation), self._heard)
         self.task = asyncio.create_task(self.node.run())
 
     def _heard(self, event: Event) -> None:

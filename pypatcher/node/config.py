@@ -1,0 +1,73 @@
+"""What a node is to be: what people chose, and which program of this device it updates.
+
+One value of each for an application's thread, for ``pypatcher run`` and for ``Node``. Light, because an application
+imports it before its main: no socket, no packet and nothing of the network belongs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypatcher.install import Installation, owner_verifies
+from pypatcher.keys import OwnerKey
+from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.settings import Settings
+from pypatcher.targets import Target
+from pypatcher.update.mode import Mode, OnRestart
+
+if TYPE_CHECKING:
+    from pypatcher.transfer import StallRule
+
+__all__ = ["NodeConfig", "NodeProgram"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What people chose: the owner of the fleet in code or on the command line, whoever set the device's environment.
+
+    Attributes:
+        keys: whose releases, by target; None for every target.
+        kind: whose namespace.
+        settings: how it behaves in the network.
+        mode: when a staged release takes over.
+        confirm_by_uptime: a trial ends after 5 minutes with the node up.
+        stall: how slow a peer may be that gives us a release; None for the usual rule.
+    """
+
+    keys: Mapping[str | None, OwnerKey]
+    kind: Kind = "pypatcher"
+    settings: Settings = field(default_factory=Settings)
+    mode: Mode = field(default_factory=OnRestart)
+    confirm_by_uptime: bool = True
+    stall: StallRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProgram:
+    """The program that a node updates, as it was found on this device.
+
+    Attributes:
+        target: which releases fit it.
+        owner: whose releases it takes.
+        installation: the program on disk, and what is beside it.
+    """
+
+    target: Target
+    owner: OwnerKey
+    installation: Installation
+
+    @classmethod
+    def find(cls, path: Path, interpreter: Path, keys: Mapping[str | None, OwnerKey]) -> NodeProgram:
+        """Look at the program at ``path``; ``interpreter`` decides for a file that fits several targets.
+
+        Raises:
+            WrongTargetError: it is for no target that we know.
+            SettingError: none of the keys is for its target.
+            ArtifactError, OSError: neither file can be read as a program.
+        """
+        target = own_target(path, interpreter)
+        owner = own_key(keys, target)
+        return cls(target, owner, Installation(path, owner_verifies(owner, target)))
