@@ -11,6 +11,7 @@ __all__ = [
     "CannotReplaceError",
     "CodecError",
     "ContentMismatchError",
+    "ForeignReleaseError",
     "KeyFileError",
     "ManifestError",
     "MinuteRefusedError",
@@ -77,6 +78,15 @@ class SignatureMismatchError(ArtifactError):
 
 class ManifestError(ArtifactError):
     """Bytes that are not the owner's word about a release, or terms that cannot be stated."""
+
+
+class ForeignReleaseError(SignatureMismatchError):
+    """A whole, undamaged release that none of our keys signed; ``sha512`` (64 bytes) is over its whole file."""
+
+    def __init__(self, message: str, sha512: bytes, version: str) -> None:
+        super().__init__(message)
+        self.sha512 = sha512
+        self.version = version
 
 
 class NotNewerError(PatcherError):

@@ -7,14 +7,14 @@ place, target. Nothing here knows which versions a device already has; that deci
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pypatcher.artifact.fit import check_target
 from pypatcher.artifact.hashing import hash_both, hash_without_region
 from pypatcher.artifact.locate import Located, locate_region
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
 from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, unpack_region
-from pypatcher.errors import ContentMismatchError
+from pypatcher.errors import ContentMismatchError, ForeignReleaseError, SignatureMismatchError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target
 
@@ -42,11 +42,17 @@ class ClaimedRelease:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A file that passed every check; ``sha512`` (64 bytes) is over the whole file, region included."""
+    """A file that passed every check.
+
+    Attributes:
+        sha512: 64 bytes over the whole file, region included.
+        rank: which of the owner's keys signed it: 0 the present one, 1 the one before.
+    """
 
     info: PatchInfo
     located: Located
     sha512: bytes
+    rank: int = 0
 
 
 def read_region(fd: int, offset: int) -> PatchInfo:
@@ -110,7 +116,12 @@ def check_release(
 
 
 def verify_release(
-    fd: int, owner: OwnerKey, target: Target | None, *, expect: PatchInfo | None = None
+    fd: int,
+    owner: OwnerKey,
+    target: Target | None,
+    *,
+    expect: PatchInfo | None = None,
+    previous: OwnerKey | None = None,
 ) -> VerifiedRelease:
     """Check everything about a release that its file can tell, and hash the whole file on the way.
 
@@ -119,17 +130,23 @@ def verify_release(
         owner: whose signature counts.
         target: what the file must be for; None for any (namespace ``rustpatcher``).
         expect: what was announced; the file must be exactly that.
+        previous: the owner's key before this one, whose signature counts too; the result's ``rank`` tells which it was.
 
     Raises:
         NoRegionError, RegionError: no region where its carrier puts it, or a damaged one.
         ContentMismatchError: not what was announced, or another length or hash.
-        SignatureMismatchError: ``owner`` did not sign it.
+        ForeignReleaseError: neither key signed it.
         WrongTargetError: it is for another target.
         ArtifactError: a zipapp's members cannot be read.
         OSError: reading failed.
     """
     release = _hash_expected(fd, expect)
-    release.info.verify(owner)
+    try:
+        release.info.verify(owner)
+    except SignatureMismatchError as error:
+        if previous is None or not release.info.is_signed_by(previous):
+            raise ForeignReleaseError(str(error), release.sha512, str(release.info.version)) from None
+        release = replace(release, rank=1)
     if target is not None:
         check_target(fd, target)
     return release

@@ -65,6 +65,8 @@ class Action(Enum):
     FINISH_ROLLBACK = "rename previous to P, then write J: trial null"
     REPLACE_TRIAL = "write J: refused + t and trial = staged; rename staged to P"
     ROLL_BACK = "write J: refused + t; rename previous to P; write J: trial null"
+    DISOWN = "the key that P trusts did not sign it: as a rollback"
+    REFUSE = "write J: refused + t; the next start goes back"
 
 
 _RUNS = {Action.RUN, Action.RUN_ALONE, Action.RUN_REFUSED, Action.WAIT, Action.COUNT}
@@ -76,6 +78,7 @@ _CHANGES_PROGRAM = {
     Action.FINISH_ROLLBACK,
     Action.REPLACE_TRIAL,
     Action.ROLL_BACK,
+    Action.DISOWN,
 }
 
 
@@ -127,6 +130,8 @@ class Facts(Protocol):
 def decide(facts: Facts, limits: Limits = LIMITS) -> Decision:
     """The first row that matches, with every change of `P` put off while other processes run from it."""
     decision = _first_row(facts, limits)
+    if decision.action is Action.DISOWN and not facts.alone and not _trial_is_refused(facts.state):
+        return Decision(decision.row, Action.REFUSE)
     if decision.action in _CHANGES_PROGRAM and not facts.alone:
         return Decision(decision.row, Action.WAIT)
     return decision
@@ -135,6 +140,8 @@ def decide(facts: Facts, limits: Limits = LIMITS) -> Decision:
 def _first_row(facts: Facts, limits: Limits) -> Decision:
     state, program = facts.state, facts.program.id
     if program is None:
+        if _is_disowned(facts):
+            return Decision(17, Action.DISOWN)
         return Decision(1, Action.RESTORE if _restorable(facts) else Action.RUN_ALONE)
     if state is None:
         previous = facts.previous.id
@@ -149,7 +156,7 @@ def _first_row(facts: Facts, limits: Limits) -> Decision:
 def _without_trial(facts: Facts, state: TrialState, program: ProgramId) -> Decision:
     if program.sha512 != state.confirmed.sha512:
         return Decision(4, Action.BY_HAND)
-    if facts.staged.kind is Kind.ABSENT:
+    if facts.staged.kind is Kind.ABSENT or (facts.staged.kind is Kind.FOREIGN and facts.launcher == "guard"):
         return Decision(7, Action.RUN)
     if _acceptable(facts.staged.id, state, state.newest):
         return Decision(6, Action.ACTIVATE)
@@ -238,6 +245,18 @@ def _acceptable(release: ProgramId | None, state: TrialState, newest: Version) -
 
 def _is(found: Found, program: ProgramId) -> bool:
     return found.id is not None and found.id.sha512 == program.sha512
+
+
+def _trial_is_refused(state: TrialState | None) -> bool:
+    return state is not None and state.trial is not None and state.trial.program.sha512 in state.refused
+
+
+def _is_disowned(facts: Facts) -> bool:
+    """Whether `P` is on trial, trusts another key than signed it, and there is a way back."""
+    state, program = facts.state, facts.program.foreign
+    if state is None or state.trial is None or program is None or program.sha512 != state.trial.program.sha512:
+        return False
+    return _is(facts.previous, state.confirmed) and state.confirmed.sha512 not in state.refused
 
 
 def _restorable(facts: Facts) -> bool:

@@ -12,21 +12,22 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from pypatcher.errors import ArtifactError
+from pypatcher.errors import ArtifactError, ForeignReleaseError
 from pypatcher.install.files import Files, FileStat
 from pypatcher.install.layout import Entry
-from pypatcher.install.trial import ProgramId
+from pypatcher.install.trial import ProgramId, TrialState
+from pypatcher.version import Version
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo, VerifiedRelease
     from pypatcher.keys import OwnerKey
     from pypatcher.targets import Target
 
-__all__ = ["Examiner", "Found", "Kind", "Verify", "owner_verifies"]
+__all__ = ["VOUCHED", "Examiner", "Found", "Kind", "Verify", "owner_verifies", "vouched"]
 
 _CHUNK = 1 << 16
 _TICK = 2.0
@@ -40,18 +41,19 @@ class Verify(Protocol):
         """Raises `ArtifactError` for whatever is wrong with the file."""
 
 
-def owner_verifies(owner: OwnerKey, target: Target | None) -> Verify:
+def owner_verifies(owner: OwnerKey, target: Target | None, previous: OwnerKey | None = None) -> Verify:
     """A device's own rule: `pypatcher.artifact.verify_release` for that owner and target.
 
     Args:
         owner: whose releases this device takes.
+        previous: the owner's key before this one, which counts until a release of ``owner`` is the program.
         target: what they must be for; None in the namespace ``rustpatcher``.
     """
 
     def verify(fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
         from pypatcher.artifact import verify_release
 
-        return verify_release(fd, owner, target, expect=expect)
+        return verify_release(fd, owner, target, expect=expect, previous=previous)
 
     return verify
 
@@ -62,18 +64,42 @@ class Kind(Enum):
     ABSENT = "absent"
     EMPTY = "0 bytes or only NULs"
     INVALID = "not a program that the owner signed"
+    FOREIGN = "a whole program that none of our keys signed"
     GOOD = "a program that the owner signed"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What an entry is. ``id``, ``info`` and ``stat`` are set for a good program, ``reason`` for any other."""
+    """What an entry is.
+
+    Attributes:
+        id: which program, if it is a good one; ``info`` and ``stat`` belong to it.
+        reason: why it is none.
+        rank: which of our keys signed a good one: 0 the present one, 1 the one before, `VOUCHED` none of ours.
+        foreign: which program, if none of our keys signed it.
+    """
 
     kind: Kind
     id: ProgramId | None = None
     info: PatchInfo | None = None
     stat: FileStat | None = None
     reason: str = ""
+    rank: int = 0
+    foreign: ProgramId | None = None
+
+
+VOUCHED = -1
+"""The rank of a program that ``trial.json`` knows by its hash, and that a newer key than ours signed."""
+
+
+def vouched(found: Found, state: TrialState | None) -> Found:
+    """A foreign program as a good one if ``trial.json`` knows its hash: it was verified when it came."""
+    if found.foreign is None or state is None:
+        return found
+    known = {state.confirmed.sha512} | ({state.trial.program.sha512} if state.trial is not None else set())
+    if found.foreign.sha512 not in known:
+        return found
+    return Found(Kind.GOOD, found.foreign, stat=found.stat, rank=VOUCHED)
 
 
 class Examiner:
@@ -115,7 +141,7 @@ class Examiner:
         stat = files.stat(entry)
         known = None if stat is None else self._known.get((stat.device, stat.inode))
         if stat is not None and known is not None and stat.same_content(known.stat):
-            self._known[stat.device, stat.inode] = Found(known.kind, known.id, known.info, stat, known.reason)
+            self._known[stat.device, stat.inode] = replace(known, stat=stat)
 
     def _examine(self, files: Files, fd: int) -> Found:
         stat = files.fstat(fd)
@@ -146,10 +172,13 @@ class Examiner:
     def _verified(self, files: Files, fd: int, stat: FileStat) -> Found:
         try:
             release = self._verify(fd)
+        except ForeignReleaseError as error:
+            foreign = ProgramId(error.sha512, Version.parse(error.version))
+            return Found(Kind.FOREIGN, stat=stat, reason=str(error), foreign=foreign)
         except ArtifactError as error:
             kind = Kind.EMPTY if _only_nuls(files, fd, stat.size) else Kind.INVALID
             return Found(kind, stat=stat, reason=str(error))
-        return Found(Kind.GOOD, ProgramId(release.sha512, release.info.version), release.info, stat)
+        return Found(Kind.GOOD, ProgramId(release.sha512, release.info.version), release.info, stat, rank=release.rank)
 
 
 def _only_nuls(files: Files, fd: int, size: int) -> bool:

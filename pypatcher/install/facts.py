@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-from pypatcher.install.examine import Examiner, Found, Kind
+from pypatcher.install.examine import Examiner, Found, Kind, vouched
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Layout
 from pypatcher.install.starts import Caller, Fate, Launcher, fate
@@ -49,18 +49,22 @@ class DiskFacts:
 
     @cached_property
     def program(self) -> Found:
-        """`P`."""
-        return self._examiner.examine(self._files, self._layout.target)
+        """`P`; a program that looks at itself is none of its own if it trusts another key than signed it."""
+        found = self._examiner.examine(self._files, self._layout.target)
+        return found if self.launcher == "spawn" else vouched(found, self.state)
 
     @cached_property
     def staged(self) -> Found:
-        """``staged``."""
-        return self._fit_for_program(self._examiner.examine(self._files, self._layout.staged))
+        """``staged``; a key that the program's own replaced does not count any more."""
+        found = self._fit_for_program(vouched(self._examiner.examine(self._files, self._layout.staged), self.state))
+        if found.kind is Kind.GOOD and found.rank > self.program.rank and self.program.id is not None:
+            return Found(Kind.INVALID, stat=found.stat, reason="a key signed it that was replaced")
+        return found
 
     @cached_property
     def previous(self) -> Found:
         """``previous``."""
-        return self._fit_for_program(self._examiner.examine(self._files, self._layout.previous))
+        return self._fit_for_program(vouched(self._examiner.examine(self._files, self._layout.previous), self.state))
 
     def _fit_for_program(self, found: Found) -> Found:
         """A file that could not be executed at `P`, or that another user could change there, is none to put there."""

@@ -43,7 +43,7 @@ def roll_back(session: Session) -> tuple[Version, bool]:
     """Refuse what is at `P`, and put ``previous`` there if nothing runs from it; see `Installation.roll_back`."""
     session.operations.begin()
     state = session.operations.read_state()
-    program, previous = session.examine(session.layout.target), session.examine(session.layout.previous)
+    program, previous = map(session.examine_known, (session.layout.target, session.layout.previous))
     if program.id is None:
         raise StateError(f"{session.layout.program} is no program of this owner's: {program.reason}")
     if previous.id is None or previous.id.sha512 == program.id.sha512:
@@ -98,7 +98,7 @@ def _put(session: Session, source: int, verify: Verify) -> Version:
     finally:
         files.close(fd)
     adopted = ProgramId(release.sha512, release.info.version)
-    state, program = operations.read_state(), session.examine(layout.target)
+    state, program = operations.read_state(), session.examine_known(layout.target)
     if program.id is not None and program.stat is not None and program.id.sha512 != adopted.sha512:
         confirmed = state is None or (state.trial is None and state.confirmed.sha512 == program.id.sha512)
         if confirmed:

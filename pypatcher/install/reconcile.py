@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pypatcher.errors import StateError
 from pypatcher.install.decide import Action, Decision, Limits, closed_trial, decide
-from pypatcher.install.examine import Found
+from pypatcher.install.examine import Found, vouched
 from pypatcher.install.facts import DiskFacts
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
@@ -31,7 +31,7 @@ _ROUNDS = 16
 """Rounds of the table at most; the longest way that a disk can need is under half of it."""
 
 
-_CHANGING_ROWS = {6, 8, 10, 12, 13, 15}
+_CHANGING_ROWS = {6, 8, 10, 12, 13, 15, 17}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,11 @@ class Settled:
         Another restart would end here again; the next start that comes by itself tries again.
         """
         return self.row in _CHANGING_ROWS and not self.must_exec
+
+    @property
+    def disowned(self) -> bool:
+        """Whether `P` is refused because it trusts another key than signed it, and is to end for the next start."""
+        return self.row == 17 and not self.must_exec
 
     @property
     def version(self) -> Version | None:
@@ -162,11 +167,15 @@ class _Settling:
                 self._finish_rollback(facts, intent)
             case Action.FINISH_ROLLBACK:
                 self._finish_rollback(facts, state)
+            case Action.DISOWN:
+                self._finish_rollback(facts, operations.intend_rollback(state, _disowned(state)))
+            case Action.REFUSE:
+                operations.intend_rollback(state, _disowned(state))
 
     def _finish_rollback(self, facts: DiskFacts, state: TrialState) -> None:
         # The program is back from the rename on, whether or not the record of it can be written then.
         self._session.operations.rename_to_program(self._session.layout.previous)
-        self._note_change(rolled_back=_id(facts.program).version)
+        self._note_change(rolled_back=_trial_version(state))
         self._session.operations.write_state(replace(state, trial=None))
 
     def _count(self, facts: DiskFacts) -> None:
@@ -184,7 +193,7 @@ class _Settling:
     def _goes_back_unrecorded(self, decision: Decision, facts: DiskFacts) -> bool:
         """Below install.md's table: `J` could not be written for a start on trial."""
         state, previous = facts.state, facts.previous.id
-        if decision.action not in {Action.COUNT, Action.ROLL_BACK} or self._changed or not facts.alone:
+        if decision.action not in {Action.COUNT, Action.ROLL_BACK, Action.DISOWN} or self._changed or not facts.alone:
             return False
         if state is None or previous is None or previous.sha512 != state.confirmed.sha512:
             return False
@@ -194,7 +203,7 @@ class _Settling:
             self._session.operations.rename_to_program(self._session.layout.previous)
         except OSError:
             return False
-        self._note_change(rolled_back=_id(facts.program).version)
+        self._note_change(rolled_back=_trial_version(state))
         return True
 
     def _note_change(self, activated: Version | None = None, rolled_back: Version | None = None) -> None:
@@ -214,6 +223,8 @@ class _Settling:
     def _told(self, decision: Decision, reason: str) -> Settled:
         session = self._session
         state, found = session.operations.read_state(), session.examine(session.layout.target)
+        if self._changed or self._caller.launcher != "spawn":
+            found = vouched(found, state)
         if found.id is None:
             reason = reason or f"{session.layout.program} gets no updates: {found.reason}"
         refused = found.id is not None and state is not None and found.id.sha512 in state.refused
@@ -231,6 +242,14 @@ class _Settling:
             serve=found.id is not None and not refused,
             reason=reason,
         )
+
+
+def _trial_version(state: TrialState) -> Version | None:
+    return None if state.trial is None else state.trial.program.version
+
+
+def _disowned(state: TrialState) -> str:
+    return f"{_trial_version(state)}: the public key in it is not the one that signed it"
 
 
 def _id(found: Found) -> ProgramId:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pypatcher.errors import CannotReplaceError, StateError
+from pypatcher.errors import CannotReplaceError, SignatureMismatchError, StateError
 from pypatcher.install.decide import check_stageable
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
@@ -119,6 +119,8 @@ def stage(session: Session, partial: Partial, release: VerifiedRelease) -> None:
     program = session.examine(session.layout.target)
     if program.id is None:
         raise CannotReplaceError(f"{session.layout.program} cannot be updated: {program.reason}")
+    if release.rank > program.rank:
+        raise SignatureMismatchError(f"version {release.info.version} is signed by a key that was replaced")
     staged = session.examine(session.layout.staged).id
     offered = ProgramId(release.sha512, release.info.version)
     check_stageable(offered, program.id.version, state, staged)

@@ -18,7 +18,7 @@ def confirm(session: Session, own: bytes) -> Version | None:
     state = session.operations.read_state()
     if state is None or state.trial is None or state.trial.program.sha512 != own or own in state.refused:
         return None
-    found = session.examine(session.layout.target)
+    found = session.examine_known(session.layout.target)
     if found.id is None or found.id.sha512 != own:
         return None
     session.operations.confirm(state)

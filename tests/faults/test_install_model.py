@@ -42,6 +42,12 @@ SCENARIOS = {
     "a guard's start that nobody claims, then a shell's loop": Scenario.of(
         crashing="2", releases="23", launchers=("spawn", "guard")
     ),
+    "spawn, a release that trusts another key than signed it, and its hotfix": Scenario.of(
+        crashing="2", disowned="2", releases="23", launchers=("spawn",)
+    ),
+    "the same under a guard, with a second process and a full disk": Scenario.of(
+        crashing="2", disowned="2", releases="23", launchers=("guard", "spawn"), second=True, full=True
+    ),
     "a person's mv": Scenario.of(crashing="2", releases="23", hands=_BY_HAND),
     "a person's mv between any two operations": Scenario.of(crashing="2", releases="23", race=True),
     "a person's scp, also within a start": Scenario.of(crashing="2", releases="23", scp=True),

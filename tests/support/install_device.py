@@ -231,7 +231,8 @@ class DeviceEvents:
                 check_settled(self.scenario, told, alive, run)
                 after = self._settled(told, alive, run)
                 if isinstance(run.result, Settled) and run.result.must_exec:
-                    if settled and not room and execs == _EXECS:
+                    disowned = content in self.scenario.disowned
+                    if settled and not room and execs == _EXECS and not disowned:
                         raise InvariantError(f"{told}: P changed between the guard and spawn")
                     if not self._fair:
                         yield f"{told}, dead before exec", self._died(after, after.disk, content)
@@ -260,7 +261,9 @@ class DeviceEvents:
         return world._replace(disk=run.end, by_hand=touched, torn_by_hand=touched, refused=refused)
 
     def _check_idempotent(self, what: object, world: DeviceState) -> None:
-        """To settle again while the program runs changes nothing."""
+        """To settle again while the program runs changes nothing, unless it finds that it is to end."""
+        if world.program in self.scenario.disowned:
+            return
         run = self._run(*self._settle(Caller("spawn", world.boot, "s99", 99, _LAUNCHED), world))
         if run.end.visible() != world.disk.visible():
             raise InvariantError(f"{what}: settling again changed the disk")

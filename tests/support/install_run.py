@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pypatcher.artifact import VerifiedRelease
+from pypatcher.errors import ForeignReleaseError
 from pypatcher.install.installation import Installation
+from pypatcher.install.starts import Caller
 from tests.support.install_world import DeviceState, Scenario, release
 from tests.support.simdisk import Image, SimDisk, cut_images
 
@@ -90,10 +92,12 @@ class Runs:
         if key not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._run(world, code, accident)
+            self._known[key] = self._run(what, world, code, accident)
         return self._known[key]
 
-    def _run(self, world: DeviceState, code: Callable[[Installation], object], accident: Accident) -> Run:
+    def _run(
+        self, what: tuple[object, ...], world: DeviceState, code: Callable[[Installation], object], accident: Accident
+    ) -> Run:
         disk = SimDisk(world.disk)
         if accident.hand is not None:
             how, data, operation = accident.hand
@@ -106,16 +110,22 @@ class Runs:
         disk.links = self._scenario.links
         disk.full_from = accident.full_from
         try:
-            result = code(self._installation(disk, world))
+            result = code(self._installation(disk, world, what))
         except OSError:
             if accident.full_from is None:
                 raise
             result = None
         return Run(tuple(disk.images), disk.image(), result, accident, tuple(disk.writes), frozenset(disk.syncs))
 
-    def _installation(self, disk: SimDisk, world: DeviceState) -> Installation:
+    def _installation(self, disk: SimDisk, world: DeviceState, what: tuple[object, ...]) -> Installation:
+        spawned = len(what) == 2 and isinstance(what[1], Caller) and what[1].launcher == "spawn"
+        disowned = spawned and world.disk.content("P") in self._scenario.disowned
+
         def verify(fd: int, expect: object = None, /) -> VerifiedRelease:
-            return release(disk.content(fd))
+            found = release(disk.content(fd))
+            if disowned:
+                raise ForeignReleaseError("another key signed it", found.sha512, str(found.info.version))
+            return found
 
         alive = set() if world.running is None else {world.running[0]}
         return Installation(

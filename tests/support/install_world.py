@@ -78,6 +78,7 @@ class Scenario:
     Attributes:
         programs: every program in the world; the first is installed.
         crashing: those that always end by themselves.
+        disowned: those of them that trust another key than signed them.
         releases: what peers offer, in order.
         launchers: who starts the program; in fair weather the first of them does.
         hands: what a person may put at P, by mv.
@@ -89,6 +90,7 @@ class Scenario:
     programs: tuple[bytes, ...]
     crashing: frozenset[bytes]
     releases: tuple[bytes, ...]
+    disowned: frozenset[bytes] = frozenset()
     launchers: tuple[str, ...] = ("run",)
     hands: tuple[bytes, ...] = ()
     scp: bool = False
@@ -107,13 +109,14 @@ class Scenario:
         return replace(self, without_sync=fsync)
 
     @staticmethod
-    def of(crashing: str = "", releases: str = "2", **settings: object) -> Scenario:
+    def of(crashing: str = "", releases: str = "2", disowned: str = "", **settings: object) -> Scenario:
         """Programs by the major number of their version: ``Scenario.of(crashing="2", releases="23")``."""
         known = {number: program(f"{number}.0.0") for number in "1239"}
         return Scenario(
             programs=tuple(known.values()),
             crashing=frozenset(known[number] for number in crashing),
             releases=tuple(known[number] for number in releases),
+            disowned=frozenset(known[number] for number in disowned),
             **settings,  # type: ignore[arg-type]
         )
 

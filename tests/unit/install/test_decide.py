@@ -52,7 +52,46 @@ def confirmed(
 FAILED_TWICE = Trial(V2, failed=2, open=OPEN)
 OVER = Trial(V2, failed=3)
 
+FOREIGN_2 = Found(Kind.FOREIGN, foreign=V2)
+
 ROWS = {
+    "P on trial trusts another key than signed it": (
+        FakeDisk(confirmed(trial=Trial(V2)), FOREIGN_2, previous=good(V1), launcher="spawn"),
+        17,
+        Action.DISOWN,
+    ),
+    "the same, with another process of it": (
+        FakeDisk(confirmed(trial=Trial(V2)), FOREIGN_2, previous=good(V1), alone=False, launcher="spawn"),
+        17,
+        Action.REFUSE,
+    ),
+    "the same, refused already": (
+        FakeDisk(
+            confirmed(refused=(V2,), trial=Trial(V2)), FOREIGN_2, previous=good(V1), alone=False, launcher="spawn"
+        ),
+        17,
+        Action.WAIT,
+    ),
+    "P on trial trusts another key than signed it, no way back": (
+        FakeDisk(confirmed(trial=Trial(V2)), FOREIGN_2, previous=ABSENT, launcher="spawn"),
+        1,
+        Action.RUN_ALONE,
+    ),
+    "P not on trial trusts another key than signed it": (
+        FakeDisk(confirmed(V2), FOREIGN_2, previous=good(V1), launcher="spawn"),
+        1,
+        Action.RUN_ALONE,
+    ),
+    "staged by a key that the guard does not know": (
+        FakeDisk(confirmed(), good(V1), staged=FOREIGN_2, launcher="guard"),
+        7,
+        Action.RUN,
+    ),
+    "staged by a key that run does not know": (
+        FakeDisk(confirmed(), good(V1), staged=FOREIGN_2),
+        5,
+        Action.DROP_STAGED,
+    ),
     "P missing": (FakeDisk(confirmed(), ABSENT, previous=good(V1)), 1, Action.RUN_ALONE),
     "P damaged, whatever previous is": (FakeDisk(confirmed(), INVALID, previous=good(V1)), 1, Action.RUN_ALONE),
     "P empty, previous good": (FakeDisk(confirmed(), EMPTY, previous=good(V1)), 1, Action.RESTORE),
@@ -172,7 +211,7 @@ def test_the_first_row_that_matches_decides(disk: FakeDisk, row: int, action: Ac
 
 
 def test_every_row_of_the_page_is_tested() -> None:
-    assert {row for _, row, _ in ROWS.values()} == set(range(1, 17))
+    assert {row for _, row, _ in ROWS.values()} == set(range(1, 18))
 
 
 def test_limits_are_three_failures_and_ten_reboots() -> None:
