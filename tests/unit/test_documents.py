@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import re
 from dataclasses import fields
@@ -13,7 +14,7 @@ from pypatcher import events
 from pypatcher.events import Event
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "README.md")
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "README.md")
 LEVELS = {logging.INFO: "", logging.WARNING: "!", logging.DEBUG: "-"}
 
 
@@ -55,3 +56,35 @@ def test_every_heading_that_the_code_refers_to_is_there() -> None:
         if not any(heading.startswith(" ".join(quoted.lower().rstrip(".").split())) for heading in headings[page])
     ]
     assert missing == []
+
+
+def literals() -> list[str]:
+    """Every text in the package, an f-string with NUL for what differs."""
+    texts = []
+    for path in sorted((ROOT / "pypatcher").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(re.sub(r"%[sdgr]", "\0", node.value))
+    return texts
+
+
+def test_every_message_that_a_person_looks_up_is_said_by_the_program() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(messages) > 20
+    known = literals()
+    patterns = {message: ".*".join(map(re.escape, message.split("…"))) for message in messages}
+    assert [
+        message
+        for message, pattern in patterns.items()
+        if not any(re.search(pattern, text, re.DOTALL) for text in known)
+    ] == []
+
+
+def test_every_page_is_on_the_map() -> None:
+    table = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\((\w[\w-]*\.md)\)", table)) == set()
