@@ -26,6 +26,7 @@ PUBLIC_BOOTSTRAP: tuple[Address, ...] = (
 _ANY_BIND: tuple[Address, ...] = (("0.0.0.0", 0), ("::", 0))  # noqa: S104 - a peer-to-peer node listens everywhere
 _MEBIBYTE = 1 << 20
 _EARLY_LOOK, _LATE_LOOK = 55.0, 300.0
+_EARLY = 600.0
 _SECONDS = (0.1, 86400.0)
 _DIGITS = 15
 
@@ -107,7 +108,7 @@ class Settings:
         """Seconds until the next look, ``uptime`` seconds after the node's start, before jitter."""
         if self.look_interval is not None:
             return self.look_interval
-        return _EARLY_LOOK if uptime < 600 else _LATE_LOOK
+        return _EARLY_LOOK if uptime < _EARLY else _LATE_LOOK
 
 
 def _are_addresses(value: object) -> bool:

@@ -31,6 +31,8 @@ _LARGEST = 1232
 """Bytes of an answer: what fits an IPv6 packet of 1280 bytes, which every path takes whole."""
 _NODES_ALONE, _NODES_WITH_OTHERS = 16, 8
 _PEERS = {4: 80, 6: 30}
+_FAR_EACH, _FAR_ALL = (6_000.0, 25_000.0), (30_000.0, 150_000.0)
+"""Bytes a second and at once, of answers to outside the LAN."""
 
 
 class _Budget:
@@ -68,7 +70,7 @@ class Server:
         self._tokens = Tokens(random, now)
         self._pings, self._knocks = (_Budget((2_000.0, 10_000.0), (50_000.0, 100_000.0)) for _ in range(2))
         self._near = _Budget((25_000.0, 125_000.0), (50_000.0, 500_000.0))
-        self._far = _Budget((6_000.0, 25_000.0), (30_000.0, 150_000.0))
+        self._far = _Budget(_FAR_EACH, _FAR_ALL)
         self._methods: dict[bytes, Callable[[Mapping[bytes, Value], Address, float], dict[bytes, Value]]] = {
             b"ping": self._ping,
             b"find_node": self._find_node,

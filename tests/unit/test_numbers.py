@@ -1,0 +1,347 @@
+"""A number that the code has and a page tells is the same in both; docs/design.md tells all that its tables are about.
+
+`SAID` has sentences as the pages have them, one a paragraph, with an expression over the code's own constants for each
+number: who changes a constant is told which sentences follow, and who changes a page whether the code does so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pypatcher.dht.storage import ItemStore, PeerStore
+from pypatcher.discovery.namespace import OURS, RUSTPATCHER
+from pypatcher.nat.knock_queue import Source
+from pypatcher.process.supervisor import Supervisor
+from pypatcher.settings import Settings
+from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transport.admission import Admission
+
+ROOT = Path(__file__).parents[2]
+
+SAID = {
+    "docs/design.md": """
+every {settings._EARLY_LOOK} s for {minutes(settings._EARLY)}, then {settings._LATE_LOOK} s, jittered by a tenth
+
+| opened of one slot | {discovery.tracker._OPEN_LIMIT} values
+
+| publish | every {SETTINGS.publish_interval} s; after a write that reached nobody
+{discovery.publisher._FIRST_RETRY} s
+
+or {OURS.full_at} others say ours or newer; the pause doubles, up to {hours(discovery.publisher._LONGEST_PAUSE)}
+
+once in {times(discovery.tracker._ANYWAY)}: {OURS.full_at} throw-away ids
+
+| address hints | {discovery.announcement.HINT_LIMIT} at most; no IPv4 port
+
+ends with the {dht.lookup.NEAREST} nearest nodes; {dht.lookup.ALPHA} questions at once, {dht.lookup.MAX_QUERIES} in
+all
+
+| {dht.crowd._PER_HOST} and {dht.crowd._PER_GROUP}, in the table and in a lookup
+
+{dht.calls._QUERIES_EACH[0]} a second, {dht.calls._QUERIES_EACH[1]} at once: libtorrent bans who sends 50 in 10 s
+
+{dht.server._LARGEST} bytes at most, {dht.server._FAR_EACH[0]/1000} kB a second to an address,
+{dht.server._FAR_ALL[0]/1000} kB in all
+
+{PEERS.limit} peers, {PEERS.each} of one info-hash, for {minutes(dht.storage.PEER_LIFETIME)}; {ITEMS.limit} items,
+for {hours(dht.storage.ITEM_LIFETIME)}
+
+{discovery.swarm._WANTING} s while something is wanted ({discovery.swarm._SERVING} s after
+{minutes(discovery.swarm._WANTING_LONG)} in vain), else every {discovery.swarm._SERVING} s
+
+at the start, every {minutes(discovery.lan._INTERVAL)}, and when somebody new is heard
+
+is looked at every {nat.address_monitor._PAUSE} s, without a packet
+
+our {transport.quic.CONNECTION_ID_SIZE}-byte connection ids
+
+or {udp._READS_PER_WAKE_UP} reads were made
+
+an offer may start a fetch once {hours(transfer.offer_exchange._GATE_PAUSE)} per /24 or /48
+
+{kib(transfer.client._CHUNK)} KiB at a time
+
+| at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over
+{minutes(transfer.hedging._PATIENCE)} and under {kib(transfer.hedging._DECENT_RATE)} KiB/s)
+
+end {transfer.hedging._CLEARLY} times sooner; the next rival comes after {transfer.hedging._RIVAL_PAUSES[0]} s to
+{minutes(transfer.hedging._RIVAL_PAUSES[1])}
+
+under {STALL.rate} bytes/s for {STALL.seconds} s; {transfer.stall._ANSWER_SECONDS} s for a short answer,
+{transport.endpoint._HANDSHAKE_SECONDS} s for a handshake; {transfer.client._NUDGES+1} nudges unanswered
+
+pauses for {transfer.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}; not
+
+| {transfer.peer_budget._FAILED_BYTES_FACTOR} times its size, then strangers pause
+
+preflight again after {update.updater._PREFLIGHT_PAUSES[0]} s, doubling, up to
+{hours(update.updater._PREFLIGHT_PAUSES[1])}
+
+| {UPLOADS.uploads} to outside the LAN, {UPLOADS.per_address} an address (IPv6: /64); {UPLOADS.lan_uploads} in the
+LAN
+
+| {mib(UPLOADS.rate)} MiB/s; {UPLOADS.daily_factor} files a day:
+{UPLOADS.daily_factor//transfer.upload_limits._ADDRESS_PART} to an address,
+{UPLOADS.daily_factor//transfer.upload_limits._NETWORK_PART} to a /24 or /48, the last
+{UPLOADS.daily_factor//transfer.upload_limits._NEWCOMERS_PART} to newcomers
+
+after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s; to its own next
+try after {transfer.upload_limits._STUCK_SECONDS} s idle
+
+| {PLACES.connections}; from afar {PLACES.connections-PLACES.connections//transport.admission._LAN_PART},
+{PLACES.per_network} a /24 or /48; {PLACES.per_address} an address, {PLACES.per_lan_host} a LAN host; Retry from
+{PLACES.half_open} half-open on
+
+| {transport.quic._STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
+{kib(transport.stream.DEFAULT_WINDOW)} KiB ahead of a reader ({mib(transfer.client._WINDOW)} MiB in a fetch),
+{transport.range_set.STREAM_FRAGMENTS} gaps
+
+one in `{nat.punch_times.WINDOW} * 2^level` s
+
+The level is 0 up to {nat.punch_times._FEW} nodes, {nat.punch_times.level_of_crowd(10**6)} from
+{nat.punch_times._CROWD//2+1} on, +1 a knock in vain, {nat.punch_times.LAST_LEVEL} at most
+
+A /24 or /48 gets {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])}
+
+records {SOURCE.RECORD.knocks}, of a release's swarm {SOURCE.RELEASE_SWARM.knocks}, of the namespace's swarm
+{SOURCE.NAMESPACE_SWARM.knocks}
+
+knocked at at once, {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each
+
+open for {nat.knock_queue._OPEN} s and left alone for {minutes(nat.knock_queue._REST)}, for
+{hours(nat.knock_queue._REST_USELESS)} if of no use
+
+in a crowd one time in {times(nat.knock_queue._TRIED)[:4]}
+
+for {hours(nat.portmap.mapper._LEASE)}, renewed within {minutes(nat.portmap.mapper._LATEST_RENEWAL)}
+
+the next such local time plus up to {minutes(update.mode._RESTART_JITTER)}
+
+or {minutes(node.node._CONFIRM_AFTER)} of uptime with its node at work
+
+After {install.decide.LIMITS.failed} failed starts, or {install.decide.LIMITS.reboots} reboots
+
+{minutes(process.restart.DELAY_LIMIT)} at most for all
+
+ended after {process.restart.GRACE} s is replaced by force
+
+waits for the launcher to end, {minutes(process.handover._PATIENCE)} at most
+
+Our units set {process.unit.RESTART_STATUS}, beside `RestartForceExitStatus={process.unit.RESTART_STATUS}`
+
+stop signal, {SUPERVISOR.stop_timeout} s (`--stop-timeout`), SIGKILL
+
+own failures exit {process.image.EXIT_OWN_FAILURE}, a program that cannot be executed
+{process.child.EXIT_CANNOT_EXECUTE} or {process.child.EXIT_NOT_FOUND}
+
+waits for the node's end, {app.thread._STOP_SECONDS} s at most
+
+for {node.dht_monitor._FIRST} s at first, {minutes(node.dht_monitor._LATER)} later
+
+[region](protocol.md#the-signed-file) of {artifact.patch.REGION_SIZE} bytes
+
+text of at most {version.TEXT_SIZE} bytes
+
+more than {gib(artifact.patch.MAX_FILE_SIZE)} GiB
+""",
+    "docs/protocol.md": """
+| signed file | {gib(artifact.patch.MAX_FILE_SIZE)} GiB |
+
+| version text | {version.TEXT_SIZE} characters |
+
+| EncryptedRecord | {discovery.records.VALUE_LIMIT} bytes |
+
+| hints | {discovery.announcement.HINT_LIMIT} addresses |
+
+| values opened in a look at one slot | {discovery.tracker._OPEN_LIMIT} |
+
+| {artifact.sections._SECTION_LIMIT}, {mib(artifact.sections._NAME_TABLE_LIMIT)} MiB |
+
+| {transport.range_set.CRYPTO_FRAGMENTS} in a handshake, {transport.range_set.STREAM_FRAGMENTS} in a stream; then
+
+{STALL.rate} bytes a second over {STALL.seconds} seconds |
+
+| {UPLOADS.uploads}, and {UPLOADS.per_address} to an address; all taken, who took less than
+{kib(transfer.upload_limits._SLOW_RATE)} KiB a second
+
+| {mib(UPLOADS.rate)} MiB a second, and {UPLOADS.daily_factor} times the file's size a day
+
+| {PLACES.connections}: {PLACES.per_address} of one address, {PLACES.per_network} of one /24 or /48,
+{PLACES.connections-PLACES.connections//transport.admission._LAN_PART} from outside the LAN |
+
+| {OURS.full_at} records of our version or newer | {RUSTPATCHER.full_at} records of any version |
+
+with at most {dht.server._LARGEST} bytes
+
+about every {SETTINGS.publish_interval} seconds, into the current minute
+
+about every {settings._EARLY_LOOK} seconds for the first {minutes(settings._EARLY)} and every
+{minutes(settings._LATE_LOOK)} later
+
+open a bounded number, {discovery.tracker._OPEN_LIMIT} a slot here
+
+more than {minutes(transfer.hedging._PATIENCE)} at less than {kib(transfer.hedging._DECENT_RATE)} KiB a second gets
+a rival
+
+`{nat.punch_times.WINDOW} * 2^level` seconds, counted from unix time 0
+
+at most {nat.punch_times._FEW} nodes in the namespace's swarm, else that of the next power of two
+({nat.punch_times._CROWD} at most), and one level more for each knock in vain: up to {nat.punch_times.LAST_LEVEL}
+""",
+    "docs/network.md": """
+at most {dht.server._FAR_EACH[0]/1000} kB/s to one address, {dht.server._FAR_ALL[0]/1000} kB/s in all | 60 to
+{dht.server._LARGEST} bytes each
+
+every {settings._EARLY_LOOK} s for {minutes(settings._EARLY)} after a start, then every
+{minutes(settings._LATE_LOOK)}, jittered
+
+every {SETTINGS.publish_interval} s, unless {OURS.full_at} others
+
+every {discovery.swarm._WANTING} s while something is wanted, else every {minutes(discovery.swarm._SERVING)}
+
+at the start, then every {minutes(discovery.lan._INTERVAL)}, or when somebody new is heard
+
+{mib(UPLOADS.rate)} MiB/s outside the LAN, {UPLOADS.uploads} at once, {UPLOADS.daily_factor} times the file's size a
+day
+
+at most {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])} to one /24
+
+Both are for {hours(nat.portmap.mapper._LEASE)}, renewed every {minutes(nat.portmap.mapper._LATEST_RENEWAL)}
+
+every {nat.address_monitor._PAUSE} seconds a device looks
+
+up to {node.fetch_newest._PERSEVERANCE} times its `--timeout`
+""",
+    "docs/threat-model.md": """
+{transport.range_set.CRYPTO_FRAGMENTS} gaps in a handshake, {transport.range_set.STREAM_FRAGMENTS} in a stream
+
+{dht.krpc.MAX_NODES} nodes and {dht.krpc.MAX_PEERS} peers are read of one
+
+at most {dht.server._LARGEST} bytes
+
+gets {dht.server._FAR_EACH[1]/1000} kB at once, then {dht.server._FAR_EACH[0]/1000} kB/s, all together
+{dht.server._FAR_ALL[0]/1000} kB/s
+
+asks the {dht.lookup.NEAREST} nearest nodes, takes every value that one of them has, and opens
+{discovery.tracker._OPEN_LIMIT} at most
+
+after {install.decide.LIMITS.failed} starts
+""",
+    "docs/deployment.md": """
+Otherwise {minutes(node.node._CONFIRM_AFTER)} of uptime with a working node
+
+`Environment=PYPATCHER_RESTART_STATUS={process.unit.RESTART_STATUS}`
+
+`RestartForceExitStatus={process.unit.RESTART_STATUS}`
+
+at most {UPLOADS.daily_factor} times a day
+
+by now, up to {'three' if node.fetch_newest.ENOUGH_SOURCES == 3 else 'changed'}
+""",
+    "README.md": """
+seconds between publications | {SETTINGS.publish_interval} |
+
+seconds between looks | {settings._EARLY_LOOK} for {minutes(settings._EARLY)}, then {settings._LATE_LOOK} |
+
+0 serves nobody | {SETTINGS.upload} |
+
+one region of {artifact.patch.REGION_SIZE} bytes
+""",
+}
+
+
+class Code:
+    """``dht.lookup.ALPHA`` is what the package has under that name."""
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            found = getattr(self._found, name)
+        except AttributeError:
+            found = importlib.import_module(f"{self._found.__name__}.{name}")
+        return Code(found) if isinstance(found, ModuleType) else found
+
+
+class Names(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        return Code(importlib.import_module(f"pypatcher.{name}"))
+
+
+class Defaults:
+    """``SETTINGS.upload`` is what that parameter is when nobody gives it."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __getattr__(self, parameter: str) -> Any:
+        return inspect.signature(self._function).parameters[parameter].default
+
+
+def hours(seconds: float) -> str:
+    return "an hour" if seconds == 3600 else f"{seconds / 3600:g} hours"
+
+
+def names() -> Names:
+    return Names(
+        hours=hours,
+        minutes=lambda seconds: f"{seconds / 60:g} minutes",
+        times=lambda share: {0.25: "four times", 0.5: "two times"}.get(share, f"{1 / share:g} times"),
+        kib=lambda size: size / 1024,
+        mib=lambda size: size / (1 << 20),
+        gib=lambda size: size / (1 << 30),
+        PLACES=Defaults(Admission),
+        UPLOADS=Defaults(UploadLimiter),
+        STALL=Defaults(StallRule),
+        SETTINGS=Defaults(Settings),
+        PEERS=Defaults(PeerStore),
+        ITEMS=Defaults(ItemStore),
+        SUPERVISOR=Defaults(Supervisor),
+        SOURCE=Source,
+        OURS=OURS,
+        RUSTPATCHER=RUSTPATCHER,
+    )
+
+
+def sentences(page: str) -> list[str]:
+    return [words(rendered(sentence)) for sentence in SAID[page].strip().split("\n\n")]
+
+
+def rendered(sentence: str) -> str:
+    def number(match: re.Match[str]) -> str:
+        value = eval(match[1], {}, names())
+        return value if isinstance(value, str) else f"{value:.12g}"
+
+    return re.sub(r"\{([^}]+)\}", number, sentence)
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_a_page_tells_the_numbers_of_the_code(page: str) -> None:
+    text = words((ROOT / page).read_text(encoding="utf-8"))
+    assert [sentence for sentence in sentences(page) if sentence not in text] == []
+
+
+def test_every_number_in_the_design_pages_tables_is_the_codes() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    tables = [block for block in page.split("\n\n") if block.startswith(("| rule | number", "| fetching | number"))]
+    assert len(tables) == 2
+    rows = [row for table in tables for row in table.splitlines()[2:]]
+    said = sorted(sentences("docs/design.md"), key=len, reverse=True)
+    free = []
+    for row in rows:
+        left = re.sub(r"/(24|48|64)|IPv[46]", "", re.sub("|".join(map(re.escape, said)), "", row))
+        if re.search(r"\d", left):
+            free.append(row)
+    assert free == []
