@@ -24,7 +24,6 @@ __all__ = ["CARRIERS", "embed_region"]
 
 CARRIERS = ("auto", *(carrier.value for carrier in Carrier))
 
-_ONEFILE_SECTION = "pydata"
 _PROGBITS = 1
 _MAX_SECTIONS = 4096
 
@@ -88,7 +87,14 @@ def _minds_its_end(fd: int, elf: Elf) -> bool:
     """Whether the file is better given 176 bytes than a new table: a onefile app, a payload, or no table at all."""
     ends = [section.offset + section.size for section in elf.sections if section.is_in_file]
     payload = os.fstat(fd).st_size > max([*ends, elf.table_end])
-    return payload or not elf.sections or any(section.name == _ONEFILE_SECTION for section in elf.sections)
+    return payload or not elf.sections or any(section.name in _archive_sections() for section in elf.sections)
+
+
+def _archive_sections() -> set[str]:
+    """Sections by which packagings are known that look for their archive near the file's end."""
+    from pypatcher.process import known_packagings
+
+    return {packaging.archive_section for packaging in known_packagings() if packaging.archive_section}
 
 
 def _append_section(fd: int, elf: Elf, region: bytes) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,6 @@ __all__ = ["Origin", "without_bundle"]
 
 _PYTHON_IGNORES = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """Ignored by every Python at its start; whoever started us did not ask for it."""
-
-_BUNDLE_NAMES = frozenset({"_MEIPASS2"})
-_BUNDLE_PREFIXES = ("_PYI_", "NUITKA_ONEFILE_")
-_SAVED_SUFFIX = "_ORIG"
-_LOADER_PATHS = ("LD_LIBRARY_PATH",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +44,26 @@ class Origin:
         return cls(dict(os.environ), directory, umask, ignored - _PYTHON_IGNORES)
 
 
-def without_bundle(environment: Mapping[str, str], folder: str | None) -> dict[str, str]:
+def without_bundle(
+    environment: Mapping[str, str], variables: Iterable[str], saved: Mapping[str, str], folder: str | None
+) -> dict[str, str]:
     """``environment`` as it was before a onefile launcher, or a hook of its bundle, added to it.
 
-    Drops the launcher's own variables, puts back the library path that it had saved, and takes every element that
-    lies in ``folder`` (the bundle's unpacked files, deleted when it ends) out of path lists such as ``TCL_LIBRARY``.
+    Drops ``variables`` (a ``*`` at the end stands for anything). In a bundle, whose unpacked files, deleted when it
+    ends, are in ``folder``, it also puts back what the launcher ``saved`` (the name of a variable, and of the one where
+    its value was kept), and takes every element that lies there out of path lists such as ``TCL_LIBRARY``.
     """
     clean = {
         name: value
         for name, value in environment.items()
-        if name not in _BUNDLE_NAMES and not name.startswith(_BUNDLE_PREFIXES)
+        if not any(name.startswith(own[:-1]) if own.endswith("*") else name == own for own in variables)
     }
     if folder is None:
         return clean
-    for name in _LOADER_PATHS:
-        saved = clean.pop(name + _SAVED_SUFFIX, None)
-        if saved is not None:
-            clean[name] = saved
+    for name, kept_in in saved.items():
+        value = clean.pop(kept_in, None)
+        if value is not None:
+            clean[name] = value
     for name, value in tuple(clean.items()):
         if folder not in value:
             continue

@@ -83,7 +83,7 @@ def plan_restart(program: Program) -> RestartPlan:
     parent = _parent_of(launcher) if launcher is not None else os.getppid()
     return decide(
         Surroundings(
-            is_onefile=program.packaging.is_onefile,
+            is_onefile=program.packaging.has_launcher,
             launcher=launcher,
             launcher_parent=parent,
             launcher_parent_name=_read(f"/proc/{parent}/comm"),

@@ -28,7 +28,7 @@ DEADLINE = 40.0
 
 def _sources() -> list[Path]:
     package = REPOSITORY / "pypatcher"
-    return [package / "errors.py", *sorted((package / "process").glob("*.py"))]
+    return [package / "errors.py", *sorted((package / "process").rglob("*.py"))]
 
 
 def _key(tool: str) -> str:
@@ -41,7 +41,7 @@ def _key(tool: str) -> str:
 def _lay_out(folder: Path, version: str) -> Path:
     """The application's source tree: its main, its version, and of pypatcher the process room alone."""
     package = folder / "pypatcher"
-    (package / "process").mkdir(parents=True)
+    (package / "process" / "packagings").mkdir(parents=True)
     (package / "__init__.py").write_text('"""The process room alone."""\n')
     for path in _sources():
         shutil.copy(path, package / path.relative_to(REPOSITORY / "pypatcher"))
@@ -81,6 +81,7 @@ def _build_zipapp(work: Path) -> Path:
 def _build_pyinstaller(work: Path) -> Path:
     data = f"{work / 'source' / 'bundled.txt'}:."
     options = ["--onefile", "--log-level", "ERROR", "--name", "app", "--add-data", data]
+    options += ["--collect-submodules", "pypatcher"]
     run_tool(work, "-m", "PyInstaller", *options, "source/restarting_app.py")
     return work / "dist" / "app"
 
@@ -88,6 +89,7 @@ def _build_pyinstaller(work: Path) -> Path:
 def _build_nuitka(work: Path) -> Path:
     data = "--include-data-files=source/bundled.txt=bundled.txt"
     options = ["--onefile", "--quiet", "--assume-yes-for-downloads", "--output-filename=app", data]
+    options += ["--include-package=pypatcher"]
     run_tool(work, "-m", "nuitka", *options, "source/restarting_app.py")
     return work / "app"
 

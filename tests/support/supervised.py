@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from pypatcher.process.child import end_like
-from pypatcher.process.packaging import native
+from pypatcher.process.packagings.native import native
 from pypatcher.process.supervisor import Hooks, Supervisor
 
 

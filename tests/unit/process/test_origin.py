@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypatcher.process.origin import Origin, without_bundle
+from pypatcher.process import known_packagings
+from pypatcher.process.origin import Origin
+from pypatcher.process.origin import without_bundle as without_variables
 
 FOLDER = "/tmp/_MEI00001a0dN4wvvb"
+
+
+def without_bundle(environment, folder):
+    """What a PyInstaller onefile, unpacked in ``folder``, is started again with."""
+    own = [name for packaging in known_packagings() for name in packaging.variables]
+    [saved] = [packaging.saved_variables for packaging in known_packagings() if packaging.saved_variables]
+    return without_variables(environment, own, dict(saved), folder)
+
 
 names = st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12)
 values = st.text(alphabet="abc/:._ ", max_size=20)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.errors import NotSingleFileError
-from pypatcher.process import Packaging, native
+from pypatcher.process import native
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -67,7 +67,7 @@ def test_command_line_code_and_folders_are_refused(tmp_path, code):
 def test_zipapp_is_known_by_its_resolved_path_and_keeps_its_arguments(archive):
     (archive.parent / "link").symlink_to(archive)
     told = ask(archive.parent, "-B", "-X", "dev", "link", "--option", "link")
-    assert told == f"ZIPAPP {archive} {sys.executable} -B -X dev link --option link"
+    assert told == f"zipapp {archive} {sys.executable} -B -X dev link --option link"
 
 
 def test_module_run_out_of_an_archive_is_refused(archive):
@@ -75,13 +75,13 @@ def test_module_run_out_of_an_archive_is_refused(archive):
 
 
 def test_variables_of_another_bundle_make_no_bundle_of_a_zipapp(archive):
-    assert ask(archive.parent, "app.pyz", NUITKA_ONEFILE_PARENT="1", _PYI_PARENT_PROCESS_LEVEL="0").startswith("ZIPAPP")
+    assert ask(archive.parent, "app.pyz", NUITKA_ONEFILE_PARENT="1", _PYI_PARENT_PROCESS_LEVEL="0").startswith("zipapp")
 
 
 def test_native_program_is_found_by_path_and_by_name():
     assert native("/bin/sh", ("-c", "true")).argv == ("/bin/sh", "-c", "true")
     found = native("sh", ())
-    assert found.packaging is Packaging.ELF
+    assert found.packaging.name == "ELF"
     assert found.path == Path("/bin/sh").resolve()
     assert found.argv == ("sh",)
 

@@ -1,0 +1,44 @@
+"""A zipapp (also shiv): an archive that Python runs by its path, in one process.
+
+It is told by a ``__main__`` that comes from a zipimporter, and P is that archive. It restarts by exec in its own place,
+with the interpreter and its options. Its region is the zip comment.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipimport
+from pathlib import Path
+
+from pypatcher.errors import NotSingleFileError
+from pypatcher.process.origin import Origin
+from pypatcher.process.packaging import Packaging, Program, regular_file
+
+__all__ = ["PACKAGING"]
+
+
+def _detect() -> Program | None:
+    main = sys.modules.get("__main__")
+    loader = getattr(main, "__loader__", None)
+    if not isinstance(loader, zipimport.zipimporter):
+        return None
+    path = regular_file(Path(loader.archive))
+    script = next((number for number, part in enumerate(sys.orig_argv) if number and _same(part, path)), None)
+    if script is None:
+        raise NotSingleFileError(f"{path} was not started by its path (python {path.name}), so it cannot be restarted")
+    argv = list(sys.orig_argv)
+    origin = Origin.of_this_process()
+    if origin.directory is None:
+        argv[script] = str(path)
+    interpreter = Path(sys.executable) if sys.executable else Path("/proc/self/exe").resolve()
+    return Program(path, PACKAGING, interpreter, tuple(argv), origin)
+
+
+def _same(part: str, path: Path) -> bool:
+    try:
+        return Path(part).samefile(path)
+    except (OSError, ValueError):
+        return False
+
+
+PACKAGING = Packaging("zipapp", carrier="comment", detect=_detect)
