@@ -1,4 +1,4 @@
-"""``python -m pypatcher`` is the console script ``pypatcher``."""
+"""``python -m pypatcher`` is the console script ``pypatcher``. Nothing else lives here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Bencode (BEP 3), strict and bounded: one value has one encoding, and hostile bytes cost no more than their length.
 
 Pure functions over bytes. Refused: numbers outside i64 or not in their shortest form, dictionaries with unsorted,
-repeated or non-string keys, values deeper than 8 levels, trailing bytes. What the values mean is krpc's business.
+repeated or non-string keys, values that are nested too deep, trailing bytes. Not here: what the values mean.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Tables of hosts and networks that strangers can fill: they hold so much and no more."""
+"""A table that strangers can fill stays bounded: what was used least recently goes first.
+
+One function and one limit. Not here: what a table holds, and when an entry is too old (its owner says so).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """BEP 44 mutable items whose value is a byte string: what is signed, where it is stored, whether it is valid.
 
-Pure. The value goes on the wire as ``v``, a bencoded byte string of at most 1000 bytes, hence 996 of payload.
+Pure. The value goes on the wire as ``v``, a bencoded byte string of at most 1000 bytes, hence 996 of payload. Not here:
+what a value means, and which of two items a node keeps (``dht.storage``).
 """
 
 from __future__ import annotations

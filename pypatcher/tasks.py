@@ -1,4 +1,7 @@
-"""Keeps the parts of a node at work: what fails is started again, ever later; what began in a thread is waited for."""
+"""Restarts the parts of a node that fail, after growing pauses; waits for work in threads, even when cancelled.
+
+Knows nothing of what the parts do: a part is a coroutine function with a name for the log.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is signed, and how it is found, read, checked, written (design.md "The signed file"). No sockets, no clock."""
+"""The signed file: how its region is found, read, checked and written (design.md "The signed file").
+
+Not here: sockets, clocks, and what a device has installed or wants (``install``).
+"""
 
 from __future__ import annotations
 

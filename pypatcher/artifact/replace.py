@@ -1,7 +1,7 @@
-"""A file made anew beside the old one and renamed over it: the way ``sign`` and ``embed`` write.
+"""Writes a new file beside the old one and renames it over: how ``sign`` and ``embed`` change a program.
 
-Either the old file stays, untouched, or the new one is there, complete, with the old one's mode, owner and extended
-attributes. What a device does with its own program is another matter (``pypatcher.install``).
+After a crash either the old file is there, untouched, or the whole new one, with the old one's mode, owner and extended
+attributes. Not here: how a device replaces its own program (``install.operations``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A BitTorrent Mainline DHT node (BEP 5, 32, 42, 43, 44) on asyncio, and a testnet made of such nodes."""
+"""A BitTorrent Mainline DHT node (BEP 5, 32, 42, 43, 44) on asyncio, and a testnet made of such nodes.
+
+Not here: what is stored under which name, and anything of releases or QUIC (``discovery``, ``transport``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Who is silent, and how many nodes a place may have. Pure, in bounded memory; time is passed in."""
+"""Which nodes did not answer lately, and how many nodes one host or network may have in a table or lookup.
+
+Pure, in bounded memory; time is passed in. Not here: whom to ask (``routing``, ``lookup``).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which address others see us at: votes from the ``ip`` field of answers (BEP 42).
 
-Pure. One voice a network (/24 or /48), so that one liar with many nodes stays one voice; nodes that are near (LAN,
-loopback) speak for their own address each. The newest 64 voices count.
+Pure. One vote per network (/24 or /48), so that one liar with many nodes has one vote; nodes on the LAN and on loopback
+vote per address. Only the newest votes count. Not here: what is done with the address (``nat``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The DHT as a program sees it: one or two nodes (IPv4, IPv6), asked together, their answers merged."""
+"""The DHT as the rest of the program uses it: one node per address family, asked together, their answers merged.
+
+Not here: the protocol (``node``), and any socket.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """One iterative lookup (Kademlia): whom to ask next on the way to the nodes nearest to a target, and when to stop.
 
 Sans-IO: told who answered what, who is slow and who failed, it names the next nodes to ask; it knows neither sockets
-nor time. Rules that hostile answers meet: at most ``max_queries`` nodes are asked, at most 200 remembered; one
-candidate an address; away from the LAN 2 a host and 8 a /24 (or /48); a node far away cannot send us into a LAN; who
-named only nodes that failed is not believed any further. A slow node frees its place for others but still counts
-when it answers in the end.
+nor time. Against hostile answers: a bounded number of nodes is asked and remembered; one candidate per address; away
+from the LAN a few per host and per /24 or /48 (``crowd``); a node far away cannot send us into a LAN; who named only
+nodes that failed is not believed any further. A slow node frees its place for others but still counts when it answers.
 """
 
 from __future__ import annotations

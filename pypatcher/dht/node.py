@@ -1,6 +1,7 @@
-"""What a Mainline DHT node stores at others and finds there: mutable items (BEP 44) and peers (BEP 5).
+"""Lookups and writes of a Mainline node: mutable items (BEP 44) and peers (BEP 5) at other nodes.
 
-Lookups and writes on top of a node that can ask; which items and peers are believed is decided here.
+Decides which items and peers are believed. Not here: how one question is asked (``rpc``), and what we store for others
+(``storage``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a lookup of peers (BEP 5) found, and whose word counts when the nodes that were asked name different ones.
+"""Which peers a lookup (BEP 5) found, when the nodes that were asked name different ones.
 
-Pure. Each node asked has one voice a peer, so that one liar with ten thousand addresses stays one voice: who is named
-by the most nodes comes first, equals in turns by who named them.
+Pure. Each node has one vote per peer, so that one liar with ten thousand addresses has one vote: who is named by the
+most nodes comes first, equals by turns among the nodes that named them. Not here: who was asked (``lookup``).
 """
 
 from __future__ import annotations

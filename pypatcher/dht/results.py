@@ -1,4 +1,7 @@
-"""What lookups found, and where to write: values that callers keep between a lookup and a write."""
+"""What lookups return: the values found, and the nodes to write to, with their tokens.
+
+Plain values that callers keep between a lookup and a write; no behaviour.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The routing table: which nodes we know, the nearer to us the more of them (Kademlia, BEP 5).
+"""The routing table: the nodes that we know, more of them the nearer they are to our own id (Kademlia, BEP 5).
 
-Sans-IO: told who answered, asked and failed, it says whom to ask for a target and whom to check; it sends nothing.
-Only nodes that answered us enter. Buckets go by the length of the prefix shared with our own id, 20 nodes each, and up
-to 8 that answered while the bucket was full wait to replace one that dies. A node that stays silent is told to
-nobody, and forgotten when a better one waits or after its third silence. Away from the LAN one address may have 2
-nodes and one /24 (or /48) 8, so that a crowd of ids on few machines cannot fill the table.
+Sans-IO: told who answered, was asked and failed, it says whom to ask for a target and whom to check; it sends nothing.
+Only nodes that answered us enter. Buckets go by the length of the prefix shared with our own id; some nodes that
+answered while a bucket was full wait to replace one that dies. A node that stays silent is named to nobody, and
+forgotten when a better one waits or after its third silence. Away from the LAN one host and one network may have only
+a few nodes (``crowd``), so that many ids on few machines cannot fill the table.
 """
 
 from __future__ import annotations

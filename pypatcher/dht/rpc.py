@@ -1,8 +1,8 @@
 """A Mainline DHT node of one address family, without a socket: datagrams come in, datagrams go out by ``send``.
 
-The shell that gives the sans-IO parts (routing table, lookups, server) their time and their tasks: who is known and who
-is silent, one question, a lookup of any kind. What is looked up and stored is not known here. BEP 5, 32, 42, 43.
-Traffic is kept small: an idle node checks one quiet node a minute and refreshes its table every hour.
+Gives the sans-IO parts (routing table, lookups, server) their time and their tasks: who is known and who is silent, one
+question, a lookup of any kind. BEP 5, 32, 42, 43. An idle node causes little traffic. Not here: what is looked up and
+stored (``node``).
 """
 
 from __future__ import annotations

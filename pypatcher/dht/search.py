@@ -1,6 +1,6 @@
-"""A lookup at work: puts the questions that the state machine names, and collects what was found.
+"""Runs one lookup: sends the questions that ``Lookup`` names, and collects what was found.
 
-The thin shell between ``Lookup`` (which knows neither time nor sockets) and a node's queries; owns no task.
+Between ``Lookup``, which knows neither time nor sockets, and a node's queries. Owns no task; decides nothing.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Answers queries: the storing side of a Mainline node (BEP 5, 32, 42, 44), as a function from query to datagram.
 
-Sans-IO; time is passed in. Bounds: answers by source and in all, items and peers kept, sizes before signatures.
-Anybody can ask in somebody else's name, and most answers are larger than their questions: so an answer fits one small
-packet, and who is far away gets a few. Pings, whose answers are as small as they are, have a budget of their own, and
-so have knocks of who knows our secret: no stranger's flood keeps those from their answers.
-Mutable items with a byte string as value are kept; of two with the same seq the first stays, and the writer of the
-other is told so (302), so that nobody believes to be stored who is not.
+Sans-IO; time is passed in. Bounded: answers per source and in all, items and peers kept; sizes are checked before
+signatures. A question can come in somebody else's name, and most answers are larger than their questions: so an answer
+fits one small packet, and a source outside the LAN gets few. Pings, whose answers are no larger, have a budget of their
+own, and so have knocks of members: no stranger's flood keeps those from their answers. Of two items with the same seq
+the first stays, and the writer of the other is told so (302), so that it does not believe that it is stored.
 """
 
 from __future__ import annotations

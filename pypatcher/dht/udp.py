@@ -1,4 +1,7 @@
-"""A DHT on UDP sockets of its own: for testnets, tools and tests. Devices share one socket with QUIC instead."""
+"""A DHT on UDP sockets of its own, for testnets, tools and tests.
+
+Not for devices, whose DHT and QUIC share one socket (``transport.endpoint``).
+"""
 
 from __future__ import annotations
 

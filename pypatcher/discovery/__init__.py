@@ -1,4 +1,7 @@
-"""Who has a release: namespaces, minute slots in the DHT, the records in them, and the tracker over all three."""
+"""Who has a release: namespaces, minute slots in the DHT, the records in them, swarms, and neighbours on the LAN.
+
+Finds addresses. Not here: whether anybody answers there (``nat``), and whether a release is wanted (``update``).
+"""
 
 from pypatcher.discovery.announcement import HINT_LIMIT, decode_content, encode_content, is_dialable
 from pypatcher.discovery.lan import Lan

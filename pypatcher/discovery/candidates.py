@@ -1,4 +1,4 @@
-"""Who is said to hold what: the one place that every source of addresses feeds and the updater reads.
+"""Which releases were heard of, and at which addresses: every source of addresses adds to it, the updater reads it.
 
 Pure and bounded; the clock is passed in (monotonic seconds). Only releases that the OWNER signed may be added: the
 caller checked that. An address here is a hint and no more.

@@ -1,9 +1,9 @@
 """Neighbours on the same switch, by multicast (BEP 14): found without any Internet.
 
-A node says once, then every 5 minutes and when it hears somebody new (never twice a minute), on which port it listens
-and for which swarm; who is in that swarm knocks at it. The codec and ``LanSchedule`` know neither sockets nor tasks;
-``Lan`` is the thin shell. Sockets are bound to the group's address, so that only what was sent to the group arrives;
-packets travel one hop. A neighbour's word is a hint like any other.
+A node says at its start, then at intervals and when it hears somebody new, on which port it listens and for which
+swarm. The codec and ``LanSchedule`` know neither sockets nor tasks; ``Lan`` moves the bytes. Sockets are bound to the
+group's address, so that only what was sent to the group arrives; packets travel one hop. A neighbour's word is a hint
+like any other. Not here: who is knocked at (``nat``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Says in the DHT what this node has, for as long as nobody has said better.
+"""Publishes our release in the DHT again and again, more rarely while enough others say the same.
 
-What to write and when to be silent is ``pypatcher.discovery``'s; this is the loop around it. design.md "Discovery".
+The loop with its intervals and pauses. Not here: what is written, and when to be silent (``tracker``). design.md
+"Discovery".
 """
 
 from __future__ import annotations

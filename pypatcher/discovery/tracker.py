@@ -1,13 +1,11 @@
-"""Who has a release: reads and writes the minute slots of one namespace.
+"""Reads and writes the minute slots of one namespace: which records count, and when this node keeps silent.
 
-design.md "Discovery" is implemented here as far as it is behaviour: which slots are looked at, which records count,
-when a node keeps silent. Formats are ``slots``', ``records``' and ``announcement``'s; the schedule (intervals, jitter,
-growing pauses) and what to do about a release are the node's. Nobody but the owner moves anyone here: a record counts
-only when the owner signed its release. Failed lookups and bad records are logged and end nothing.
+design.md "Discovery". A record counts only when the owner signed its release. Failed lookups and bad records are logged
+and end nothing. Junk can be written into a slot by anybody who knows the public key: one look opens a bounded number
+of its values, drawn at random so that junk cannot choose to come first, and lets the event loop run in between.
 
-What one bad actor can cost: a slot's key is public, so junk can be written, but one look opens at most 128 values of
-a slot (some 0.2 ms each), drawn at random so that junk cannot choose to come first, and lets the event loop run in
-between.
+Not here: the formats (``slots``, ``records``, ``announcement``), intervals and pauses (``publisher``, the updater), and
+what is done about a release.
 """
 
 from __future__ import annotations

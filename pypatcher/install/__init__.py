@@ -1,4 +1,7 @@
-"""The program on this device: the folder beside it, preflight, staging, activation, trial (design.md, install.md)."""
+"""The program on this device: the folder beside it, preflight, staging, activation, trial (design.md, install.md).
+
+Not here: the network, processes, and when a restart happens.
+"""
 
 from pypatcher.install.examine import Kind, owner_verifies
 from pypatcher.install.installation import Installation

@@ -1,6 +1,6 @@
-"""What is on disk, looked up when the table first asks for it, within one transaction.
+"""What is on disk, looked up when the table of ``decide`` first asks for it, within one transaction.
 
-One `DiskFacts` serves one round of ``decide``; after anything was changed a new one is made.
+One `DiskFacts` serves one round of ``decide``; after anything was changed a new one is made. It changes nothing.
 """
 
 from __future__ import annotations

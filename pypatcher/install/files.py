@@ -1,9 +1,8 @@
 """The small interface through which every file of an installation is touched, and the real disk behind it.
 
 Each method is one operation of the operating system, or as near as it gets, so that a simulated file system can stop
-before any of them (install.md). Names are relative to the descriptors of the two folders and symbolic links are never
-followed. Which operation comes when is the business of ``operations`` alone, and which folders are used that of
-``opening``.
+before any of them (install.md). Names are relative to the descriptors of the two folders, and symbolic links are never
+followed. Not here: which operation comes when (``operations``), and which folders are used (``state_folder``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What this installation has to give: complete, verified files that may be announced and served."""
+"""The complete, verified files of this installation that may be announced and served.
+
+Looks them up; changes nothing, and sends nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a person or a script asks for: ``confirm``, ``rollback`` and ``adopt`` (install.md "By hand").
+"""What a person or a script does by command: ``confirm``, ``rollback`` and ``adopt`` (install.md "By hand").
 
-`adopt` puts a person's release to `P` as an update would be put there. To every crash between two of its steps it is
-what install.md's table knows as a person's rename: before the rename nothing has changed but ``previous``, after it the
-next start finds a program that a person put there. `P` is not on the way back that a trial needs: a confirmed `P` alone
-becomes ``previous``.
+`adopt` puts a file to the program's path as a person's rename would, which is what install.md's table takes it for
+after a crash between any two of its steps: before the rename only ``previous`` has changed, after it the next start
+finds a program that a person put there. Only a confirmed program becomes ``previous``: one on trial is no way back.
+Not here: which keys and files a command accepts (``cli``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Could a release be installed here at all? Asked before a download, answered with one clear line.
+"""Whether a release could be installed here at all: asked before a download, answered with one clear line.
 
 design.md "Staging, activating, restarting, going back", last point: writable, room, no overlay, tmpfs or ramfs (an
 update would be lost at the next boot), no setuid, no folder that others than root and the service's user can write,
-and owner, mode and extended attributes that can be kept. The kind of filesystem comes from a probe that is passed in;
-``allow_volatile`` is the documented way to say that losing updates at a reboot is fine.
+and owner, mode and extended attributes that can be kept. The kind of filesystem comes from a probe that is passed in.
+All that it may make is the state folder and a probe file in it. Nothing is known of releases here.
 """
 
 from __future__ import annotations

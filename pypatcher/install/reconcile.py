@@ -1,8 +1,8 @@
-"""A start, carried out: look, decide, do, until a row says run (install.md "What to do, from what is on disk").
+"""Carries out a start: look, decide, do, until a row says run (install.md "What to do, from what is on disk").
 
 `settle` runs inside one transaction. It maps every action of ``decide`` to its operations and keeps the account of what
-happened. The one decision that is made here is install.md "Full disk": when the start of a trial cannot
-be written down because the disk is full, the program goes back without a record, or a full disk would hide every crash.
+happened. The only decision made here is install.md "Full disk": when the start of a trial cannot be written down
+because the disk is full, the program goes back without a record, or a full disk would hide every crash.
 """
 
 from __future__ import annotations

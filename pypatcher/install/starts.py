@@ -1,8 +1,8 @@
-"""Who starts the program, and what became of the start that was open before (install.md "Start on trial", "Processes").
+"""Who starts the program, and whether the start before still runs (install.md "Start on trial", "Processes").
 
 `Caller` is who asks; `fate` tells, from the open start that ``trial.json`` remembers, whether that start is this one,
-still runs, or ended. `fate` is pure; the functions that read ``/proc`` and the environment stand below it. Whether an
-ended start costs a version its trial is decided in ``decide``.
+still runs, or ended. `fate` is pure; the functions that read ``/proc`` and the environment stand below it. Not here:
+whether an ended start costs a version its trial (``decide``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How a version on trial does: it works, or one of its starts has ended (install.md "Confirm", "End")."""
+"""What ends a trial or one start of it: a confirmation, or the end of the program (install.md "Confirm", "End").
+
+Runs inside a transaction. Not here: how many failed starts are too many (``decide``), and the way back (``reconcile``).
+"""
 
 from __future__ import annotations
 
