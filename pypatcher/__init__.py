@@ -16,7 +16,7 @@ docs/protocol.md the bytes. This module is the public API and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -54,18 +54,27 @@ def _patcher() -> Patcher:
     return Patcher()
 
 
-def public_key(key: str | None = None, /, *, namespace: Kind = "pypatcher", **keys: str) -> Callable[[_Main], _Main]:
+def public_key(
+    key: str | None = None,
+    /,
+    *,
+    previous: str | Mapping[str, str] | None = None,
+    namespace: Kind = "pypatcher",
+    **keys: str,
+) -> Callable[[_Main], _Main]:
     """Trust this owner's key; decorate the application's main with the result, or ignore it.
 
     Args:
         key: z-base-32 text, as ``pypatcher gen`` prints it, for whatever device this is.
+        previous: the key before, while the owner changes it: one for all, or a dictionary with one for each target.
+            Releases of both count until one that ``key`` signed is the program.
         namespace: ``rustpatcher`` joins the devices of the Rust program of that name.
         keys: one key a target instead, such as ``armv7="..."``; the running device picks its own.
 
     Raises:
         KeyFileError, SettingError: a key is none, or a target is unknown.
     """
-    _patcher().trust(key, keys, namespace)
+    _patcher().trust(key, keys, namespace, previous)
     return _patcher().wrap
 
 

@@ -285,6 +285,8 @@ class EventBus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscribers: tuple[Emit, ...] = ()
+        self.logs_events = True
+        """Whether the logger hears them; not where they are written as JSON already."""
 
     def subscribe(self, callback: Emit) -> Callable[[], None]:
         """Call ``callback`` with every event from now on; returns the function that ends this."""
@@ -299,7 +301,8 @@ class EventBus:
 
     def emit(self, event: Event) -> None:
         """Say it to everybody who listens."""
-        _log.log(event.level, "%s", event)
+        if self.logs_events:
+            _log.log(event.level, "%s", event)
         for callback in self._subscribers:
             try:
                 callback(event)

@@ -9,6 +9,7 @@ import os
 from functools import cache
 
 from pypatcher import artifact, version
+from pypatcher.errors import ArtifactError, NotSingleFileError
 from pypatcher.process import detect
 
 __all__ = ["Patch", "Version"]
@@ -20,14 +21,23 @@ class Version(version.Version):
     __slots__ = ()
 
     @classmethod
-    def current(cls) -> Version:
+    def current(cls, default: str | None = None) -> Version:
         """The version of the running program, from the region in its file.
+
+        Args:
+            default: what to say instead of raising where there is none, such as "0.0.0" when run from its sources.
 
         Raises:
             NotSingleFileError: this is no single-file program.
             ArtifactError: it carries no region, or a damaged one.
+            VersionError: ``default`` is no version.
         """
-        running = _read_self().version
+        try:
+            running = _read_self().version
+        except (NotSingleFileError, ArtifactError):
+            if default is None:
+                raise
+            running = cls.parse(default)
         return cls(running.major, running.minor, running.patch)
 
 

@@ -6,10 +6,12 @@ The node itself is imported only when it is made, so that no program waits for i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pypatcher.events import Emit
+from pypatcher.keys import OwnerKey
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.tasks import keep_running
 from pypatcher.update.activation import Activation
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["keep_node"]
 
 _PAUSES = (5.0, 600.0)
+_LOOK_AT_KEY = 5.0
 
 
 async def keep_node(
@@ -27,20 +30,43 @@ async def keep_node(
     program: NodeProgram,
     activation: Activation,
     emit: Emit,
-    made: Callable[[Node], None] = lambda _: None,
+    made: Callable[[Sequence[Node]], None] = lambda _: None,
 ) -> None:
-    """Be a node until cancelled: whatever ends it, it is made anew after a pause that grows; ``made`` is told each."""
+    """Be a node until cancelled: whatever ends it, it is made anew after a pause that grows; ``made`` is told each.
 
-    def make() -> Node:
+    While the owner's previous key signed the program there are two, one for each key's namespace.
+    """
+
+    def make(owners: Sequence[OwnerKey]) -> list[Node]:
         from pypatcher.node.node import Node
+        from pypatcher.node.seed import settings_for
 
-        return Node(config, program, emit, activation.look_again)
+        nodes = []
+        for number, owner in enumerate(owners):
+            own = replace(config, settings=settings_for(config.settings, number, len(owners)))
+            its = replace(program, owner=owner)
+            nodes.append(Node(own, its, emit, activation.look_again, beside=number > 0))
+        return nodes
 
-    async def be_node() -> None:
-        node = await asyncio.to_thread(make)
-        made(node)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(activation.run())
-            tasks.create_task(node.run())
+    async def be_nodes() -> None:
+        while True:
+            owners = await asyncio.to_thread(program.owners)
+            nodes = await asyncio.to_thread(make, owners)
+            made(nodes)
+            async with asyncio.TaskGroup() as tasks:
+                work = [tasks.create_task(activation.run()), *(tasks.create_task(node.run()) for node in nodes)]
+                await _until_others_own(program, owners)
+                for task in work:
+                    task.cancel()
 
-    await keep_running("no updates for now", be_node, _PAUSES)
+    await keep_running("no updates for now", be_nodes, _PAUSES)
+
+
+async def _until_others_own(program: NodeProgram, owners: Sequence[OwnerKey]) -> None:
+    """Wait until the program, replaced under ``run``, lives in other namespaces."""
+    if program.previous is None:
+        await asyncio.Event().wait()
+    while True:
+        await asyncio.sleep(_LOOK_AT_KEY)
+        if await asyncio.to_thread(program.owners) != owners:
+            return

@@ -24,8 +24,8 @@ from pypatcher.install import Settled
 from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import Kind
-from pypatcher.node.log import json_lines, say_settled
-from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy
+from pypatcher.node.log import json_lines, log_as_json, say_settled
+from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
 from pypatcher.settings import Settings
 from pypatcher.targets import find_target
 from pypatcher.update.mode import Mode
@@ -34,6 +34,12 @@ __all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
 
 _log = logging.getLogger("pypatcher")
 _Main = TypeVar("_Main", bound=Callable[..., Any])
+
+_UNDER_RUN = (
+    "`pypatcher run` keeps this program up to date, so its own start() makes no second node: what it says of mode, "
+    "confirm= and settings, and on_restart callbacks, do not count. Give them to `run`, or start the program without "
+    "it: `pypatcher unit --guard` writes such a unit"
+)
 
 Confirm: TypeAlias = Literal["uptime", "manual"]
 
@@ -59,6 +65,7 @@ class Patcher:
     def __init__(self) -> None:
         self.bus = EventBus()
         self._keys: dict[str | None, OwnerKey] = {}
+        self._previous: dict[str | None, OwnerKey] = {}
         self._kind: Kind = "pypatcher"
         self._lock = threading.RLock()
         self._running: _Running | None = None
@@ -67,8 +74,10 @@ class Patcher:
         self._on_restart: list[Callable[[], object]] = []
         self._json_lines: Callable[[], None] | None = None
 
-    def trust(self, key: str | None, keys: Mapping[str, str], kind: Kind) -> None:
-        """Set whose releases this program takes: one key, or one a target.
+    def trust(
+        self, key: str | None, keys: Mapping[str, str], kind: Kind, previous: str | Mapping[str, str] | None = None
+    ) -> None:
+        """Set whose releases this program takes: one key, or one a target, and the owner's key before it.
 
         Raises:
             KeyFileError, SettingError: a key is none, a target is unknown, or there is no key at all.
@@ -78,10 +87,8 @@ class Patcher:
         if kind not in ("pypatcher", "rustpatcher"):
             raise SettingError(f"namespace {kind!r} is unknown: choose pypatcher or rustpatcher")
         self._kind = kind
-        if key is not None:
-            self._keys = {None: parse_public_key(key)}
-        else:
-            self._keys = {find_target(target).name: parse_public_key(text) for target, text in keys.items()}
+        self._keys = _read_keys(key if key is not None else keys)
+        self._previous = {} if previous is None else _read_keys(previous)
 
     def wrap(self, main: _Main) -> _Main:
         """The application's main, sync or async, such that a staged release is activated before it runs, and that a
@@ -130,10 +137,22 @@ class Patcher:
             running = self._prepare()
             if running is None:
                 return
+            if running.under_run:
+                _log.warning("%s", _UNDER_RUN)
+                return
             running.restarter.attach()
             if chosen.json_log and self._json_lines is None:
+                self.bus.logs_events = False
+                log_as_json()
                 self._json_lines = self.bus.subscribe(json_lines())
-            config = NodeConfig(self._keys, self._kind, chosen, mode, confirm == "uptime")
+            config = NodeConfig(
+                self._keys,
+                self._kind,
+                self._previous,
+                settings=chosen,
+                mode=mode,
+                confirm_by_uptime=confirm == "uptime",
+            )
             self._thread = NodeThread(
                 config, running.program, self.bus.emit, settle=running.settle, restart=self._request_restart
             )
@@ -180,15 +199,20 @@ class Patcher:
                 return self._running
             self._looked = True
             try:
-                running = _Running(detect(), self._keys, self.bus)
+                running = _Running(detect(), NodeConfig(self._keys, self._kind, self._previous), self.bus)
             except (PatcherError, OSError) as error:
                 _log.warning("no updates: %s", error)
                 return None
             self._running = running
             for callback in self._on_restart:
                 running.restarter.on_restart(callback)
-        if running.program.installation.has_pending() and running.settle().must_exec:
-            running.restarter.restart()
+        if running.program.installation.has_pending():
+            settled = running.settle()
+            if settled.must_exec:
+                running.restarter.restart()
+            if settled.disowned and running.under_run:
+                _log.error("the public key in this version is not the one that signed it: its trial has failed")
+                raise SystemExit(1)
         return running
 
     def _request_restart(self, version: str) -> None:
@@ -213,12 +237,19 @@ def _say_ready(environment: Mapping[str, str]) -> None:
         Notifier(environment, os.getpid()).send("READY=1")
 
 
+def _read_keys(keys: str | Mapping[str, str]) -> dict[str | None, OwnerKey]:
+    if isinstance(keys, str):
+        return {None: parse_public_key(keys)}
+    return {find_target(target).name: parse_public_key(text) for target, text in keys.items()}
+
+
 class _Running:
     """The program of this process, and whose releases it takes."""
 
-    def __init__(self, process: Program, keys: Mapping[str | None, OwnerKey], bus: EventBus) -> None:
+    def __init__(self, process: Program, config: NodeConfig, bus: EventBus) -> None:
         self.restarter = Restarter(process)
-        self.program = NodeProgram.find(process.path, process.executable, keys)
+        self.program = NodeProgram.find(process.path, process.executable, config)
+        self.under_run = is_under_run(process)
         self._launcher = process.launcher
         self._bus = bus
         self._settled: Settled | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Restart, TrialConfirmed
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.log import say_settled
-from pypatcher.process import Hooks, Program, Supervisor
+from pypatcher.process import Hooks, Program, Supervisor, told_of_run
 from pypatcher.update.activation import Activation
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def run_program(plan: RunPlan, emit: Emit) -> int:
         OSError: no process can be made.
     """
     try:
-        program = NodeProgram.find(plan.program.path, Path(sys.executable), plan.node.keys)
+        program = NodeProgram.find(plan.program.path, Path(sys.executable), plan.node)
     except (PatcherError, OSError) as error:
         _log.error("no updates: %s", error)
         return await Supervisor(plan.program, stop_timeout=plan.stop_timeout).run()
@@ -77,7 +78,7 @@ class _Runner:
         self._loop = asyncio.get_running_loop()
         self._installation = program.installation
         self._activation = Activation(plan.node.mode, self._installation, self._replace)
-        self._node: Node | None = None
+        self._nodes: Sequence[Node] = ()
         self._first_start = asyncio.Event()
         self._is_ready = False
         self.deadline: asyncio.Task[None] | None = None
@@ -88,15 +89,17 @@ class _Runner:
             before_stop=self._before_stop,
             ended=self._ended,
         )
-        self.supervisor = Supervisor(plan.program, hooks=hooks, stop_timeout=plan.stop_timeout)
+        self.supervisor = Supervisor(
+            plan.program, hooks=hooks, stop_timeout=plan.stop_timeout, told=told_of_run(plan.program.path)
+        )
 
     async def keep_node(self) -> None:
         """Be a node from the program's first start on."""
         await self._first_start.wait()
         await keep_node(self._plan.node, self._program, self._activation, self._emit, self._made)
 
-    def _made(self, node: Node) -> None:
-        self._node = node
+    def _made(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
 
     async def _replace(self, version: str) -> None:
         self._emit(Restart(version, "stop and start"))
@@ -114,8 +117,8 @@ class _Runner:
             self.deadline.cancel()
         if self._plan.ready_within is not None:
             self.deadline = asyncio.create_task(self._give_up_after(self._plan.ready_within))
-        if self._node is not None:
-            self._node.program_started()
+        for node in self._nodes:
+            node.program_started()
 
     async def _give_up_after(self, seconds: float) -> None:
         """A version on trial that hangs would be on trial for ever, or confirmed for having been there."""

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(format="pypatcher guard: %(message)s", level=level, stream=sys.stderr)
     log = logging.getLogger("pypatcher")
     try:
-        installation = Installation(args.program, owner_verifies(*read_owner(args.program, args.public_key)))
+        installation = Installation(args.program, owner_verifies(*read_owner(args)))
         if not args.ended:
             _settle(installation, as_json)
         elif installation.has_pending():

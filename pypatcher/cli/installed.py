@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from pypatcher.cli.owners import add_public_key, read_keys
+from pypatcher.cli.owners import add_previous_key, add_public_key, read_keys
 from pypatcher.errors import SettingError
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import OwnerKey
-from pypatcher.node.device import own_key, own_target
+from pypatcher.node.device import own_key, own_target, previous_key
 from pypatcher.targets import Target
 
 __all__ = ["add_key", "add_program", "open_installation", "read_owner"]
@@ -26,20 +26,22 @@ def add_key(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """``--public-key [TARGET=]K``, as ``run`` takes it."""
     optional = "" if required else " (without it files are checked for damage, not for who signed them)"
     add_public_key(parser, f"the owner's public key{optional}", required=required)
+    add_previous_key(parser)
 
 
-def read_owner(program: Path, texts: list[str]) -> tuple[OwnerKey, Target]:
-    """Whose releases this device takes, and for which target.
+def read_owner(args: argparse.Namespace) -> tuple[OwnerKey, Target, OwnerKey | None]:
+    """Whose releases this device takes, for which target, and the owner's key before.
 
     Raises:
         SettingError: no key is one, or none is for this device.
         WrongTargetError, ArtifactError, OSError: the target cannot be told.
     """
-    keys = read_keys(texts)
+    keys, previous = read_keys(args.public_key), read_keys(args.previous_key, "--previous-key")
+    program: Path = args.program
     interpreter = Path(sys.executable)
     # With the program gone, or being one that nobody can read, the interpreter tells what this device is.
     target = own_target(program if program.is_file() and os.access(program, os.R_OK) else interpreter, interpreter)
-    return own_key(keys, target), target
+    return own_key(keys, target), target, previous_key(previous, target)
 
 
 def open_installation(args: argparse.Namespace, *, may_be_new: bool = False) -> Installation:
@@ -50,7 +52,7 @@ def open_installation(args: argparse.Namespace, *, may_be_new: bool = False) -> 
         WrongTargetError, ArtifactError, OSError: the target cannot be told.
     """
     if args.public_key is not None:
-        installation = Installation(args.program, owner_verifies(*read_owner(args.program, args.public_key)))
+        installation = Installation(args.program, owner_verifies(*read_owner(args)))
     else:
         from pypatcher.artifact import check_intact
 

@@ -10,7 +10,7 @@ from pypatcher.errors import KeyFileError, SettingError
 from pypatcher.keys import ANY_TARGET, OwnerKey, encode_key, parse_public_key, read_public_file
 from pypatcher.targets import Target, find_target
 
-__all__ = ["add_public_key", "key_arguments", "one_owner", "read_keys"]
+__all__ = ["add_previous_key", "add_public_key", "key_arguments", "one_owner", "read_keys"]
 
 
 def add_public_key(parser: argparse.ArgumentParser, what: str = "the owner's public key", *, required: bool) -> None:
@@ -24,7 +24,18 @@ def add_public_key(parser: argparse.ArgumentParser, what: str = "the owner's pub
     )
 
 
-def read_keys(texts: Sequence[str]) -> dict[str | None, OwnerKey]:
+def add_previous_key(parser: argparse.ArgumentParser) -> None:
+    """``--previous-key``, likewise."""
+    parser.add_argument(
+        "--previous-key",
+        metavar="[TARGET=]K",
+        action="append",
+        default=[],
+        help="the owner's key before; it counts too until a release of --public-key is the program",
+    )
+
+
+def read_keys(texts: Sequence[str], option: str = "--public-key") -> dict[str | None, OwnerKey]:
     """Read the arguments; None stands for every target.
 
     Raises:
@@ -35,9 +46,9 @@ def read_keys(texts: Sequence[str]) -> dict[str | None, OwnerKey]:
         try:
             target, key = _read(text)
         except KeyFileError as error:
-            raise SettingError(f"--public-key: {error}") from None
+            raise SettingError(f"{option}: {error}") from None
         if target in keys:
-            raise SettingError(f"--public-key is given twice for {target or 'every target'}")
+            raise SettingError(f"{option} is given twice for {target or 'every target'}")
         keys[target] = key
     return keys
 

@@ -8,7 +8,7 @@ import logging
 import sys
 
 from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_settings
-from pypatcher.cli.owners import add_public_key, read_keys
+from pypatcher.cli.owners import add_previous_key, add_public_key, read_keys
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.node.log import stderr_handler
 from pypatcher.update.mode import Mode, parse_mode
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``run``."""
     parser.usage = "pypatcher run --public-key [TARGET=]K [options] -- PROGRAM [ARGUMENT ...]"
     add_public_key(parser, required=True)
+    add_previous_key(parser)
     add_run_options(parser)
     add_namespace(parser)
     add_settings(parser)
@@ -101,10 +102,18 @@ def run(args: argparse.Namespace) -> int:
     from pypatcher.process import EXIT_OWN_FAILURE, end_like, native
 
     mode, keys, settings = _check_run_options(args), read_keys(args.public_key), read_settings(args)
+    previous = read_keys(args.previous_key, "--previous-key")
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(as_json=settings.json_log)])
     try:
         program = native(args.program, tuple(args.arguments))
-        node = NodeConfig(keys, args.namespace, settings, mode, args.confirm == "uptime")
+        node = NodeConfig(
+            keys,
+            args.namespace,
+            previous,
+            settings=settings,
+            mode=mode,
+            confirm_by_uptime=args.confirm == "uptime",
+        )
         plan = RunPlan(program, node, args.stop_timeout, args.ready_within)
         returncode = asyncio.run(run_program(plan, event_bus(settings).emit))
     except NotSingleFileError as error:

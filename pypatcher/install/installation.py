@@ -19,7 +19,7 @@ from pypatcher.install.decide import LIMITS, Limits, check_wanted
 from pypatcher.install.examine import Examiner, Found, Kind, Verify
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
-from pypatcher.install.locks import Instances, hold_lock
+from pypatcher.install.locks import Instances, SharedHold, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back
 from pypatcher.install.operations import Operations
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
@@ -75,6 +75,7 @@ class Installation:
         self._partials = Partials(self.layout, folders)
         self._lives = lives
         self._limits = limits
+        self._updating = SharedHold()
         self._own: ProgramId | None = None
         self._caller: Caller | None = None
         self._put_off: LocalRelease | None = None
@@ -357,11 +358,16 @@ class Installation:
 
     @contextmanager
     def updater_lock(self) -> Iterator[bool]:
-        """Be the one process that fetches and activates; yields False where another one is.
+        """Be the one process that fetches and activates; yields False where another one is. Its nodes share it.
 
         Raises:
             CannotReplaceError, OSError: the state folder cannot be used.
         """
+        with self._updating.joined(self._hold_updater_lock) as mine:
+            yield mine
+
+    @contextmanager
+    def _hold_updater_lock(self) -> Iterator[bool]:
         with self._folders(self.layout, StateFolder.MADE) as files, hold_lock(files, self.layout.updater) as mine:
             yield mine
 

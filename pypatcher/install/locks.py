@@ -9,16 +9,17 @@ hold ``instances``, because it runs from `P` as its parent does.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
 
-__all__ = ["Instances", "hold_lock", "transaction"]
+__all__ = ["Instances", "SharedHold", "hold_lock", "transaction"]
 
 _PATIENCE = 60.0
 _PAUSE = 0.05
@@ -60,6 +61,31 @@ def hold_lock(files: Files, entry: Entry) -> Iterator[bool]:
         yield True
     finally:
         held.release()
+
+
+class SharedHold:
+    """A lock that several parts of one process hold together: from the first that asks until the last has left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._held = ExitStack()
+
+    @contextmanager
+    def joined(self, hold: Callable[[], AbstractContextManager[bool]]) -> Iterator[bool]:
+        """Hold it during the block; yields False where ``hold`` does."""
+        with self._lock:
+            mine = self._users > 0 or self._held.enter_context(hold())
+            if not mine:
+                self._held.close()
+            self._users += mine
+        try:
+            yield mine
+        finally:
+            with self._lock:
+                self._users -= mine
+                if not self._users:
+                    self._held.close()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import OwnerKey
-from pypatcher.node.device import Kind, own_key, own_target
+from pypatcher.node.device import Kind, own_key, own_target, previous_key
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
 from pypatcher.update.mode import Mode, OnRestart
@@ -30,6 +30,7 @@ class NodeConfig:
 
     Attributes:
         keys: whose releases, by target; None for every target.
+        previous: the owner's keys before those, likewise; they count while one of them signed the program.
         kind: whose namespace.
         settings: how it behaves in the network.
         mode: when a staged release takes over.
@@ -39,6 +40,7 @@ class NodeConfig:
 
     keys: Mapping[str | None, OwnerKey]
     kind: Kind = "pypatcher"
+    previous: Mapping[str | None, OwnerKey] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     mode: Mode = field(default_factory=OnRestart)
     confirm_by_uptime: bool = True
@@ -53,14 +55,16 @@ class NodeProgram:
         target: which releases fit it.
         owner: whose releases it takes.
         installation: the program on disk, and what is beside it.
+        previous: the owner's key before this one.
     """
 
     target: Target
     owner: OwnerKey
     installation: Installation
+    previous: OwnerKey | None = None
 
     @classmethod
-    def find(cls, path: Path, interpreter: Path, keys: Mapping[str | None, OwnerKey]) -> NodeProgram:
+    def find(cls, path: Path, interpreter: Path, config: NodeConfig) -> NodeProgram:
         """Look at the program at ``path``; ``interpreter`` decides for a file that fits several targets.
 
         Raises:
@@ -69,5 +73,14 @@ class NodeProgram:
             ArtifactError, OSError: neither file can be read as a program.
         """
         target = own_target(path, interpreter)
-        owner = own_key(keys, target)
-        return cls(target, owner, Installation(path, owner_verifies(owner, target)))
+        owner, previous = own_key(config.keys, target), previous_key(config.previous, target)
+        return cls(target, owner, Installation(path, owner_verifies(owner, target, previous)), previous)
+
+    def owners(self) -> tuple[OwnerKey, ...]:
+        """In whose namespaces it lives now, that of the key which signed its file first.
+
+        Once a release of the present key is the program, nothing of the one before counts any more.
+        """
+        if self.previous is not None and self.installation.running_info().rank == 1:
+            return self.previous, self.owner
+        return (self.owner,)

@@ -16,7 +16,7 @@ from pypatcher.errors import ArtifactError, SettingError, WrongTargetError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target, find_target, load_targets
 
-__all__ = ["Kind", "own_key", "own_target"]
+__all__ = ["Kind", "own_key", "own_target", "previous_key"]
 
 Kind: TypeAlias = Literal["pypatcher", "rustpatcher"]
 """Whose namespace: ours, or that of the Rust program's devices."""
@@ -57,6 +57,11 @@ def own_key(keys: Mapping[str | None, OwnerKey], target: Target) -> OwnerKey:
     if key is None:
         raise SettingError(f"no public key was given for this device's target, {target.name}")
     return key
+
+
+def previous_key(keys: Mapping[str | None, OwnerKey], target: Target) -> OwnerKey | None:
+    """The key that a device of that target trusted before, if one was given."""
+    return keys.get(target.name, keys.get(None))
 
 
 def _targets_of(path: Path) -> frozenset[str]:

@@ -23,7 +23,7 @@ from pypatcher.events import (
 )
 from pypatcher.install import Settled
 
-__all__ = ["json_lines", "plain_lines", "say_settled", "stderr_handler"]
+__all__ = ["json_lines", "log_as_json", "plain_lines", "say_settled", "stderr_handler"]
 
 
 def json_lines(descriptor: int = 2) -> Emit:
@@ -61,6 +61,13 @@ def stderr_handler(*, as_json: bool) -> logging.Handler:
     )
     handler.setFormatter(_JsonFormatter() if as_json else _PlainFormatter())
     return handler
+
+
+def log_as_json() -> None:
+    """All that this package logs goes to stderr as JSON from now on, and nowhere else as plain text."""
+    logger = logging.getLogger("pypatcher")
+    logger.addHandler(stderr_handler(as_json=True))
+    logger.propagate = False
 
 
 class _PlainFormatter(logging.Formatter):

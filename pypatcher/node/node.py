@@ -49,6 +49,7 @@ class Node:
         config: what it is to be.
         program: what it updates; ``settle`` was called on its installation.
         on_change: told in the node's loop when a release was staged or a trial ended.
+        beside: it looks into a second namespace of the program's; another one confirms and reports.
     """
 
     def __init__(
@@ -57,8 +58,11 @@ class Node:
         program: NodeProgram,
         emit: Emit,
         on_change: Callable[[], None] = lambda: None,
+        *,
+        beside: bool = False,
     ) -> None:
         self._config = config
+        self._beside = beside
         self._settings = settings = config.settings
         self._namespace = namespace = namespace_for(config.kind, program.target, program.owner)
         self._installation = program.installation
@@ -116,8 +120,9 @@ class Node:
                 self._save(network)
 
     async def _hold(self, station: Station) -> None:
-        """Serve and announce the newest file that is here."""
-        station.hold(await asyncio.to_thread(self._installation.held) if self._settings.upload else ())
+        """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
+        held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
+        station.hold([one for one in held if one.info.is_signed_by(self._namespace.owner)])
 
     def _moved(self) -> None:
         if self._updater is not None:
@@ -156,7 +161,8 @@ class Node:
                     if fleet is not None:
                         fleet.updated_by(updater)
                     async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._write_reports())
+                        if not self._beside:
+                            tasks.create_task(self._write_reports())
                         await updater.run()
             if not said:
                 _log.info("another process of %s looks for updates; this one does not", self._installation.program)
@@ -171,7 +177,7 @@ class Node:
                 async with asyncio.timeout(_CONFIRM_AFTER):
                     await self._program_started.wait()
             except TimeoutError:
-                if self._config.confirm_by_uptime:
+                if self._config.confirm_by_uptime and not self._beside:
                     version = await asyncio.to_thread(self._installation.confirm)
                     if version is not None:
                         self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))

@@ -62,7 +62,7 @@ def settings_for(settings: Settings, number: int, count: int) -> Settings:
     bind = tuple((host, port + number if port else 0) for host, port in settings.bind)
     if any(port > 65535 for _, port in bind):
         raise SettingError(f"bind (PYPATCHER_BIND): {count} files take {count} ports, from the one given upwards")
-    return settings.replace(bind=bind, upload=max(1, settings.upload // count))
+    return settings.replace(bind=bind, upload=max(1, settings.upload // count) if settings.upload else 0)
 
 
 class _Seed:

@@ -8,9 +8,11 @@ from pypatcher.process.packagings.native import native
 from pypatcher.process.plan import Restarting
 from pypatcher.process.restart import Restarter
 from pypatcher.process.supervisor import Hooks, Supervisor
+from pypatcher.process.under_run import RUN_VARIABLE, is_under_run, told_of_run
 
 __all__ = [
     "EXIT_OWN_FAILURE",
+    "RUN_VARIABLE",
     "Hooks",
     "Notifier",
     "Packaging",
@@ -21,6 +23,8 @@ __all__ = [
     "detect",
     "end_like",
     "is_proxy",
+    "is_under_run",
     "known_packagings",
     "native",
+    "told_of_run",
 ]

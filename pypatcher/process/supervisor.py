@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -76,6 +76,7 @@ class Supervisor:
         stop_signal: how it is asked to end when it is replaced.
         stop_timeout: seconds that it then has before SIGKILL.
         again_after: seconds between the end of a version on trial and its next start.
+        told: variables for the program's environment.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Supervisor:
         stop_signal: int = signal.SIGTERM,
         stop_timeout: float = 30.0,
         again_after: float = 1.0,
+        told: Mapping[str, str] | None = None,
     ) -> None:
         self._program = program
         self._hooks = hooks if hooks is not None else Hooks()
@@ -94,6 +96,7 @@ class Supervisor:
         self._stop_signal = stop_signal
         self._stop_timeout = stop_timeout
         self._again_after = again_after
+        self._told = dict(told or {})
         self._child: Child | None = None
         self._proxy: NotifyProxy | None = None
         self._stop: int | None = None
@@ -120,7 +123,7 @@ class Supervisor:
             raise RuntimeError("a program can only be supervised from the main thread")
         with contextlib.ExitStack() as cleanup:
             self._handle_signals(cleanup)
-            return await self._run_until_end(self._open_proxy(cleanup))
+            return await self._run_until_end(self._told | self._open_proxy(cleanup))
 
     async def replace(self, activate: Callable[[], None] | None = None) -> None:
         """Stop the program, call ``activate`` in a thread, start it again; returns when it was started.
