@@ -83,7 +83,7 @@ class ManifestError(ArtifactError):
 class ForeignReleaseError(SignatureMismatchError):
     """A whole, undamaged release that none of our keys signed; ``sha512`` (64 bytes) is over its whole file."""
 
-    def __init__(self, message: str, sha512: bytes, version: str) -> None:
+    def __init__(self, message: str, sha512: bytes = b"", version: str = "0.0.0") -> None:
         super().__init__(message)
         self.sha512 = sha512
         self.version = version

@@ -187,7 +187,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("launcher", COMMANDS)
-async def test_a_version_that_trusts_another_key_than_signed_it_is_taken_back_at_once(
+async def test_a_version_that_trusts_another_key_is_taken_back_at_once(
     change: Callable[[dict[str, tuple[str, KeyPair]]], Change], launcher: str
 ) -> None:
     world = change({"1.0.0": (TRUST_K1, K1), "1.1.0": (TRUST_K2, K1)})
