@@ -1,4 +1,7 @@
-"""``pypatcher adopt``: put a release to a program's path by hand, safely."""
+"""``pypatcher adopt``: puts a release to a program's path by hand, safely.
+
+Not here: the steps on disk (``install.manual``).
+"""
 
 from __future__ import annotations
 

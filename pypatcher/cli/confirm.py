@@ -1,4 +1,7 @@
-"""``pypatcher confirm``: the version on trial works, says somebody who watches it from outside."""
+"""``pypatcher confirm``: ends the trial of the running version, for a health check from outside.
+
+Not here: what a trial is (``install``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pypatcher embed``: gives a finished program its region."""
+"""``pypatcher embed``: gives a finished program its region, unsigned. Not here: how (``artifact.embed``)."""
 
 from __future__ import annotations
 

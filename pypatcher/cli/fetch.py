@@ -1,4 +1,7 @@
-"""``pypatcher fetch``: the newest verified release, from the network to a file, or only the word that there is one."""
+"""``pypatcher fetch``: the newest verified release, from the network to a file, or with ``--check`` only its version.
+
+Installs nothing. Not here: how holders are found and asked (``node.fetch_newest``).
+"""
 
 from __future__ import annotations
 

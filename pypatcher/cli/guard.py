@@ -2,7 +2,7 @@
 
 For programs that update themselves (``spawn``): one that dies before any of its Python runs cannot count its own
 starts. systemd runs the guard before each start and after each end; whatever the guard finds or lacks, the start goes
-on. design.md "Staging...", install.md "Start on trial" and "End".
+on. It starts no program and knows no network. design.md "Staging...", install.md "Start on trial" and "End".
 """
 
 from __future__ import annotations

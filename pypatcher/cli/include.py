@@ -1,4 +1,4 @@
-"""``pypatcher include``: where the C header is."""
+"""``pypatcher include``: prints where the C header is, and nothing else."""
 
 from __future__ import annotations
 

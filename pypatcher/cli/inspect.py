@@ -1,4 +1,4 @@
-"""``pypatcher inspect``: everything that a file says about itself, and what is wrong with it."""
+"""``pypatcher inspect``: everything that a file says about itself, and what is wrong with it. It decides nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What guard, status, confirm, rollback and adopt share: a program that is installed here, and the key to it."""
+"""What guard, status, confirm, rollback and adopt share: opening the installation of a program, and reading its key.
+
+No command lives here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``pypatcher netcheck``: what this network lets through, in words a person can act on."""
+"""``pypatcher netcheck``: what this network lets through, in words that a person can act on.
+
+Prints. Not here: the probes and what they mean (``netcheck``).
+"""
 
 from __future__ import annotations
 

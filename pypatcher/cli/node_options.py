@@ -1,4 +1,4 @@
-"""Arguments of the commands that are nodes: the settings of ``pypatcher.settings``, and namespaces."""
+"""Arguments of the commands that are nodes: namespaces and the settings of ``settings``. No command lives here."""
 
 from __future__ import annotations
 

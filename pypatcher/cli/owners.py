@@ -1,4 +1,7 @@
-"""``--public-key`` as every command takes it: a key, a key for one target, or the file that ``gen`` wrote beside it."""
+"""``--public-key`` as every command takes it: a key, a key for one target, or the file that ``gen`` wrote beside it.
+
+No command lives here, and no secret key is read here.
+"""
 
 from __future__ import annotations
 

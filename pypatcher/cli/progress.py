@@ -1,4 +1,7 @@
-"""A bar for a transfer, where a person waits at a terminal and ``rich`` (the extra ``progress``) is installed."""
+"""A progress bar for a transfer, where a person is at a terminal and ``rich`` (the extra ``progress``) is installed.
+
+Reads events; without ``rich`` it is nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pypatcher rollback``: back to the version before, by hand."""
+"""``pypatcher rollback``: back to the version before, by hand. Not here: the steps on disk (``install.manual``)."""
 
 from __future__ import annotations
 

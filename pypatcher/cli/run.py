@@ -1,4 +1,7 @@
-"""``pypatcher run``: self-update for a program that is not Python."""
+"""``pypatcher run``: starts a program that is not Python, keeps it running, and updates it.
+
+Arguments, and nothing else. Not here: what happens then (``app.run``).
+"""
 
 from __future__ import annotations
 

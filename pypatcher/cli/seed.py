@@ -1,4 +1,7 @@
-"""``pypatcher seed``: signed releases, offered to the fleet from a machine that does not run them."""
+"""``pypatcher seed``: offers signed releases from a machine that does not run them.
+
+Arguments, and nothing else. Not here: the nodes (``node.seed``).
+"""
 
 from __future__ import annotations
 

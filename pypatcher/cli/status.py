@@ -1,4 +1,7 @@
-"""``pypatcher status``: what is installed, what is tried, what was refused, and what a person should do."""
+"""``pypatcher status``: what is installed, staged, on trial and refused, and what a person should do.
+
+Changes nothing. Not here: how it is found out (``install.status``, ``node.report``).
+"""
 
 from __future__ import annotations
 

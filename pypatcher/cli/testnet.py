@@ -1,4 +1,4 @@
-"""``pypatcher testnet``: a private DHT on this machine, until it is stopped."""
+"""``pypatcher testnet``: a private DHT on this machine, until it is stopped. Not here: its nodes (``dht.testnet``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``pypatcher unit``: prints a systemd unit for a program."""
+"""``pypatcher unit``: prints a systemd unit for a program, and beside it what would keep the unit from working.
+
+Changes nothing and asks systemd nothing. Not here: the text of the unit (``process.unit``).
+"""
 
 from __future__ import annotations
 

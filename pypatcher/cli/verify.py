@@ -1,4 +1,4 @@
-"""``pypatcher verify``: the checks of a device, on a file."""
+"""``pypatcher verify``: the checks of a device, on a file. Changes nothing; the checks are ``artifact.verify``'s."""
 
 from __future__ import annotations
 

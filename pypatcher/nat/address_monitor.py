@@ -1,8 +1,8 @@
-"""Where this node is: the addresses under which others reach it, and what kind of router is before it.
+"""Watches for a change of our own addresses and of the kind of router before us, and tells who must know.
 
 Looked at every few seconds, without a packet: the routing table for our own addresses, what DHT nodes say about the
-outside ones. A change (Wi-Fi to Ethernet, DHCP, a router that forgot its table) is said, and everything is announced
-anew. design.md "Discovery" (address hints).
+outside ones. A change is Wi-Fi to Ethernet, DHCP, or a router that forgot its table. design.md "Discovery" (address
+hints). Not here: what is announced anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Opens ways to other nodes: knocks at whom the dial queue names, and says who answered.
+"""Opens ways to other nodes: sends knocks to the addresses that the knock queue names, and remembers who answered.
 
-The thin shell around ``DialQueue``, which holds every budget. A knock is one KRPC ping from the one socket: it opens
-our own router for the answer and for the other side's knock, and its answer proves that a node of ours is there.
-design.md "Opening the way".
+A knock is one KRPC ping from the one socket: it opens our own router for the answer and for the other side's knock, and
+its answer proves that a node of our namespace is there. design.md "Opening the way". Not here: every limit on knocks
+(``knock_queue``), and the connection that follows.
 """
 
 from __future__ import annotations

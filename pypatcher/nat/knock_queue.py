@@ -1,25 +1,23 @@
-"""Whom this node sends a first packet to, and when: ONE queue for records, swarm and LAN, and every budget in it.
+"""Which address gets the next knock, and when: ONE queue for records, swarm and LAN, with every limit on knocks.
 
-Pure: an address goes in, and comes out when it is time for one packet ("knock"). Who proves to be one of us by its
-answer is dialed; another DHT node that is said to hold what is wanted here now and then. Anybody can write anybody's
-address into a record or a swarm, so a fleet must never be a weapon:
+Pure: an address goes in, and comes out when it is time for one packet. Not here: sending it (``hole_punching``), and
+when two strangers knock (``punch_times``). Anybody can write anybody's address into a record or a swarm, so a fleet
+must not become a weapon. The numbers are in design.md, "Opening the way":
 
-- A stranger's host is knocked at by one packet at a moment that both sides draw alike (``moments``): the larger the
-  crowd, the rarer, so that a whole fleet together sends about 3 packets a minute to an address, whatever its size
-  (up to 64); and half as often after each knock in vain, down to one in 85 minutes, however many of its ports are
-  named: one of them at a time has its turn. A wrong clock costs the common moment, nothing else.
-- Whoever is said to hold what is wanted here becomes half as rare at most, or one in 160 seconds: it may hear of us
-  only minutes after we heard of it.
-- Who answers as any DHT node does, and is said to hold what is wanted, may be a holder with another program: it is
-  dialed from the second knock on, in a crowd at one knock of four, so that a fleet sends a few more packets a minute.
-- Its /24 or /48 gets 3 knocks in 5 minutes, every source of addresses its own few a minute, so that no source can
-  starve another. Until the size of the crowd is known it counts as large.
-- Who is near (LAN, loopback) waits for no moment. Who was reached within the last hour gets one knock at once, and
-  further ones at moments that heed no crowd. Each kind has a wider budget of its own.
-- Who was met and is of no use rests for 6 hours, unless somebody seeks it; where a crowd is of no use, the next of it
-  is tried ever later, up to 15 minutes. Who was met and was busy is met again soon.
+- A stranger's host gets one packet at a time, at moments that both sides compute alike: the larger the swarm, the
+  rarer, so that a whole fleet together sends an address only a few packets per minute; and half as often after each
+  knock without an answer, however many ports of the host are named. A wrong clock costs the common moment alone.
+- A host that is said to hold a wanted release stays less rare: it may hear of us only minutes after we heard of it.
+- A host that answers as any DHT node does, and is said to hold a wanted release, may be a holder with another program:
+  it is dialed from the second knock on, in a large swarm at some of the knocks.
+- Knocks are limited per /24 or /48, and per source of addresses, so that no source can starve another. Until the size
+  of the swarm is known it counts as large.
+- On the LAN and on loopback nobody waits for a moment. A host that was reached within the last hour gets one knock at
+  once, and further ones at moments that ignore the size of the swarm. Both have wider limits of their own.
+- A host that was met and is of no use rests for hours, unless its address is wanted; in a large swarm of such hosts the
+  next is tried ever later. A host that was met and was busy is met again soon.
 
-Knocks are spaced by 250 ms and whoever answers first is dialed first, as connection attempts in RFC 8305.
+Knocks are spaced, and whoever answers first is dialed first, as connection attempts in RFC 8305.
 """
 
 from __future__ import annotations

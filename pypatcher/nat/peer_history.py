@@ -1,8 +1,8 @@
-"""Who was reached and who was silent: what a node remembers of hosts, however often their addresses come and go.
+"""Which hosts were reached and which were silent, however often their addresses are dropped and named again.
 
-Pure and bounded; times are monotonic seconds. A stranger is its host, whatever its port: who names a hundred ports of
-one host has named one. Near (LAN, loopback), where nodes share hosts, it is the address. Whoever was used least
-recently is forgotten first.
+Pure and bounded; times are monotonic seconds. A stranger is its host, whatever its port: a hundred ports of one host
+are one host. On the LAN and on loopback, where nodes share hosts, it is the address. Whoever was used least recently is
+forgotten first. Not here: when the next knock is due (``knock_queue``).
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 Pure. A way through two routers opens when both send within the half minute for which a router waits for answers, so
 the moments of a pair are drawn from both addresses and the wall clock (BEP 55's idea without a third party). There is
-one in every window of 20 seconds; that is level 0. At level n there is ONE in each period of 2^n windows, and it is
+one in every window (``WINDOW``); that is level 0. At level n there is ONE in each period of 2^n windows, and it is
 always one of those of level n - 1. So two sides that see fleets of different sizes, or failed differently often, still
-meet: the rarer one's moments are all the other's too, and no wait is longer than two periods.
+meet: the rarer one's moments are all the other's too, and no wait is longer than two periods. Not here: which level a
+pair has (``knock_queue``).
 """
 
 from __future__ import annotations

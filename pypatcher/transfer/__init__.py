@@ -1,4 +1,7 @@
-"""A release from one device to another: the exchange, offers, limits on both sides."""
+"""A release from one device to another: the exchange, offers, limits on both sides.
+
+Not here: which release a device takes and when (``update``), and how peers are found and reached.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The client's side of the v0 exchange: a release to disk, never in memory as a whole.
 
 design.md "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. Sizes
-are checked before a byte is written, against what the OWNER signed; whether the bytes are the release is for
-``pypatcher.artifact`` to say afterwards. The bytes of the exchange are in ``wire``, how slow is too slow in ``pace``.
+are checked before a byte is written, against what the OWNER signed. Not here: whether the bytes are the release
+(``artifact``), the bytes of the exchange (``wire``), how slow is too slow (``stall``).
 """
 
 from __future__ import annotations

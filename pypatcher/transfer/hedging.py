@@ -1,10 +1,10 @@
-"""How many fetches run side by side: one, and a second beside one that is slow. Pure; the clock is passed in.
+"""Whether a second fetch may run beside a slow one, and which of two slow ones ends. Pure; the clock is passed in.
 
-A peer that drips its bytes, each just in time, must not keep a device from its update for hours: a transfer that would
-take more than five minutes at less than 64 KiB a second gets a rival, another holder's. Who finishes first wins. When
-both are slow, one is dropped: the newcomer, unless it would end clearly sooner. The next rival comes the sooner the
-slower the survivor is, so where the device's own line is the narrow place, rivals take little of it. A newer release is
-always worth a rival.
+A peer that sends just enough not to stall must not keep a device from its update for hours: a slow transfer gets a
+rival from another holder, and who finishes first wins. When both are slow, one is dropped: the newcomer, unless it
+would end clearly sooner. The slower the survivor, the sooner the next rival comes: where the device's own line is slow,
+rivals take little of it. A newer release is always worth a rival. design.md "Transport and transfer" has the numbers.
+Not here: from whom is fetched (``peer_budget``, the updater).
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ design.md "Transport and transfer": who dialed and who fetches are independent, 
 to those that it can reach. ALPN ``/pypatcher/<target>/<z32 key>/offer/v0``:
 
     dialer      postcard(PatchInfo) of what it has, or nothing, on a unidirectional stream, then its end
-    other side  wants it: opens a bidirectional stream and is the client of the v0 exchange (``fetch``, ``serve``)
+    other side  wants it: opens a bidirectional stream and is the client of the v0 exchange (``client``, ``server``)
                 else: says what it has itself in the same way, or closes with BUSY if it cannot fetch just now
 
-Whether a release is wanted is not known here.
+Not here: whether a release is wanted, and who is dialed (``offer_exchange``).
 """
 
 from __future__ import annotations

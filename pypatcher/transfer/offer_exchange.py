@@ -1,8 +1,8 @@
-"""Meets other nodes of the namespace: each side says what it has, and the one that lacks it fetches.
+"""Exchanges offers with other nodes of the namespace: each says what it has, and the one that lacks it fetches.
 
-Dials with an offer whom the ways lead to, answers those who dial us with one. What is wanted the updater decides, what
-is given the distributor. A fetch that a stranger's offer starts is dear: it needs a place in the race, and there is one
-per /24 or /48 and hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
+Dials the addresses that answered a knock, and answers those who dial us. A fetch that a stranger's offer starts costs
+much: it is limited per /24 or /48 and hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
+Not here: what is wanted (the updater), and what is served (``uploader``).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 design.md "Transport and transfer": budgets belong to the release and to the address, not to the node id, which costs
 nothing. Pure; the clock is passed in (monotonic seconds). Tables are bounded; what was used least recently goes first.
+Not here: what counts as a failure (the updater).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The server's side of the v0 exchange: a release from disk, never in memory as a whole.
 
-design.md "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. The
-bytes of the exchange are in ``wire``, the upload limits in ``limiter``, how slow a taker may be in ``pace``.
+design.md "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. Not
+here: the bytes of the exchange (``wire``), the upload limits (``upload_limits``), how slow a taker may be (``stall``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How long a peer is worth waiting for: a rule for transfers, whose clock is passed in, and a limit for short answers.
+"""How long to wait for a peer: the stall rule of transfers, whose clock is passed in, and a limit for short answers.
 
-design.md "Transport and transfer": below 1 kB/s for 60 s is a stall.
+design.md "Transport and transfer". Not here: what happens to a peer that stalls.
 """
 
 from __future__ import annotations

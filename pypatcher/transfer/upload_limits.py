@@ -1,11 +1,10 @@
 """How much we upload, to whom, and how fast. Pure: a clock is passed in, waiting is the caller's.
 
-design.md "Transport and transfer": 4 uploads at once, 1 per address, 1 MiB/s to outside the LAN and 20 times the file's
-size a day. The LAN, loopback included, is limited only by how many uploads a small device can hold at once: its
-addresses are not counted one by one, because many devices (and tests) may share one there. One address gets at most a
-quarter of the day's bytes and one network, /24 or /48, at most half, and the last quarter is for networks that took
-nothing yet: nobody can use them up for everybody. Who takes its bytes slowly keeps its place only
-as long as nobody else wants it: four slow takers must not keep a release from all others.
+design.md "Transport and transfer" has the numbers: uploads at once in all and per address, bytes a second, bytes a day
+in all, per address and per network, and a part of the day's bytes for networks that took nothing yet, so that nobody
+can use them up for everybody. The LAN, loopback included, is limited only by how many uploads a small device can hold
+at once: its addresses are not counted one by one, because many devices (and tests) may share one there. A slow taker
+keeps its place only as long as nobody else wants it. Not here: what is sent (``server``).
 """
 
 from __future__ import annotations

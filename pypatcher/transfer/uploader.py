@@ -1,8 +1,8 @@
-"""Serves the release that this node has to whoever asks.
+"""Serves the release that this node has to whoever asks, within the upload limits.
 
 What is served was verified when it was handed over, and is looked at again before each upload: a file that somebody
-changed since is not served, because its bytes would be held against us. The exchange and its limits are
-``pypatcher.transport``'s. design.md "Transport and transfer".
+changed since is not served, because its bytes would be held against us. Not here: the exchange (``server``) and its
+limits (``upload_limits``). design.md "Transport and transfer".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How to reach peers: the shared sockets, and connections by raw public keys. It does not know what they carry."""
+"""How to reach peers: QUIC connections by raw public keys, and the sockets that they share with the DHT.
+
+Not here: what connections carry (``transfer``), and whom to connect to (``nat``, ``update``).
+"""
 
 from __future__ import annotations
 

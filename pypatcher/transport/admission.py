@@ -1,9 +1,9 @@
-"""Who may open a connection to us, and when its address must be proved first. Counts only; no socket, no clock.
+"""Limits on connections that others open: per address, per network and in all; and when an address must prove itself.
 
-RFC 9000 section 8.1 (address validation by Retry) and 21.6: a flood of first packets with forged addresses costs no
-state once a few handshakes are half open, one of the same address, and no address or network can take all the places,
-a quarter of which are the LAN's alone. Addresses of the LAN, loopback included, are counted with their port: many
-devices, or tests, share one there.
+RFC 9000 section 8.1 (address validation by Retry) and 21.6. First packets with forged addresses cost no state once a
+few handshakes are half open, or one of the same address; no address or network can take all the places, a quarter of
+which are kept for the LAN. On the LAN, loopback included, an address is counted with its port: many devices, or tests,
+share one there. It counts and answers; it knows no packet, socket or clock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The node's sockets, shared by the DHT and QUIC, and every QUIC connection behind them.
 
-design.md "Transport and transfer": one socket an address family, both on one port; packets are told apart by their
+design.md "Transport and transfer": one socket per address family, both on one port; packets are told apart by their
 first byte and by our connection ids. A batch of datagrams is fed to its connections first, then each transmits once.
-An endpoint without connections has no timer and uses no processor time. What QUIC itself does is in ``identity``.
+An endpoint without connections has no timer and uses no processor time. Not here: what QUIC does (``quic``), and what
+connections carry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the first packet of a stranger gets: a connection, a request to prove its address, a refusal, or nothing.
+"""Answers the first packet of a connection: accept, ask for proof of the address (Retry), refuse, or drop.
 
 RFC 9000 sections 6 (version negotiation) and 8.1 (Retry). No state is kept for any of the answers, each is smaller
-than the packet that it answers, and none is sent to something that could be such an answer itself. Sans-IO.
+than the packet that it answers, and none is sent to something that could be such an answer itself. Sans-IO: no socket
+and no clock. Not here: how many connections there may be (``admission``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Who we are to QUIC: TLS 1.3 with raw public keys both ways (RFC 7250). No socket, no clock.
+"""TLS 1.3 for QUIC with raw public keys on both sides (RFC 7250): our key, and the check of the peer's.
 
 design.md "Transport and transfer": ed25519 only, no certificates, no server name, no resumption. aioquic has no
-parameter for any of it, so its TLS context is extended here.
+parameter for any of it, so its TLS context is extended here. No socket, no clock; not here: which key is expected.
 """
 
 from __future__ import annotations

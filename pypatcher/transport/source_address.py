@@ -1,4 +1,4 @@
-"""Which of our own addresses the routing table chooses for a packet. No packet is sent."""
+"""Which of our own addresses the routing table would choose for a packet. No packet is sent."""
 
 from __future__ import annotations
 

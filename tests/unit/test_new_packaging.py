@@ -64,7 +64,7 @@ def python(tree: Path, *arguments: str, **variables: str) -> str:
     return done.stdout
 
 
-def test_a_new_file_is_a_new_packaging_that_is_detected_cleaned_up_and_restarted_by_its_launcher(tree: Path) -> None:
+def test_a_new_file_is_a_packaging_found_cleaned_and_restarted(tree: Path) -> None:
     script = """
 import os
 from pypatcher.process import detect
@@ -78,7 +78,7 @@ print(plan_restart(program).how.name)
     assert python(tree, "-c", script, **crate).splitlines() == [f"crate {tree / 'app'} /bin", "STATUS"]
 
 
-def test_a_new_file_is_named_where_a_program_has_none_of_the_packagings(tree: Path) -> None:
+def test_a_new_file_is_named_where_a_program_has_no_packaging(tree: Path) -> None:
     script = """
 from pypatcher.errors import NotSingleFileError
 from pypatcher.process import detect

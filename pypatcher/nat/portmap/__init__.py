@@ -1,4 +1,7 @@
-"""Asking the router for a port: PCP, NAT-PMP, UPnP IGD, whichever it speaks, for as long as the node runs."""
+"""Asks the router to open a port: PCP, NAT-PMP, UPnP IGD, whichever it speaks, for as long as the node runs.
+
+Nothing that the router says is believed beyond that; not here: who is told of the port.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """As much of HTTP/1.1 as a router's UPnP needs: one request, one bounded answer, then the connection ends.
 
-Pure functions, and one that moves the bytes. The answer is hostile input.
+Pure functions, and one that moves the bytes. The answer is hostile input. Not here: what is asked (``upnp_messages``).
 """
 
 from __future__ import annotations

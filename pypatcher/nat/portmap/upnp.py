@@ -1,4 +1,7 @@
-"""UPnP IGD as a client: find the router, ask it for a UDP port, end that. The words are in ``igd``."""
+"""A UPnP IGD client: finds the router, asks it for a UDP port, gives the port back.
+
+Not here: the texts and their parsing (``upnp_messages``), HTTP (``http``), and when to renew (``mapper``).
+"""
 
 from __future__ import annotations
 
