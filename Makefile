@@ -11,6 +11,7 @@ TESTS  ?=
 SUITE  := $(if $(TESTS),$(BIN)/python -m pytest -q $(TESTS),scripts/suite $(BIN)/python)
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
+PACKAGERS := npm:npm node:nodejs sbcl:sbcl makeself:makeself go:golang-go rustc:rustc
 CROSS  := .cache/cross/tools/bin/python
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
@@ -40,7 +41,11 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 
 packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
+	@scripts/packages $(PYTHON) $(PACKAGERS)
 	$(BIN)/pip install -q -e '.[packagings]'
+	npm install --silent --no-audit --no-fund --prefix .cache/packagers/npm postject@1.0.0-alpha.6 caxa@3.0.1
+	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun @oven/bun-linux-x64@1.4.4
+	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun-1.1 @oven/bun-linux-x64@1.1.30
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
 
 faults: $(READY) .cache/cross/tools/.ready ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about an hour)

@@ -61,7 +61,7 @@ def parse_sections(bytes table, int elf_class, bint little, uint64_t file_size):
     cdef uint64_t kind, offset, size
     if length == 0 or length % entry:
         raise ArtifactError("its ELF section table is truncated")
-    for index in range(entry):
+    for index in range(4, entry):  # What a name means there is undefined; postject writes one.
         if at[index]:
             raise ArtifactError("its ELF section table does not begin with a null entry")
     sections = []

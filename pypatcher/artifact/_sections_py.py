@@ -59,7 +59,8 @@ def parse_sections(table: bytes, elf_class: int, little: bool, file_size: int) -
     entry = _ENTRIES["><"[little] + str(elf_class)]
     if not table or len(table) % entry.size:
         raise ArtifactError("its ELF section table is truncated")
-    if any(table[: entry.size]):
+    # What a name means there is undefined; postject writes one.
+    if any(table[4 : entry.size]):
         raise ArtifactError("its ELF section table does not begin with a null entry")
     sections = []
     for number, (name, kind, _, _, offset, size, *_) in enumerate(entry.iter_unpack(table)):

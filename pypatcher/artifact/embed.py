@@ -12,11 +12,12 @@ import os
 import struct
 from pathlib import Path
 
-from pypatcher.artifact.locate import SECTION_NAMES, Carrier, Located, locate_region, region_section, scan_regions
+from pypatcher.artifact.locate import SECTION_NAMES, Carrier, Located, locate_region, region_section
+from pypatcher.artifact.program import Program, check_size, examine_program
 from pypatcher.artifact.region import REGION_SIZE, template
 from pypatcher.artifact.replace import open_program, replacing, write_at
-from pypatcher.artifact.sections import ELF_MAGIC, Elf, check_is_program, parse_elf
-from pypatcher.artifact.zipapp import looks_like_zipapp, read_end
+from pypatcher.artifact.sections import Elf
+from pypatcher.artifact.zipapp import ZipEnd
 from pypatcher.errors import ArtifactError, RegionError
 from pypatcher.version import Version
 
@@ -26,68 +27,77 @@ CARRIERS = ("auto", *(carrier.value for carrier in Carrier))
 
 _PROGBITS = 1
 _MAX_SECTIONS = 4096
+_MOST_THAT_IS_ADDED = 2 << 20
+"""Bytes: a copy of the largest name and section tables that are read, and the region."""
 
 
-def embed_region(path: Path, version: Version, *, carrier: str = "auto", out: Path | None = None) -> Located:
+def embed_region(
+    path: Path, version: Version, *, carrier: str = "auto", any_machine: bool = False, out: Path | None = None
+) -> Located:
     """Give the program at ``path`` an unsigned region with ``version`` in it, atomically.
 
-    ``carrier`` is one of CARRIERS; ``auto`` takes a section where that is safe, else the end of the file, and for a
-    zipapp its comment. Mode, owner and extended attributes are kept. With ``out`` the result goes there instead.
+    ``carrier`` is one of CARRIERS; ``auto`` takes a section where that is safe, the end of the file where that is, for
+    a zipapp its comment, and refuses where neither can be told to be. Mode, owner and extended attributes are kept.
+    With ``out`` the result goes there instead. With ``any_machine`` it may be for none of the known targets.
 
     Raises:
         RegionError: the file carries a region already.
-        ArtifactError: it is no program, its tables cannot be parsed, or it cannot have that carrier.
+        ArtifactError: it is no program, it is not told how it can carry one, or it cannot have that carrier.
         VersionError: the version cannot be announced.
         CannotReplaceError: the file cannot be replaced; nothing was changed.
     """
     version.seq()
     with open_program(path) as fd:
-        _choose(fd, carrier)
+        _choose(fd, carrier, any_machine=any_machine)
     with replacing(path, out) as fd:
-        chosen, elf = _choose(fd, carrier)
+        chosen, program = _choose(fd, carrier, any_machine=any_machine)
         region = template(version)
-        if elf is None:
-            _set_comment(fd, region)
-        elif chosen is Carrier.SECTION:
-            _append_section(fd, elf, region)
+        if program.zip_end is not None:
+            _set_comment(fd, program.zip_end, region)
+        elif chosen is Carrier.SECTION and program.elf is not None:
+            _append_section(fd, program.elf, region)
         else:
-            write_at(fd, region, os.fstat(fd).st_size)
+            write_at(fd, region, program.file_size)
         located = locate_region(fd)
         if located.carrier is not chosen:
             raise ArtifactError(f"it cannot carry its region as {chosen.value}")
     return located
 
 
-def _choose(fd: int, wanted: str) -> tuple[Carrier, Elf | None]:
-    """The carrier for a file, and its ELF tables unless it is a zipapp."""
-    regions = scan_regions(fd)
-    if regions:
-        raise RegionError(f"it carries a region already, at offset {regions[0]}: sign it as it is ('pypatcher sign')")
-    if os.pread(fd, 4, 0) != ELF_MAGIC:
-        if not looks_like_zipapp(fd):
-            raise ArtifactError("it is neither an ELF program nor a zipapp, so it can carry no region")
+def _choose(fd: int, wanted: str, *, any_machine: bool) -> tuple[Carrier, Program]:
+    """The carrier for a file, and what the file is."""
+    check_size(fd, _MOST_THAT_IS_ADDED)
+    program = examine_program(fd)
+    if program.located is not None:
+        raise RegionError(
+            f"it carries a region already, at offset {program.located.offset}: sign it as it is ('pypatcher sign')"
+        )
+    if program.elf is not None and region_section(program.elf) is not None:
+        raise RegionError("its signature section holds no region: link it with the C header, or without that section")
+    program.check_for(None, any_machine=any_machine)
+    if program.elf is None:
         if wanted not in ("auto", Carrier.ZIP_COMMENT.value):
             raise ArtifactError("a zipapp carries its region in its comment only: leave --carrier out")
-        read_end(fd, 0)
-        return Carrier.ZIP_COMMENT, None
-    elf = parse_elf(fd)
-    check_is_program(elf)
-    if region_section(elf) is not None:
-        raise RegionError("its signature section holds no region: link it with the C header, or without that section")
+        return Carrier.ZIP_COMMENT, program
     if wanted == Carrier.ZIP_COMMENT.value:
         raise ArtifactError("an ELF program has no zip comment: leave --carrier out")
-    if wanted == Carrier.SECTION.value and not elf.sections:
+    if wanted == Carrier.SECTION.value and not program.elf.sections:
         raise ArtifactError("it has no section table to add to: use --carrier tail")
-    if wanted == "auto":
-        return (Carrier.TAIL if _minds_its_end(fd, elf) else Carrier.SECTION), elf
-    return Carrier(wanted), elf
+    return (_safe_carrier(program, program.elf) if wanted == "auto" else Carrier(wanted)), program
 
 
-def _minds_its_end(fd: int, elf: Elf) -> bool:
-    """Whether the file is better given 176 bytes than a new table: a onefile app, a payload, or no table at all."""
-    ends = [section.offset + section.size for section in elf.sections if section.is_in_file]
-    payload = os.fstat(fd).st_size > max([*ends, elf.table_end])
-    return payload or not elf.sections or any(section.name in _archive_sections() for section in elf.sections)
+def _safe_carrier(program: Program, elf: Elf) -> Carrier:
+    """Where a region cannot be in the way."""
+    if any(section.name in _archive_sections() for section in elf.sections):
+        return Carrier.TAIL
+    behind = program.bytes_behind
+    if behind:
+        raise ArtifactError(
+            f"{behind} bytes follow its last section, as packagers append them: some look for them in the file's very "
+            "last bytes, and such a program would not run any more with anything behind them. See the table in "
+            "docs/packagers.md, or try on a copy: --out COPY --carrier tail (or section), and run COPY"
+        )
+    return Carrier.SECTION if elf.sections else Carrier.TAIL
 
 
 def _archive_sections() -> set[str]:
@@ -126,7 +136,6 @@ def _append_section(fd: int, elf: Elf, region: bytes) -> None:
     write_at(fd, struct.pack(f"{order}H", len(elf.sections) + 1), count_field)
 
 
-def _set_comment(fd: int, region: bytes) -> None:
-    end = read_end(fd, 0)
+def _set_comment(fd: int, end: ZipEnd, region: bytes) -> None:
     write_at(fd, struct.pack("<H", REGION_SIZE), end.offset + 20)
     write_at(fd, region, os.fstat(fd).st_size)

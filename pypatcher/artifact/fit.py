@@ -7,7 +7,7 @@ module knows only how a header is held against one. For ARM only explicit contra
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pypatcher.artifact.region import REGION_SIZE
 from pypatcher.artifact.sections import ELF_MAGIC, HEADER_SIZE, Elf, check_is_program, parse_elf_header
@@ -15,7 +15,15 @@ from pypatcher.artifact.zipapp import looks_like_zipapp, member_heads, read_end
 from pypatcher.errors import ArtifactError, WrongTargetError
 from pypatcher.targets import Target, load_targets
 
-__all__ = ["check_device", "check_target", "describe_elf", "program_target"]
+__all__ = [
+    "check_device",
+    "check_parts",
+    "check_target",
+    "describe_elf",
+    "program_parts",
+    "program_target",
+    "targets_of",
+]
 
 _ARM = 40
 _ARM_SOFT_FLOAT = 0x200
@@ -29,9 +37,14 @@ def program_target(fd: int) -> frozenset[str]:
         ArtifactError: it is neither ELF nor a readable zipapp.
         OSError: reading failed.
     """
-    parts = list(_parts(fd))
+    return targets_of(list(program_parts(fd)))
+
+
+def targets_of(parts: Iterable[tuple[str, Elf]]) -> frozenset[str]:
+    """Names of the known targets that all ``parts`` of a program fit, as `program_parts` names them."""
+    all_parts = list(parts)
     return frozenset(
-        name for name, target in load_targets().items() if all(not _misfit(elf, target) for _, elf in parts)
+        name for name, target in load_targets().items() if all(not _misfit(elf, target) for _, elf in all_parts)
     )
 
 
@@ -43,7 +56,16 @@ def check_target(fd: int, target: Target) -> None:
         ArtifactError: it is neither ELF nor a readable zipapp.
         OSError: reading failed.
     """
-    for part, elf in _parts(fd):
+    check_parts(program_parts(fd), target)
+
+
+def check_parts(parts: Iterable[tuple[str, Elf]], target: Target) -> None:
+    """Check that all ``parts`` of a program, as `program_parts` names them, are for ``target``.
+
+    Raises:
+        WrongTargetError: one is not, and why.
+    """
+    for part, elf in parts:
         reason = _misfit(elf, target)
         if reason:
             raise WrongTargetError(f"{part} is not for target {target.name}: {reason}")
@@ -72,7 +94,13 @@ def describe_elf(elf: Elf) -> str:
     return f"{name}, {elf.elf_class} bit, {elf.byte_order}-endian{soft}"
 
 
-def _parts(fd: int) -> Iterator[tuple[str, Elf]]:
+def program_parts(fd: int) -> Iterator[tuple[str, Elf]]:
+    """What a device's processor must be able to run: the program itself, or each ELF member of a zipapp.
+
+    Raises:
+        ArtifactError: it is neither ELF nor a readable zipapp.
+        OSError: reading failed.
+    """
     head = os.pread(fd, HEADER_SIZE, 0)
     if head[:4] == ELF_MAGIC:
         elf = parse_elf_header(head)

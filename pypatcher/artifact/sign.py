@@ -7,32 +7,55 @@ bytes), and only for files that a device would take. Keys are made elsewhere, on
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from pypatcher.artifact.fit import check_target
 from pypatcher.artifact.hashing import hash_without_region
-from pypatcher.artifact.locate import locate_region, scan_regions
-from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo, make_info
+from pypatcher.artifact.patch import PatchInfo, make_info
+from pypatcher.artifact.program import examine_program
 from pypatcher.artifact.region import HASH_SIZE, REGION_SIZE, VERSION_FIELD, pack_region
 from pypatcher.artifact.replace import open_program, replacing, write_at
-from pypatcher.errors import ArtifactError, RegionError, VersionError
+from pypatcher.errors import VersionError
 from pypatcher.keys import KeyPair
 from pypatcher.targets import Target
 from pypatcher.version import Version
 
-__all__ = ["sign_file", "signed_info"]
+__all__ = ["Signed", "plan_signature", "sign_file", "sign_program"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What was signed, at which offset its region is, and the names of the known targets that the file fits."""
+
+    info: PatchInfo
+    offset: int
+    fits: tuple[str, ...]
 
 
 def sign_file(
-    path: Path, key: KeyPair, version: Version | None, target: Target | None, out: Path | None = None
+    path: Path, key: KeyPair, version: Version | None, target: Target | None, *, any_machine: bool = False
 ) -> PatchInfo:
+    """Sign the program at ``path`` in its place; see `sign_program`."""
+    return sign_program(path, key, version, target, any_machine=any_machine).info
+
+
+def sign_program(
+    path: Path,
+    key: KeyPair,
+    version: Version | None,
+    target: Target | None,
+    *,
+    out: Path | None = None,
+    any_machine: bool = False,
+) -> Signed:
     """Sign the program at ``path``.
 
     Args:
         path: an ELF program or a zipapp with a region.
         key: the owner's.
         version: the application's; None for the one that the build put into the region.
-        target: what the file must be for; None for any.
+        target: what the file must be for; None for any known one.
+        any_machine: with no ``target``, it may be for a machine that is none.
         out: where the signed file goes; None replaces the one at ``path``.
 
     Raises:
@@ -43,39 +66,34 @@ def sign_file(
         CannotReplaceError: it cannot be replaced with mode, owner and attributes kept. Nothing was changed.
     """
     with open_program(path) as fd:
-        info, offset = signed_info(fd, key, version, target)
-        region = pack_region(info)
-        if out is None and os.pread(fd, REGION_SIZE, offset) == region:
-            return info
+        signed = plan_signature(fd, key, version, target, any_machine=any_machine)
+        if out is None and os.pread(fd, REGION_SIZE, signed.offset) == pack_region(signed.info):
+            return signed
     with replacing(path, out) as fd:
         # The copy is what gets signed: the file may have changed since it was looked at.
-        info, offset = signed_info(fd, key, version, target)
-        write_at(fd, pack_region(info), offset)
-    return info
+        signed = plan_signature(fd, key, version, target, any_machine=any_machine)
+        write_at(fd, pack_region(signed.info), signed.offset)
+    return signed
 
 
-def signed_info(fd: int, key: KeyPair, version: Version | None, target: Target | None) -> tuple[PatchInfo, int]:
-    """What ``sign_file`` writes into a file, and at which offset, after every check that it makes.
+def plan_signature(
+    fd: int, key: KeyPair, version: Version | None, target: Target | None, *, any_machine: bool = False
+) -> Signed:
+    """What ``sign_program`` writes into a file, and where, after every check that it makes.
 
     Raises:
-        As ``sign_file``.
+        As ``sign_program``.
     """
-    located = locate_region(fd)
-    regions = scan_regions(fd)
-    if regions != [located.offset]:
-        raise RegionError(
-            f"it carries {len(regions)} signature regions, at {', '.join(map(str, regions))}: there must be exactly one"
-        )
-    file_size = os.fstat(fd).st_size
-    if file_size > MAX_FILE_SIZE:
-        raise ArtifactError(f"it has {file_size} bytes, more than the {MAX_FILE_SIZE} that are allowed")
+    program = examine_program(fd)
+    located = program.check_region()
+    program.check_for(target, any_machine=any_machine)
+    file_size = program.file_size
     if version is None:
         version = _built_in_version(os.pread(fd, REGION_SIZE, located.offset))
     version.seq()
-    if target is not None:
-        check_target(fd, target)
     digest = hash_without_region(fd, file_size, located.offset)[:HASH_SIZE]
-    return make_info(version, digest, file_size - REGION_SIZE, key), located.offset
+    info = make_info(version, digest, file_size - REGION_SIZE, key)
+    return Signed(info, located.offset, tuple(sorted(program.fits)))
 
 
 def _built_in_version(region: bytes) -> Version:

@@ -5,12 +5,14 @@ Unlike ``verify`` this never stops at the first problem, and it looks for region
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 
 from pypatcher.artifact.fit import describe_elf, program_target
 from pypatcher.artifact.locate import Carrier, locate_region, scan_regions
 from pypatcher.artifact.patch import PatchInfo
+from pypatcher.artifact.program import check_size, examine_program
 from pypatcher.artifact.sections import ELF_MAGIC, Section, parse_elf
 from pypatcher.artifact.verify import check_content, read_region
 from pypatcher.artifact.zipapp import looks_like_zipapp
@@ -58,14 +60,22 @@ def survey_file(fd: int, owner: OwnerKey | None = None) -> Survey:
         OSError: reading failed.
     """
     problems: list[str] = []
+    size = os.fstat(fd).st_size
+    try:
+        check_size(fd)
+    except ArtifactError as error:
+        # Nothing is read that could take hours.
+        return Survey(size, "too large", (), (), (), None, None, None, None, None, (str(error),))
     kind, sections = _kind(fd, problems)
     targets: tuple[str, ...] = ()
     regions: tuple[int, ...] = ()
     carrier = offset = info = None
     try:
-        targets = tuple(sorted(program_target(fd)))
+        examine_program(fd).check_for(None)
     except ArtifactError as error:
         problems.append(str(error))
+    with contextlib.suppress(ArtifactError):
+        targets = tuple(sorted(program_target(fd)))
     try:
         regions = tuple(scan_regions(fd))
         located = locate_region(fd)
@@ -73,8 +83,6 @@ def survey_file(fd: int, owner: OwnerKey | None = None) -> Survey:
     except ArtifactError as error:
         problems.append(str(error))
         offset = regions[0] if len(regions) == 1 else None
-    if len(regions) > 1:
-        problems.append(f"it carries {len(regions)} regions: there must be exactly one")
     if offset is not None:
         try:
             info = read_region(fd, offset)
@@ -82,7 +90,6 @@ def survey_file(fd: int, owner: OwnerKey | None = None) -> Survey:
             problems.append(str(error))
     is_intact, is_signed = _check(fd, info, offset, owner, problems)
     lines = tuple(dict.fromkeys(problems))
-    size = os.fstat(fd).st_size
     return Survey(size, kind, targets, sections, regions, carrier, offset, info, is_intact, is_signed, lines)
 
 

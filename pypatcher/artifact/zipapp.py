@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from pypatcher.errors import ArtifactError
 
-__all__ = ["END_SIZE", "ZipEnd", "looks_like_zipapp", "member_heads", "read_end"]
+__all__ = ["END_SIZE", "ZipEnd", "looks_like_zipapp", "member_heads", "read_end", "read_foreign_comment"]
 
 END_SIZE = 22
 """Bytes of an end record without its comment."""
@@ -26,7 +26,8 @@ _ENTRY = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
-_DIRECTORY_LIMIT = 8 * 1024 * 1024
+_DIRECTORY_LIMIT = 64 * 1024 * 1024
+_COMMENT_LIMIT = 0xFFFF
 _HEAD_READ = 4096
 
 
@@ -81,6 +82,24 @@ def read_end(fd: int, comment_size: int) -> ZipEnd:
     if shift < 0 or size > _DIRECTORY_LIMIT or size < entries * _ENTRY.size:
         raise ArtifactError("its zip directory is damaged")
     return ZipEnd(offset, comment_size, entries, offset - size, size, shift)
+
+
+def read_foreign_comment(fd: int) -> int | None:
+    """Bytes of the comment that ends an archive, whatever it holds; None where no archive ends so. For people's tools.
+
+    Raises:
+        OSError: reading failed.
+    """
+    size = os.fstat(fd).st_size
+    start = max(0, size - _COMMENT_LIMIT - END_SIZE)
+    end = os.pread(fd, size - start, start)
+    at = end.rfind(b"PK\x05\x06")
+    while at >= 0:
+        comment = len(end) - at - END_SIZE
+        if comment > 0 and struct.unpack_from("<H", end, at + 20)[0] == comment:
+            return comment
+        at = end.rfind(b"PK\x05\x06", 0, at)
+    return None
 
 
 def member_heads(fd: int, end: ZipEnd, size: int) -> Iterator[tuple[str, bytes]]:

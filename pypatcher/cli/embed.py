@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pypatcher.artifact.embed import CARRIERS
-from pypatcher.cli.options import add_file, add_json, add_out, print_json, version
+from pypatcher.cli.options import add_any, add_file, add_json, add_out, print_json, version
 from pypatcher.errors import ArtifactError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -15,8 +15,10 @@ EXAMPLES = """\
   pypatcher embed dist/app --version 1.4.0 && pypatcher sign dist/app --key-file owner.key
   pypatcher embed app.pyz --version 1.4.0
 
-An ELF program gets a section .embedded_signature, of any architecture and without objcopy; a onefile app
-gets the region at its end, a zipapp in its zip comment. The result runs as before. Strip before, not after."""
+An ELF program gets a section .embedded_signature, of any architecture and without objcopy; a PyInstaller onefile
+gets the region at its end, a zipapp in its zip comment, and they run as before. A program to which a packager
+appended something else is refused until --carrier says where the region goes: docs/packagers.md says which holds.
+Strip and pack before, not after."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where the region goes (default: what is safe for the file)",
     )
+    add_any(parser)
     add_out(parser)
     add_json(parser)
 
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from pypatcher.artifact import embed_region
 
     try:
-        located = embed_region(args.file, args.version, carrier=args.carrier, out=args.out)
+        located = embed_region(args.file, args.version, carrier=args.carrier, any_machine=args.any, out=args.out)
     except ArtifactError as error:
         raise type(error)(f"{args.file} gets no region: {error}") from None
     if args.json:

@@ -11,7 +11,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
-__all__ = ["add_file", "add_json", "add_out", "add_target", "print_json", "target", "version"]
+__all__ = ["add_any", "add_file", "add_json", "add_out", "add_target", "print_json", "target", "version"]
 
 
 def version(text: str) -> Version:
@@ -35,6 +35,13 @@ def target(text: str) -> Target:
 def add_file(parser: argparse.ArgumentParser, what: str = "the program: an ELF file or a zipapp") -> None:
     """The positional FILE."""
     parser.add_argument("file", metavar="FILE", type=Path, help=what)
+
+
+def add_any(parser: argparse.ArgumentParser) -> None:
+    """``--any``."""
+    parser.add_argument(
+        "--any", action="store_true", help="take a file for a machine that is no known target (no device updates to it)"
+    )
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

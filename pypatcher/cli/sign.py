@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from pypatcher.cli.options import add_file, add_json, add_out, add_target, print_json, version
+from pypatcher.cli.options import add_any, add_file, add_json, add_out, add_target, print_json, version
 from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
 from pypatcher.keys import ANY_TARGET, KeyPair, decode_key, encode_key, public_key_path, read_key_file, read_public_file
 from pypatcher.targets import Target, find_target
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--key-env", metavar="VAR", help="the environment variable that holds the secret key")
     parser.add_argument("--version", metavar="X.Y.Z", type=version, help="the version, instead of the one built in")
     add_target(parser, "the target that the file must be for, if KEY.pub does not say it")
+    add_any(parser)
     add_out(parser)
     add_json(parser)
 
@@ -45,16 +46,14 @@ def run(args: argparse.Namespace) -> int:
         SettingError, KeyFileError: there is no such key, or it is for another target.
         ArtifactError: the file cannot be signed; nothing was changed.
     """
-    from pypatcher.artifact import program_target, sign_file
-    from pypatcher.artifact.replace import open_program
+    from pypatcher.artifact.sign import sign_program
 
     key, target = _key_and_target(args)
     try:
-        info = sign_file(args.file, key, args.version, target, args.out)
-        with open_program(args.out or args.file) as fd:
-            fits = sorted(program_target(fd))
+        signed = sign_program(args.file, key, args.version, target, out=args.out, any_machine=args.any)
     except ArtifactError as error:
         raise type(error)(f"{args.file} is not signed: {error}") from None
+    info, fits = signed.info, signed.fits
     checked = target.name if target else ANY_TARGET
     if args.json:
         print_json(
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 "file": str(args.out or args.file),
                 "version": str(info.version),
                 "target": checked,
-                "fits": fits,
+                "fits": list(fits),
                 "hash": info.hash.hex(),
                 "size": info.size,
                 "public_key": encode_key(key.public),

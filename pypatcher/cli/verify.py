@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pypatcher.cli.options import add_file, add_json, add_target, print_json
+from pypatcher.cli.options import add_any, add_file, add_json, add_target, print_json
 from pypatcher.cli.owners import add_public_key, one_owner
 from pypatcher.errors import ArtifactError, RegionError
 from pypatcher.keys import encode_key
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
+    from pypatcher.keys import OwnerKey
+    from pypatcher.targets import Target
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file(parser)
     add_public_key(parser, required=True)
     add_target(parser, "the target that the file must be for")
+    add_any(parser)
     parser.add_argument("--scan", action="store_true", help="search the whole file for the region")
     add_json(parser)
 
@@ -40,30 +43,15 @@ def run(args: argparse.Namespace) -> int:
         SettingError: the keys and the target do not say by which key.
         ArtifactError, OSError: it does not verify, or cannot be read.
     """
-    from pypatcher.artifact import check_release, check_target, locate_region, program_target
     from pypatcher.artifact.replace import open_program
-    from pypatcher.artifact.verify import verify_content
 
     owner, target = one_owner(args.public_key, args.target)
     try:
         with open_program(args.file) as fd:
             if args.scan:
-                info, offset = _scan(fd)
-                verify_content(fd, info, offset, owner)
-                if target is not None:
-                    check_target(fd, target)
-                try:
-                    carrier = locate_region(fd).carrier.value
-                except ArtifactError:
-                    carrier = "none"
+                info, offset, carrier, fits = _scanned(fd, owner, target)
             else:
-                release = check_release(fd, owner, target)
-                info, located = release.info, release.located
-                offset, carrier = located.offset, located.carrier.value
-            try:
-                fits = sorted(program_target(fd))
-            except ArtifactError:
-                fits = []
+                info, offset, carrier, fits = _checked(fd, owner, target, any_machine=args.any)
     except ArtifactError as error:
         raise type(error)(f"{args.file} does not verify: {error}") from None
     if args.json:
@@ -90,11 +78,41 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scan(fd: int) -> tuple[PatchInfo, int]:
-    from pypatcher.artifact import scan_regions
-    from pypatcher.artifact.verify import read_region
+def _checked(
+    fd: int, owner: OwnerKey, target: Target | None, *, any_machine: bool
+) -> tuple[PatchInfo, int, str, list[str]]:
+    """The checks of a device, after those that every command makes first."""
+    from pypatcher.artifact import check_release
+    from pypatcher.artifact.program import examine_program
 
+    program = examine_program(fd)
+    program.check_region()
+    program.check_for(target, any_machine=any_machine)
+    release = check_release(fd, owner, target)
+    located = release.located
+    return release.info, located.offset, located.carrier.value, sorted(program.fits)
+
+
+def _scanned(fd: int, owner: OwnerKey, target: Target | None) -> tuple[PatchInfo, int, str, list[str]]:
+    """Content and signature alone, wherever the region is and whatever the file."""
+    from pypatcher.artifact import check_target, locate_region, program_target, scan_regions
+    from pypatcher.artifact.program import check_size
+    from pypatcher.artifact.verify import read_region, verify_content
+
+    check_size(fd)
     offsets = scan_regions(fd)
     if len(offsets) != 1:
         raise RegionError(f"it carries {len(offsets)} regions instead of one")
-    return read_region(fd, offsets[0]), offsets[0]
+    info = read_region(fd, offsets[0])
+    verify_content(fd, info, offsets[0], owner)
+    if target is not None:
+        check_target(fd, target)
+    try:
+        carrier = locate_region(fd).carrier.value
+    except ArtifactError:
+        carrier = "none"
+    try:
+        fits = sorted(program_target(fd))
+    except ArtifactError:
+        fits = []
+    return info, offsets[0], carrier, fits

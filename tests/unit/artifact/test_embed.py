@@ -38,7 +38,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def _verifies(program: Path, key: KeyPair) -> None:
-    sign_file(program, key, None, None)
+    sign_file(program, key, None, None, any_machine=True)
     with program.open("rb") as file:
         assert verify_release(file.fileno(), OwnerKey(key.public), None).info.version == VERSION
 
@@ -49,7 +49,7 @@ def _verifies(program: Path, key: KeyPair) -> None:
 def test_any_architecture_gets_a_real_section(program: Path, key: KeyPair, bits: int, order: str, machine: int) -> None:
     data = make_elf(bits=bits, order=order, machine=machine)
     program.write_bytes(data)
-    located = embed_region(program, VERSION)
+    located = embed_region(program, VERSION, any_machine=True)
     assert located.carrier is Carrier.SECTION
     grown = program.read_bytes()
     header_size = 64 if bits == 64 else 52
@@ -73,12 +73,8 @@ def test_a_real_program_runs_as_before(program: Path, key: KeyPair, carrier: str
     assert "true" in run.stdout
 
 
-@pytest.mark.parametrize(
-    "data",
-    [make_elf() + b"payload", make_elf(sections=(("pydata", PROGBITS, b"archive"),))],
-    ids=["a payload at the end", "PyInstaller's section"],
-)
-def test_a_onefile_app_gets_only_176_bytes_at_its_end(program: Path, key: KeyPair, data: bytes) -> None:
+def test_a_onefile_app_gets_only_176_bytes_at_its_end(program: Path, key: KeyPair) -> None:
+    data = make_elf(sections=(("pydata", PROGBITS, b"archive"),))
     program.write_bytes(data)
     assert embed_region(program, VERSION).carrier is Carrier.TAIL
     assert program.read_bytes()[:-REGION_SIZE] == data
@@ -118,7 +114,7 @@ def test_a_zipapp_gets_its_comment_and_runs(program: Path, key: KeyPair) -> None
         (make_elf()[:-1], "auto", ArtifactError, "not inside"),
         (make_elf(), "comment", ArtifactError, "no zip comment"),
         (make_zipapp(), "tail", ArtifactError, "comment only"),
-        (make_zipapp(comment=b"mine"), "auto", ArtifactError, "comment of 0 bytes"),
+        (make_zipapp(comment=b"mine"), "auto", ArtifactError, "somebody else"),
         (b"#!/bin/sh\n", "auto", ArtifactError, "does not end as a zip"),
         (b"text", "auto", ArtifactError, "neither"),
     ],
