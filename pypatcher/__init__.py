@@ -69,7 +69,7 @@ def public_key(
         previous: the key before, while the owner changes it: one for all, or a dictionary with one for each target.
             Releases of both count until one that ``key`` signed is the program.
         namespace: ``rustpatcher`` joins the devices of the Rust program of that name.
-        keys: one key a target instead, such as ``armv7="..."``; the running device picks its own.
+        keys: one key per target instead, such as ``armv7="..."``; the running device picks its own.
 
     Raises:
         KeyFileError, SettingError: a key is none, or a target is unknown.

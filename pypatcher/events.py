@@ -1,4 +1,4 @@
-"""What a node says: one small frozen type an event, and the bus that carries them.
+"""What a node says: one small frozen type per event, and the bus that carries them.
 
 Events are the one account of what a node does; the log, the JSON lines and the progress bar all read them (design.md
 "What a node says"). Node ids are 64 hex digits, owner keys z-base-32, addresses ``host:port``, versions text. No

@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         bootstrap: DHT entry points, names or addresses; empty for none. ``PYPATCHER_BOOTSTRAP``.
-        bind: addresses of the sockets, at most one a family; port 0 is any. ``PYPATCHER_BIND``.
+        bind: addresses of the sockets, at most one per family; port 0 is any. ``PYPATCHER_BIND``.
         publish_interval: seconds between publications. ``PYPATCHER_PUBLISH_INTERVAL``.
         look_interval: seconds between looks, or None for 55 in the first 10 minutes and 300 later.
             ``PYPATCHER_LOOK_INTERVAL``.
@@ -47,7 +47,7 @@ class Settings:
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
         allow_volatile: install on an overlay, tmpfs or ramfs too, where an update is lost at the next boot.
             ``PYPATCHER_ALLOW_VOLATILE=1``.
-        json_log: one JSON object an event on stderr. ``PYPATCHER_LOG=json``.
+        json_log: one JSON object per event on stderr. ``PYPATCHER_LOG=json``.
     """
 
     bootstrap: tuple[Address, ...] = PUBLIC_BOOTSTRAP

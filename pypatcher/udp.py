@@ -180,10 +180,10 @@ class DatagramSocket:
 def open_sockets(
     bind: Sequence[Address], preferred_port: int, make: Callable[[Address], DatagramSocket]
 ) -> dict[bool, DatagramSocket]:
-    """One socket an address; where several have port 0, all get the same port.
+    """One socket per address; where several have port 0, all get the same port.
 
     Args:
-        bind: at most one address a family.
+        bind: at most one address per family.
         preferred_port: tried first where ``bind`` says 0.
         make: opens one socket.
 

@@ -19,7 +19,7 @@ _C_EXAMPLE = REPOSITORY / "examples" / "c-app" / "app.c"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The keys of one program: one a target, in a folder as ``pypatcher gen --all-targets`` makes it."""
+    """The keys of one program: one per target, in a folder as ``pypatcher gen --all-targets`` makes it."""
 
     native: Native
     folder: Path

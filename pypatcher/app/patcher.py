@@ -77,13 +77,13 @@ class Patcher:
     def trust(
         self, key: str | None, keys: Mapping[str, str], kind: Kind, previous: str | Mapping[str, str] | None = None
     ) -> None:
-        """Set whose releases this program takes: one key, or one a target, and the owner's key before it.
+        """Set whose releases this program takes: one key, or one per target, and the owner's key before it.
 
         Raises:
             KeyFileError, SettingError: a key is none, a target is unknown, or there is no key at all.
         """
         if (key is None) == (not keys):
-            raise SettingError('give one key, public_key("..."), or one a target, public_key(armv7="...", ...)')
+            raise SettingError('give one key, public_key("..."), or one per target, public_key(armv7="...", ...)')
         if kind not in ("pypatcher", "rustpatcher"):
             raise SettingError(f"namespace {kind!r} is unknown: choose pypatcher or rustpatcher")
         self._kind = kind

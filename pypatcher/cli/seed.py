@@ -31,7 +31,7 @@ EXAMPLES = """\
   pypatcher seed app-armv7 app-aarch64 --public-key armv7=K1 --public-key aarch64=K2
   pypatcher seed app.pyz --target armv7 --target aarch64 --public-key any.pub --for 86400
 
-One file a target, of whatever machine. Each is verified before anything is announced, and no longer offered once it
+One file per target, of whatever machine. Each is verified before anything is announced, and no longer offered once it
 is changed or replaced, until it verifies again. Runs until it is stopped, with status 0. PYPATCHER_UPLOAD bounds all
 files together; with ports in --bind, the second file takes the next port. Exit status 1: a file does not verify."""
 

@@ -43,7 +43,7 @@ class Silence:
 
 
 class Crowd:
-    """Counts nodes by place: away from the LAN, where a crowd of ids is cheap, 2 a host and 8 a /24 (or /48)."""
+    """Counts nodes outside the LAN, where many ids cost nothing: 2 per host, 8 per /24 or /48."""
 
     def __init__(self) -> None:
         self._hosts: Counter[str] = Counter()

@@ -31,7 +31,7 @@ class Dht:
     def __init__(self, nodes: Sequence[DhtNode]) -> None:
         self._nodes = {node.family: node for node in nodes}
         if not nodes or len(self._nodes) != len(nodes):
-            raise ValueError("a Dht takes one node a family")
+            raise ValueError("a Dht takes one node per family")
         for node in nodes:
             node.server.siblings.update({other.family: other.table for other in nodes if other is not node})
 
@@ -123,7 +123,7 @@ class Dht:
 
     @property
     def external_addresses(self) -> tuple[Address, ...]:
-        """Our addresses as others see them, at most one a family."""
+        """Our addresses as others see them, at most one per family."""
         return tuple(seen for node in self._nodes.values() if (seen := node.external_address) is not None)
 
     @property

@@ -29,7 +29,7 @@ class MutableLookup:
     Attributes:
         target: 20 bytes.
         items: every distinct valid item, the highest seq first.
-        nodes: where to store, nearest first, at most 20 a family.
+        nodes: where to store, nearest first, at most 20 per family.
         time: when it ended, on the node's clock.
     """
 
@@ -45,11 +45,11 @@ class PeersLookup:
 
     Attributes:
         info_hash: 20 bytes.
-        peers: at most 2000 a family, those named by the most nodes first.
-        confirmed: about how many peers these are: those that two nodes or more named, at most 8 a host, and one for
+        peers: at most 2000 per family, those named by the most nodes first.
+        confirmed: about how many peers these are: those that two nodes or more named, at most 8 per host, and one for
             each other host that they named, since some routers show every node another port; all peers where only one
             node named any.
-        nodes: where to announce, nearest first, at most 20 a family.
+        nodes: where to announce, nearest first, at most 20 per family.
         time: when it ended, on the node's clock.
     """
 

@@ -73,7 +73,7 @@ class _FairStore(Generic[_Key, _Value]):
 
 
 class PeerStore:
-    """Peers by info-hash, for 45 minutes; at most 500 an info-hash and 5000 in all."""
+    """Peers by info-hash, for 45 minutes; at most 500 per info-hash and 5000 in all."""
 
     def __init__(self, limit: int = 5000, *, each: int = 500) -> None:
         self._store: _FairStore[tuple[bytes, Address], None] = _FairStore(limit, PEER_LIFETIME)

@@ -23,7 +23,7 @@ _FIRST_RETRY = 2.0
 
 
 class Publisher:
-    """Publishes the release that is held, one record a minute slot.
+    """Publishes the release that is held, one record per minute slot.
 
     Args:
         publish: writes one record.

@@ -27,7 +27,7 @@ __all__ = ["json_lines", "log_as_json", "plain_lines", "say_settled", "stderr_ha
 
 
 def json_lines(descriptor: int = 2) -> Emit:
-    """A subscriber that writes one JSON object a line, with ``time`` (ISO 8601, UTC), in one write each."""
+    """A subscriber that writes one JSON object per line, with ``time`` (ISO 8601, UTC), in one write each."""
 
     def write(event: Event) -> None:
         table = {"time": _now(), **event.to_dict()}
@@ -40,7 +40,7 @@ def json_lines(descriptor: int = 2) -> Emit:
 
 
 def plain_lines(stream: TextIO) -> Emit:
-    """A subscriber that writes a line an event, without the progress of a transfer."""
+    """A subscriber that writes one line per event, without the progress of a transfer."""
 
     def write(event: Event) -> None:
         if not isinstance(event, FetchProgress):

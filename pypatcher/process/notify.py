@@ -66,7 +66,7 @@ class Notifier:
         """Seconds within which the manager wants WATCHDOG=1; 0.0: never."""
 
     def send(self, message: str | bytes, descriptors: Sequence[int] = ()) -> bool:
-        """Send assignments, one a line; returns whether the manager was there to take them."""
+        """Send assignments, one per line; returns whether the manager was there to take them."""
         if not self._address:
             return False
         data = message.encode() if isinstance(message, str) else message

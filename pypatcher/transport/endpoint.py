@@ -83,7 +83,7 @@ class Endpoint:
         admission: Admission | None = None,
         max_datagram_size: int | None = None,
     ) -> Endpoint:
-        """Bind at most one socket a family.
+        """Bind at most one socket per family.
 
         Args:
             bind: addresses; where several have port 0 they get the same port.

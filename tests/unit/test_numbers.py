@@ -47,7 +47,7 @@ all
 
 {dht.calls._QUERIES_EACH[0]} a second, {dht.calls._QUERIES_EACH[1]} at once: libtorrent bans who sends 50 in 10 s
 
-{dht.server._LARGEST} bytes at most, {dht.server._FAR_EACH[0]/1000} kB a second to an address,
+{dht.server._LARGEST} bytes at most, {dht.server._FAR_EACH[0]/1000} kB a second per address,
 {dht.server._FAR_ALL[0]/1000} kB in all
 
 {PEERS.limit} peers, {PEERS.each} of one info-hash, for {minutes(dht.storage.PEER_LIFETIME)}; {ITEMS.limit} items,
@@ -84,19 +84,19 @@ pauses for {transfer.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(transfe
 preflight again after {update.updater._PREFLIGHT_PAUSES[0]} s, doubling, up to
 {hours(update.updater._PREFLIGHT_PAUSES[1])}
 
-| {UPLOADS.uploads} to outside the LAN, {UPLOADS.per_address} an address (IPv6: /64); {UPLOADS.lan_uploads} in the
+| {UPLOADS.uploads} to outside the LAN, {UPLOADS.per_address} per address (IPv6: /64); {UPLOADS.lan_uploads} in the
 LAN
 
 | {mib(UPLOADS.rate)} MiB/s; {UPLOADS.daily_factor} files a day:
-{UPLOADS.daily_factor//transfer.upload_limits._ADDRESS_PART} to an address,
-{UPLOADS.daily_factor//transfer.upload_limits._NETWORK_PART} to a /24 or /48, the last
-{UPLOADS.daily_factor//transfer.upload_limits._NEWCOMERS_PART} to newcomers
+{UPLOADS.daily_factor//transfer.upload_limits._ADDRESS_PART} per address,
+{UPLOADS.daily_factor//transfer.upload_limits._NETWORK_PART} per /24 or /48, the last
+{UPLOADS.daily_factor//transfer.upload_limits._NEWCOMERS_PART} for newcomers
 
 after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s; to its own next
 try after {transfer.upload_limits._STUCK_SECONDS} s idle
 
-| {PLACES.connections}; from afar {PLACES.connections-PLACES.connections//transport.admission._LAN_PART},
-{PLACES.per_network} a /24 or /48; {PLACES.per_address} an address, {PLACES.per_lan_host} a LAN host; Retry from
+| {PLACES.connections}; from outside the LAN {PLACES.connections-PLACES.connections//transport.admission._LAN_PART},
+{PLACES.per_network} per /24 or /48; {PLACES.per_address} per address, {PLACES.per_lan_host} per LAN host; Retry from
 {PLACES.half_open} half-open on
 
 | {transport.quic._STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
@@ -106,9 +106,9 @@ try after {transfer.upload_limits._STUCK_SECONDS} s idle
 one in `{nat.punch_times.WINDOW} * 2^level` s
 
 The level is 0 up to {nat.punch_times._FEW} nodes, {nat.punch_times.level_of_crowd(10**6)} from
-{nat.punch_times._CROWD//2+1} on, +1 a knock in vain, {nat.punch_times.LAST_LEVEL} at most
+{nat.punch_times._CROWD//2+1} on, +1 per knock in vain, {nat.punch_times.LAST_LEVEL} at most
 
-A /24 or /48 gets {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])}
+Each /24 or /48 gets {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])}
 
 records {SOURCE.RECORD.knocks}, of a release's swarm {SOURCE.RELEASE_SWARM.knocks}, of the namespace's swarm
 {SOURCE.NAMESPACE_SWARM.knocks}
@@ -168,12 +168,12 @@ more than {gib(artifact.patch.MAX_FILE_SIZE)} GiB
 
 {STALL.rate} bytes a second over {STALL.seconds} seconds |
 
-| {UPLOADS.uploads}, and {UPLOADS.per_address} to an address; all taken, who took less than
+| {UPLOADS.uploads}, and {UPLOADS.per_address} per address; all taken, who took less than
 {kib(transfer.upload_limits._SLOW_RATE)} KiB a second
 
 | {mib(UPLOADS.rate)} MiB a second, and {UPLOADS.daily_factor} times the file's size a day
 
-| {PLACES.connections}: {PLACES.per_address} of one address, {PLACES.per_network} of one /24 or /48,
+| {PLACES.connections}: {PLACES.per_address} per address, {PLACES.per_network} per /24 or /48,
 {PLACES.connections-PLACES.connections//transport.admission._LAN_PART} from outside the LAN |
 
 | {OURS.full_at} records of our version or newer | {RUSTPATCHER.full_at} records of any version |
@@ -185,7 +185,7 @@ about every {SETTINGS.publish_interval} seconds, into the current minute
 about every {settings._EARLY_LOOK} seconds for the first {minutes(settings._EARLY)} and every
 {minutes(settings._LATE_LOOK)} later
 
-open a bounded number, {discovery.tracker._OPEN_LIMIT} a slot here
+open a bounded number, {discovery.tracker._OPEN_LIMIT} per slot here
 
 more than {minutes(transfer.hedging._PATIENCE)} at less than {kib(transfer.hedging._DECENT_RATE)} KiB a second gets
 a rival
