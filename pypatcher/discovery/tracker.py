@@ -108,7 +108,7 @@ class Tracker:
         self._newest: Version | None = None
 
     async def look(self) -> list[Heard]:
-        """Who was heard in the current and the previous minute: one word per node, the newest versions first."""
+        """Who was heard in the current and the previous minute: one record per node, the newest versions first."""
         minute = unix_minute(self._now())
         slots = [Slot(self._namespace, each) for each in (minute, minute - 1) if each >= 0]
         visits = await asyncio.gather(*(self._visit(slot) for slot in slots))
@@ -147,7 +147,7 @@ class Tracker:
         return self._newest is not None and self._newest > info.version
 
     async def _visit(self, slot: Slot) -> tuple[MutableLookup | None, list[Heard]]:
-        """Look a slot up: where to store (None when the lookup failed) and who was heard in it, one word per node."""
+        """Look a slot up: where to store (None when the lookup failed) and who was heard in it, one record per node."""
         try:
             async with asyncio.timeout(_DHT_TIMEOUT):
                 lookup = await self._dht.get_mutable(slot.key_pair.public, slot.salt)
@@ -178,7 +178,7 @@ class Tracker:
 
 
 def is_full(rules: SlotRules, version: Version, there: Sequence[Heard]) -> bool:
-    """Whether a holder of ``version`` has nothing to add to a slot in which others were heard, one word per node.
+    """Whether a holder of ``version`` has nothing to add to a slot in which others were heard, one record per node.
 
     In our namespaces only who says the same or better counts: old devices, or old records of an attacker, never
     silence the holder of a new release.

@@ -29,7 +29,7 @@ class Whereabouts:
     Args:
         addresses: where others may reach us, as far as we know.
         port_varies: whether others see us at different ports; None while too few have said.
-        moved: called when an address is new, but not for the first that become known.
+        moved: called when an address changed, but not for the first that become known.
     """
 
     def __init__(

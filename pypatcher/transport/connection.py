@@ -77,7 +77,7 @@ class Connection:
 
     @property
     def peer_address(self) -> Address:
-        """Where the peer is, as far as it proved that; a peer behind a router may move. What limits count by."""
+        """Where the peer is, as far as it proved that; behind a router it may change. What limits count by."""
         return self._quic.proved_address or self._first_address
 
     @property

@@ -164,7 +164,7 @@ class Endpoint:
     def moved(self) -> None:
         """This machine may have another address: tell the peers that we dialed, give up those that dialed us.
 
-        Only who dialed may move (RFC 9000 section 9): the others drop what comes from an address that they do not know.
+        Only the address of who dialed may change (RFC 9000 section 9): the others drop what comes from an address that they do not know.
         """
         for connection, entry in list(self._connections.items()):
             if connection.is_established and source_for(connection.peer_address) != entry.source:
@@ -172,7 +172,7 @@ class Endpoint:
                 if connection.dialed:
                     connection.nudge()
                 else:
-                    connection.abandon(PeerError("this machine moved to another address"))
+                    connection.abandon(PeerError("this machine's address changed"))
 
     async def close(self) -> None:
         """End every connection and handler, say so to the peers, and close the sockets."""
