@@ -62,8 +62,9 @@ nat-lab: $(READY) ## devices behind routers of every kind update each other: the
 	@scripts/packages $(PYTHON) $(LAB)
 	$(BIN)/python -m tests.nat $(CELLS)
 
-bench: $(READY) ## hashing and transfer, side by side with what they are built on
+bench: $(READY) ## hashing, chunks and transfer, side by side with what they are built on
 	$(BIN)/python bench/hashing.py
+	$(BIN)/python bench/chunks.py
 	$(BIN)/python bench/transfer.py
 
 wheels: .cache/cross/tools/.ready ## pypatcher's own wheel for every target, in dist/

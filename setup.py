@@ -23,6 +23,7 @@ MACROS = [
 EXTENSIONS = [
     Extension(name, [source], define_macros=MACROS, extra_compile_args=["-g0"], py_limited_api=True)
     for name, source in (
+        ("pypatcher.artifact._chunks_c", "_speedups/chunks.pyx"),
         ("pypatcher.artifact._hashing_c", "_speedups/hashing.pyx"),
         ("pypatcher.artifact._sections_c", "_speedups/sections.pyx"),
     )

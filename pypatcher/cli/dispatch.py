@@ -30,6 +30,7 @@ COMMANDS = (
     "sign",
     "verify",
     "inspect",
+    "compare",
     "seed",
     "run",
     "unit",

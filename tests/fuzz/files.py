@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import importlib
 import os
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from pypatcher.artifact import _hashing_py, _sections_py
+from pypatcher.artifact import _chunks_py, _hashing_py, _sections_py
+from pypatcher.artifact.chunks import PARAMETERS
+from pypatcher.artifact.compare import file_members
 from pypatcher.artifact.fit import program_target
 from pypatcher.artifact.locate import locate_region, scan_regions
 from pypatcher.artifact.region import pack_region, unpack_region
@@ -27,7 +30,7 @@ from pypatcher.node.report import decode_report, encode_report
 from pypatcher.version import Version
 from tests.support.programs import with_comment
 
-__all__ = ["NEEDLE", "OWNER", "elf", "fields", "location", "state_files", "zip_comment", "zip_start"]
+__all__ = ["NEEDLE", "OWNER", "cuts", "elf", "fields", "location", "state_files", "zip_comment", "zip_start"]
 
 OWNER = OwnerKey(KeyPair.from_seed(bytes(range(32))).public)
 NEEDLE = b"needle in hay"
@@ -56,7 +59,7 @@ def _outcome(call: Callable[..., object], *arguments: object) -> object:
 
 
 def _same(name: str, function: str, *arguments: object) -> object:
-    pure = {"_sections_c": _sections_py, "_hashing_c": _hashing_py}[name]
+    pure = {"_sections_c": _sections_py, "_hashing_c": _hashing_py, "_chunks_c": _chunks_py}[name]
     ours, theirs = (_outcome(getattr(module, function), *arguments) for module in (pure, _twin(name)))
     if ours != theirs:
         raise AssertionError(f"{function}: the pure twin says {ours!r}, the compiled one {theirs!r}")
@@ -81,9 +84,23 @@ def elf(data: bytes) -> None:
 def location(data: bytes) -> None:
     """Where the region is, what a file is for, whether it is a release: every carrier."""
     with _file(data) as fd:
-        for call in (locate_region, scan_regions, program_target, lambda file: check_release(file, OWNER, None)):
+        for call in (
+            locate_region,
+            scan_regions,
+            program_target,
+            lambda file: check_release(file, OWNER, None),
+            file_members,
+        ):
             _artifact_errors_only(call, fd)
         _same("_hashing_c", "find_all", fd, NEEDLE, 16)
+
+
+def cuts(data: bytes) -> None:
+    """Where chunks are cut: both twins, with limits that short inputs reach."""
+    gear = array("Q", range(1 << 60, (1 << 60) + 256))
+    for limits in (PARAMETERS[1].limits, (2, 4, 9, 61, 63)):
+        for start in (0, len(data) // 2, len(data), len(data) + 1):
+            _same("_chunks_c", "find_cut", memoryview(data), start, gear, limits)
 
 
 @cache

@@ -11,7 +11,10 @@ from typing import cast
 from pypatcher import bencode
 from pypatcher.addresses import Address
 from pypatcher.artifact import Patch, PatchInfo, make_info
+from pypatcher.artifact.manifest import Manifest, ManifestFile
 from pypatcher.artifact.postcard import Reader
+from pypatcher.artifact.terms import Terms
+from pypatcher.artifact.tree import Node, Walk, node_id
 from pypatcher.dht import krpc
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.announcement import decode_content, encode_content, is_dialable
@@ -44,8 +47,10 @@ __all__ = [
     "framing",
     "krpc_message",
     "lan_answers",
+    "manifest",
     "postcard",
     "record",
+    "tree",
 ]
 
 KEY = KeyPair.from_seed(bytes(range(32)))
@@ -86,6 +91,36 @@ def bencoded(data: bytes) -> None:
     except CodecError:
         return
     assert bencode.encode(value) == data
+
+
+def manifest(data: bytes) -> None:
+    """Both forms of a manifest, and terms that nobody signed; what is read writes the same bytes."""
+    for read in (ManifestFile.decode, lambda form: Manifest.decode(form, OWNER, "armv7")):
+        try:
+            read(data)
+        except ArtifactError:
+            continue
+    try:
+        terms = Terms.read(data, OWNER, INFO.version.seq())
+        assert bencode.encode(terms.keys) == data
+    except ArtifactError:
+        pass
+
+
+def tree(data: bytes) -> None:
+    """A node of a chunk tree, as the root of one: what is read writes the same bytes, or the walk refuses it."""
+    try:
+        node = Node.decode(data)
+    except CodecError:
+        return
+    assert node.encode() == data
+    try:
+        walk = Walk(node_id(data), min(sum(node.sizes), 1 << 32))
+        walk.add(data)
+        if not walk.missing:
+            walk.finish()
+    except CodecError:
+        pass
 
 
 def krpc_message(data: bytes) -> None:

@@ -17,7 +17,11 @@ def main() -> None:
     use_sanitized(folder)
     from tests.fuzz.targets import TARGETS, known_inputs
 
-    twins = [module for name, module in sys.modules.items() if name.startswith("pypatcher.artifact._") and "_c" in name]
+    twins = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("pypatcher.artifact._") and name.endswith("_c")
+    ]
     assert {Path(str(twin.__file__)).parent for twin in twins} == {folder}
     assert ctypes.CDLL(None).__asan_init, "no AddressSanitizer is there"
     logging.disable(logging.CRITICAL)

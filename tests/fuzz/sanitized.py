@@ -17,10 +17,10 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
 
 
 def build_sanitized(folder: Path) -> Path:
-    """Both extensions with the sanitizers, whose library whoever loads them brings; a report ends the process."""
+    """All extensions with the sanitizers, whose library whoever loads them brings; a report ends the process."""
     folder.mkdir(parents=True, exist_ok=True)
     include = sysconfig.get_paths()["include"]
-    for name in ("hashing", "sections"):
+    for name in sorted(path.stem for path in (REPOSITORY / "_speedups").glob("*.pyx")):
         source, compiled = folder / f"{name}.c", folder / f"{name}.o"
         cython = [sys.executable, "-m", "cython", "-3", "-o", source, REPOSITORY / "_speedups" / f"{name}.pyx"]
         subprocess.run([*cython, "--module-name", f"pypatcher.artifact._{name}_c"], check=True)

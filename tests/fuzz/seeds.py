@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pypatcher.artifact import Patch
 from pypatcher.artifact.region import pack_region
+from pypatcher.artifact.tree import Node
 from pypatcher.dht import krpc
 from pypatcher.discovery import lan
 from pypatcher.discovery.announcement import encode_content
@@ -18,6 +19,7 @@ from pypatcher.transfer.wire import auth_value, encode_acceptance
 from pypatcher.version import Version
 from tests.fuzz.files import NEEDLE, OWNER, zip_start
 from tests.fuzz.network import COOKIE, INFO, INFO_HASH, KEY, NONCE, PORT, ROUTER, SLOT
+from tests.support.manifests import file_word, release, word
 from tests.support.programs import make_elf, with_comment, with_section, with_tail
 
 __all__ = ["SEEDS"]
@@ -82,7 +84,16 @@ _ITEM = b"1:k32:" + bytes(32) + b"3:seqi7e3:sig64:" + bytes(64) + b"5:token5:tok
 _SOAP = b"<s:Envelope><s:Body><u:R><NewExternalIPAddress>192.0.2.9</NewExternalIPAddress></u:R></s:Body></s:Envelope>"
 _FAULT = b"<Envelope><Body><Fault><errorCode>718</errorCode></Fault></Body></Envelope>"
 
+_WORDS = (word(share=2500), word(hold=2, note=b"a note", must=[b"new"], stable=release("1.1.0").to_postcard()))
+_MANIFESTS = (file_word(targets=["armv7", "x86_64"]).encode(), *(each.encode_kept() for each in _WORDS))
+
 SEEDS: dict[str, list[bytes]] = {
+    "cuts": [bytes(range(256)) * 8, bytes(3000)],
+    "manifest": [*_MANIFESTS, *(each.value for each in _WORDS)],
+    "tree": [
+        Node(1, 0, (5000, 3000), (bytes(16), bytes(range(16)))).encode(),
+        Node(2, 3, (1 << 31,) * 5, (bytes(16),) * 5).encode(),
+    ],
     "elf": [
         *_PROGRAMS[:2],
         _PROGRAMS[0][:64],

@@ -31,6 +31,7 @@ _OBJECTS, _OVERHEAD = 64, 64 * 1024
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
+        files.cuts,
         files.elf,
         files.location,
         files.zip_comment,
@@ -41,12 +42,15 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         network.krpc_message,
         network.record,
         network.framing,
+        network.manifest,
+        network.tree,
         network.first_packet,
         network.lan_answers,
     )
 }
 
 BOUNDS = {
+    "cuts": LONGEST,
     "elf": LONGEST,
     "location": _CHUNK,
     "zip_comment": LONGEST,
@@ -57,6 +61,8 @@ BOUNDS = {
     "krpc_message": MAX_DATAGRAM,
     "record": VALUE_LIMIT,
     "framing": HEADER_LIMIT,
+    "manifest": LONGEST,
+    "tree": LONGEST,
     "first_packet": LONGEST,
     "lan_answers": LONGEST,
 }

@@ -15,6 +15,8 @@ import pytest
 from pypatcher.artifact.region import marker
 
 ROOT = Path(__file__).parent.parent.parent
+TWINS = ("_chunks_c", "_hashing_c", "_sections_c")
+SPEEDUPS = ("_speedups/chunks.pyx", "_speedups/hashing.pyx", "_speedups/sections.pyx")
 ALWAYS = {
     "pypatcher/py.typed",
     "pypatcher/include/pypatcher.h",
@@ -61,7 +63,7 @@ def test_with_a_compiler_the_wheel_is_one_for_every_python_from_3_11(source: Pat
         names = set(wheel.namelist())
         assert "Root-Is-Purelib: false" in _metadata(wheel)
         assert [name for name in names if marker() in wheel.read(name)] == []
-    assert names >= ALWAYS | {"pypatcher/artifact/_hashing_c.abi3.so", "pypatcher/artifact/_sections_c.abi3.so"}
+    assert names >= ALWAYS | {f"pypatcher/artifact/{twin}.abi3.so" for twin in TWINS}
     assert not [name for name in names if name.endswith((".pyx", ".c")) or name.startswith(("tests", "_speedups"))]
 
 
@@ -83,7 +85,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_the_build_says_so(
         assert "Root-Is-Purelib: true" in _metadata(wheel)
     assert names >= ALWAYS
     assert not [name for name in names if name.endswith(".so")]
-    for twin in ("_hashing_c", "_sections_c"):
+    for twin in TWINS:
         assert f"pypatcher.artifact.{twin} is not built" in output
     assert reason in output
 
@@ -93,4 +95,4 @@ def test_the_source_distribution_holds_what_a_build_needs(source: Path) -> None:
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names >= {name.replace("pypatcher/_targets", "targets") for name in ALWAYS}
-    assert names >= {"setup.py", "pyproject.toml", "LICENSE", "_speedups/hashing.pyx", "_speedups/sections.pyx"}
+    assert names >= {"setup.py", "pyproject.toml", "LICENSE", *SPEEDUPS}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,8 @@ def _twins(name: str) -> list[ModuleType]:
     return twins
 
 
-HASHING, SECTIONS = _twins("_hashing"), _twins("_sections")
+HASHING, SECTIONS, CHUNKS = _twins("_hashing"), _twins("_sections"), _twins("_chunks")
+Opened = Callable[[bytes], int]
 
 
 @pytest.fixture(params=HASHING, ids=lambda twin: twin.__name__.rpartition(".")[2])
@@ -34,6 +37,28 @@ def walk(request: pytest.FixtureRequest) -> ModuleType:
 def parser(request: pytest.FixtureRequest) -> ModuleType:
     """Each twin of the ELF parser."""
     return request.param
+
+
+@pytest.fixture(params=CHUNKS, ids=lambda twin: twin.__name__.rpartition(".")[2])
+def cutter(request: pytest.FixtureRequest) -> ModuleType:
+    """Each twin of what finds the cuts of chunks."""
+    return request.param
+
+
+def vector_bytes(made: dict[str, Any]) -> bytes:
+    """The input of a case of ``vectors/tree.json``, as its first line describes them."""
+    match made["kind"]:
+        case "stream":
+            seed, count = made["seed"].encode(), made["n"]
+            blocks = (hashlib.sha512(seed + at.to_bytes(4, "big")).digest() for at in range(count // 64 + 1))
+            return b"".join(blocks)[:count]
+        case "zeros":
+            return bytes(made["n"])
+        case "period":
+            return bytes(at % made["period"] for at in range(made["n"]))
+        case _:
+            whole, at = vector_bytes(made["of"]), made["at"]
+            return whole[:at] + made["put"].encode() + whole[at + made["cut"] :]
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""What is new in a build, and which members make it so."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pypatcher.artifact.compare import Member, compare_files, file_members
+from pypatcher.artifact.replace import open_program
+from pypatcher.cli import main
+from pypatcher.errors import ArtifactError
+from tests.support.programs import make_elf
+
+RANDOM = random.Random(5)
+
+
+def bundle(members: dict[str, bytes], *, length: int | None = None) -> bytes:
+    """A stand-in for a PyInstaller onefile: a loader, members, their table, the cookie, and 176 bytes behind it."""
+    body, toc = b"", b""
+    for name, data in members.items():
+        label = name.encode() + b"\0"
+        toc += struct.pack("!IIIIBc", 18 + len(label), len(body), len(data), len(data), 0, b"b") + label
+        body += data
+    size = len(body) + len(toc) + 88
+    word = bytes((77, 69, 73, 12, 11, 10, 11, 14))
+    cookie = struct.pack("!8sIIII64s", word, length or size, len(body), len(toc), 311, b"libpython3.11.so")
+    return make_elf() + body + toc + cookie + bytes(176)
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def test_the_same_file_has_nothing_new(tmp_path: Path) -> None:
+    path = write(tmp_path / "app", RANDOM.randbytes(300_000))
+    found = compare_files(path, path)
+    assert (found.moved, found.ranges, found.members) == (0, (), ())
+
+
+def test_a_changed_member_is_named_with_its_new_bytes(tmp_path: Path) -> None:
+    parts = {name: RANDOM.randbytes(200_000) for name in ("libssl.so", "app", "numpy.so")}
+    old = write(tmp_path / "old", bundle(parts))
+    new = write(tmp_path / "new", bundle({**parts, "app": parts["app"][:100_000] + b"new" + parts["app"][100_000:]}))
+    found = compare_files(old, new)
+    assert found.members[0][0].name == "app"
+    assert 0 < found.members[0][1] < 50_000
+    assert found.moved < 60_000
+    assert found.index > 0
+
+
+def test_members_of_a_zipapp_and_sections_of_an_elf_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "app.pyz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__main__.py", "print(1)")
+    with open_program(path) as fd:
+        assert [member.name for member in file_members(fd)] == ["__main__.py"]
+    with open_program(Path("/bin/true").resolve()) as fd:
+        assert ".text" in [member.name for member in file_members(fd)]
+
+
+@pytest.mark.parametrize("length", [1, 88, 1 << 31])
+def test_a_table_that_points_elsewhere_is_no_bundle(tmp_path: Path, length: int) -> None:
+    with open_program(write(tmp_path / "app", bundle({"app": b"x" * 500}, length=length))) as fd:
+        assert not any(member.name == "app" for member in file_members(fd))
+
+
+def test_a_range_counts_packed_where_that_is_shorter(tmp_path: Path) -> None:
+    old = write(tmp_path / "old", RANDOM.randbytes(100_000))
+    new = write(tmp_path / "new", old.read_bytes() + b"text " * 20_000)
+    found = compare_files(old, new)
+    assert found.packed < 20_000 < sum(size for _, size in found.ranges)
+
+
+def test_the_command_says_what_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = write(tmp_path / "old", bundle({"app": RANDOM.randbytes(50_000)}))
+    new = write(tmp_path / "new", bundle({"bad\nname": RANDOM.randbytes(50_000)}))
+    assert main(["compare", str(old), str(new)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("of index")
+    assert said[1].endswith("bad?name")
+    assert main(["compare", str(old), str(new), "--json"]) == 0
+    said_json = json.loads(capsys.readouterr().out)
+    assert said_json["moved"] > 50_000
+    assert said_json["members"][0]["new"] <= said_json["members"][0]["size"]
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(tmp_path / "old"), str(tmp_path / "new")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(ArtifactError):
+        compare_files(tmp_path / "old", tmp_path / "new")
+    assert Member("a", 0, 1) == Member("a", 0, 1)
