@@ -95,7 +95,7 @@ class UploadLimiter:
         return promised[_ALL] + size <= allowed - allowed // _NEWCOMERS_PART
 
     def _has_turn(self, taker: _Taker) -> bool:
-        """Whether that address may have an upload; one that has long taken nothing, as after a change of address, ends for it."""
+        """Whether that address may have an upload; one of its own that has taken nothing for long ends for it."""
         there = [upload for upload in self._active if upload.taker == taker]
         if len(there) < self._per_address:
             return True

@@ -164,7 +164,7 @@ class Endpoint:
     def moved(self) -> None:
         """This machine may have another address: tell the peers that we dialed, give up those that dialed us.
 
-        Only the address of who dialed may change (RFC 9000 section 9): the others drop what comes from an address that they do not know.
+        Only the address of who dialed may change (RFC 9000 section 9); who was dialed is not heard from another one.
         """
         for connection, entry in list(self._connections.items()):
             if connection.is_established and source_for(connection.peer_address) != entry.source:

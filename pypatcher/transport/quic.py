@@ -249,7 +249,7 @@ class RawKeyConnection(QuicConnection):
             stream.max_stream_data_local_sent = limit
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        # No address changes before the handshake is complete (RFC 9000 section 9): its last packet, from a forged address,
+        # Before the handshake is complete no address changes (RFC 9000, 9): its last packet, from a forged address,
         # would prove that one to aioquic.
         if self._is_client or self._handshake_complete or all(path.addr == addr for path in self._network_paths):
             super().receive_datagram(data, addr, now)

@@ -377,5 +377,5 @@ async def test_on_a_move_who_dialed_tells_its_peer_the_other_gives_up(monkeypatc
         await stream.write(b"still there")
         assert await (await accepted.accept_stream()).read_exactly(11) == b"still there"
         server.moved()
-        with pytest.raises(PeerError, match="moved"):
+        with pytest.raises(PeerError, match="address changed"):
             await accepted.accept_stream()
