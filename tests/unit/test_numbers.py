@@ -58,7 +58,7 @@ for {hours(dht.storage.ITEM_LIFETIME)}
 
 at the start, every {minutes(discovery.lan._INTERVAL)}, and when somebody new is heard
 
-is looked at every {nat.address_monitor._PAUSE} s, without a packet
+checked every {nat.address_monitor._PAUSE} s, without a packet
 
 our {transport.quic.CONNECTION_ID_SIZE}-byte connection ids
 
@@ -110,15 +110,15 @@ The level is 0 up to {nat.punch_times._FEW} nodes, {nat.punch_times.level_of_cro
 
 Each /24 or /48 gets {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])}
 
-records {SOURCE.RECORD.knocks}, of a release's swarm {SOURCE.RELEASE_SWARM.knocks}, of the namespace's swarm
+records {SOURCE.RECORD.knocks}, a release's swarm {SOURCE.RELEASE_SWARM.knocks}, the namespace's swarm
 {SOURCE.NAMESPACE_SWARM.knocks}
 
-knocked at at once, {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each
+get their knock at once, {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each kind
 
-open for {nat.knock_queue._OPEN} s and left alone for {minutes(nat.knock_queue._REST)}, for
-{hours(nat.knock_queue._REST_USELESS)} if of no use
+may be dialed for {nat.knock_queue._OPEN} s, and gets no knock for {minutes(nat.knock_queue._REST)}, or for
+{hours(nat.knock_queue._REST_USELESS)} if it was of no use
 
-in a crowd one time in {times(nat.knock_queue._TRIED)[:4]}
+in a large swarm one time in {times(nat.knock_queue._TRIED)[:4]}
 
 for {hours(nat.portmap.mapper._LEASE)}, renewed within {minutes(nat.portmap.mapper._LATEST_RENEWAL)}
 
