@@ -30,7 +30,7 @@ _NO_REGION = "it carries no signature region: give it one with 'pypatcher embed'
 
 
 class Carrier(Enum):
-    """What holds a region in its place."""
+    """Where in a file a region may be."""
 
     SECTION = "section"
     TAIL = "tail"

@@ -30,7 +30,7 @@ _PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?%", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the next revision changes; None leaves a thing as it is.
+    """What the next revision changes; None leaves it as it is.
 
     Attributes:
         share: of 10,000 devices.

@@ -16,7 +16,7 @@ _SILENT_NODES, _SILENCE = 512, 120.0
 
 
 class Silence:
-    """Remembers who did not answer within the last 2 minutes, 512 of them at most.
+    """Remembers the hosts that lately did not answer, a bounded number of them.
 
     Away from the LAN that is a host (of IPv6 a /64): who names a hundred ports of one has named one.
     """

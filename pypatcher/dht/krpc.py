@@ -71,7 +71,7 @@ class RemoteError(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Somebody asks: ``arguments`` still unchecked but for the sender's id."""
+    """A query: ``arguments`` are still unchecked, but for the sender's id."""
 
     transaction: bytes
     method: bytes
@@ -82,7 +82,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Somebody answers: ``values`` still unchecked but for the sender's id. ``observed`` is us, as they see us."""
+    """An answer: ``values`` are unchecked but for the sender's id. ``observed`` is our address as they see it."""
 
     transaction: bytes
     sender: bytes
@@ -92,7 +92,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Somebody answers with an error."""
+    """An answer that is an error."""
 
     transaction: bytes
     code: int

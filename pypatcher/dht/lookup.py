@@ -53,7 +53,7 @@ _DISTANCE = attrgetter("distance")
 
 
 class Lookup:
-    """A lookup of ``target`` that starts at ``seeds``; left out are we (``own_id``) and whom ``avoid`` says."""
+    """A lookup of ``target`` from ``seeds`` on; it leaves out ourselves (``own_id``) and whom ``avoid`` names."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ _FAR_EACH, _FAR_ALL = (6_000.0, 25_000.0), (30_000.0, 150_000.0)
 
 
 class _Budget:
-    """How many bytes go to one source and to all together; each a rate a second and a burst."""
+    """How many bytes go to one source and to all together: a rate per second and a burst of each."""
 
     def __init__(self, bytes_each: tuple[float, float], bytes_all: tuple[float, float]) -> None:
         self._answers = RateLimiter(20.0, 100.0)

@@ -66,7 +66,7 @@ def decode_search(data: bytes, info_hash: bytes, cookie: str) -> int | None:
 
 
 class LanSchedule:
-    """When to announce, and what of the heard counts. Times are monotonic seconds."""
+    """When to announce, and which of the neighbours heard count. Times are monotonic seconds."""
 
     def __init__(self, rng: random.Random, now: float) -> None:
         self._rng = rng

@@ -32,7 +32,7 @@ _LENGTH_SIZE = 4
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One node's signed word in one slot.
+    """What one node says, signed, in one slot.
 
     Attributes:
         topic_hash: 32 bytes.

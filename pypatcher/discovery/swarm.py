@@ -167,7 +167,7 @@ class PeerStore(Protocol):
 
 
 class Swarm:
-    """Visits what is due, remembers the storing nodes of each place, and hands on whom it met.
+    """Announces and asks where it is due, remembers the storing nodes, and hands on the addresses.
 
     Args:
         found: told after each visit: of what, and whom it found there, most trusted first; ourselves may be among them.

@@ -50,7 +50,7 @@ class MutableStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One node's word that it serves a release. The owner signed the release, the node signed the rest.
+    """One node says that it serves a release. The owner signed the release, the node signed the rest.
 
     Attributes:
         info: the release.
@@ -67,7 +67,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of one publication.
+    """The result of one publication.
 
     Attributes:
         minute: of the slot.

@@ -35,7 +35,7 @@ _TICK = 2.0
 
 
 class Verify(Protocol):
-    """What takes a file for a release, as `owner_verifies` makes it."""
+    """A function that verifies a file as a release; `owner_verifies` makes one."""
 
     def __call__(self, fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
         """Raises `ArtifactError` for whatever is wrong with the file."""
@@ -59,7 +59,7 @@ def owner_verifies(owner: OwnerKey, target: Target | None, previous: OwnerKey | 
 
 
 class Kind(Enum):
-    """How much of a program an entry is."""
+    """What kind of thing an entry of the disk is."""
 
     ABSENT = "absent"
     EMPTY = "0 bytes or only NULs"
@@ -70,7 +70,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What an entry is.
+    """What was found at an entry of the disk.
 
     Attributes:
         id: which program, if it is a good one; ``info`` and ``stat`` belong to it.

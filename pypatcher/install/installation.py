@@ -43,7 +43,7 @@ _log = logging.getLogger("pypatcher")
 
 
 class Installation:
-    """One program, the folder beside it, and what this process is to them. One object per process and program.
+    """One program and the folder beside it, as this process uses them. One object per process and program.
 
     Its methods may be called from any thread, and block: they hash and fsync.
 

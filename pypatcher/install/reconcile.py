@@ -36,7 +36,7 @@ _CHANGING_ROWS = {6, 8, 10, 12, 13, 15, 17}
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a start is told.
+    """The result of a start: what runs, what was changed, and why there are no updates if there are none.
 
     Attributes:
         row: the row of install.md's table that ended the loop; 0 when the state folder could not be used.

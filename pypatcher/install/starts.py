@@ -27,7 +27,7 @@ CLAIM_TICKS = 10 * 60 * 100
 
 
 class Fate(Enum):
-    """What became of the start that is open in ``trial.json``."""
+    """What happened to the start that is open in ``trial.json``."""
 
     NONE = "no start is open"
     OWN = "it is the caller's own"

@@ -15,7 +15,7 @@ __all__ = ["RefusedRelease", "Status", "TrialStatus", "describe"]
 
 @dataclass(frozen=True, slots=True)
 class TrialStatus:
-    """The trial that is on."""
+    """The trial that is under way."""
 
     version: Version
     failed: int
@@ -33,7 +33,7 @@ class RefusedRelease:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is here.
+    """All that ``status`` tells of one installation.
 
     Attributes:
         program: the path.

@@ -24,7 +24,7 @@ def nat_kind(port_varies: bool | None) -> str:
 
 
 class Whereabouts:
-    """Watches one node's addresses.
+    """Watches one node's addresses and tells when one changed.
 
     Args:
         addresses: where others may reach us, as far as we know.

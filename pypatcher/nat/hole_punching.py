@@ -25,7 +25,7 @@ _CLOCK_SET = 1.0
 
 
 class WaysOut:
-    """The ways of one node: fed by every source of addresses, read by the updater and by whoever meets others.
+    """One node's hole punching: every source adds addresses, the updater and the offers ask which are open.
 
     Args:
         knock: one KRPC ping, one packet; who answered.

@@ -55,7 +55,7 @@ _REPLACED = 32
 
 
 class Source(enum.Enum):
-    """Who named an address: how many are remembered, and how many strangers among them are knocked at in a minute."""
+    """Who named an address: how many addresses are remembered, and how many strangers get a knock per minute."""
 
     RECORD = (512, 8)
     RELEASE_SWARM = (512, 6)
@@ -69,7 +69,7 @@ class Source(enum.Enum):
 
     @property
     def knocks(self) -> int:
-        """Most knocks a minute at strangers that this source named."""
+        """Most knocks per minute at strangers that this source named."""
         return self.value[1]
 
 

@@ -34,7 +34,7 @@ class _Silence:
 
 
 class Acquaintance:
-    """Of one node.
+    """What one node remembers of the hosts that it knocked at or met.
 
     Args:
         is_near: who is near.

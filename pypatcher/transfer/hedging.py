@@ -26,7 +26,7 @@ _RIVAL_PAUSES = (30.0, 600.0)
 
 
 class Runner:
-    """One fetch under way, and what is to be expected of it. Times are monotonic seconds.
+    """One fetch under way, its rate, and how long it will take. Times are monotonic seconds.
 
     Attributes:
         version: of the release.
@@ -64,7 +64,7 @@ class Runner:
 
 
 class Race:
-    """The fetches of one device."""
+    """The fetches that run side by side on one device."""
 
     def __init__(self) -> None:
         self._running: list[Runner] = []

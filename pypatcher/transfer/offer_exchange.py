@@ -60,7 +60,7 @@ class Taker(Protocol):
 
 
 class Meetings:
-    """One a node.
+    """One per node: dials with offers, and answers those of others.
 
     Args:
         alpn: of offers.

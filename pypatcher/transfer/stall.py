@@ -55,7 +55,7 @@ class StallWatch:
 
 
 class StalledError(PeerError):
-    """The peer stalled; told apart so that it can be told, too."""
+    """The peer stalled; a class of its own, so that the peer can be told why."""
 
 
 @contextlib.asynccontextmanager

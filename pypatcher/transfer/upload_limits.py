@@ -132,7 +132,7 @@ class UploadLimiter:
 
 
 class _Taker(NamedTuple):
-    """What the bytes to an address outside the LAN are counted by."""
+    """By what bytes to outside the LAN are counted: address and network."""
 
     address: str
     network: str

@@ -37,7 +37,7 @@ __all__ = ["FrontDoor", "Welcome"]
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """A connection may be made.
+    """A connection may be made, with these connection ids.
 
     Attributes:
         destination_id: what the client calls us until it hears our own connection id.

@@ -60,7 +60,7 @@ _SHORTEST_BURST = 0.002
 
 
 class _Silent:
-    """What hostile peers do is no line in the application's log; our own errors tell what a caller can act on."""
+    """Keeps aioquic's lines about hostile peers out of the log; our own errors tell what a caller can act on."""
 
     def debug(self, *_args: object) -> None: ...
     def info(self, *_args: object) -> None: ...

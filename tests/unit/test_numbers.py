@@ -234,6 +234,17 @@ asks the {dht.lookup.NEAREST} nearest nodes, takes every value that one of them 
 
 after {install.decide.LIMITS.failed} starts
 """,
+    "docs/install.md": """
+the {install.trial._MAX_REFUSED} latest are kept
+
+{install.trial._MAX_TEXT} characters at most
+
+longer than {kib(install.trial.STATE_LIMIT)} KiB
+
+unclaimed for {minutes(install.starts.CLAIM_TICKS/100)}
+
+{word(install.decide.LIMITS.failed).capitalize()} failed starts, or {word(install.decide.LIMITS.reboots)} reboots
+""",
     "docs/deployment.md": """
 Otherwise {minutes(node.node._CONFIRM_AFTER)} of uptime with a working node
 
@@ -243,7 +254,7 @@ Otherwise {minutes(node.node._CONFIRM_AFTER)} of uptime with a working node
 
 at most {UPLOADS.daily_factor} times a day
 
-by now, up to {'three' if node.fetch_newest.ENOUGH_SOURCES == 3 else 'changed'}
+by now, up to {word(node.fetch_newest.ENOUGH_SOURCES)}
 """,
     "README.md": """
 seconds between publications | {SETTINGS.publish_interval} |
@@ -253,6 +264,8 @@ seconds between looks | {settings._EARLY_LOOK} for {minutes(settings._EARLY)}, t
 0 serves nobody | {SETTINGS.upload} |
 
 one region of {artifact.patch.REGION_SIZE} bytes
+
+{word(install.decide.LIMITS.failed)} failed starts bring the old one back
 """,
 }
 
@@ -293,6 +306,7 @@ def hours(seconds: float) -> str:
 def names() -> Names:
     return Names(
         hours=hours,
+        word={3: "three", 10: "ten"}.__getitem__,
         minutes=lambda seconds: f"{seconds / 60:g} minutes",
         times=lambda share: {0.25: "four times", 0.5: "two times"}.get(share, f"{1 / share:g} times"),
         kib=lambda size: size / 1024,
