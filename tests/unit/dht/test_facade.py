@@ -45,11 +45,11 @@ def test_two_families_are_asked_together() -> None:
     run_virtual(body())
 
 
-def test_a_facade_takes_one_node_a_family() -> None:
+def test_a_facade_takes_one_node_per_family() -> None:
     async def body() -> None:
         nodes = [DhtNode(lambda data, address: None) for _ in range(2)]
         for wrong in ([], nodes):
-            with pytest.raises(ValueError, match="one node a family"):
+            with pytest.raises(ValueError, match="one node per family"):
                 Dht(wrong)
 
     run_virtual(body())
