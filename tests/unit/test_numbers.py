@@ -213,6 +213,8 @@ day
 
 at most {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])} to one /24
 
+a limit of their own: {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each kind
+
 Both are for {hours(nat.portmap.mapper._LEASE)}, renewed every {minutes(nat.portmap.mapper._LATEST_RENEWAL)}
 
 every {nat.address_monitor._PAUSE} seconds a device looks
