@@ -111,6 +111,7 @@ class Meetings:
         """Somebody dialed us with an offer."""
         try:
             offered = await receive_offer(connection, self._owner)
+            connection.keep_place()
             address = connection.peer_address
             self._ways.reached(address)
             if offered is not None and await self._take(offered, connection):

@@ -63,6 +63,7 @@ async def serve_release(
             request = await stream.read_exactly(wire.REQUEST_SIZE)
         minute = int(now() // 60)
         if wire.check_auth(request, owner, minute):
+            connection.keep_place()
             break
         await stream.write(wire.encode_refusal(minute if tell_minute else None))
         await stream.finish()

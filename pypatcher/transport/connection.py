@@ -34,6 +34,7 @@ class ConnectionHost(Protocol):
     def established(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
     def ended(self, connection: Connection) -> None: ...
+    def kept(self, connection: Connection) -> None: ...
 
 
 class Connection:
@@ -139,6 +140,11 @@ class Connection:
             self._quic.close(error_code=code, reason_phrase=reason)
             self._end(PeerError(f"this side closed the connection: {reason or CloseCode(code).name.lower()}"))
             self._host.wake(self)
+
+    def keep_place(self) -> None:
+        """Its peer asked rightly. Who dialed us and has not done so 15 s after its first packet is sent away, earlier
+        if others want its place: whoever serves a protocol calls this at the peer's first valid request."""
+        self._host.kept(self)
 
     async def wait_closed(self) -> None:
         """Wait until either side ended the connection."""

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.keys import KeyPair
-from pypatcher.transport.admission import Admission
+from pypatcher.transport.admission import Admission, Place
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.incoming import FrontDoor, Welcome
@@ -34,7 +34,7 @@ __all__ = ["Endpoint", "Handler"]
 Handler = Callable[[Connection], Awaitable[None]]
 """Serves one connection; the connection is closed when it returns."""
 
-_HANDSHAKE_SECONDS = 10.0
+_ASK_SECONDS = 15.0
 _CONNECTIONS_LIMIT = 256
 _DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
 
@@ -64,6 +64,7 @@ class Endpoint:
         # chose "1:rd2:id" would else be given every answer of the DHT.
         self._first_routes: dict[bytes, Connection] = {}
         self._connections: dict[Connection, _Entry] = {}
+        self._holders: dict[Place, Connection] = {}
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
         self._flush_soon: asyncio.Handle | None = None
@@ -142,7 +143,7 @@ class Endpoint:
             raise PeerError(f"{format_address(address)} cannot be reached from here: no socket of its family")
         quic = RawKeyConnection(self._identity, [alpn], peer_id=node_id, max_datagram_size=self._datagram_size(address))
         connection = Connection(quic, self, address, dialed=True)
-        self._connections[connection] = _Entry(udp, address, None)
+        self._connections[connection] = _Entry(udp, address)
         self.add_route(quic.host_cid, connection)
         quic.connect(address, self._loop.time())
         self.wake(connection)
@@ -218,15 +219,11 @@ class Endpoint:
     def established(self, connection: Connection) -> None:
         """A handshake is complete: whoever serves its protocol takes over."""
         entry = self._connections[connection]
-        entry.finished = True
         entry.source = source_for(connection.peer_address)
-        if entry.deadline is not None:
-            entry.deadline.cancel()
-            entry.deadline = None
         for token in connection.reset_tokens:
             self._reset_tokens[token] = connection
-        if entry.counted:
-            self._admission.finished(entry.address)
+        if entry.place is not None:
+            self._admission.finished(entry.place)
             handler = self._handlers.get(connection.alpn)
             if handler is None:
                 connection.close(CloseCode.UNAVAILABLE)
@@ -240,12 +237,18 @@ class Endpoint:
         entry = self._connections.get(connection)
         if entry is None:
             return
-        if entry.deadline is not None:
-            entry.deadline.cancel()
-            entry.deadline = None
-        if entry.counted:
-            entry.counted = False
-            self._admission.ended(entry.address, entry.finished)
+        entry.end_deadline()
+        if entry.place is not None:
+            self._admission.ended(entry.place)
+            self._holders.pop(entry.place, None)
+            entry.place = None
+
+    def kept(self, connection: Connection) -> None:
+        """Its peer asked rightly: it stays until whoever serves it is done."""
+        entry = self._connections.get(connection)
+        if entry is not None and entry.place is not None:
+            entry.place.is_kept = True
+            entry.end_deadline()
 
     def ended(self, connection: Connection) -> None:
         """The connection is over and is forgotten."""
@@ -294,6 +297,8 @@ class Endpoint:
     def _first_packet(self, data: bytes, source: Address) -> None:
         if len(data) < MIN_DATAGRAM_SIZE or not self._handlers:
             return
+        if self._front_door.is_flooded(source, self._loop.time()):
+            return
         full = len(self._connections) >= _CONNECTIONS_LIMIT and not self._forget_an_ended_one()
         match self._front_door.answer(data, source, self._loop.time(), full):
             case bytes(reply):
@@ -322,14 +327,22 @@ class Endpoint:
         if not quic.started:
             # Noise in the shape of a first packet leaves nothing behind.
             return
-        error = PeerError("the handshake was not finished in time")
-        deadline = self._loop.call_later(_HANDSHAKE_SECONDS, connection.abandon, error)
-        self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source, deadline)
-        self._connections[connection].counted = True
-        self._admission.opened(source)
+        entry = self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source)
+        entry.deadline = self._loop.call_later(_ASK_SECONDS, self._send_away, connection, CloseCode.STALLED)
+        entry.place, vacated = self._admission.opened(source, self._loop.time())
+        self._holders[entry.place] = connection
+        if vacated is not None:
+            self._send_away(self._holders[vacated], CloseCode.BUSY)
         self._first_routes.setdefault(welcome.destination_id, connection)
         self.add_route(quic.host_cid, connection)
         self._awake[connection] = None
+
+    def _send_away(self, connection: Connection, code: CloseCode) -> None:
+        """It has not asked rightly, in time or before others wanted its place."""
+        if connection.is_established:
+            connection.close(code)
+        else:
+            connection.abandon(PeerError("the handshake was not finished in time"))
 
     def _flush(self) -> None:
         """Pump every connection that has something to do; those whose socket is full wait for it."""
@@ -369,17 +382,21 @@ class Endpoint:
 
 
 class _Entry:
-    """What the endpoint knows of a connection: its socket, who opened it, and until when it must be established.
+    """What the endpoint knows of a connection: its socket, who opened it, its place, and until when it must have asked.
 
     ``source`` is the address of ours that its packets leave from, once it is established.
     """
 
-    __slots__ = ("address", "counted", "deadline", "finished", "source", "udp")
+    __slots__ = ("address", "deadline", "place", "source", "udp")
 
-    def __init__(self, udp: DatagramSocket, address: Address, deadline: asyncio.TimerHandle | None) -> None:
+    def __init__(self, udp: DatagramSocket, address: Address) -> None:
         self.udp = udp
         self.address = address
-        self.deadline = deadline
-        self.finished = False
-        self.counted = False
+        self.deadline: asyncio.TimerHandle | None = None
+        self.place: Place | None = None
         self.source: str | None = None
+
+    def end_deadline(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None

@@ -24,7 +24,8 @@ from aioquic.quic.packet import (
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, network_of
+from pypatcher.limits import RateLimiter
 from pypatcher.transport.admission import Admission, Verdict
 from pypatcher.transport.quic import (
     CONNECTION_ID_SIZE,
@@ -33,6 +34,11 @@ from pypatcher.transport.quic import (
 )
 
 __all__ = ["FrontDoor", "Welcome"]
+
+_CALM = 200.0, 400.0
+"""First packets of all together, a second and at once: more is a flood."""
+_FLOODED = 10.0, 20.0
+"""First packets of one network in a flood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,14 @@ class FrontDoor:
         """``admission`` decides; it is told of connections by the endpoint."""
         self._admission = admission
         self._tokens = QuicRetryTokenHandler()
+        self._all, self._each = RateLimiter(*_CALM, capacity=1), RateLimiter(*_FLOODED)
+
+    def is_flooded(self, source: Address, now: float) -> bool:
+        """Whether a first packet from there is one too many, and not worth a look.
+
+        Only in a flood is a network held to its share: else a few packets in its name would shut it out.
+        """
+        return not self._all.allow(None, now) and not self._each.allow(network_of(source), now)
 
     def answer(self, data: bytes, source: Address, now: float, full: bool) -> bytes | Welcome | None:
         """A datagram to send back, a welcome, or None for silence; ``full`` refuses whoever it is."""
@@ -66,14 +80,15 @@ class FrontDoor:
         if header.version not in QUIC_VERSIONS:
             return self._other_versions(header)
         original_id = self._proved(header, source, now)
-        verdict = Verdict.REFUSE if full else self._admission.judge(source, validated=original_id is not None)
+        verdict = Verdict.REFUSE if full else self._admission.judge(source, original_id is not None, now)
+        if verdict is Verdict.IGNORE:
+            return None
         if verdict is Verdict.REFUSE:
             return _connection_refused(header.destination_cid, header.source_cid)
         if verdict is Verdict.VALIDATE:
             return self._retry(header, source, now)
-        if original_id is None:
-            return Welcome(header.destination_cid, header.destination_cid, None)
-        return Welcome(header.destination_cid, original_id, header.destination_cid)
+        called = header.destination_cid
+        return Welcome(called, original_id or called, None if original_id is None else called)
 
     def _proved(self, header: QuicHeader, source: Address, now: float) -> bytes | None:
         """The connection id of the first try, if the packet carries our token for its address."""

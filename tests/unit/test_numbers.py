@@ -21,6 +21,7 @@ from pypatcher.nat.knock_queue import Source
 from pypatcher.process.supervisor import Supervisor
 from pypatcher.settings import Settings
 from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transport import Endpoint
 from pypatcher.transport.admission import Admission
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ end {transfer.hedging._CLEARLY} times sooner; the next rival comes after {transf
 {minutes(transfer.hedging._RIVAL_PAUSES[1])}
 
 under {STALL.rate} bytes/s for {STALL.seconds} s; {transfer.stall._ANSWER_SECONDS} s for a short answer,
-{transport.endpoint._HANDSHAKE_SECONDS} s for a handshake; {transfer.client._NUDGES+1} nudges unanswered
+{DIAL.timeout} s for a handshake; {transfer.client._NUDGES+1} nudges unanswered
 
 pauses for {transfer.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}; not
 
@@ -95,9 +96,17 @@ LAN
 after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s; to its own next
 try after {transfer.upload_limits._STUCK_SECONDS} s idle
 
-| {PLACES.connections}; from outside the LAN {PLACES.connections-PLACES.connections//transport.admission._LAN_PART},
-{PLACES.per_network} per /24 or /48; {PLACES.per_address} per address, {PLACES.per_lan_host} per LAN host; Retry from
-{PLACES.half_open} half-open on
+| {PLACES.connections}; from outside the LAN {PLACES.side}, of the LAN {PLACES.side}, of both the last
+{PLACES.side//transport.admission._NEWCOMERS} for networks that have none
+
+| {PLACES.per_network} per /24 or /48; {PLACES.per_address} per address (IPv6: /64), {PLACES.per_lan_host} per LAN host;
+Retry from {PLACES.half_open} half-open on
+
+| {transport.endpoint._ASK_SECONDS} s in all from its first packet; when there is no place, the oldest such one goes
+
+| handshakes in {transport.admission._HANDSHAKES_SECONDS} s | {PLACES.handshakes} per /24 or /48,
+{PLACES.lan_handshakes} per LAN host; above {transport.incoming._CALM[0]} first packets a second,
+{transport.incoming._FLOODED[0]} per network are read
 
 | {transport.quic._STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
 {kib(transport.stream.DEFAULT_WINDOW)} KiB ahead of a reader ({mib(transfer.client._WINDOW)} MiB in a fetch),
@@ -174,7 +183,7 @@ more than {gib(artifact.patch.MAX_FILE_SIZE)} GiB
 | {mib(UPLOADS.rate)} MiB a second, and {UPLOADS.daily_factor} times the file's size a day
 
 | {PLACES.connections}: {PLACES.per_address} per address, {PLACES.per_network} per /24 or /48,
-{PLACES.connections-PLACES.connections//transport.admission._LAN_PART} from outside the LAN |
+{PLACES.side} from outside the LAN |
 
 | {OURS.full_at} records of our version or newer | {RUSTPATCHER.full_at} records of any version |
 
@@ -314,7 +323,8 @@ def names() -> Names:
         kib=lambda size: size / 1024,
         mib=lambda size: size / (1 << 20),
         gib=lambda size: size / (1 << 30),
-        PLACES=Defaults(Admission),
+        PLACES=Admission(),
+        DIAL=Defaults(Endpoint.connect),
         UPLOADS=Defaults(UploadLimiter),
         STALL=Defaults(StallRule),
         SETTINGS=Defaults(Settings),

@@ -176,7 +176,7 @@ async def test_dialing_another_key_or_protocol_or_nobody_fails_and_says_so() -> 
 
 async def test_a_full_server_says_so_and_a_place_is_free_after_a_close() -> None:
     async with open_endpoint(admission=Admission(connections=2)) as server, open_endpoint() as client:
-        server.serve(ALPN, Connection.wait_closed)
+        server.serve(ALPN, _keep)
         for _ in range(3):
             one = await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=1)
             two = await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=1)
@@ -186,6 +186,21 @@ async def test_a_full_server_says_so_and_a_place_is_free_after_a_close() -> None
             one.close()
             two.close()
             await asyncio.sleep(0.02)
+
+
+async def _keep(connection: Connection) -> None:
+    connection.keep_place()
+    await connection.wait_closed()
+
+
+async def test_who_has_not_asked_rightly_goes_when_another_comes() -> None:
+    async with open_endpoint(admission=Admission(connections=2)) as server, open_endpoint() as client:
+        server.serve(ALPN, Connection.wait_closed)
+        dialed = [await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=1) for _ in range(4)]
+        async with asyncio.timeout(5):
+            await asyncio.gather(dialed[0].wait_closed(), dialed[1].wait_closed())
+        assert not dialed[2].is_closed
+        assert not dialed[3].is_closed
 
 
 async def test_connections_that_ended_and_linger_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:

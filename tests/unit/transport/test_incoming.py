@@ -81,3 +81,12 @@ def test_noise_never_gets_more_than_it_sent_nor_an_exception(noise: bytes, first
     assert reply is None or len(reply) < len(data)
     if version == bytes(4):
         assert reply is None
+
+
+def test_only_in_a_flood_is_a_network_held_to_its_share() -> None:
+    door = FrontDoor(Admission())
+    assert not any(door.is_flooded(THERE, number / 100) for number in range(300))
+    flood = [door.is_flooded((f"30.0.0.{number % 250}", number), 10.0) for number in range(3000)]
+    assert flood.count(False) == 420
+    assert not door.is_flooded(THERE, 10.0)
+    assert not door.is_flooded(("30.0.0.1", 1), 20.0)
