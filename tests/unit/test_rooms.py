@@ -56,6 +56,21 @@ def test_the_table_of_the_design_page_names_every_room() -> None:
     assert sorted(FLOORS) == [room for room in rooms() if not room.startswith("__")]
 
 
+def test_every_file_that_the_design_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    rows = re.findall(
+        r"^\| (?:`(\w+/)`|single modules) \| (.*) \|$", page.partition("Which file, for")[2], re.MULTILINE
+    )
+    assert len(rows) == len(FLOORS) + 1
+    named = [PACKAGE / room / name for room, cell in rows for part in cell.split("; ") for name in subjects(part)]
+    assert [str(path) for path in named if not (path.with_suffix(".py").exists() or path.is_dir())] == []
+
+
+def subjects(part: str) -> list[str]:
+    """The files that a part of a cell is about: those before its colon, or all of a part without one."""
+    return re.findall(r"`([\w/]+)`", part.partition(": ")[0])
+
+
 def test_imports_point_to_lower_floors() -> None:
     entrances = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
     upwards = [
