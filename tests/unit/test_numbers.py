@@ -1,4 +1,4 @@
-"""A number that the code has and a page tells is the same in both; docs/design.md tells all that its tables are about.
+"""A number that the code has and a page or docstring tells is the same in both; docs/design.md tells the most of them.
 
 `SAID` has sentences as the pages have them, one a paragraph, with an expression over the code's own constants for each
 number: who changes a constant is told which sentences follow, and who changes a page whether the code does so.
@@ -277,6 +277,78 @@ seconds between looks | {settings._EARLY_LOOK} for {minutes(settings._EARLY)}, t
 one region of {artifact.patch.REGION_SIZE} bytes
 
 {word(install.decide.LIMITS.failed)} failed starts bring the old one back
+""",
+    "pypatcher/__init__.py": """
+a new version is confirmed after {minutes(node.node._CONFIRM_AFTER)}
+
+until the node is gone, {app.thread._STOP_SECONDS} seconds at most
+
+waits until it returns, {minutes(process.restart.DELAY_LIMIT)} at most for all of them
+""",
+    "pypatcher/settings.py": """
+or None for {settings._EARLY_LOOK} in the first {minutes(settings._EARLY)} and {settings._LATE_LOOK} later
+""",
+    "pypatcher/version.py": """
+at most {version.TEXT_SIZE} characters together
+""",
+    "pypatcher/bounded.py": """
+beyond {bounded.TABLE_LIMIT}.
+""",
+    "pypatcher/limits.py": """
+{bounded.TABLE_LIMIT} keys are remembered
+""",
+    "pypatcher/artifact/sections.py": """
+At most {artifact.sections._SECTION_LIMIT} sections and {mib(artifact.sections._NAME_TABLE_LIMIT)} MiB of names
+""",
+    "pypatcher/dht/crowd.py": """
+{dht.crowd._PER_HOST} per host, {dht.crowd._PER_GROUP} per /24 or /48
+""",
+    "pypatcher/dht/krpc.py": """
+larger than {kib(dht.krpc.MAX_DATAGRAM)} KiB
+""",
+    "pypatcher/dht/node.py": """
+at the {dht.lookup.NEAREST} nodes nearest to it
+
+not used once it is {minutes(dht.node._FRESH_LOOKUP)} old
+""",
+    "pypatcher/dht/peers.py": """
+beyond {dht.peers._MOST_EACH} peers it is not read
+""",
+    "pypatcher/dht/results.py": """
+nearest first, at most {dht.lookup.NEAREST} per family
+
+at most {dht.peers._MOST_PEERS} per family
+
+named, at most {dht.peers._COUNTED_A_HOST} per host
+""",
+    "pypatcher/dht/storage.py": """
+for {minutes(dht.storage.PEER_LIFETIME)}; at most {PEERS.each} per info-hash and {PEERS.limit} in all
+
+for {hours(dht.storage.ITEM_LIFETIME)}, at most {ITEMS.limit}
+""",
+    "pypatcher/dht/tokens.py": """
+changes every {minutes(dht.tokens.TOKEN_ROTATION)}
+""",
+    "pypatcher/nat/portmap/http.py": """
+{kib(nat.portmap.http._LARGEST_ANSWER)} KiB and {nat.portmap.http._TIMEOUT} s at most
+""",
+    "pypatcher/nat/portmap/mapper.py": """
+give it back within {nat.portmap.mapper._GIVE_BACK_SECONDS} s
+""",
+    "pypatcher/transfer/client.py": """
+up to {kib(transfer.client._CHUNK)} KiB at a time
+""",
+    "pypatcher/transfer/peer_budget.py": """
+twice as long as the last time, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}. When a release has cost
+{transfer.peer_budget._FAILED_BYTES_FACTOR} times its size
+
+never for longer than {transfer.peer_budget._BUSY_PAUSE} s
+""",
+    "pypatcher/transfer/stall.py": """
+Give a peer {transfer.stall._ANSWER_SECONDS} seconds for a few bytes
+""",
+    "pypatcher/update/mode.py": """
+at this local time, plus up to {minutes(update.mode._RESTART_JITTER)} of jitter
 """,
 }
 
