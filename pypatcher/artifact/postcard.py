@@ -54,6 +54,16 @@ class Reader:
         self._data = data
         self._offset = 0
 
+    @property
+    def offset(self) -> int:
+        """Bytes that were read."""
+        return self._offset
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left."""
+        return self._offset == len(self._data)
+
     def unsigned(self, bits: int = 64) -> int:
         """The next varint of an unsigned type of ``bits`` width.
 

@@ -27,6 +27,8 @@ from pypatcher.nat.portmap import natpmp, pcp, upnp_messages
 from pypatcher.nat.portmap.http import parse_answer
 from pypatcher.nat.portmap.upnp import ask_description
 from pypatcher.transfer.offer import receive_offer
+from pypatcher.transfer.v1.answers import RangesAnswer, decode_nodes
+from pypatcher.transfer.v1.messages import Hello, MessageReader, RangesRequest, TreeRequest
 from pypatcher.transfer.wire import check_auth, decode_patch_header
 from pypatcher.transport.admission import Admission
 from pypatcher.transport.connection import Connection
@@ -51,6 +53,7 @@ __all__ = [
     "postcard",
     "record",
     "tree",
+    "v1_messages",
 ]
 
 KEY = KeyPair.from_seed(bytes(range(32)))
@@ -242,3 +245,19 @@ def _http(data: bytes) -> None:
     except PortMapError:
         pass
     upnp_messages.parse_result(status, body)
+
+
+def v1_messages(data: bytes) -> None:
+    """Messages and answers of the v1 exchange: no range brings more than was asked for."""
+    readers = (MessageReader().feed, Hello.decode, TreeRequest.decode, RangesRequest.decode)
+    for read in (*readers, lambda answer: decode_nodes(answer, 3)):
+        try:
+            read(data)
+        except CodecError:
+            continue
+    for zlib_welcome in (True, False):
+        try:
+            found = RangesAnswer([(0, 400), (400, 100)], zlib_welcome=zlib_welcome).feed(data)
+        except CodecError:
+            continue
+        assert sum(len(part) for _, part in found) <= 500

@@ -15,6 +15,8 @@ from pypatcher.discovery.announcement import encode_content
 from pypatcher.discovery.records import Record, encrypt_record
 from pypatcher.install.trial import ProgramId, Start, Trial, TrialState, encode_state
 from pypatcher.node.report import Report, encode_report
+from pypatcher.transfer.v1.answers import encode_nodes, encode_piece
+from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transfer.wire import auth_value, encode_acceptance
 from pypatcher.version import Version
 from tests.fuzz.files import NEEDLE, OWNER, zip_start
@@ -93,6 +95,14 @@ SEEDS: dict[str, list[bytes]] = {
     "tree": [
         Node(1, 0, (5000, 3000), (bytes(16), bytes(range(16)))).encode(),
         Node(2, 3, (1 << 31,) * 5, (bytes(16),) * 5).encode(),
+    ],
+    "v1_messages": [
+        encode_message(Kind.HELLO, Hello((INFO,), seq=5, digest=bytes(8), fetching=INFO, software="a 1").encode()),
+        Hello((INFO,), seq=5, digest=bytes(8), fetching=INFO).encode(),
+        TreeRequest(bytes(32), 1, (bytes(16),)).encode(),
+        RangesRequest(bytes(32), Flags.ZLIB, ((0, 5), (9, 1000))).encode(),
+        encode_piece(bytes(400), zlib_welcome=True) + encode_piece(bytes(100), zlib_welcome=False),
+        encode_nodes([Node(1, 0, (5000,), (bytes(16),)).encode(), b"", b"x"]),
     ],
     "elf": [
         *_PROGRAMS[:2],

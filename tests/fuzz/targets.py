@@ -44,6 +44,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         network.framing,
         network.manifest,
         network.tree,
+        network.v1_messages,
         network.first_packet,
         network.lan_answers,
     )
@@ -63,6 +64,7 @@ BOUNDS = {
     "framing": HEADER_LIMIT,
     "manifest": LONGEST,
     "tree": LONGEST,
+    "v1_messages": LONGEST,
     "first_packet": LONGEST,
     "lan_answers": LONGEST,
 }
