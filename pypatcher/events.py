@@ -15,6 +15,7 @@ from typing import ClassVar, TypeAlias
 
 __all__ = [
     "AddressesChanged",
+    "ClockDiffers",
     "DhtJoined",
     "DhtSilent",
     "Emit",
@@ -35,6 +36,7 @@ __all__ = [
     "ReleaseStaged",
     "ReleaseWithheld",
     "Restart",
+    "RestartWaits",
     "TrialConfirmed",
     "TrialRolledBack",
     "TrialStarted",
@@ -103,6 +105,16 @@ class DhtSilent(Event):
     level: ClassVar[int] = logging.WARNING
     seconds: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockDiffers(Event):
+    """A peer's clock shows another minute than ours: it is ``minutes`` ahead, behind if negative."""
+
+    name: ClassVar[str] = "clock.differs"
+    level: ClassVar[int] = logging.WARNING
+    peer: str
+    minutes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +246,16 @@ class Restart(Event):
     name: ClassVar[str] = "restart"
     version: str
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWaits(Event):
+    """``version`` is staged and its time has come, but nothing can restart the program here: its next start will."""
+
+    name: ClassVar[str] = "restart.waits"
+    level: ClassVar[int] = logging.WARNING
+    version: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,13 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from pypatcher.addresses import Address
 from pypatcher.app.thread import NodeThread
 from pypatcher.errors import PatcherError, SettingError
-from pypatcher.events import EventBus, Restart, TrialConfirmed
+from pypatcher.events import EventBus, Restart, RestartWaits, TrialConfirmed
 from pypatcher.install import Settled
 from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import Kind
 from pypatcher.node.log import json_lines, log_as_json, say_settled
+from pypatcher.node.report import report_obstacle
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
 from pypatcher.settings import Settings
 from pypatcher.targets import find_target
@@ -221,7 +222,10 @@ class Patcher:
             return
         plan = running.restarter.plan
         if not plan.at_once:
-            _log.warning("version %s waits for the next start: %s", version, plan.reason)
+            waits = RestartWaits(version, plan.reason)
+            self.bus.emit(waits)
+            if self._thread is not None:
+                self._thread.note(waits)
         elif running.restarter.request(functools.partial(self._activate, running)):
             self.bus.emit(Restart(version, plan.how.value))
 
@@ -264,3 +268,4 @@ class _Running:
         """The same, after the application has ended."""
         self._settled = self.program.installation.settle("spawn", main_pid=self._launcher)
         say_settled(self._settled, self._bus.emit)
+        report_obstacle(self.program.installation, self._settled.reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Restart, TrialConfirmed
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.log import say_settled
-from pypatcher.process import Hooks, Program, Supervisor, told_of_run
+from pypatcher.node.report import report_obstacle
+from pypatcher.process import Hooks, Program, Supervisor, how_it_ended, told_of_run
 from pypatcher.update.activation import Activation
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class _Runner:
         self._nodes: Sequence[Node] = ()
         self._first_start = asyncio.Event()
         self._is_ready = False
+        self._started_at = time.monotonic()
         self.deadline: asyncio.Task[None] | None = None
         hooks = Hooks(
             before_start=self._before_start,
@@ -108,9 +111,12 @@ class _Runner:
     # Around the program: see process.Hooks for when and in which thread.
 
     def _before_start(self) -> None:
-        say_settled(self._installation.settle("run"), self._emit)
+        settled = self._installation.settle("run")
+        say_settled(settled, self._emit)
+        report_obstacle(self._installation, settled.reason)
 
     def _started(self, _pid: int) -> None:
+        self._started_at = time.monotonic()
         self._first_start.set()
         self._is_ready = False
         if self.deadline is not None:
@@ -142,8 +148,9 @@ class _Runner:
     def _before_stop(self) -> None:
         self._installation.end_start(requested=True)
 
-    def _ended(self, _returncode: int) -> bool:
-        return self._installation.end_start(requested=False)
+    def _ended(self, returncode: int) -> bool:
+        how = how_it_ended(returncode, time.monotonic() - self._started_at, time.time())
+        return self._installation.end_start(requested=False, how=how)
 
     def _confirm(self) -> None:
         version = self._installation.confirm()

@@ -10,14 +10,18 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pypatcher.app.keep_node import keep_node
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit
+from pypatcher.events import Emit, Event
 from pypatcher.install import Settled
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.update.activation import Activation
+
+if TYPE_CHECKING:
+    from pypatcher.node.node import Node
 
 __all__ = ["NodeThread"]
 
@@ -52,6 +56,7 @@ class NodeThread:
         self._task: asyncio.Task[None] | None = None
         self._activation: Activation | None = None
         self._stopping = threading.Event()
+        self._nodes: Sequence[Node] = ()
 
     def start(self) -> None:
         """Start the thread; returns at once."""
@@ -63,6 +68,11 @@ class NodeThread:
         self._call(lambda: self._task.cancel() if self._task is not None else None)
         if threading.current_thread() is not self._thread:
             self._thread.join(_STOP_SECONDS)
+
+    def note(self, event: Event) -> None:
+        """Have the node's report tell of it; see ``Node.note``."""
+        for node in self._nodes:
+            node.note(event)
 
     def look_again(self) -> None:
         """The trial ended: a release that was staged meanwhile may have its turn."""
@@ -88,6 +98,9 @@ class NodeThread:
         except Exception:
             _log.exception("the node failed; the application runs on without updates")
 
+    def _made(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
+
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
@@ -98,4 +111,4 @@ class NodeThread:
             self._restart(version)
 
         self._activation = Activation(self._config.mode, self._program.installation, restart)
-        await keep_node(self._config, self._program, self._activation, self._emit)
+        await keep_node(self._config, self._program, self._activation, self._emit, self._made)

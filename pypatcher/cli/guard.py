@@ -10,17 +10,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pypatcher.cli.installed import add_key, add_program, read_owner
 from pypatcher.errors import PatcherError, SettingError
+from pypatcher.process import how_it_ended
 
 if TYPE_CHECKING:
     from pypatcher.install import Installation
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "end_was_requested", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "end_was_requested", "how_systemd_says", "run"]
 
 HELP = "count a start of a version on trial, and go back to the version before if it keeps failing"
 EXAMPLES = """\
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.ended:
             _settle(installation, as_json)
         elif installation.has_pending():
-            installation.end_start(end_was_requested(os.environ))
+            installation.end_start(end_was_requested(os.environ), how_systemd_says(os.environ, time.time()))
     except SettingError:
         raise
     except (PatcherError, OSError) as error:
@@ -83,6 +86,15 @@ def _settle(installation: Installation, as_json: bool) -> None:
     if as_json:
         bus.subscribe(json_lines())
     say_settled(installation.settle("guard"), bus.emit)
+
+
+def how_systemd_says(environment: Mapping[str, str], now: float) -> str:
+    """How the program ended, for people; systemd says a signal by its name, and not for how long it ran."""
+    status = environment.get("EXIT_STATUS", "")[:20]
+    if environment.get("EXIT_CODE") == "exited" and status.isdecimal():
+        return how_it_ended(int(status), None, now)
+    number = getattr(signal, f"SIG{status}", None)
+    return how_it_ended(-number, None, now) if isinstance(number, int) else ""
 
 
 def end_was_requested(environment: Mapping[str, str]) -> bool:

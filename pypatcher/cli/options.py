@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
-__all__ = ["add_any", "add_file", "add_json", "add_out", "add_target", "print_json", "target", "version"]
+__all__ = ["add_any", "add_file", "add_json", "add_out", "add_target", "print_json", "target", "version", "when"]
 
 
 def version(text: str) -> Version:
@@ -67,3 +68,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def print_json(values: dict[str, Any]) -> None:
     """One JSON object on one line."""
     print(json.dumps(values))
+
+
+def when(seconds: float) -> str | None:
+    """ISO 8601 in UTC; None for never."""
+    if not seconds:
+        return None
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

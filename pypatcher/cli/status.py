@@ -6,19 +6,19 @@ Changes nothing. Not here: how it is found out (``install.status``, ``node.repor
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, print_json
+from pypatcher.cli.needs import Surroundings, look_around, needs_of, unknown_of
+from pypatcher.cli.options import add_json, print_json, when
 from pypatcher.errors import CannotReplaceError, SettingError
+from pypatcher.update.mode import At, Now, next_local, parse_mode
 
 if TYPE_CHECKING:
-    from pypatcher.install import Installation, Status
+    from pypatcher.install import Status
     from pypatcher.node.report import Report
     from pypatcher.version import Version
 
@@ -29,8 +29,11 @@ EXAMPLES = """\
   pypatcher status /opt/app/app
   pypatcher status /opt/app/app --json | jq .needs
 
-Run it as the service's user or as root. Exit status 0: it needs nobody; 1: it needs a person; 2: this
-user cannot look, or there is nothing."""
+Run it as the service's user or as root. Exit status 0: it needs nobody; 1: it needs a person; 2: there is
+no such program; 3: that cannot be known now, because this user may not look, or the program just began or
+ended, or its node has said nothing for minutes."""
+
+UNKNOWN = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Say what is here.
 
     Raises:
-        SettingError: there is nothing here, or nothing that this user can look at.
+        SettingError: there is nothing here.
     """
     from pypatcher.node.report import REPORT_LIMIT, decode_report
 
@@ -52,58 +55,26 @@ def run(args: argparse.Namespace) -> int:
         installation = open_installation(args)
         status = installation.status()
     except (CannotReplaceError, OSError) as error:
-        raise SettingError(f"{error} (as the service's user or root, status can look)") from None
+        why = f"{error} (as the service's user or root, status can look)"
+        if args.json:
+            print_json({"error": why, "unknown": [why]})
+        print(f"pypatcher status: {why}", file=sys.stderr)
+        return UNKNOWN
     report = decode_report(installation.read_report(REPORT_LIMIT + 1))
-    needs = list(_needs(installation, status, report))
+    seen = look_around(installation, report, time.time())
+    needs = list(needs_of(installation, status, report, seen))
+    unknown = list(unknown_of(report, seen))
     if args.json:
-        print_json(_table(status, report, needs))
+        print_json(_table(status, report, needs, unknown))
     else:
-        for name, value in _lines(status, report, needs):
+        for name, value in _lines(status, report, needs, unknown, seen):
             print(f"{name + ':':<12}{value}")
-    return 1 if needs else 0
+    if needs:
+        return 1
+    return UNKNOWN if unknown else 0
 
 
-def _needs(installation: Installation, status: Status, report: Report | None) -> Iterator[str]:
-    from pypatcher.settings import Settings
-
-    if status.needs:
-        yield status.needs
-    blocked = "" if report is None else report.blocked
-    if blocked:
-        yield f"the node cannot take a release: {blocked}"
-    if report is not None and report.silent:
-        yield f"the node reaches nobody outside its LAN: no DHT node answers since {_when(report.silent)}; see netcheck"
-    try:
-        program = installation.program.stat()
-        if not program.st_mode & 0o111:
-            yield f"{installation.program} cannot be started: chmod 755 it"
-        settings = Settings.from_environment(os.environ)
-        with _as_its_user(installation.program.parent):
-            installation.preflight(program.st_size, allow_volatile=settings.allow_volatile, change_nothing=True)
-    except CannotReplaceError as error:
-        if str(error) not in blocked:
-            yield f"a release could not be installed: {error}"
-    except OSError:
-        return  # without a program, status.needs has said so
-
-
-@contextmanager
-def _as_its_user(folder: Path) -> Iterator[None]:
-    """Root wants to know what the service's user would be told, to whom the program's folder belongs."""
-    if os.geteuid() != 0:
-        yield
-        return
-    owner, group = folder.stat(), os.getegid()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-
-
-def _table(status: Status, report: Report | None, needs: list[str]) -> dict[str, Any]:
+def _table(status: Status, report: Report | None, needs: list[str], unknown: list[str]) -> dict[str, Any]:
     trial = status.trial
     return {
         "program": status.program,
@@ -124,20 +95,27 @@ def _table(status: Status, report: Report | None, needs: list[str]) -> dict[str,
         "node": None
         if report is None
         else {
-            "started": _when(report.started),
-            "written": _when(report.written),
-            "last_look": _when(report.looked),
+            "started": when(report.started),
+            "written": when(report.written),
+            "last_look": when(report.looked),
             "heard": report.heard,
             "last_error": report.error or None,
-            "last_error_time": _when(report.error_time),
+            "last_error_time": when(report.error_time),
             "blocked": report.blocked or None,
-            "silent_since": _when(report.silent),
+            "silent_since": when(report.silent),
+            "mode": report.mode or None,
+            "last_heard": when(report.last_heard),
+            "waits": report.waits or None,
+            "clock_minutes_behind": report.clock,
         },
         "needs": needs,
+        "unknown": unknown,
     }
 
 
-def _lines(status: Status, report: Report | None, needs: list[str]) -> Iterator[tuple[str, str]]:
+def _lines(
+    status: Status, report: Report | None, needs: list[str], unknown: list[str], seen: Surroundings
+) -> Iterator[tuple[str, str]]:
     yield "program", status.program
     yield "version", _text(status.running) or "none"
     if status.trial is not None:
@@ -145,7 +123,7 @@ def _lines(status: Status, report: Report | None, needs: list[str]) -> Iterator[
         doing = "going back from" if trial.rolling_back else "on trial:"
         yield "trial", f"{doing} {trial.version}, {trial.failed} failed starts, {trial.reboots} reboots"
     if status.staged is not None:
-        yield "staged", f"{status.staged}, for the next start"
+        yield "staged", f"{status.staged}, {_takes_over(status, report, seen)}"
     if status.previous is not None:
         yield "previous", str(status.previous)
     for refused in status.refused:
@@ -153,21 +131,41 @@ def _lines(status: Status, report: Report | None, needs: list[str]) -> Iterator[
     if report is None:
         yield "node", "has not said anything here yet"
     else:
-        looked = f"looked {_when(report.looked)}, heard {report.heard} peers" if report.looked else "has not looked yet"
-        yield "node", f"{looked} (as of {_when(report.written)})"
+        looked = f"looked {when(report.looked)}, heard {report.heard} peers" if report.looked else "has not looked yet"
+        yield "node", f"{looked} ({seen.age:.0f} s ago, {when(report.written)})"
+        if report.mode:
+            yield "mode", f"{report.mode}: {_next_restart(report.mode, seen)}"
         if report.error:
-            yield "last error", f"{_when(report.error_time)} {report.error}"
+            yield "last error", f"{when(report.error_time)} {report.error}"
     for need in needs:
         yield "needs you", need
+    for doubt in unknown:
+        yield "not known", doubt
     if not needs:
-        yield "needs you", "no"
+        yield "needs you", "not known" if unknown else "no"
+
+
+def _takes_over(status: Status, report: Report | None, seen: Surroundings) -> str:
+    if status.trial is not None:
+        return f"when the trial of {status.trial.version} is over"
+    if report is None or report.waits or not report.mode:
+        return "for the next start"
+    return _next_restart(report.mode, seen)
+
+
+def _next_restart(mode: str, seen: Surroundings) -> str:
+    """When a staged release takes over."""
+    try:
+        match parse_mode(mode):
+            case At(hour, minute):
+                return f"restart at {when(next_local(hour, minute, seen.now))}, up to 5 minutes later"
+            case Now():
+                return "restart at once"
+            case _:
+                return "at the next start, which it never brings about itself"
+    except SettingError:
+        return "unknown"
 
 
 def _text(version: Version | None) -> str | None:
     return None if version is None else str(version)
-
-
-def _when(seconds: float) -> str | None:
-    if not seconds:
-        return None
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

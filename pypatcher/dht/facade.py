@@ -132,6 +132,12 @@ class Dht:
         return max((last for node in self._nodes.values() if (last := node.last_answer) is not None), default=None)
 
     @property
+    def last_answer_from_outside(self) -> float | None:
+        """The same of nodes that are not in our LAN: a neighbour answers also where nothing gets out."""
+        answers = (node.last_answer_from_outside for node in self._nodes.values())
+        return max((last for last in answers if last is not None), default=None)
+
+    @property
     def port_varies(self) -> bool | None:
         """Whether others see us at different ports, over IPv4 if there is it; None while too few have said."""
         return self._nodes[min(self._nodes)].external_port_varies

@@ -84,6 +84,7 @@ class RpcNode:
         self._silence = Silence()
         self._adopted = -_ID_LIFETIME
         self._last_answer: float | None = None
+        self._last_answer_from_outside: float | None = None
         self._is_stopped = False
         self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
 
@@ -121,6 +122,11 @@ class RpcNode:
     def last_answer(self) -> float | None:
         """When a node last answered us, by ``clock``; None before the first."""
         return self._last_answer
+
+    @property
+    def last_answer_from_outside(self) -> float | None:
+        """The same of nodes that are not in our LAN."""
+        return self._last_answer_from_outside
 
     def moved(self) -> None:
         """This machine has another address: what others saw until now says nothing any more."""
@@ -262,6 +268,8 @@ class RpcNode:
 
     def _answer_received(self, answer: Response, source: Address) -> None:
         self._last_answer = now = self._clock()
+        if not is_lan(source):
+            self._last_answer_from_outside = now
         self._silence.end(source)
         self._table.answered(Contact(answer.sender, source), now)
         if len(self._table):

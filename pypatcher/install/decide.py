@@ -193,7 +193,7 @@ def _trial_in_place(facts: Facts, state: TrialState, refused: bool, trial: Trial
 def closed_trial(trial: Trial, fate: Fate) -> Trial:
     """The trial with its open start closed as it ended, if it did."""
     if fate is Fate.ENDED:
-        return replace(trial, failed=trial.failed + 1, open=None)
+        return replace(trial, failed=trial.failed + 1, open=None, ended="")
     if fate is Fate.REBOOTED:
         return replace(trial, reboots=trial.reboots + 1, open=None)
     return trial

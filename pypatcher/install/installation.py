@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, check_wanted
-from pypatcher.install.examine import Examiner, Found, Kind, Verify
+from pypatcher.install.examine import Examiner, Found, Kind, Verify, vouched
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
+from pypatcher.install.lock_holders import is_locked
 from pypatcher.install.locks import Instances, SharedHold, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back
 from pypatcher.install.operations import Operations
@@ -28,7 +29,7 @@ from pypatcher.install.report import read_report, write_report
 from pypatcher.install.staging import Partial, Partials, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
 from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folders
-from pypatcher.install.status import Status, describe
+from pypatcher.install.status import Presence, Status, describe
 from pypatcher.install.transaction import Session, open_session
 from pypatcher.install.trial import ProgramId
 from pypatcher.install.trial_end import confirm, end_start
@@ -283,11 +284,12 @@ class Installation:
         with self._session() as session:
             return confirm_running(session, current_caller("spawn", {}))
 
-    def end_start(self, requested: bool, *, caller: Caller | None = None) -> bool:
+    def end_start(self, requested: bool, how: str = "", *, caller: Caller | None = None) -> bool:
         """The start that this process counted (or its systemd unit's guard did) ends; False when there is none.
 
         Args:
             requested: somebody asked for it: call this BEFORE the signal is forwarded. Otherwise it failed.
+            how: for people, 100 characters at most: exit status or signal, after how long, when.
             caller: this process, where it is not the one that called `settle` or where a test says so.
 
         Raises:
@@ -295,7 +297,7 @@ class Installation:
         """
         caller = caller or self._caller or current_caller("guard", os.environ)
         with self._session() as session:
-            return end_start(session, requested, caller)
+            return end_start(session, requested, caller, how)
 
     def roll_back(self) -> tuple[Version, bool]:
         """By hand, back to ``previous``; the version at `P` is refused from now on.
@@ -354,7 +356,12 @@ class Installation:
         """
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
             state = Operations(files, self.layout).read_state()
-            return describe(self.layout, state, lambda entry: self._examiner.examine(files, entry))
+            return describe(self.layout, state, lambda entry: vouched(self._examiner.examine(files, entry), state))
+
+    def presence(self) -> Presence:
+        """Whether the program runs and updates itself, as its locks tell."""
+        layout = self.layout
+        return Presence(is_locked(layout.path(layout.instances)), is_locked(layout.path(layout.updater)))
 
     @contextmanager
     def updater_lock(self) -> Iterator[bool]:

@@ -218,7 +218,8 @@ class _Settling:
         if trial is None:
             return ""
         closed = closed_trial(trial, facts.fate)
-        return f"{trial.program.version}: {closed.failed} failed starts, {closed.reboots} reboots on trial"
+        last = f"; the last ended with {closed.ended}" if closed.ended else ""
+        return f"{trial.program.version}: {closed.failed} failed starts, {closed.reboots} reboots on trial{last}"
 
     def _told(self, decision: Decision, reason: str) -> Settled:
         session = self._session

@@ -10,7 +10,7 @@ from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.trial import TrialState
 from pypatcher.version import Version
 
-__all__ = ["RefusedRelease", "Status", "TrialStatus", "describe"]
+__all__ = ["Presence", "RefusedRelease", "Status", "TrialStatus", "describe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,14 @@ class RefusedRelease:
 
     sha512: bytes
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether a process of the program, and one that looks for its updates, is there now; None if that is not known."""
+
+    runs: bool | None
+    updates: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ def _needs(layout: Layout, state: TrialState | None, program: Found, previous: F
         what = (
             "there is no program" if program.kind is Kind.ABSENT else f"the program gets no updates ({program.reason})"
         )
+        if previous.id is not None and not (state is not None and previous.id.sha512 in state.refused):
+            return f"{what}: pypatcher rollback puts version {previous.id.version} back, or put a signed release there"
         return f"{what}: put a signed release at {layout.program}"
     if state is not None and program.id.sha512 in state.refused and previous.id is None:
         return f"version {program.id.version} failed and there is nothing to go back to: put another release there"

@@ -58,12 +58,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A version new to this device: which file, how its starts went, and the start that is running."""
+    """A version new to this device: which file, how its starts went, and the start that is running.
+
+    ``ended`` is for people: how and when the last of them failed.
+    """
 
     program: ProgramId
     failed: int = 0
     reboots: int = 0
     open: Start | None = None
+    ended: str = ""
 
     @property
     def idle(self) -> bool:
@@ -115,6 +119,7 @@ def encode_state(state: TrialState) -> bytes:
             **_program(trial.program),
             "failed": trial.failed,
             "reboots": trial.reboots,
+            "ended": trial.ended,
             "open": trial.open and {name: getattr(trial.open, name) for name in Start.__slots__},
         },
     }
@@ -157,6 +162,7 @@ def _trial_from(value: Any) -> Trial:
         failed=_number(value["failed"]),
         reboots=_number(value["reboots"]),
         open=None if start is None else _start_from(start),
+        ended=_text(value.get("ended", "")),
     )
 
 

@@ -28,7 +28,7 @@ def confirm(session: Session, own: bytes) -> Version | None:
     return found.id.version
 
 
-def end_start(session: Session, requested: bool, caller: Caller) -> bool:
+def end_start(session: Session, requested: bool, caller: Caller, how: str = "") -> bool:
     """Close the open start if it is the caller's, or its systemd unit's; see `Installation.end_start`."""
     session.operations.begin()
     facts = session.facts(caller)
@@ -39,6 +39,6 @@ def end_start(session: Session, requested: bool, caller: Caller) -> bool:
     unit = trial.open.boot_id == caller.boot_id and trial.open.start_id == caller.start_id
     if not unit and facts.fate is not Fate.OWN:
         return False
-    ended = replace(trial, open=None) if requested else closed_trial(trial, Fate.ENDED)
+    ended = replace(trial, open=None) if requested else replace(closed_trial(trial, Fate.ENDED), ended=how)
     session.operations.count_start(state, ended)
     return True

@@ -40,6 +40,7 @@ class Network:
         stall: how slow a peer may be that gives us a release.
         ports: asks the router for our IPv4 port while it runs; None where only this machine reaches us anyway.
         firewall: asks the router to let strangers in to our IPv6 port, likewise.
+        on_minutes_ahead: told of a peer that we fetched from whose clock is so much ahead of ours.
     """
 
     namespace: Namespace
@@ -50,6 +51,7 @@ class Network:
     stall: StallRule
     ports: PortMapper | None = None
     firewall: PortMapper | None = None
+    on_minutes_ahead: Callable[[Address, int], None] = lambda _peer, _minutes: None
 
     @property
     def node_id(self) -> str:
@@ -136,6 +138,7 @@ class Network:
             write=write,
             on_progress=progress,
             stall=self.stall,
+            on_minutes_ahead=lambda minutes: self.on_minutes_ahead(address, minutes),
         )
 
     async def fetch_over(
@@ -158,12 +161,18 @@ class Network:
             write=write,
             on_progress=progress,
             stall=self.stall,
+            on_minutes_ahead=lambda minutes: self.on_minutes_ahead(connection.peer_address, minutes),
         )
 
 
 @asynccontextmanager
 async def open_network(
-    namespace: Namespace, settings: Settings, memory: Memory, *, stall: StallRule | None = None
+    namespace: Namespace,
+    settings: Settings,
+    memory: Memory,
+    *,
+    stall: StallRule | None = None,
+    on_minutes_ahead: Callable[[Address, int], None] = lambda _peer, _minutes: None,
 ) -> AsyncIterator[Network]:
     """Bind the sockets and join the DHT in the background; everything is closed at the end.
 
@@ -194,8 +203,10 @@ async def open_network(
         await dht.start()
         try:
             tracker = Tracker(dht, namespace, identity, now=time.time)
-            mappers = (port_mapper(endpoint.addresses, kind) for kind in (4, 6))
-            yield Network(namespace, identity, endpoint, dht, tracker, stall or StallRule(), *mappers)
+            ports, firewall = (port_mapper(endpoint.addresses, kind) for kind in (4, 6))
+            yield Network(
+                namespace, identity, endpoint, dht, tracker, stall or StallRule(), ports, firewall, on_minutes_ahead
+            )
         finally:
             await dht.stop()
     finally:

@@ -7,17 +7,19 @@ code lives" (``node/``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import time
 from collections.abc import Callable
 
+from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidates
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, TrialConfirmed
+from pypatcher.events import ClockDiffers, Emit, Event, TrialConfirmed
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -31,6 +33,7 @@ from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.transfer.uploader import Distributor
 from pypatcher.update.updater import Known, Updater
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["Node", "namespace_for"]
 
@@ -38,7 +41,7 @@ _log = logging.getLogger("pypatcher")
 _CONFIRM_AFTER = 300.0
 _SAVE_EVERY = 600.0
 _LOCK_RETRY = 60.0
-_REPORT_CHECK = 5.0
+_REPORT_PAUSE = 1.0
 _REMEMBERED_RELEASES = 64
 
 
@@ -66,7 +69,9 @@ class Node:
         self._settings = settings = config.settings
         self._namespace = namespace = namespace_for(config.kind, program.target, program.owner)
         self._installation = program.installation
-        self._report = NodeReport()
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._report = NodeReport(str(config.mode), on_news=self._has_news)
         self._emit = self._report.listening(emit)
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
@@ -80,6 +85,10 @@ class Node:
         self._updater: Updater | None = None
         self._program_started = asyncio.Event()
 
+    def note(self, event: Event) -> None:
+        """Something happened to the program that its report should tell; in any thread."""
+        self._report.note(event)
+
     def program_started(self) -> None:
         """Under ``run``: the program was started again. Its uptime begins, and its file may be another one."""
         self._program_started.set()
@@ -90,11 +99,18 @@ class Node:
         Raises:
             SettingError: a socket cannot be bound where the settings say.
         """
+        self._loop = asyncio.get_running_loop()
         self._memory = await asyncio.to_thread(self._cache.load)
         self._staged_here, self._unfit = dict(self._memory.staged), dict(self._memory.unfit)
         for peer in self._memory.good_peers:
             self._budget.succeeded(peer)
-        async with open_network(self._namespace, self._settings, self._memory, stall=self._config.stall) as network:
+        async with open_network(
+            self._namespace,
+            self._settings,
+            self._memory,
+            stall=self._config.stall,
+            on_minutes_ahead=self._clock_differs,
+        ) as network:
             station = Station(
                 network,
                 self._settings,
@@ -123,6 +139,10 @@ class Node:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
         held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
         station.hold([one for one in held if one.info.is_signed_by(self._namespace.owner)])
+
+    def _clock_differs(self, peer: Address, minutes: int) -> None:
+        if abs(minutes) > 1:
+            self._emit(ClockDiffers(format_address(peer), minutes))
 
     def _moved(self) -> None:
         if self._updater is not None:
@@ -189,11 +209,17 @@ class Node:
         """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""
         try:
             while True:
-                await asyncio.sleep(_REPORT_CHECK)
-                if self._report.due():
-                    await asyncio.to_thread(self._write_report)
+                self._news.clear()
+                await wait_at_most(self._news, self._report.seconds_until_due())
+                await asyncio.to_thread(self._write_report)
+                await asyncio.sleep(_REPORT_PAUSE)
         finally:
             self._write_report()
+
+    def _has_news(self) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self._news.set)
 
     def _write_report(self) -> None:
         try:

@@ -1,18 +1,21 @@
 """What a node says about itself to ``pypatcher status``: when it last looked, what last went wrong, what it lacks.
 
 Kept beside the program, in ``node.json`` of its state folder, where a person at the device finds it whatever user and
-cache folder the service has. It is written seldom, because cards wear out, and never read by a node: nothing is
-decided from it. What is read is bounded and may be damaged.
+cache folder the service has. It is written when there is news and once a minute, never synced, because cards wear
+out, and never read by a node: nothing is decided from it. What is read is bounded and may be damaged.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+from pypatcher.errors import PatcherError
 from pypatcher.events import (
+    ClockDiffers,
     DhtJoined,
     DhtSilent,
     Emit,
@@ -21,18 +24,20 @@ from pypatcher.events import (
     FetchStarted,
     NodeStarted,
     PreflightFailed,
+    ReleaseFound,
     ReleaseRefused,
     ReleaseStaged,
+    RestartWaits,
 )
+from pypatcher.install import Installation
 
-__all__ = ["REPORT_LIMIT", "NodeReport", "Report", "decode_report", "encode_report"]
+__all__ = ["REPORT_LIMIT", "NodeReport", "Report", "decode_report", "encode_report", "report_obstacle"]
 
 REPORT_LIMIT = 16384
 """Bytes of the file at most."""
 
-_TEXT_LIMIT = 500
-_EVERY = 3600.0
-_AFTER_NEWS = 60.0
+_TEXT_LIMIT = 300
+_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,10 @@ class Report:
         error: the last failure of a fetch or release, and when.
         blocked: why this device could not take a release when it last tried; empty since it could.
         silent: since when no DHT node answers, 0 once one does.
+        mode: when a staged release takes over; empty in the report of an older pypatcher, which is written seldom.
+        last_heard: when somebody of the fleet was last heard.
+        waits: why a staged release has to wait for a start that nothing here brings about.
+        clock: minutes by which a peer's clock was ahead of ours, 0 if it was not.
     """
 
     started: float = 0.0
@@ -57,15 +66,33 @@ class Report:
     error_time: float = 0.0
     blocked: str = ""
     silent: float = 0.0
+    mode: str = ""
+    last_heard: float = 0.0
+    waits: str = ""
+    clock: int = 0
 
 
 class NodeReport:
-    """Follows a node's events and says when its report is worth writing; ``now`` is unix time, ``clock`` monotonic."""
+    """Follows a node's events and says when its report is worth writing.
 
-    def __init__(self, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        mode: of the updater.
+        now: unix time.
+        clock: monotonic seconds.
+        on_news: called, in any thread, when it should be written at once.
+    """
+
+    def __init__(
+        self,
+        mode: str = "now",
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        on_news: Callable[[], None] = lambda: None,
+    ) -> None:
         self._now = now
         self._clock = clock
-        self._report = Report(started=now())
+        self._on_news = on_news
+        self._report = Report(started=now(), mode=mode)
         self._news = True
         self._written: float | None = None
 
@@ -94,20 +121,34 @@ class NodeReport:
                 self._report = replace(before, silent=self._now() - event.seconds)
             case DhtJoined():
                 self._report = replace(before, silent=0.0)
+            case RestartWaits():
+                self._report = replace(before, waits=_line(event.reason))
+            case ClockDiffers():
+                self._report = replace(before, clock=event.minutes)
+            case ReleaseFound():
+                self._report = replace(before, last_heard=self._now())
             case _:
                 return
-        self._news = self._news or _troubles(before) != _troubles(self._report)
+        if before != self._report:
+            self._has_news()
 
     def looked(self, heard: int) -> None:
         """A look for releases ended."""
-        self._news = self._news or not self._report.looked
-        self._report = replace(self._report, looked=self._now(), heard=heard)
+        now = self._now()
+        self._report = replace(self._report, looked=now, heard=heard)
+        if heard:
+            self._report = replace(self._report, last_heard=now)
+        self._has_news()
 
-    def due(self) -> bool:
-        """Whether it should be written now: a minute after news, else once an hour."""
-        if self._written is None:
-            return bool(self._report.looked or any(_troubles(self._report)))
-        return self._clock() - self._written >= (_AFTER_NEWS if self._news else _EVERY)
+    def seconds_until_due(self) -> float:
+        """When it should be written: now if there is news, and once a minute."""
+        if self._news or self._written is None:
+            return 0.0
+        return max(0.0, self._written + _EVERY - self._clock())
+
+    def _has_news(self) -> None:
+        self._news = True
+        self._on_news()
 
     def take(self) -> bytes:
         """The file's bytes; counts as written."""
@@ -137,19 +178,33 @@ def decode_report(data: bytes) -> Report | None:
             error_time=_time(table["error_time"]),
             blocked=_line(table["blocked"]),
             silent=_time(table["silent"]),
+            mode=_line(table.get("mode", "")),
+            last_heard=_time(table.get("last_heard", 0)),
+            waits=_line(table.get("waits", "")),
+            clock=_minutes(table.get("clock", 0)),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
 
 
-def _troubles(report: Report) -> tuple[str, str, bool]:
-    return report.error, report.blocked, bool(report.silent)
+def report_obstacle(installation: Installation, reason: str) -> None:
+    """Say for ``status`` why a start found that there are no updates, where there is a folder to say it in."""
+    if reason and installation.layout.state_folder.is_dir():
+        now = time.time()
+        with contextlib.suppress(PatcherError, OSError):
+            installation.write_report(encode_report(Report(started=now, written=now, blocked=_line(reason))))
 
 
 def _line(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text was expected")
     return "".join(character if character.isprintable() else "?" for character in value[:_TEXT_LIMIT])
+
+
+def _minutes(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 40) < value < 1 << 40:
+        raise TypeError("minutes were expected")
+    return value
 
 
 def _time(value: object) -> float:

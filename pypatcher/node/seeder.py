@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, is_lan, is_literal
 from pypatcher.discovery.candidates import Candidates
 from pypatcher.discovery.publisher import Publisher
 from pypatcher.events import Emit, NodeStarted, NodeStopped
@@ -134,5 +134,12 @@ class Station:
 
     async def _watch_dht(self) -> None:
         """Say whether anybody answers, unless there is nobody to ask by the owner's own choice."""
-        if self._settings.bootstrap:
-            await Reach(lambda: self.network.dht.last_answer, emit=self._emit, clock=time.monotonic).run()
+        entries, dht = self._settings.bootstrap, self.network.dht
+        if not entries:
+            return
+        inside = all(is_literal(entry) and is_lan(entry) for entry in entries)  # a DHT of one's own
+        await Reach(
+            lambda: dht.last_answer if inside else dht.last_answer_from_outside,
+            emit=self._emit,
+            clock=time.monotonic,
+        ).run()

@@ -1,6 +1,6 @@
 """The program as it runs: which packaging, restart and hand-over, the supervisor of ``run``, systemd notify."""
 
-from pypatcher.process.child import end_like
+from pypatcher.process.child import end_like, how_it_ended
 from pypatcher.process.image import EXIT_OWN_FAILURE
 from pypatcher.process.notify import Notifier, is_proxy
 from pypatcher.process.packaging import Packaging, Program, detect, known_packagings
@@ -22,6 +22,7 @@ __all__ = [
     "Supervisor",
     "detect",
     "end_like",
+    "how_it_ended",
     "is_proxy",
     "is_under_run",
     "known_packagings",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime
 import os
 import resource
 import signal
@@ -19,7 +20,7 @@ from typing import NoReturn
 from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors
 from pypatcher.process.packaging import Program
 
-__all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "descendants", "end_like", "start_child"]
+__all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "descendants", "end_like", "how_it_ended", "start_child"]
 
 EXIT_CANNOT_EXECUTE = 126
 EXIT_NOT_FOUND = 127
@@ -58,6 +59,20 @@ class Child:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+
+def how_it_ended(returncode: int, seconds: float | None, now: float) -> str:
+    """For people: exit status or signal, after how long, and when (unix time)."""
+    name = f"exit status {returncode}"
+    if returncode < 0:
+        known = returncode in {-int(number) for number in signal.valid_signals()}
+        name = (
+            f"signal {signal.Signals(-returncode).name}"
+            if known and -returncode < signal.SIGRTMIN
+            else (f"signal {-returncode}")
+        )
+    after = "" if seconds is None else f" after {seconds:.0f} s"
+    return f"{name}{after}, {datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(timespec='seconds')}"
 
 
 def start_child(program: Program, added: Mapping[str, str], removed: frozenset[str], death_signal: int) -> Child:

@@ -42,6 +42,7 @@ async def fetch_release(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     stall: StallRule = DEFAULT_STALL,
     clock: Callable[[], float] = time.monotonic,
+    on_minutes_ahead: Callable[[int], None] = lambda _minutes: None,
 ) -> PatchInfo:
     """Fetch the peer's release and hand its bytes to ``write``, whole file, in order.
 
@@ -56,6 +57,7 @@ async def fetch_release(
         on_progress: called with bytes received and bytes in all, at every piece that arrives.
         stall: how slow is too slow.
         clock: monotonic seconds, for ``stall``.
+        on_minutes_ahead: told by how much the peer's clock is ahead of ours, if it is another one.
 
     Returns:
         What the peer says that the file is; its signature by the owner was checked. The file was not.
@@ -68,11 +70,14 @@ async def fetch_release(
         SignatureMismatchError: the owner did not sign it.
         OSError: whatever ``write`` raises.
     """
+    ours = int(now() // 60)
+    used = ours if minute is None else minute
     try:
-        stream = await _request(connection, owner, int(now() // 60) if minute is None else minute)
+        stream = await _request(connection, owner, used)
     except MinuteRefusedError as error:
         if minute is not None:
             raise PeerError("the peer refused us twice: the owner's key is another one there") from None
+        used = error.minute
         stream = await _request_again(connection, owner, error)
     code = CloseCode.PROTOCOL
     try:
@@ -85,6 +90,8 @@ async def fetch_release(
             on_progress=on_progress,
         )
         code = CloseCode.DONE
+        if used != ours:
+            on_minutes_ahead(used - ours)
     except StalledError:
         code = CloseCode.STALLED
         raise

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeAlias
 
 from pypatcher.errors import SettingError
 
-__all__ = ["At", "Mode", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "parse_mode"]
+__all__ = ["At", "Mode", "Now", "OnRestart", "RestartAlarm", "UpdaterMode", "next_local", "parse_mode"]
 
 _RESTART_JITTER = 300.0
 _POLL = 30.0
@@ -110,12 +110,13 @@ class RestartAlarm:
             case At(hour, minute):
                 jumped = abs(wall - monotonic - self._offset) > _JUMP
                 if self._moment is None or jumped:
-                    self._moment = _next_local(hour, minute, wall) + self._jitter
+                    self._moment = next_local(hour, minute, wall) + self._jitter
                 self._offset = wall - monotonic
                 return max(0.0, min(_POLL, self._moment - wall))
 
 
-def _next_local(hour: int, minute: int, now: float) -> float:
+def next_local(hour: int, minute: int, now: float) -> float:
+    """The next local time HH:MM after ``now``, both unix time."""
     local = time.localtime(now)
     days = (
         time.mktime((local.tm_year, local.tm_mon, local.tm_mday + day, hour, minute, 0, 0, 0, -1)) for day in range(3)

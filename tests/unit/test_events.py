@@ -30,6 +30,8 @@ NAMES = [
     "release.staged",
     "release.activated",
     "restart",
+    "restart.waits",
+    "clock.differs",
     "trial.started",
     "trial.confirmed",
     "trial.rolled_back",

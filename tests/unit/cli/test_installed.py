@@ -48,7 +48,8 @@ def test_a_new_device_adopts_its_first_release(run: Run, releases: tuple[Path, P
     assert run("adopt", releases[0], program, "--public-key", PUBLIC).status == 0
     assert program.read_bytes() == releases[0].read_bytes()
     status = run("status", program, "--public-key", PUBLIC, "--json")
-    assert (status.status, status.json["running"], status.json["needs"]) == (0, "1.0.0", [])
+    assert (status.status, status.json["running"]) == (1, "1.0.0")
+    assert status.json["needs"] == ["it does not run: start it, or its service"]
 
 
 def test_a_first_release_can_be_started_whatever_mode_its_copy_has(
@@ -174,28 +175,27 @@ def test_an_end_was_asked_for_if_systemd_or_the_program_itself_did_it(
     assert end_was_requested(environment) is requested
 
 
-def test_a_report_is_written_after_news_and_else_once_an_hour() -> None:
+def test_a_report_is_written_at_once_after_news_and_each_minute() -> None:
     now = [1000.0]
-    report = NodeReport(now=lambda: now[0], clock=lambda: now[0])
-    assert not report.due()
+    told: list[str] = []
+    report = NodeReport("at=03:30", now=lambda: now[0], clock=lambda: now[0], on_news=lambda: told.append("news"))
+    assert report.seconds_until_due() == 0.0
     report.looked(3)
-    assert report.due()
     said = decode_report(report.take())
     assert said is not None
     assert (said.looked, said.heard, said.error, said.blocked) == (1000.0, 3, "", "")
-    now[0] += 3599
-    report.looked(4)
-    assert not report.due()
+    assert (said.mode, said.last_heard) == ("at=03:30", 1000.0)
+    assert report.seconds_until_due() == 60.0
+    now[0] += 45
+    assert report.seconds_until_due() == 15.0
+    told.clear()
     report.listening(lambda _event: None)(FetchFailed("2.0.0", "192.0.2.1:1", "it\nstalled"))
-    assert report.due()
+    assert (told, report.seconds_until_due()) == (["news"], 0.0)
     said = decode_report(report.take())
     assert said is not None
     assert "it?stalled" in said.error
-    now[0] += 59
     report.note(PreflightFailed("no room"))
-    assert not report.due()
-    now[0] += 1
-    assert report.due()
+    assert report.seconds_until_due() == 0.0
     report.note(FetchStarted("2.0.0", "192.0.2.1:1", 7))
     report.note(ReleaseStaged("2.0.0", "/x"))
     said = decode_report(report.take())
@@ -204,7 +204,8 @@ def test_a_report_is_written_after_news_and_else_once_an_hour() -> None:
 
 
 def test_a_report_of_any_content_fits_its_limit_and_reads_back() -> None:
-    worst = Report(1.0, 2.0, 3.0, 4, "\U0001f600" * 500, 5.0, "\U0001f600" * 500)
+    long = "\U0001f600" * 300
+    worst = Report(1.0, 2.0, 3.0, 4, long, 5.0, long, 6.0, long, 7.0, long, -8)
     assert len(encode_report(worst)) <= REPORT_LIMIT
     assert decode_report(encode_report(worst)) == worst
     for damaged in (b"", b"{}", b"[]", b'{"format": 2}', encode_report(worst)[:-5], bytes(REPORT_LIMIT + 1)):
