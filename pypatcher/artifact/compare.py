@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pypatcher.artifact.program import check_size
 from pypatcher.artifact.replace import open_program
 from pypatcher.artifact.sections import parse_elf
 from pypatcher.artifact.tree import build_tree
@@ -67,11 +68,11 @@ def compare_files(old: Path, new: Path) -> Comparison:
     """Compare two programs, as they would be signed.
 
     Raises:
-        ArtifactError: one of them cannot be read, or is empty.
+        ArtifactError: one of them cannot be read, is empty, or larger than a signed file may be.
         OSError: reading failed.
     """
     with open_program(old) as old_fd, open_program(new) as new_fd:
-        old_size, new_size = os.fstat(old_fd).st_size, os.fstat(new_fd).st_size
+        old_size, new_size = check_size(old_fd), check_size(new_fd)
         before, after = build_tree(old_fd, old_size), build_tree(new_fd, new_size)
         here = {chunk.id for chunk in before.chunks()}
         ranges: list[tuple[int, int]] = []

@@ -90,6 +90,14 @@ def test_the_command_says_what_moves(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert said_json["members"][0]["new"] <= said_json["members"][0]["size"]
 
 
+def test_a_sparse_file_of_terabytes_is_refused_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "app", b"x")
+    with path.open("ab") as file:
+        file.truncate(2 << 40)
+    with pytest.raises(ArtifactError, match="at most"):
+        compare_files(path, path)
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(tmp_path / "old"), str(tmp_path / "new")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
