@@ -1,10 +1,11 @@
 """How much we upload, to whom, and how fast. Pure: a clock is passed in, waiting is the caller's.
 
 design.md "Transport and transfer" has the numbers: uploads at once in all and per address, bytes a second, bytes a day
-in all, per address and per network, and a part of the day's bytes for networks that took nothing yet, so that nobody
-can use them up for everybody. The LAN, loopback included, is limited only by how many uploads a small device can hold
-at once: its addresses are not counted one by one, because many devices (and tests) may share one there. A slow taker
-keeps its place only as long as nobody else wants it. Not here: what is sent (``server``).
+in all, per address, per network and per provider (a /24 or /48 within a /16 or /32), and a part of the day's bytes for
+providers that took nothing yet, so that nobody can use them up for everybody. Only bytes that arrived count. The LAN,
+loopback included, is limited only by how many uploads a small device can hold at once: its addresses are not counted
+one by one, because many devices (and tests) may share one there. A slow taker keeps its place only as long as nobody
+else wants it. Not here: what is sent (``server``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pypatcher.addresses import Address, host_of, is_lan, network_of
+from pypatcher.addresses import Address, host_of, is_lan, network_of, provider_of
 from pypatcher.limits import DaySums, Pace
 
 __all__ = ["Upload", "UploadLimiter"]
@@ -21,6 +22,7 @@ __all__ = ["Upload", "UploadLimiter"]
 _MEBIBYTE = 1 << 20
 _BURST_SECONDS = 0.25
 _ADDRESS_PART, _NETWORK_PART, _NEWCOMERS_PART = 4, 2, 4
+_PROVIDER_FIFTHS = 3
 _ALL = "all"
 _PIECE, _SMALLEST_PIECE = 65536, 1024
 _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
@@ -47,7 +49,7 @@ class UploadLimiter:
             uploads: at once, to outside the LAN.
             per_address: at once, to one address outside the LAN (one /64 for IPv6).
             daily_factor: bytes in any 24 hours to outside the LAN, as a multiple of the size of the file asked for;
-                to one address a quarter of them, to one network half.
+                to one address a quarter of them, to one network half, to one provider three fifths.
             lan_uploads: at once, within the LAN.
             clock: monotonic seconds.
         """
@@ -67,7 +69,7 @@ class UploadLimiter:
         """
         if self.rate <= 0:
             return None
-        taker = None if is_lan(address) else _Taker(host_of(address), network_of(address))
+        taker = None if is_lan(address) else _Taker(host_of(address), network_of(address), provider_of(address))
         if taker is not None and not (self._has_share(taker, size) and self._has_turn(taker)):
             return None
         if not self._has_room(taker is None):
@@ -87,11 +89,13 @@ class UploadLimiter:
         allowed = self._daily_factor * size
         if promised[taker.address] + size > max(size, allowed // _ADDRESS_PART):
             return False
-        if not promised[taker.network]:
-            # What others were promised, and may never take, does not count here.
-            return sent[_ALL] + size <= allowed
         if promised[taker.network] + size > max(size, allowed // _NETWORK_PART):
             return False
+        if promised[taker.provider] + size > max(size, allowed * _PROVIDER_FIFTHS // 5):
+            return False
+        if not promised[taker.provider]:
+            # What others were promised, and may never take, does not count here.
+            return sent[_ALL] + size <= allowed
         return promised[_ALL] + size <= allowed - allowed // _NEWCOMERS_PART
 
     def _has_turn(self, taker: _Taker) -> bool:
@@ -122,6 +126,10 @@ class UploadLimiter:
         self._sent.add(taker, count, now)
         return self._pace.spend(count, now)
 
+    def refund(self, taker: _Taker, count: int) -> None:
+        """Of what was accounted for, so many bytes never arrived."""
+        self._sent.add(taker, -count, self._clock())
+
     def release(self, upload: Upload) -> None:
         """An upload ended; once is enough."""
         self._active.pop(upload, None)
@@ -132,10 +140,11 @@ class UploadLimiter:
 
 
 class _Taker(NamedTuple):
-    """By what bytes to outside the LAN are counted: address and network."""
+    """By what bytes to outside the LAN are counted: a host, in its network, in its provider's."""
 
     address: str
     network: str
+    provider: str
     everybody: str = _ALL
 
 
@@ -147,13 +156,13 @@ class Upload:
         left: bytes of the file that are still to be sent.
     """
 
-    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "_spent", "left", "taker")
+    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "_spent", "_total", "left", "taker")
 
     def __init__(self, limiter: UploadLimiter, taker: _Taker | None, size: int, drop: Callable[[], None]) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
         self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
-        self._spent = self._marked
+        self._spent, self._total = self._marked, 0
 
     @property
     def piece(self) -> int:
@@ -170,8 +179,14 @@ class Upload:
         self._marked += delay
         self._spent = self._limiter.now() + delay
         self._sent += count
+        self._total += count
         self.left = max(0, self.left - count)
         return delay
+
+    def refund(self, count: int) -> None:
+        """So many of the bytes that were accounted for were not acknowledged: its taker did not get them."""
+        if self.taker is not None:
+            self._limiter.refund(self.taker, min(count, self._total))
 
     def pace(self) -> float:
         """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown."""

@@ -54,6 +54,7 @@ class Stream:
         self._finished = not writable
         self._read_failure: PeerError | None = None
         self._write_failure: PeerError | None = None
+        self._never_arrived = 0
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
@@ -147,7 +148,7 @@ class Stream:
     @property
     def unacknowledged(self) -> int:
         """Bytes written that the peer has not acknowledged yet."""
-        return self._owner.unacknowledged(self.id)
+        return self._owner.unacknowledged(self.id) if self._write_failure is None else self._never_arrived
 
     def nudge(self, seconds: float) -> bool:
         """Show the peer where we are, and make it show that it is there; see ``Connection.nudge``."""
@@ -178,7 +179,9 @@ class Stream:
 
     def fail_write(self, error: PeerError) -> None:
         """Nothing more can be sent."""
-        self._write_failure = self._write_failure or error
+        if self._write_failure is None:
+            self._never_arrived = self._owner.unacknowledged(self.id)
+            self._write_failure = error
         _wake(self._writer)
 
     def fail(self, error: PeerError) -> None:

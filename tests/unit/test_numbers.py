@@ -90,7 +90,8 @@ LAN
 
 | {mib(UPLOADS.rate)} MiB/s; {UPLOADS.daily_factor} files a day:
 {UPLOADS.daily_factor//transfer.upload_limits._ADDRESS_PART} per address,
-{UPLOADS.daily_factor//transfer.upload_limits._NETWORK_PART} per /24 or /48, the last
+{UPLOADS.daily_factor//transfer.upload_limits._NETWORK_PART} per /24 or /48,
+{UPLOADS.daily_factor*transfer.upload_limits._PROVIDER_FIFTHS//5} per /16 or /32, the last
 {UPLOADS.daily_factor//transfer.upload_limits._NEWCOMERS_PART} for newcomers
 
 after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s; to its own next

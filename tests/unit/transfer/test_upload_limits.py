@@ -136,7 +136,7 @@ def take(limiter: UploadLimiter, clock: ManualClock, address: tuple[str, int], s
 
 def test_a_day_has_twenty_times_the_file(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
-    assert all(take(limiter, clock, (f"20.0.{number}.1", 1)) for number in range(20))
+    assert all(take(limiter, clock, (f"20.{number}.0.1", 1)) for number in range(20))
     assert not take(limiter, clock, FAR[0])
     assert take(limiter, clock, ("10.0.0.1", 1))
     clock.now += 86400
@@ -148,6 +148,25 @@ def test_one_network_gets_half_of_the_day(clock: ManualClock, host: str) -> None
     limiter = UploadLimiter(clock=clock)
     assert sum(take(limiter, clock, (host.format(number), 1)) for number in range(1, 40)) == 10
     assert take(limiter, clock, ("9.9.9.9", 1))
+
+
+@pytest.mark.parametrize("host", ["2a01:db9:{:x}::1", "8.8.{}.1"])
+def test_one_provider_gets_three_fifths_of_the_day(clock: ManualClock, host: str) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert sum(take(limiter, clock, (host.format(number), 1)) for number in range(1, 40)) == 12
+    assert sum(take(limiter, clock, (f"9.{number}.9.9", 1)) for number in range(9)) == 8
+
+
+def test_what_never_arrived_does_not_count(clock: ManualClock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    for number in range(100):
+        upload = limiter.admit((f"20.{number % 7}.0.1", 1), MIB)
+        assert upload is not None
+        clock.now += 10 + upload.spend(MIB // 2)
+        upload.refund(2 * MIB)
+        upload.end()
+    clock.now += 86_000
+    assert sum(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(30)) == 20
 
 
 def test_uploads_of_one_network_begun_together_keep_within_its_half(clock: ManualClock) -> None:

@@ -1,0 +1,70 @@
+"""What a device gives in a day: who asks and takes next to nothing uses up next to nothing of it.
+
+The real endpoints and exchange, on virtual time, at addresses of many networks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from unittest import mock
+
+from pypatcher.addresses import Address
+from pypatcher.errors import PeerError
+from pypatcher.transfer import fetch_from, wire
+from tests.support.node_fakes import run_alone
+from tests.support.siege import MINUTE
+from tests.support.switch import Switch
+from tests.support.transport import ALPN, OWNER_KEY, local_release, make_release
+
+HOLDER: Address = ("20.1.1.1", 6881)
+SIZE = 500_000
+WINDOW = 64
+
+
+async def ask_and_leave(switch: Switch, source: Address) -> None:
+    """A valid request whose answer is taken 64 bytes long, and no byte more."""
+    endpoint = await switch.endpoint(source)
+    with contextlib.suppress(PeerError), mock.patch("pypatcher.transport.quic.DEFAULT_WINDOW", WINDOW):
+        connection = await endpoint.connect(HOLDER, node_id=None, alpn=ALPN)
+        stream = await connection.open_stream()
+        await stream.write(wire.auth_value(OWNER_KEY, MINUTE))
+        await stream.finish()
+        await asyncio.sleep(1.0)
+        connection.close()
+        await asyncio.sleep(1.0)
+    await endpoint.close()
+
+
+async def fetch(switch: Switch, source: Address) -> bool:
+    """Whether that address gets the release, in a way as a device does."""
+    endpoint, got = await switch.endpoint(source), bytearray()
+    with contextlib.suppress(PeerError):
+        await fetch_from(
+            endpoint,
+            HOLDER,
+            node_id=None,
+            alpn=ALPN,
+            owner=OWNER_KEY,
+            expect=None,
+            write=got.extend,
+            now=lambda: MINUTE * 60.0,
+            clock=asyncio.get_running_loop().time,
+        )
+    await endpoint.close()
+    return len(got) == SIZE
+
+
+def test_askers_who_take_nothing_leave_the_day_to_others(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, SIZE)
+
+    async def attack() -> int:
+        async with Switch() as switch:
+            await switch.holder(HOLDER, local_release(info, tmp_path / "release"))
+            for number in range(70):
+                await ask_and_leave(switch, (f"30.{number % 7}.{number // 7}.9", 4000))
+            await asyncio.sleep(60.0)
+            return sum([await fetch(switch, (f"40.{number}.0.1", 5000)) for number in range(19)])
+
+    assert run_alone(attack()) == 19
