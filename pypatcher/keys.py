@@ -26,6 +26,8 @@ __all__ = [
     "OwnerKey",
     "decode_key",
     "encode_key",
+    "is_read_by_others",
+    "looks_public",
     "parse_public_key",
     "public_key_path",
     "read_key_file",
@@ -43,6 +45,7 @@ ANY_TARGET = "any"
 
 _TEXT_SIZE = 52
 _FILE_LIMIT = 4096
+_ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,11 @@ class KeyPair:
 
     @classmethod
     def generate(cls) -> KeyPair:
-        """A fresh pair from the system's randomness."""
-        return cls.from_seed(os.urandom(KEY_SIZE))
+        """A fresh pair from the system's randomness, whose seed cannot be taken for a public key (`looks_public`)."""
+        seed = os.urandom(KEY_SIZE)
+        while looks_public(seed):
+            seed = os.urandom(KEY_SIZE)
+        return cls.from_seed(seed)
 
     @classmethod
     def from_seed(cls, seed: bytes) -> KeyPair:
@@ -66,6 +72,11 @@ class KeyPair:
     def sign(self, message: bytes) -> bytes:
         """The 64-byte ed25519 signature over ``message``."""
         return nacl.bindings.crypto_sign(message, self.seed + self.public)[:SIGNATURE_SIZE]
+
+
+def looks_public(key: bytes) -> bool:
+    """Whether 32 bytes could be a public key: every one is a point of the curve, and of other bytes one in 16."""
+    return nacl.bindings.crypto_core_ed25519_is_valid_point(key)
 
 
 def verify_signature(public: bytes, message: bytes, signature: bytes) -> bool:
@@ -96,8 +107,19 @@ def decode_key(text: str, what: str) -> bytes:
     except zbase32.DecodeError:
         key = b""
     if len(key) != KEY_SIZE or encode_key(key) != text:
-        raise KeyFileError(f"{what} is not a key: expected {_TEXT_SIZE} characters of z-base-32, nothing else")
+        raise KeyFileError(f"{what} is not a key: {_why_no_key(text)}")
     return key
+
+
+def _why_no_key(text: str) -> str:
+    """What is wrong with a key's text, without quoting any of it."""
+    if len(text) != _TEXT_SIZE:
+        return f"it has {len(text)} characters, and a key has {_TEXT_SIZE}: is a part missing, or something added?"
+    for place, character in enumerate(text, 1):
+        if character not in _ALPHABET:
+            capital = "a capital letter" if character.lower() in _ALPHABET else "no character of z-base-32"
+            return f"its character {place} is {capital}: a typo?"
+    return f"its last character cannot be one of a key: a typo, or only the first {_TEXT_SIZE} characters of something"
 
 
 def parse_public_key(text: str) -> OwnerKey:
@@ -107,7 +129,7 @@ def parse_public_key(text: str) -> OwnerKey:
         KeyFileError: the text is not 52 characters of z-base-32, or no point of the curve.
     """
     key = decode_key(text, f"public key {text!r}" if len(text) < _TEXT_SIZE // 2 else "the public key")
-    if not nacl.bindings.crypto_core_ed25519_is_valid_point(key):
+    if not looks_public(key):
         raise KeyFileError("the public key is no valid ed25519 key: paste the one that 'pypatcher gen' printed")
     return OwnerKey(key)
 
@@ -135,7 +157,20 @@ def read_key_file(path: Path) -> KeyPair:
     Raises:
         KeyFileError: the file is missing, unreadable or holds no key.
     """
-    return KeyPair.from_seed(decode_key(_read_small(path), str(path)))
+    text = _read_small(path)
+    match text.split():
+        case [_, key] if len(key) == _TEXT_SIZE:
+            secret = path.with_suffix("") if path.suffix == ".pub" else "the one without .pub"
+            raise KeyFileError(f"{path} holds a public key, which signs nothing: give the secret key's file, {secret}")
+    return KeyPair.from_seed(decode_key(text, str(path)))
+
+
+def is_read_by_others(path: Path) -> bool:
+    """Whether more than the owner's user may read a file."""
+    try:
+        return bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return False
 
 
 def read_public_file(path: Path) -> tuple[str, OwnerKey]:

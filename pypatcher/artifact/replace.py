@@ -16,8 +16,12 @@ from pathlib import Path
 
 from pypatcher.artifact.hashing import feed
 from pypatcher.errors import ArtifactError, CannotReplaceError, ContentMismatchError
+from pypatcher.trusted_path import open_folder, resolve
 
 __all__ = ["open_program", "replacing", "write_at"]
+
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
+"""What fsync says where there is nothing that it could make durable."""
 
 
 @contextlib.contextmanager
@@ -45,17 +49,22 @@ def replacing(path: Path, out: Path | None = None) -> Iterator[int]:
     """A descriptor of a private copy of ``path``, to be changed; after the block it replaces the file by one rename.
 
     With ``out`` it is renamed to that path instead, and ``path`` stays as it is. A symbolic link stays one: the file
-    that it points to is replaced. If the block raises, nothing has changed.
+    that it points to is replaced; but root follows none that another user can change. If the block raises, nothing has
+    changed.
 
     Raises:
         ArtifactError: the file cannot be read.
         CannotReplaceError: the copy cannot be written beside it, or mode, owner or attributes cannot be kept.
     """
-    real = Path(os.path.realpath(out or path))
-    with open_program(path) as source:
-        temporary = real.with_name(f".pypatcher-{secrets.token_hex(8)}.tmp")
+    real = resolve(out or path)
+    with open_program(path) as source, _folder_of(real, out or path) as folder:
+        _check_replaceable(real, folder, out or path)
+        if out is None and not _is_entry(source, real.name, folder):
+            raise CannotReplaceError(f"{path} is a link that another user can change, and root follows none")
+        temporary = f".pypatcher-{secrets.token_hex(8)}.tmp"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(temporary, flags, 0o600, dir_fd=folder)
         except OSError as error:
             raise CannotReplaceError(f"cannot write beside {out or path}: {error.strerror}") from None
         try:
@@ -64,14 +73,45 @@ def replacing(path: Path, out: Path | None = None) -> Iterator[int]:
                 yield fd
                 _keep_attributes(source, fd)
                 os.fsync(fd)
-                temporary.rename(real)
+                os.rename(temporary, real.name, src_dir_fd=folder, dst_dir_fd=folder)
             except OSError as error:
                 raise CannotReplaceError(f"cannot replace {out or path}: {error.strerror}") from None
-            _sync_folder(real.parent)
+            _sync_folder(folder, out or path)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+                os.unlink(temporary, dir_fd=folder)
             os.close(fd)
+
+
+@contextlib.contextmanager
+def _folder_of(path: Path, named: Path) -> Iterator[int]:
+    """A descriptor of the folder, opened before anything is changed: all that follows happens in this one."""
+    try:
+        folder = open_folder(path.parent)
+    except OSError as error:
+        raise CannotReplaceError(f"cannot write beside {named}: {error.strerror}") from None
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _check_replaceable(path: Path, folder: int, named: Path) -> None:
+    """Nothing but a file, or nothing at all, is replaced."""
+    try:
+        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotReplaceError(f"cannot replace {named}: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise CannotReplaceError(f"cannot replace {named}: it is there, and is no regular file")
+
+
+def _is_entry(fd: int, name: str, folder: int) -> bool:
+    """Whether the open file is the one of that name in the folder."""
+    opened, entry = os.fstat(fd), os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return (opened.st_dev, opened.st_ino) == (entry.st_dev, entry.st_ino)
 
 
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -117,9 +157,11 @@ def _keep_attributes(source: int, fd: int) -> None:
             os.setxattr(fd, name, value)
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync_folder(folder: int, named: Path) -> None:
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise CannotReplaceError(
+                f"{named} IS replaced, but the disk does not say that this would outlive a power cut: {error.strerror}"
+            ) from None

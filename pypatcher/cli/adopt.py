@@ -6,10 +6,12 @@ Not here: the steps on disk (``install.manual``).
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, print_json
+from pypatcher.cli.options import add_json, report_done
+from pypatcher.errors import ArtifactError, PatcherError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -41,9 +43,25 @@ def run(args: argparse.Namespace) -> int:
 
     with open_program(args.file) as source:
         installation = open_installation(args, may_be_new=True)
+        try:
+            _check_fits(source, installation.program)
+        except ArtifactError as error:
+            raise type(error)(f"{args.file} is not put there: {error}") from None
         version = installation.adopt(source)
-    if args.json:
-        print_json({"program": str(installation.program), "version": str(version)})
-    else:
-        print(f"{installation.program} is version {version}")
-    return 0
+    values = {"program": str(installation.program), "version": str(version)}
+    return report_done(values, f"{installation.program} is version {version}", as_json=args.json)
+
+
+def _check_fits(source: int, program: Path) -> None:
+    """What every command of the desk asks, and whether it is for this device."""
+    from pypatcher.artifact.program import examine_program
+    from pypatcher.node.device import own_target
+
+    found = examine_program(source)
+    found.check_region()
+    interpreter = Path(sys.executable)
+    try:
+        target = own_target(program if program.is_file() else interpreter, interpreter)
+    except PatcherError:
+        target = None  # such as a device of the namespace rustpatcher, for which any machine will do
+    found.check_for(target, any_machine=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, print_json
+from pypatcher.cli.options import add_json, report_done
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -37,8 +37,5 @@ def run(args: argparse.Namespace) -> int:
     """
     installation = open_installation(args)
     version = installation.confirm_running()
-    if args.json:
-        print_json({"program": str(installation.program), "version": str(version)})
-    else:
-        print(f"{installation.program}: version {version} is confirmed")
-    return 0
+    values = {"program": str(installation.program), "version": str(version)}
+    return report_done(values, f"{installation.program}: version {version} is confirmed", as_json=args.json)

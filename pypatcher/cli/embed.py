@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pypatcher.artifact.embed import CARRIERS
-from pypatcher.cli.options import add_any, add_file, add_json, add_out, print_json, version
+from pypatcher.cli.options import add_any, add_file, add_json, add_out, report_done, version
 from pypatcher.errors import ArtifactError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -48,16 +48,12 @@ def run(args: argparse.Namespace) -> int:
         located = embed_region(args.file, args.version, carrier=args.carrier, any_machine=args.any, out=args.out)
     except ArtifactError as error:
         raise type(error)(f"{args.file} gets no region: {error}") from None
-    if args.json:
-        print_json(
-            {
-                "file": str(args.out or args.file),
-                "version": str(args.version),
-                "carrier": located.carrier.value,
-                "offset": located.offset,
-            }
-        )
-        return 0
+    values = {
+        "file": str(args.out or args.file),
+        "version": str(args.version),
+        "carrier": located.carrier.value,
+        "offset": located.offset,
+    }
     place = f"at {located.offset} ({located.carrier.value})"
-    print(f"{args.out or args.file}: region for version {args.version} {place}; now sign it")
-    return 0
+    said = f"{args.out or args.file}: region for version {args.version} {place}; now sign it"
+    return report_done(values, said, as_json=args.json)

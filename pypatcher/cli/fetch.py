@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pypatcher.addresses import Address, family, parse_address
 from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, read_settings
-from pypatcher.cli.options import add_json, add_target, print_json, version
+from pypatcher.cli.options import add_json, add_target, print_json, report_done, version
 from pypatcher.cli.owners import add_public_key, one_owner
 from pypatcher.cli.progress import progress_bar
 from pypatcher.errors import PeerError, SettingError
@@ -72,24 +72,17 @@ def run(args: argparse.Namespace) -> int:
         return _check(args, settings)
     peer = None if args.peer is None else _read_peer(args.peer, settings)
     acquired = asyncio.run(_fetch(args, peer, settings))
-    if args.json:
-        print_json(
-            {
-                "version": str(acquired.info.version),
-                "size": acquired.info.file_size,
-                "out": str(args.out),
-                "peer": acquired.peer,
-                "sources": acquired.sources,
-                "older": acquired.others,
-            }
-        )
-    elif acquired.sources:
-        sure = _how_sure(acquired.sources, acquired.others)
-        print(f"{args.out}: version {acquired.info.version}, verified; {sure}")
-    else:
-        alone = f"from {acquired.peer}; nobody else was asked, so there may be a newer one"
-        print(f"{args.out}: version {acquired.info.version}, verified; {alone}")
-    return 0
+    values = {
+        "version": str(acquired.info.version),
+        "size": acquired.info.file_size,
+        "out": str(args.out),
+        "peer": acquired.peer,
+        "sources": acquired.sources,
+        "older": acquired.others,
+    }
+    alone = f"from {acquired.peer}; nobody else was asked, so there may be a newer one"
+    sure = _how_sure(acquired.sources, acquired.others) if acquired.sources else alone
+    return report_done(values, f"{args.out}: version {acquired.info.version}, verified; {sure}", as_json=args.json)
 
 
 def _check(args: argparse.Namespace, settings: Settings) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pypatcher.cli.options import add_json, add_target, print_json
+from pypatcher.cli.options import add_json, add_target, report_done
 from pypatcher.errors import CannotReplaceError, KeyFileError
 from pypatcher.keys import ANY_TARGET, KeyPair, encode_key, public_key_path, write_key_file
 from pypatcher.targets import load_targets
@@ -14,13 +14,14 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make the owner key of one program, or one for each target"
 EXAMPLES = """\
-  pypatcher gen owner.key                       one key, for any target
+  pypatcher gen owner.key                       one key, for a program whose devices are all of one target
   pypatcher gen armv7.key --target armv7        a key whose files must be for armv7
   pypatcher gen keys/ --all-targets             keys/x86_64.key, keys/aarch64.key, ...
 
 PATH holds the secret (mode 0600): keep it off devices and out of repositories.
 PATH.pub holds the target and the public key, which goes into the program.
-A key is for ONE program: under one key, B 2.0 would be a valid update of A 1.0."""
+A key is for ONE program: under one key, B 2.0 would be a valid update of A 1.0. And for one target: under a shared
+key, devices hear of releases for the others, which they cannot take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,21 +46,30 @@ def run(args: argparse.Namespace) -> int:
     for path in wanted.values():
         if path.exists() or public_key_path(path).exists():
             raise KeyFileError(f"{path} or {path}.pub exists and is never overwritten: choose another name")
-    keys = {}
-    for name, path in wanted.items():
-        pair = KeyPair.generate()
-        write_key_file(path, pair, name)
-        keys[name] = encode_key(pair.public)
+    keys: dict[str, str] = {}
+    try:
+        for name, path in wanted.items():
+            pair = KeyPair.generate()
+            write_key_file(path, pair, name)
+            keys[name] = encode_key(pair.public)
+    except KeyFileError:
+        # All or nothing: half a set of keys would be taken for a whole one.
+        for name in keys:
+            wanted[name].unlink(missing_ok=True)
+            public_key_path(wanted[name]).unlink(missing_ok=True)
+        raise
     paste = _decorator(keys)
-    if args.json:
-        made = [{"target": name, "public_key": key, "path": str(wanted[name])} for name, key in keys.items()]
-        print_json({"keys": made, "paste": paste})
-        return 0
+    made = [{"target": name, "public_key": key, "path": str(wanted[name])} for name, key in keys.items()]
+    lines = []
     for name, key in keys.items():
-        print(f"{wanted[name]}: secret key, target {name}; keep it safe, and for this one program only")
-        print(f"public key: {key}")
-    print(f"paste into the program: {paste}")
-    return 0
+        what = f"{wanted[name]}: secret key, target {name}; keep it safe, and for this one program only"
+        lines += [what, f"public key: {key}"]
+    if ANY_TARGET in keys:
+        lines.append(
+            "it is for devices of ONE target: where there are several, make a key for each (gen FOLDER --all-targets)"
+        )
+    lines.append(f"paste into the program: {paste}")
+    return report_done({"keys": made, "paste": paste}, "\n".join(lines), as_json=args.json)
 
 
 def _decorator(keys: dict[str, str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,18 @@ from pypatcher.errors import PatcherError
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
-__all__ = ["add_any", "add_file", "add_json", "add_out", "add_target", "print_json", "target", "version", "when"]
+__all__ = [
+    "add_any",
+    "add_file",
+    "add_json",
+    "add_out",
+    "add_target",
+    "print_json",
+    "report_done",
+    "target",
+    "version",
+    "when",
+]
 
 
 def version(text: str) -> Version:
@@ -75,3 +88,21 @@ def when(seconds: float) -> str | None:
     if not seconds:
         return None
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
+def report_done(values: dict[str, Any], text: str, *, as_json: bool) -> int:
+    """Say what was changed, for scripts or for people; returns the exit status, which is 0 whether it could be said.
+
+    Something IS done by now: a status that says otherwise would be a lie, and done again it may mean something else.
+    """
+    try:
+        if as_json:
+            print_json(values)
+        else:
+            print(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Nothing may be written to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"pypatcher: it is done; only this could not be written to stdout: {error.strerror}", file=sys.stderr)
+    return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, print_json
+from pypatcher.cli.options import add_json, report_done
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -34,10 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """
     installation = open_installation(args)
     version, done = installation.roll_back()
-    if args.json:
-        print_json({"program": str(installation.program), "version": str(version), "done": done})
-    elif done:
-        print(f"{installation.program} is version {version} again")
-    else:
+    if not done and not args.json:
         print(f"{installation.program} runs: its next start goes back to version {version}", file=sys.stderr)
-    return 0
+        return 0
+    values = {"program": str(installation.program), "version": str(version), "done": done}
+    return report_done(values, f"{installation.program} is version {version} again", as_json=args.json)

@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 
-from pypatcher.cli.options import add_any, add_file, add_json, add_out, add_target, print_json, version
+from pypatcher.cli.options import add_any, add_file, add_json, add_out, add_target, report_done, version
+from pypatcher.cli.owners import add_public_key, one_owner
 from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
-from pypatcher.keys import ANY_TARGET, KeyPair, decode_key, encode_key, public_key_path, read_key_file, read_public_file
+from pypatcher.keys import (
+    ANY_TARGET,
+    KeyPair,
+    decode_key,
+    encode_key,
+    is_read_by_others,
+    looks_public,
+    public_key_path,
+    read_key_file,
+    read_public_file,
+)
 from pypatcher.targets import Target, find_target
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -32,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--key-file", metavar="PATH", help="the secret key's file, as 'pypatcher gen' wrote it")
     source.add_argument("--key-env", metavar="VAR", help="the environment variable that holds the secret key")
+    add_public_key(parser, "sign only if the secret key is that of this one", required=False)
     parser.add_argument("--version", metavar="X.Y.Z", type=version, help="the version, instead of the one built in")
     add_target(parser, "the target that the file must be for, if KEY.pub does not say it")
     add_any(parser)
@@ -55,24 +68,18 @@ def run(args: argparse.Namespace) -> int:
         raise type(error)(f"{args.file} is not signed: {error}") from None
     info, fits = signed.info, signed.fits
     checked = target.name if target else ANY_TARGET
-    if args.json:
-        print_json(
-            {
-                "file": str(args.out or args.file),
-                "version": str(info.version),
-                "target": checked,
-                "fits": list(fits),
-                "hash": info.hash.hex(),
-                "size": info.size,
-                "public_key": encode_key(key.public),
-            }
-        )
-        return 0
+    values = {
+        "file": str(args.out or args.file),
+        "version": str(info.version),
+        "target": checked,
+        "fits": list(fits),
+        "hash": info.hash.hex(),
+        "size": info.size,
+        "public_key": encode_key(key.public),
+    }
     hint = "" if target else f" (the file fits {', '.join(fits) or 'none'})"
-    print(
-        f"{args.out or args.file}: version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}"
-    )
-    return 0
+    said = f"version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}"
+    return report_done(values, f"{args.out or args.file}: {said}", as_json=args.json)
 
 
 def _key_and_target(args: argparse.Namespace) -> tuple[KeyPair, Target | None]:
@@ -82,17 +89,39 @@ def _key_and_target(args: argparse.Namespace) -> tuple[KeyPair, Target | None]:
         text = os.environ.get(args.key_env)
         if text is None:
             raise SettingError(f"environment variable {args.key_env} is not set: put the secret key into it")
-        return KeyPair.from_seed(decode_key(text.strip(), f"environment variable {args.key_env}")), args.target
+        where = f"environment variable {args.key_env}"
+        key = KeyPair.from_seed(decode_key(text.strip(), where))
+        _check_secret(key, args, where)
+        return key, args.target
     path = Path(args.key_file)
     key = read_key_file(path)
+    if is_read_by_others(path):
+        print(f"pypatcher sign: {path} can be read by other users: chmod 600 it", file=sys.stderr)
     public_path = public_key_path(path)
     if not public_path.exists():
+        _check_secret(key, args, str(path))
         return key, args.target
     name, public = read_public_file(public_path)
     if public != key.public:
         raise KeyFileError(f"{public_path} is not of the key in {path}: put the right one beside it, or none")
+    _check_expected(key, args)
     if name == ANY_TARGET:
         return key, args.target
     if args.target is not None and args.target.name != name:
         raise WrongTargetError(f"{path} is the key for target {name}, not {args.target.name}: use the other key")
     return key, find_target(name)
+
+
+def _check_secret(key: KeyPair, args: argparse.Namespace, where: str) -> None:
+    """Tell a public key that was put where the secret one belongs: it would sign, for a fleet that does not exist."""
+    _check_expected(key, args)
+    if args.public_key is None and looks_public(key.seed):
+        raise KeyFileError(
+            f"{where} seems to hold the public key instead of the secret one. If it is the secret one, give the "
+            "public one too: --public-key K, or its file KEY.pub beside the key file"
+        )
+
+
+def _check_expected(key: KeyPair, args: argparse.Namespace) -> None:
+    if args.public_key is not None and one_owner(args.public_key, args.target)[0] != key.public:
+        raise KeyFileError("the secret key is not that of --public-key: programs that trust that one would refuse it")

@@ -182,5 +182,12 @@ class Examiner:
 
 
 def _only_nuls(files: Files, fd: int, size: int) -> bool:
-    """Whether the file holds nothing; a program shows otherwise in its first bytes."""
-    return not any(files.read(fd, _CHUNK, offset).strip(b"\0") for offset in range(0, size, _CHUNK))
+    """Whether the file holds nothing; a program shows otherwise in its first bytes.
+
+    A file that is too large to be a program is not read for hours to find that out.
+    """
+    from pypatcher.artifact.patch import MAX_FILE_SIZE
+
+    return size <= MAX_FILE_SIZE and not any(
+        files.read(fd, _CHUNK, offset).strip(b"\0") for offset in range(0, size, _CHUNK)
+    )

@@ -33,6 +33,7 @@ from pypatcher.install.status import Presence, Status, describe
 from pypatcher.install.transaction import Session, open_session
 from pypatcher.install.trial import ProgramId
 from pypatcher.install.trial_end import confirm, end_start
+from pypatcher.trusted_path import resolve
 from pypatcher.version import Version
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Installation:
     Its methods may be called from any thread, and block: they hash and fsync.
 
     Args:
-        program: the program's path; symbolic links are resolved once.
+        program: the program's path; symbolic links are resolved once (for root, none that others can change).
         verify: what makes a file a release: `owner_verifies`, or `check_intact` for people who only look.
         kind: tells the type of a folder's filesystem.
         folders: how files are reached; the real disk unless a test says otherwise.
@@ -67,7 +68,7 @@ class Installation:
         lives: Callable[[int, int], bool] = process_lives,
         limits: Limits = LIMITS,
     ) -> None:
-        self.layout = Layout(Path(os.path.realpath(program)))
+        self.layout = Layout(resolve(program))
         self._folders = folders
         self._verify = verify
         self._examiner = Examiner(verify)
@@ -139,6 +140,8 @@ class Installation:
         try:
             with self._folders(self.layout, StateFolder.IGNORED) as files:
                 return self._examiner.examine(files, self.layout.target)
+        except CannotReplaceError as error:
+            return Found(Kind.ABSENT, reason=str(error))
         except OSError as error:
             return Found(Kind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
 
@@ -325,7 +328,7 @@ class Installation:
         """
         if self.program.exists():
             # A person who puts a file on a volatile disk knows it.
-            self.preflight(os.fstat(source).st_size, allow_volatile=True)
+            self._preflight.check(os.fstat(source).st_size, True, for_owner=True)
         with self._session() as session:
             return adopt(session, source, self._verify)
 

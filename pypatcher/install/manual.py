@@ -53,6 +53,11 @@ def roll_back(session: Session) -> tuple[Version, bool]:
         return previous.id.version, False
     try:
         session.operations.finish_rollback(state)
+    except OSError as error:
+        raise StateError(
+            f"going back to version {previous.id.version} IS decided, but could not be finished ({error.strerror}): "
+            "the next start does it"
+        ) from None
     finally:
         session.release()
     return previous.id.version, True
@@ -83,6 +88,7 @@ def adopt(session: Session, source: int, verify: Verify) -> Version:
 
 def _put(session: Session, source: int, verify: Verify) -> Version:
     files, layout, operations = session.files, session.layout, session.operations
+    _check_replaceable(session)
     operations.begin()
     operations.remove_stale_partials()
     entry = layout.partial(secrets.token_hex(8))
@@ -104,11 +110,33 @@ def _put(session: Session, source: int, verify: Verify) -> Version:
         if confirmed:
             operations.keep_previous(program.stat)
     operations.rename_to_program(entry)
-    operations.adopt(adopted, state)
-    staged = session.examine(layout.staged).id
-    if staged is None or staged.version <= adopted.version:
-        operations.drop_staged()
+    try:
+        operations.adopt(adopted, state)
+        staged = session.examine(layout.staged).id
+        if staged is None or staged.version <= adopted.version:
+            operations.drop_staged()
+    except OSError as error:
+        raise StateError(
+            f"{layout.program} IS version {adopted.version} now, but that could not be written down "
+            f"({error.strerror}): its next start does it"
+        ) from None
     return adopted.version
+
+
+def _check_replaceable(session: Session) -> None:
+    """What is no program, good or damaged, is somebody's file that was named by mistake."""
+    from pypatcher.artifact.sections import ELF_MAGIC
+
+    found = session.files.stat(session.layout.target)
+    if found is None:
+        return
+    fd = session.files.open(session.layout.target) if found.regular else None
+    head = b""
+    if fd is not None:
+        head = session.files.read(fd, len(ELF_MAGIC))
+        session.files.close(fd)
+    if not found.regular or (head.strip(b"\0") and head != ELF_MAGIC and not head.startswith((b"#!", b"PK"))):
+        raise CannotReplaceError(f"{session.layout.program} is no program: if it may go, move it away first")
 
 
 def _take_attributes(session: Session, fd: int) -> None:

@@ -79,18 +79,23 @@ class Preflight:
     folders: OpenFolders
     kind: FilesystemType = filesystem_type
 
-    def check(self, size: int, allow_volatile: bool, *, change_nothing: bool = False) -> None:
+    def check(self, size: int, allow_volatile: bool, *, change_nothing: bool = False, for_owner: bool = False) -> None:
         """Check everything for a release whose file has ``size`` bytes.
 
         Args:
             allow_volatile: install on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
             change_nothing: make no state folder; without one, what can only be tried in it is taken for possible.
 
+            for_owner: root asks for the user to whom the folder belongs, as a person who helps out.
+
         Raises:
             CannotReplaceError: it could not be installed; one line says why and what would help.
         """
-        program = self._check_program()
-        self._check_folder()
+        user = os.geteuid()
+        if for_owner and user == 0:
+            user = self.layout.folder.stat().st_uid
+        program = self._check_program(user)
+        self._check_folder(user)
         self._check_filesystem(allow_volatile)
         needed = size + _MARGIN
         try:
@@ -104,7 +109,7 @@ class Preflight:
                 f"cannot write beside {self.layout.program} as user {os.geteuid()}: {error.strerror}"
             ) from None
 
-    def _check_program(self) -> os.stat_result:
+    def _check_program(self, user: int) -> os.stat_result:
         path = self.layout.program
         try:
             program = path.lstat()
@@ -116,13 +121,13 @@ class Preflight:
             raise CannotReplaceError(f"{path} is setuid or setgid, and such programs are never replaced: chmod ug-s")
         if str(path) in {point for point, _ in _mounts()}:
             raise CannotReplaceError(f"{path} is a mount point of its own: mount its folder instead")
-        self._check_writers(path, program)
+        _check_writers(path, program, user)
         _check_flags(path)
         return program
 
-    def _check_folder(self) -> None:
+    def _check_folder(self, user: int) -> None:
         folder = self.layout.folder
-        self._check_writers(folder, folder.stat())
+        _check_writers(folder, folder.stat(), user)
         _check_flags(folder)
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
             raise CannotReplaceError(f"{folder} is on a filesystem that is mounted read-only")
@@ -136,15 +141,6 @@ class Preflight:
                 f"{self.layout.folder} is on {kind}, so an update would be lost at the next boot: put the program on "
                 f"a disk, or allow volatile filesystems if that is what you want"
             )
-
-    def _check_writers(self, path: Path, found: os.stat_result) -> None:
-        user = os.geteuid()
-        if found.st_uid not in {user, 0}:
-            raise CannotReplaceError(f"{path} belongs to user {found.st_uid}, who could change it: chown it to {user}")
-        if found.st_mode & stat.S_IWOTH:
-            raise CannotReplaceError(f"everybody can write to {path}: chmod o-w it")
-        if found.st_mode & stat.S_IWGRP and not _private_group(path, found.st_gid, {user, found.st_uid, 0}):
-            raise CannotReplaceError(f"group {found.st_gid} can write to {path}: chmod g-w it")
 
     def _check_attributes(self, files: Files) -> None:
         """Try them on a new file beside the program: nothing else tells what this user may set here."""
@@ -188,6 +184,15 @@ class Preflight:
             )
         if room.f_files and room.f_favail < _FREE_INODES:
             raise CannotReplaceError(f"{self.layout.folder} has no free inodes")
+
+
+def _check_writers(path: Path, found: os.stat_result, user: int) -> None:
+    if found.st_uid not in {user, 0}:
+        raise CannotReplaceError(f"{path} belongs to user {found.st_uid}, who could change it: chown it to {user}")
+    if found.st_mode & stat.S_IWOTH:
+        raise CannotReplaceError(f"everybody can write to {path}: chmod o-w it")
+    if found.st_mode & stat.S_IWGRP and not _private_group(path, found.st_gid, {user, found.st_uid, 0}):
+        raise CannotReplaceError(f"group {found.st_gid} can write to {path}: chmod g-w it")
 
 
 def _private_group(path: Path, gid: int, users: set[int]) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install.files import Files, OsFiles, give_to_owner_of
 from pypatcher.install.layout import Layout
+from pypatcher.trusted_path import open_folder
 
 __all__ = ["OpenFolders", "StateFolder", "open_folders"]
 
@@ -46,7 +47,7 @@ def open_folders(layout: Layout, wanted: StateFolder) -> Iterator[OsFiles]:
         OSError: a folder cannot be opened.
     """
     try:
-        program_folder = os.open(layout.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        program_folder = open_folder(layout.folder)
     except PermissionError:
         raise _no_permission(layout.folder, layout) from None
     try:

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from pypatcher.artifact import program_target, verify_release
+from pypatcher.artifact import verify_release
+from pypatcher.artifact.program import examine_program
 from pypatcher.artifact.replace import open_program
 from pypatcher.backoff import Backoff
 from pypatcher.discovery import Namespace
-from pypatcher.errors import ArtifactError, ContentMismatchError, SettingError, WrongTargetError
+from pypatcher.errors import ArtifactError, ContentMismatchError, SettingError
 from pypatcher.events import Emit, ReleaseWithheld
 from pypatcher.install import LocalRelease
 from pypatcher.keys import OwnerKey
@@ -108,6 +109,8 @@ def choose_files(
 ) -> list[SeedFile]:
     """One verified file for each target, in the order of ``paths``.
 
+    What every command of the desk asks is asked first.
+
     Args:
         keys: the owner's, by target; None for every target.
         wanted: which targets a file is for that fits several.
@@ -130,8 +133,6 @@ def _by_target(paths: Sequence[Path], keys: Mapping[str | None, OwnerKey], wante
     for path in paths:
         fits = _fits(path)
         mine = sorted(fits) if len(fits) == 1 else [name for name in names if name in fits]
-        if not fits:
-            raise _not_offered(path, WrongTargetError("it is for no target that pypatcher knows"))
         if not mine:
             raise SettingError(f"{path} fits {', '.join(sorted(fits))}: say by --target for which it is offered")
         for name in mine:
@@ -153,17 +154,21 @@ def _for_rustpatcher(
     if len(paths) > 1 or len(targets) > 1:
         raise SettingError("the namespace rustpatcher knows no targets: give one file, and --target once at most")
     path, target = paths[0], targets[0] if targets else None
-    names = {target.name} if target else _fits(path)
+    fits = _fits(path, any_machine=True)
+    names = {target.name} if target else fits
     key = keys.get(None) if len(names) != 1 else keys.get(min(names), keys.get(None))
     if key is None:
         raise SettingError(f"--public-key: none of the keys is for {path}: give one without a target")
     return [SeedFile(path, Namespace.rustpatcher(key), target)]
 
 
-def _fits(path: Path) -> frozenset[str]:
+def _fits(path: Path, *, any_machine: bool = False) -> frozenset[str]:
     try:
         with open_program(path) as fd:
-            return program_target(fd)
+            program = examine_program(fd)
+            program.check_region()
+            program.check_for(None, any_machine=any_machine)
+            return program.fits
     except ArtifactError as error:
         raise _not_offered(path, error) from None
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from pypatcher.artifact import PatchInfo, verify_release
 from pypatcher.errors import CannotReplaceError, NotNewerError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target
+from pypatcher.trusted_path import open_folder, resolve
 from pypatcher.version import Version
 
 __all__ = ["Download", "OutFile"]
@@ -26,16 +28,17 @@ __all__ = ["Download", "OutFile"]
 class Download:
     """A new private file beside the one that it may become."""
 
-    def __init__(self, out: Path) -> None:
-        """Make it.
+    def __init__(self, out: Path, folder: int) -> None:
+        """Make it in the open ``folder`` of ``out``.
 
         Raises:
             CannotReplaceError: nothing can be written there.
         """
-        self.path = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.tmp")
+        self._folder = folder
+        self.name = f".{out.name[:200]}.{secrets.token_hex(6)}.tmp"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self.fd = os.open(self.path, flags, 0o600)
+            self.fd = os.open(self.name, flags, 0o600, dir_fd=folder)
         except OSError as error:
             raise CannotReplaceError(f"cannot write {out}: {error.strerror}") from None
         self.kept = False
@@ -61,7 +64,7 @@ class Download:
             os.close(self.fd)
             self.fd = -1
             with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+                os.unlink(self.name, dir_fd=self._folder)
 
 
 class OutFile:
@@ -77,6 +80,7 @@ class OutFile:
         self._owner = owner
         self._target = target
         self.at_least = at_least
+        self._folder = -1
         self._download: Download | None = None
         self.info: PatchInfo | None = None
         """The release that is here, verified; ``keep`` makes it the file."""
@@ -117,7 +121,7 @@ class OutFile:
         Raises:
             CannotReplaceError: nothing can be written there.
         """
-        return Download(self._out)
+        return Download(self._out, self._folder)
 
     def stage(self, partial: Download, expect: PatchInfo | None) -> PatchInfo:
         """See ``Destination``; ``expect`` None takes any release of the owner's.
@@ -143,7 +147,7 @@ class OutFile:
         """
         if self._download is not None:
             try:
-                self._download.path.replace(self._out)
+                os.rename(self._download.name, self._out.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             except OSError as error:
                 raise CannotReplaceError(f"cannot write {self._out}: {error.strerror or error}") from None
 
@@ -153,11 +157,30 @@ class OutFile:
         Raises:
             CannotReplaceError: so it is.
         """
-        Download(self._out).discard()
+        try:
+            self._folder = open_folder(resolve(self._out.parent))
+        except OSError as error:
+            raise CannotReplaceError(f"cannot write {self._out}: {error.strerror}") from None
+        try:
+            self._check_out()
+            Download(self._out, self._folder).discard()
+        except CannotReplaceError:
+            os.close(self._folder)
+            raise
         return self
+
+    def _check_out(self) -> None:
+        """A file is replaced, and a link, but no device and no folder."""
+        try:
+            found = os.stat(self._out.name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+            raise CannotReplaceError(f"cannot write {self._out}: it is there, and is no regular file")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._download is not None:
             self._download.remove()
+        os.close(self._folder)

@@ -98,7 +98,10 @@ def test_a_target_without_a_key_is_named(arm: Path) -> None:
         (lambda path: path.unlink(), "cannot read"),
         (lambda path: path.write_bytes(b"no program"), "neither an ELF program nor a zipapp"),
         (lambda path: path.write_bytes(make_elf(machine=AARCH64)), "no signature region"),
-        (lambda path: path.write_bytes(with_section("2.0.0", machine=MIPS)), "for no target that pypatcher knows"),
+        (
+            lambda path: path.write_bytes(with_section("2.0.0", machine=MIPS)),
+            "no device takes it: it is built for MIPS",
+        ),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"\xc3" * 9, b"\xc3" * 8 + b"\0", 1)), "hash"),
         (lambda path: signed(path, with_section("2.0.0", machine=AARCH64), OTHER), "not signed by"),
         (lambda path: (path.unlink(), os.mkfifo(path)), "not a regular file"),

@@ -1,0 +1,132 @@
+"""Paths that root may use: never one that a lesser user can make lead elsewhere.
+
+A name is only as good as everybody who can change it: the owners of the folders on the way, whoever may write in them,
+and the links that they put there. Everybody else uses paths as they are; root follows no link but its own, and keeps
+the folder that it arrived at as a descriptor, so that nothing on the way can be changed under it afterwards. What is
+then done in the folder, relative to the descriptor and without following links, touches that folder alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from pypatcher.errors import CannotReplaceError
+
+__all__ = ["open_folder", "resolve", "who_else_controls"]
+
+_WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINKS = 40
+"""As many links as the kernel follows in one path."""
+
+
+def resolve(path: Path) -> Path:
+    """The absolute path with its links followed; for root only those that nobody else can change.
+
+    Another's link stays in the path that is returned, and nothing opens it: `open_folder` refuses it in a folder's
+    path, and whoever opens the last name refuses links.
+    """
+    if os.geteuid() != 0:
+        return Path(os.path.realpath(path))
+    return _follow(Path(os.path.abspath(path)))[0]  # noqa: PTH100 - '..' behind a link is followed below
+
+
+def open_folder(folder: Path) -> int:
+    """A descriptor of a folder, as `resolve` named it; for root, reached without following any link.
+
+    Raises:
+        CannotReplaceError: for root, a link of another user's is on the way.
+        OSError: it cannot be opened.
+    """
+    if os.geteuid() != 0:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = os.open("/", _WALK)
+    try:
+        for name in folder.parts[1:]:
+            try:
+                below = os.open(name, _WALK, dir_fd=here)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(name, here):
+                    raise CannotReplaceError(
+                        f"{folder}: {name} is a link that another user can change, and root follows none: give the "
+                        "path where the file really is"
+                    ) from None
+                raise
+            os.close(here)
+            here = below
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def who_else_controls(path: Path) -> str:
+    """Who besides root can put another file at ``path``, or change it: such as ``user 1000``; empty for nobody.
+
+    Raises:
+        OSError: the path cannot be looked at.
+    """
+    _, controller = _follow(Path(os.path.abspath(path)))  # noqa: PTH100
+    if not controller and path.exists():
+        found = path.stat()
+        controller = _who(found)
+    return controller
+
+
+def _follow(path: Path) -> tuple[Path, str]:
+    """Follow root's own links; returns where that leads, and who else can change a name on the way."""
+    names, done, controller = list(reversed(path.parts[1:])), Path("/"), ""
+    left = _LINKS
+    while names:
+        name = names.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            done = done.parent
+            continue
+        folder = done.stat() if done.exists() else None
+        found = _lstat(done / name)
+        if folder is not None:
+            controller = controller or _who_changes_entry(folder, found)
+        if found is None or not stat.S_ISLNK(found.st_mode) or controller or not left:
+            done /= name
+            continue
+        left -= 1
+        target = os.readlink(done / name)  # noqa: PTH115 - a link's text, with its '..'
+        names += reversed(target.split("/"))
+        if target.startswith("/"):
+            done = Path("/")
+    return done, controller
+
+
+def _who_changes_entry(folder: os.stat_result, entry: os.stat_result | None) -> str:
+    """Who besides root can make the name of ``entry`` in ``folder`` another file."""
+    if folder.st_uid == 0 and folder.st_mode & stat.S_ISVTX:
+        # Only the owner of what is there can rename or remove it.
+        return f"user {entry.st_uid}" if entry is not None and entry.st_uid != 0 else ""
+    return _who(folder)
+
+
+def _who(found: os.stat_result) -> str:
+    if found.st_uid != 0:
+        return f"user {found.st_uid}"
+    if found.st_mode & stat.S_IWOTH:
+        return "everybody"
+    if found.st_mode & stat.S_IWGRP and found.st_gid != 0:
+        return f"group {found.st_gid}"
+    return ""
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except OSError:
+        return None
+
+
+def _is_link(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
