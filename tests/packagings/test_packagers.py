@@ -17,6 +17,8 @@ from tests.support.packagers import ALWAYS, PACKAGERS, build, runs
 PAGE = Path(__file__).parents[2] / "docs" / "packagers.md"
 ALL = os.environ.get("PYPATCHER_PACKAGINGS") == "all"
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def _table() -> dict[str, list[str]]:
     rows = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if "|" in line]

@@ -119,7 +119,7 @@ def test_fetch_writes_into_no_folder_that_a_link_of_anothers_leads_to(roots: Pat
         pytest.fail("it was entered")
 
 
-def test_a_folder_that_becomes_a_link_after_it_was_looked_at_is_not_followed(roots: Path, lessers: Path) -> None:
+def test_a_folder_that_becomes_a_link_is_not_followed(roots: Path, lessers: Path) -> None:
     inner = lessers / "bin"
     inner.mkdir()
     path = resolve(inner / "passwd")

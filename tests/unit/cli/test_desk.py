@@ -163,7 +163,7 @@ def test_a_public_key_signs_nothing(run: Run, app: Path, monkeypatch: pytest.Mon
     assert app.read_bytes() == with_section("1.2.3")
 
 
-def test_a_secret_key_that_looks_like_a_public_one_signs_if_the_public_one_is_given(run: Run, app: Path) -> None:
+def test_a_secret_key_like_a_public_one_signs_with_its_public_half(run: Run, app: Path) -> None:
     seed = next(bytes([number] * 32) for number in range(256) if looks_public(bytes([number] * 32)))
     pair = KeyPair.from_seed(seed)
     Path("odd").write_text(encode_key(seed))
