@@ -21,6 +21,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, Qu
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
 
+from pypatcher.transport.ciphers import cipher_order
 from pypatcher.transport.range_set import CRYPTO_FRAGMENTS, STREAM_FRAGMENTS, Fragments, TooManyFragmentsError
 from pypatcher.transport.rawkeys import HANDSHAKE_LIMIT, QuicIdentity, RawKeyContext
 from pypatcher.transport.stream import DEFAULT_WINDOW
@@ -99,11 +100,7 @@ class RawKeyConnection(QuicConnection):
                 alpn_protocols=alpns,
                 certificate=identity.certificate,
                 private_key=identity.private_key,
-                cipher_suites=[
-                    tls.CipherSuite.AES_128_GCM_SHA256,
-                    tls.CipherSuite.CHACHA20_POLY1305_SHA256,
-                    tls.CipherSuite.AES_256_GCM_SHA384,
-                ],
+                cipher_suites=list(cipher_order()),
                 connection_id_length=CONNECTION_ID_SIZE,
                 idle_timeout=_IDLE_TIMEOUT,
                 max_data=_CONNECTION_WINDOW,

@@ -14,6 +14,8 @@ from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from pypatcher.transport.ciphers import order_for_client
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -109,6 +111,13 @@ class RawKeyContext(tls.Context):
         if len(self._receive_buffer) + len(input_data) > HANDSHAKE_LIMIT:
             raise tls.AlertDecodeError("Handshake message is too long")
         super().handle_message(input_data, output_buf)
+
+    def _server_handle_hello(self, input_buf: Buffer, *arguments: Any, **named: Any) -> None:
+        start = input_buf.tell()
+        offered = tls.pull_client_hello(input_buf).cipher_suites
+        input_buf.seek(start)
+        self._cipher_suites = order_for_client(self._cipher_suites, offered)
+        super()._server_handle_hello(input_buf, *arguments, **named)
 
     def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
         entries = certificate.certificates
