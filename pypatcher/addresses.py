@@ -20,6 +20,7 @@ __all__ = [
     "is_ipv6",
     "is_lan",
     "is_literal",
+    "machine_of",
     "network_of",
     "pack_compact",
     "parse_address",
@@ -133,7 +134,12 @@ def host_of(address: Address) -> str:
 
     A single IPv6 customer has all of a /64 at least; in a LAN, and on loopback, many devices may share a host.
     """
-    return format_address(address) if is_lan(address) else _place(address[0]).host
+    return format_address(address) if is_lan(address) else machine_of(address)
+
+
+def machine_of(address: Address) -> str:
+    """``host_of`` without the port that it has in the LAN: for limits that one machine's ports share there, too."""
+    return _place(address[0]).host
 
 
 def network_of(address: Address) -> str:

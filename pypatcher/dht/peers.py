@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from itertools import chain, islice, zip_longest
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, machine_of
 
 __all__ = ["PeerPoll"]
 
@@ -40,6 +40,6 @@ class PeerPoll:
         peers = tuple(sorted(voices, key=lambda peer: -voices[peer])[:_MOST_PEERS])
         if len(self._answers) <= 1:
             return peers, len(peers)
-        confirmed = Counter(peer[0] for peer in peers if voices[peer] > 1)
-        hosts = Counter(host for answer in self._answers for host in {peer[0] for peer in answer})
+        confirmed = Counter(machine_of(peer) for peer in peers if voices[peer] > 1)
+        hosts = Counter(host for answer in self._answers for host in {machine_of(peer) for peer in answer})
         return peers, sum(max(count > 1, min(confirmed[host], _COUNTED_A_HOST)) for host, count in hosts.items())

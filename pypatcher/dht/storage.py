@@ -1,7 +1,7 @@
 """What a node keeps for others: peers of info-hashes (BEP 5) and mutable items (BEP 44), in bounded memory.
 
 Pure; time is passed in. Who may write is decided by tokens and signatures before anything comes here. A full store
-forgets the oldest entry of the network (/24 or /48) that wrote the most, so that a writer of junk evicts itself first.
+forgets the oldest entry of whoever wrote the most, so that a writer of junk evicts itself first.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from pypatcher.addresses import Address, network_of
+from pypatcher.addresses import Address, machine_of, network_of, provider_of
 from pypatcher.mutable_item import MutableItem
 
 __all__ = ["ITEM_LIFETIME", "PEER_LIFETIME", "ItemStore", "PeerStore"]
@@ -19,6 +19,7 @@ __all__ = ["ITEM_LIFETIME", "PEER_LIFETIME", "ItemStore", "PeerStore"]
 PEER_LIFETIME = 45 * 60.0
 ITEM_LIFETIME = 2 * 3600.0
 
+_Path: TypeAlias = tuple[str, ...]
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -26,8 +27,48 @@ _Value = TypeVar("_Value")
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[_Value]):
     value: _Value
-    group: str
+    source: Address
     since: float
+
+
+class _Crowds(Generic[_Key]):
+    """Keys by where they came from, and which of them goes first: the oldest of the largest crowd.
+
+    The largest provider's, in it of the largest network, in it of the largest host: for a crowd of addresses that one
+    writer has pushes out nobody but itself, however large the network is that they are in.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[_Path, OrderedDict[_Key, None]] = {}
+        self._parts: dict[_Path, dict[_Path, None]] = {}
+        self._sizes: Counter[_Path] = Counter()
+
+    def add(self, key: _Key, source: Address) -> None:
+        path = _path(source)
+        self._keys.setdefault(path, OrderedDict())[key] = None
+        for depth in range(1, len(path) + 1):
+            self._sizes[path[:depth]] += 1
+            self._parts.setdefault(path[: depth - 1], {})[path[:depth]] = None
+
+    def remove(self, key: _Key, source: Address) -> None:
+        path = _path(source)
+        del self._keys[path][key]
+        for depth in range(len(path), 0, -1):
+            self._sizes[path[:depth]] -= 1
+            if not self._sizes[path[:depth]]:
+                del self._sizes[path[:depth]], self._parts[path[: depth - 1]][path[:depth]]
+                self._parts.pop(path[:depth], None)
+                self._keys.pop(path[:depth], None)
+
+    def first_to_go(self) -> _Key:
+        path: _Path = ()
+        while path in self._parts:
+            path = max(self._parts[path], key=self._sizes.__getitem__)
+        return next(iter(self._keys[path]))
+
+
+def _path(source: Address) -> _Path:
+    return provider_of(source), network_of(source), machine_of(source)
 
 
 class _FairStore(Generic[_Key, _Value]):
@@ -37,7 +78,7 @@ class _FairStore(Generic[_Key, _Value]):
         self._limit = limit
         self._lifetime = lifetime
         self._entries: OrderedDict[_Key, _Entry[_Value]] = OrderedDict()
-        self._groups: dict[str, OrderedDict[_Key, None]] = {}
+        self._crowds: _Crowds[_Key] = _Crowds()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -46,30 +87,27 @@ class _FairStore(Generic[_Key, _Value]):
         entry = self._entries.get(key)
         return entry.value if entry is not None and entry.since + self._lifetime >= now else None
 
+    def living(self, now: float) -> list[_Key]:
+        return [key for key, entry in self._entries.items() if entry.since + self._lifetime >= now]
+
     def put(self, key: _Key, value: _Value, source: Address, now: float) -> list[_Key]:
         """Keep an entry in place of what its key held; returns the keys that were forgotten for it."""
         self.remove(key)
-        group = network_of(source)
-        self._entries[key] = _Entry(value, group, now)
-        self._groups.setdefault(group, OrderedDict())[key] = None
+        self._entries[key] = _Entry(value, source, now)
+        self._crowds.add(key, source)
         gone: list[_Key] = []
         while (oldest := next(iter(self._entries))) != key and self._entries[oldest].since + self._lifetime < now:
             gone.append(oldest)
             self.remove(oldest)
         if len(self._entries) > self._limit:
-            largest = max(self._groups, key=lambda name: len(self._groups[name]))
-            gone.append(next(iter(self._groups[largest])))
+            gone.append(self._crowds.first_to_go())
             self.remove(gone[-1])
         return gone
 
     def remove(self, key: _Key) -> None:
         entry = self._entries.pop(key, None)
-        if entry is None:
-            return
-        group = self._groups[entry.group]
-        del group[key]
-        if not group:
-            del self._groups[entry.group]
+        if entry is not None:
+            self._crowds.remove(key, entry.source)
 
 
 class PeerStore:
@@ -77,7 +115,7 @@ class PeerStore:
 
     def __init__(self, limit: int = 5000, *, each: int = 500) -> None:
         self._store: _FairStore[tuple[bytes, Address], None] = _FairStore(limit, PEER_LIFETIME)
-        self._peers: dict[bytes, OrderedDict[Address, float]] = {}
+        self._peers: dict[bytes, _FairStore[Address, None]] = {}
         self._each = each
 
     def __len__(self) -> int:
@@ -85,25 +123,19 @@ class PeerStore:
 
     def add(self, info_hash: bytes, peer: Address, now: float) -> None:
         """Remember a peer."""
-        peers = self._peers.setdefault(info_hash, OrderedDict())
-        peers[peer] = now
-        peers.move_to_end(peer)
-        if len(peers) > self._each:
-            # The oldest of the host that has the most places: one host with many ports pushes out nobody but itself.
-            crowd = Counter(host for host, _ in peers)
-            gone_peer = max(peers, key=lambda known: crowd[known[0]])
-            del peers[gone_peer]
+        peers = self._peers.setdefault(info_hash, _FairStore(self._each, PEER_LIFETIME))
+        for gone_peer in peers.put(peer, None, peer, now):
             self._store.remove((info_hash, gone_peer))
         for gone_hash, gone in self._store.put((info_hash, peer), None, peer, now):
             remaining = self._peers[gone_hash]
-            del remaining[gone]
+            remaining.remove(gone)
             if not remaining:
                 del self._peers[gone_hash]
 
     def get(self, info_hash: bytes, now: float, count: int, random: Random) -> list[Address]:
         """Up to ``count`` living peers, a random choice when there are more."""
         peers = self._peers.get(info_hash)
-        living = [peer for peer, since in peers.items() if since + PEER_LIFETIME >= now] if peers else []
+        living = peers.living(now) if peers else []
         return living if len(living) <= count else random.sample(living, count)
 
 

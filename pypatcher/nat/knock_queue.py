@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pypatcher.addresses import Address, family, is_lan, network_of
+from pypatcher.addresses import Address, family, is_lan, machine_of, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import TABLE_LIMIT
 from pypatcher.limits import Limit, WindowLimiter
@@ -163,8 +163,8 @@ class DialQueue:
                     return
             entry = self._entries[address] = _Entry(source, now, now)
             self._counts[source] += 1
-            self._ports.setdefault(address[0], []).append(address)
-            self._turns.setdefault(address[0], address)
+            self._ports.setdefault(machine_of(address), []).append(address)
+            self._turns.setdefault(machine_of(address), address)
             self._plan(address, entry, now, wall)
 
     def wish(self, addresses: frozenset[Address], now: float, wall: float) -> None:
@@ -181,7 +181,7 @@ class DialQueue:
             entry = self._entries.get(address)
             if entry is not None and entry.rest_until > now and entry.open_until <= now:
                 entry.rest_until = 0.0
-                self._turns[address[0]] = address
+                self._turns[machine_of(address)] = address
                 self._plan(address, entry, now, wall)
 
     def stir(self, now: float, wall: float) -> None:
@@ -195,13 +195,13 @@ class DialQueue:
         if entry is None:
             return
         self._counts[entry.source] -= 1
-        ports = self._ports[address[0]]
+        ports = self._ports[machine_of(address)]
         ports.remove(address)
         if not ports:
-            del self._ports[address[0]], self._turns[address[0]]
-        elif self._turns[address[0]] == address:
+            del self._ports[machine_of(address)], self._turns[machine_of(address)]
+        elif self._turns[machine_of(address)] == address:
             # It is planned when its turn is looked at, at once.
-            self._turns[address[0]] = ports[0]
+            self._turns[machine_of(address)] = ports[0]
             self._entries[ports[0]].next = float("-inf")
             heapq.heappush(self._timeline, (float("-inf"), 0, ports[0]))
 
@@ -290,9 +290,10 @@ class DialQueue:
 
     def _give_turn(self, address: Address, now: float, wall: float) -> None:
         """The next turn is another port's of that host, often that of which was heard first."""
-        ports = self._ports[address[0]]
+        machine = machine_of(address)
+        ports = self._ports[machine]
         if len(ports) > 1:
-            self._turns[address[0]] = chosen = ports[0] if self._rng.random() < 0.5 else self._rng.choice(ports)
+            self._turns[machine] = chosen = ports[0] if self._rng.random() < 0.5 else self._rng.choice(ports)
             self._plan(chosen, self._entries[chosen], now, wall)
             self._plan(address, self._entries[address], now, wall)
 
@@ -302,7 +303,7 @@ class DialQueue:
             level = self._known.failures(address)
             if self._known.is_proven(address, now):
                 level -= 1
-            elif self._turns[address[0]] != address:
+            elif self._turns[machine_of(address)] != address:
                 entry.next = float("inf")
                 return
             else:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, machine_of
 from pypatcher.bounded import bound
 from pypatcher.nat.punch_times import WINDOW
 
@@ -106,7 +106,7 @@ class Acquaintance:
             silence.failures = min(silence.failures, _MOVED_FAILURES)
 
     def _host(self, address: Address) -> object:
-        return address if self._is_near(address) else address[0]
+        return address if self._is_near(address) else machine_of(address)
 
 
 def _touch(table: OrderedDict[_Key, float], key: _Key, now: float) -> None:

@@ -60,3 +60,10 @@ def test_a_thousand_ports_of_one_host_are_no_crowd() -> None:
     for _ in range(3):
         poll.add([("20.0.0.1", port) for port in range(1, 400)] + peers(1, 5))
     assert poll.result()[1] == 13
+
+
+def test_the_addresses_of_a_64_are_few_peers_in_the_estimate() -> None:
+    poll = PeerPoll()
+    for _ in range(3):
+        poll.add([(f"2a01:db9:1:2::{number:x}", 6881) for number in range(1, 400)])
+    assert poll.result()[1] <= 8

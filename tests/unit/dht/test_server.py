@@ -293,6 +293,13 @@ def test_all_sources_together_get_a_bounded_number_of_bytes() -> None:
     assert sum(map(len, filter(None, answers))) <= 150_000
 
 
+def test_all_addresses_of_a_64_together_get_what_one_host_gets() -> None:
+    server = _server(nodes=40, family=6)
+    query = Query(b"abcd", b"find_node", _HIM, {b"target": _HASH}, read_only=False)
+    answers = [server.answer(query, (f"2a01:db9:1:2::{number:x}", 1), 0.0) for number in range(1000)]
+    assert sum(map(len, filter(None, answers))) <= 25_000
+
+
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [(b"get", {b"target": _BIG.target}), (b"ping", {}), (b"ping", {knock.FIELD: knock.ask(b"other", bytes(8))})],

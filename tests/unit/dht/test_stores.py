@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from pypatcher.addresses import Address
 from pypatcher.dht import MutableItem
 from pypatcher.dht.crowd import Crowd, Silence
@@ -98,6 +100,30 @@ def test_one_host_with_many_ports_pushes_nobody_else_out() -> None:
     assert set(honest) <= set(kept)
     assert len(kept) == len(store) == 20
     assert ("6.6.6.6", 99) in kept
+
+
+@pytest.mark.parametrize(
+    "crowd",
+    ["2a01:db9:1:2::{:x}", "2a01:db9:1:{:x}::1", "2a01:db9:{:x}::1", "66.6.{}.1", "66.6.6.{}"],
+    ids=["of one /64", "of one /48", "of one /32", "of one /16", "of one /24"],
+)
+def test_one_writers_addresses_push_nobody_else_out(crowd: str) -> None:
+    """The attack: 504 announcements from one /64 emptied an info-hash; 0 of 30 honest ones were left."""
+    store, honest = PeerStore(), [(f"2a02:{number:x}:1:1::7", 6881) for number in range(1, 31)]
+    for peer in honest:
+        store.add(_HASH, peer, 0.0)
+    for number in range(2000):
+        store.add(_HASH, (crowd.format(number % 250), 1 + number), 1.0)
+    assert set(honest) <= set(store.get(_HASH, 2.0, 500, Random(1)))
+
+
+def test_a_providers_addresses_leave_others_items_alone() -> None:
+    store = ItemStore(limit=50)
+    for number in range(10):
+        store.put(_item(number), (f"20.0.0.{number}", 1), 0.0)
+    for number in range(1000, 3000):
+        store.put(_item(number), (f"2a01:db9:{number:x}::1", 1), 1.0)
+    assert all(store.get(_item(number).target, 2.0) for number in range(10))
 
 
 def test_an_item_is_kept_for_its_time_and_replaced_by_the_next() -> None:

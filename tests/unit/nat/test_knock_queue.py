@@ -359,3 +359,11 @@ def test_who_holds_nothing_that_is_wanted_is_never_tried() -> None:
     queue.add([far(1)], Source.RECORD, 0.0, WALL)
     knocks(queue, 0.0, 3600.0)
     assert not queue.may_try(far(1))
+
+
+@pytest.mark.parametrize("named", ["2a01:db9:1:2::{:x}", "2a01:db9:1:{:x}::1"], ids=["one /64", "one /48"])
+def test_many_addresses_of_an_ipv6_network_are_knocked_at_like_few(named: str) -> None:
+    queue = make()
+    queue.add([(named.format(number), 6881) for number in range(1, 200)], Source.RECORD, 0.0, WALL)
+    times = [time for time, _ in knocks(queue, 0.0, 3000.0)]
+    assert max(sum(start <= time < start + 300 for time in times) for start in times) <= 3
