@@ -6,6 +6,7 @@ Reads the environment that it is given; touches no file and no socket.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from pypatcher.addresses import Address, family, is_literal, parse_addresses
 from pypatcher.errors import SettingError
 
-__all__ = ["PUBLIC_BOOTSTRAP", "Settings"]
+__all__ = ["PUBLIC_BOOTSTRAP", "Settings", "check_variables"]
 
 PUBLIC_BOOTSTRAP: tuple[Address, ...] = (
     ("router.bittorrent.com", 6881),
@@ -174,3 +175,20 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "PYPATCHER_LOG": ("json_log", _json),
 }
 """Variable -> setting, and how its text is read; a variable that is empty says nothing, but for the entry points."""
+
+_OTHERS = ("PYPATCHER_RESTART_STATUS", "PYPATCHER_NO_EXTENSIONS")
+"""Variables that are read elsewhere."""
+
+
+def check_variables(environment: Mapping[str, str]) -> None:
+    """For who writes an environment down for another day: no variable of ours is misspelt or makes no sense.
+
+    Raises:
+        SettingError: one is.
+    """
+    known = [*_VARIABLES, *_OTHERS]
+    for name in environment:
+        if name.startswith("PYPATCHER_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise SettingError(f"{name} is no variable of pypatcher's" + (f": {near[0]}?" if near else ""))
+    Settings.from_environment(environment)

@@ -39,6 +39,7 @@ class RunPlan:
     Attributes:
         node: what the node beside it is to be.
         stop_timeout: seconds from a stop signal to SIGKILL.
+        obstacle: why there can be no node, if that is so; starts are counted all the same.
         ready_within: seconds after a start in which a version on trial must say READY=1; None is for ever.
     """
 
@@ -46,6 +47,7 @@ class RunPlan:
     node: NodeConfig
     stop_timeout: float
     ready_within: float | None = None
+    obstacle: str = ""
 
 
 async def run_program(plan: RunPlan, emit: Emit) -> int:
@@ -99,6 +101,10 @@ class _Runner:
     async def keep_node(self) -> None:
         """Be a node from the program's first start on."""
         await self._first_start.wait()
+        if self._plan.obstacle:
+            _log.error("no updates until the environment is mended: %s", self._plan.obstacle)
+            await asyncio.to_thread(report_obstacle, self._installation, self._plan.obstacle)
+            return
         await keep_node(self._plan.node, self._program, self._activation, self._emit, self._made)
 
     def _made(self, nodes: Sequence[Node]) -> None:

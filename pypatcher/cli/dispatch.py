@@ -40,6 +40,7 @@ COMMANDS = (
     "confirm",
     "rollback",
     "adopt",
+    "stage",
     "fetch",
     "netcheck",
     "testnet",

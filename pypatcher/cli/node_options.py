@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pypatcher.addresses import parse_addresses
@@ -33,7 +34,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--state", metavar="DIR", type=Path, help="cache folder")
 
 
-def read_settings(args: argparse.Namespace) -> Settings:
+def read_settings(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
     """The environment's settings, and the arguments' where given.
 
     Raises:
@@ -46,7 +47,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
         values["bind"] = parse_addresses(args.bind)
     if args.state is not None:
         values["state"] = args.state
-    return Settings.from_environment(os.environ).replace(**values)
+    return Settings.from_environment(environment).replace(**values)
 
 
 def event_bus(settings: Settings) -> EventBus:

@@ -15,7 +15,8 @@ EXAMPLES = """\
   pypatcher rollback /opt/app/app
   systemctl stop app && pypatcher rollback /opt/app/app && systemctl start app
 
-While the program runs nothing is changed under it: its next start goes back. The next higher release is welcome."""
+A program that is damaged or missing is replaced by the version before at once. While a good one runs
+nothing is changed under it: its next start goes back. The next higher release is welcome."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from pypatcher.cli.node_options import add_namespace, add_settings, event_bus, r
 from pypatcher.cli.owners import add_previous_key, add_public_key, read_keys
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.node.log import stderr_handler
+from pypatcher.settings import Settings
 from pypatcher.update.mode import Mode, parse_mode
 
 __all__ = ["EXAMPLES", "HELP", "RUN_OPTIONS", "add_arguments", "add_run_options", "run", "run_options"]
@@ -104,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     from pypatcher.node.config import NodeConfig
     from pypatcher.process import EXIT_OWN_FAILURE, end_like, native
 
-    mode, keys, settings = _check_run_options(args), read_keys(args.public_key), read_settings(args)
+    mode, keys = _check_run_options(args), read_keys(args.public_key)
+    settings, obstacle = _settings(args)
     previous = read_keys(args.previous_key, "--previous-key")
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(as_json=settings.json_log)])
     try:
@@ -117,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
             mode=mode,
             confirm_by_uptime=args.confirm == "uptime",
         )
-        plan = RunPlan(program, node, args.stop_timeout, args.ready_within)
+        plan = RunPlan(program, node, args.stop_timeout, args.ready_within, obstacle)
         returncode = asyncio.run(run_program(plan, event_bus(settings).emit))
     except NotSingleFileError as error:
         print(f"pypatcher run: {error}", file=sys.stderr)
@@ -126,3 +128,15 @@ def run(args: argparse.Namespace) -> int:
         print(f"pypatcher run: {error}", file=sys.stderr)
         return EXIT_OWN_FAILURE
     return end_like(returncode)
+
+
+def _settings(args: argparse.Namespace) -> tuple[Settings, str]:
+    """What the node is told, and why there is none: whoever set this device's environment is not there to be told.
+
+    Raises:
+        SettingError: an argument makes no sense.
+    """
+    try:
+        return read_settings(args), ""
+    except SettingError as error:
+        return read_settings(args, environment={}), str(error)

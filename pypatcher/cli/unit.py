@@ -10,30 +10,50 @@ import os
 import pwd
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pypatcher.cli.owners import add_public_key, key_arguments, read_keys
+from pypatcher.cli.owners import add_previous_key, add_public_key, key_arguments, read_keys
 from pypatcher.cli.run import RUN_OPTIONS, add_run_options, run_options
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.keys import OwnerKey
+from pypatcher.settings import check_variables
+
+if TYPE_CHECKING:
+    from pypatcher.process.unit import UnitPlan
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "print a systemd unit under which a program keeps itself up to date"
 EXAMPLES = """\
-  pypatcher unit --user sensor /opt/sensor/app              a program that updates itself (spawn)
-  pypatcher unit --public-key K --guard /opt/sensor/app     the same, its starts counted from outside
-  pypatcher unit --public-key K /opt/sensor/app             any other program, under `pypatcher run`
+  pypatcher unit --public-key K --user sensor --out /etc/systemd/system/sensor.service /opt/sensor/app
+  pypatcher unit --public-key K --guard /opt/sensor/app     a program that updates itself, its starts counted
   pypatcher unit --public-key K --mode at=03:30 --environment PYPATCHER_UPLOAD=0 /opt/sensor/app --name kitchen
-  pypatcher unit --user sensor /opt/sensor/app > /etc/systemd/system/sensor.service
+  pypatcher unit --public-key K --offline --out app.service /opt/sensor/app     for another machine
 
-Options come before PROGRAM; what comes after it are the program's own arguments. The unit
-waits for READY=1 (sd_notify): `run` says it for its program, and so does spawn(). The folder of
-the program is all that it may write to, besides its StateDirectory; it must belong to --user."""
+A program in which start() or spawn() is seen is started directly, with a guard; any other runs under
+`pypatcher run`. In a Nuitka onefile nothing can be seen: say --guard. Options come before PROGRAM; what
+comes after it are the program's own arguments. The unit waits for READY=1 (sd_notify): `run` says it for
+its program, and so does spawn(). The folder of the program is all that it may write to, besides its
+StateDirectory; it must belong to --user."""
 
 
-_OPTIONS = {"--user", "--public-key", "--guard", "--type", "--environment", "--watchdog", *RUN_OPTIONS}
+_OPTIONS = {
+    "--user",
+    "--public-key",
+    "--previous-key",
+    "--pypatcher",
+    "--guard",
+    "--type",
+    "--environment",
+    "--watchdog",
+    "--out",
+    "--offline",
+    *RUN_OPTIONS,
+}
+_USUAL = "/opt/pypatcher/bin/pypatcher"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "pypatcher unit [options] PROGRAM [ARGUMENT ...]"
     parser.add_argument("--user", metavar="U", help="whose rights the program gets (default: root)")
     add_public_key(parser, "start the program with `pypatcher run` and the owner's public key", required=False)
+    add_previous_key(parser)
     parser.add_argument("--guard", action="store_true", help="with --public-key: the program updates itself; guard it")
     parser.add_argument(
         "--type", choices=("notify", "exec"), default="notify", help="of the unit; exec: the program never says READY=1"
@@ -55,6 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the program says WATCHDOG=1 at least so often, or is ended as one that hangs (WatchdogSec=); "
         "systemd's WATCHDOG_PID names the launcher of a onefile, whose program must not mind that",
     )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the unit there, whole or not at all (default: print it)"
+    )
+    parser.add_argument("--offline", action="store_true", help="it is for another machine: look at nothing here")
+    parser.add_argument(
+        "--pypatcher",
+        metavar="PATH",
+        help=f"the command of pypatcher on the device (default: this one; with --offline {_USUAL})",
+    )
     add_run_options(parser)
     parser.add_argument(
         "command",
@@ -65,37 +95,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the unit.
+    """Print the unit, or write it to a file.
 
     Raises:
         NotSingleFileError: there is no such file.
-        SettingError: a key, a name or a path makes no sense.
+        SettingError: a key, a name, a path or a variable makes no sense.
+        OSError: the file cannot be written; what was there is there still.
     """
     from pypatcher.process.unit import UnitPlan, unit_text
 
     keys = read_keys(args.public_key or ())
     path, arguments = _command(args.command)
-    program = path.resolve()
-    if not program.is_file():
-        raise NotSingleFileError(f"{path} is no file: give the program's path as it is on this device")
+    program = Path(os.path.normpath(path)) if args.offline else path.resolve()
+    if args.offline and not path.is_absolute():
+        raise SettingError(f"{path}: with --offline give the program's whole path on the other machine")
+    if not args.offline and not program.is_file():
+        raise NotSingleFileError(f"{path} is no file: give the program's path as it is on this device, or --offline")
     if args.watchdog is not None and not 1 <= args.watchdog <= 86400:
         raise SettingError("--watchdog takes seconds, from 1 to 86400")
+    check_variables(dict(one.partition("=")[::2] for one in args.environment))
+    options = run_options(args)
+    inside = not args.offline and _updates_itself(program)
+    guarded = args.guard or (bool(keys) and inside and not options)
     plan = UnitPlan(
         program,
         arguments,
-        _own_command(),
+        _command_of_pypatcher(args),
         key_arguments(keys),
-        guarded=args.guard,
+        guarded=guarded,
         user=args.user,
         kind=args.type,
-        options=run_options(args),
+        options=options,
         environment=tuple(args.environment),
         watchdog=args.watchdog,
+        previous=key_arguments(read_keys(args.previous_key, "--previous-key")),
     )
-    print(unit_text(plan), end="")
-    for doubt in _doubts(program, keys, args.user):
+    _write(args.out, unit_text(plan))
+    doubts = [] if args.offline else list(_doubts(program, keys, args.user))
+    for doubt in [*_who_wins(program, plan, args, inside=inside), *doubts]:
         print(f"pypatcher unit: {doubt}", file=sys.stderr)
     return 0
+
+
+def _who_wins(program: Path, plan: UnitPlan, args: argparse.Namespace, *, inside: bool) -> Iterator[str]:
+    """An app that updates itself has one node: its own, or that of ``run``."""
+    if inside and plan.supervised:
+        yield (
+            f"{program} calls start() or spawn() itself: under `pypatcher run` these make no node, and their mode, "
+            "confirm= and on_restart do not count; leave out the options of run for a unit in which they do"
+        )
+    elif inside and plan.guarded and not args.guard:
+        yield f"{program} updates itself: the unit starts it directly, with a guard around it (--guard)"
+    elif inside and not plan.keys:
+        yield f"{program} updates itself: with --public-key the unit also has a guard, which sees every crash"
+
+
+def _updates_itself(program: Path) -> bool:
+    from pypatcher.artifact.inside import look_inside
+    from pypatcher.artifact.replace import open_program
+
+    try:
+        with open_program(program) as descriptor:
+            return look_inside(descriptor).updates_itself
+    except (PatcherError, OSError):
+        return False
+
+
+def _write(out: Path | None, text: str) -> None:
+    if out is None:
+        print(text, end="")
+        return
+    descriptor, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).rename(out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _command(words: list[str]) -> tuple[Path, tuple[str, ...]]:
@@ -140,7 +220,13 @@ def _doubts(program: Path, keys: Mapping[str | None, OwnerKey], user: str | None
                 yield f"{program.parent} does not belong to {user}, who could not update in it: chown it"
 
 
-def _own_command() -> tuple[str, ...]:
-    """How systemd starts this pypatcher."""
+def _command_of_pypatcher(args: argparse.Namespace) -> tuple[str, ...]:
+    """How systemd starts pypatcher: this one, or that of the other machine."""
+    if args.pypatcher is not None:
+        if not args.pypatcher.startswith("/"):
+            raise SettingError("--pypatcher takes a whole path")
+        return (args.pypatcher,)
+    if args.offline:
+        return (_USUAL,)
     beside = shutil.which("pypatcher", path=str(Path(sys.executable).parent))
     return (beside,) if beside else (sys.executable, "-m", "pypatcher")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from pypatcher.cli.options import add_any, add_file, add_json, add_target, print_json
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         SettingError: the keys and the target do not say by which key.
         ArtifactError, OSError: it does not verify, or cannot be read.
     """
+    from pypatcher.artifact.inside import foreign_keys
     from pypatcher.artifact.replace import open_program
 
     owner, target = one_owner(args.public_key, args.target)
@@ -52,13 +54,21 @@ def run(args: argparse.Namespace) -> int:
                 info, offset, carrier, fits = _scanned(fd, owner, target)
             else:
                 info, offset, carrier, fits = _checked(fd, owner, target, any_machine=args.any)
+            others = sorted(map(encode_key, foreign_keys(fd, owner)))
     except ArtifactError as error:
         raise type(error)(f"{args.file} does not verify: {error}") from None
+    if others:
+        print(
+            f"pypatcher verify: the program carries the public key {', '.join(others)} and not the one that signed it: "
+            "on devices its own start() would take it for somebody else's, and it would be taken back (previous=)",
+            file=sys.stderr,
+        )
     if args.json:
         print_json(
             {
                 "file": str(args.file),
                 "verifies": True,
+                "trusts_others": others,
                 "version": str(info.version),
                 "carrier": carrier,
                 "offset": offset,

@@ -21,7 +21,7 @@ from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
 from pypatcher.install.lock_holders import is_locked
 from pypatcher.install.locks import Instances, SharedHold, hold_lock
-from pypatcher.install.manual import adopt, confirm_running, roll_back
+from pypatcher.install.manual import adopt, confirm_running, roll_back, stage_file
 from pypatcher.install.operations import Operations
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
 from pypatcher.install.reconcile import Settled, settle
@@ -331,6 +331,18 @@ class Installation:
             self._preflight.check(os.fstat(source).st_size, True, for_owner=True)
         with self._session() as session:
             return adopt(session, source, self._verify)
+
+    def stage_file(self, source: int) -> Version:
+        """By hand: stage the release in the open file ``source``, as a download is staged; the program may run.
+
+        Raises:
+            ArtifactError: it is no release for this device.
+            NotNewerError, RefusedReleaseError: this device does not want it.
+            StateError, CannotReplaceError, OSError: it cannot be kept here; nothing was changed.
+        """
+        self.preflight(os.fstat(source).st_size, allow_volatile=True)
+        with self._session() as session:
+            return stage_file(session, source, self._verify)
 
     def read_report(self, limit: int) -> bytes:
         """What `write_report` wrote, ``limit`` bytes at most; empty when there is nothing that can be read."""

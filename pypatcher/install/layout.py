@@ -77,6 +77,9 @@ class Layout:
     report_new = Entry(Folder.STATE, "node.json.new")
     """`report` while it is written."""
 
+    by_hand = Entry(Folder.STATE, "by-hand")
+    """What a person's release is copied to before it is ``staged``."""
+
     lock = Entry(Folder.STATE, "lock")
     """flock: one transaction."""
 

@@ -1,4 +1,4 @@
-"""What a person or a script does by command: ``confirm``, ``rollback`` and ``adopt`` (install.md "By hand").
+"""What a person or a script does by command: ``confirm``, ``rollback``, ``adopt`` and ``stage`` (install.md "By hand").
 
 `adopt` puts a file to the program's path as a person's rename would, which is what install.md's table takes it for
 after a crash between any two of its steps: before the rename only ``previous`` has changed, after it the next start
@@ -13,13 +13,14 @@ import secrets
 
 from pypatcher.errors import CannotReplaceError, StateError
 from pypatcher.install.examine import Verify
+from pypatcher.install.staging import place
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.install.trial_end import confirm
 from pypatcher.version import Version
 
-__all__ = ["adopt", "confirm_running", "roll_back"]
+__all__ = ["adopt", "confirm_running", "roll_back", "stage_file"]
 
 
 def confirm_running(session: Session, caller: Caller) -> Version:
@@ -44,10 +45,11 @@ def roll_back(session: Session) -> tuple[Version, bool]:
     session.operations.begin()
     state = session.operations.read_state()
     program, previous = map(session.examine_known, (session.layout.target, session.layout.previous))
+    if previous.id is None or (program.id is not None and previous.id.sha512 == program.id.sha512):
+        lacks = "" if program.id is not None else f", and is no program of this owner's itself: {program.reason}"
+        raise StateError(f"{session.layout.program} has no previous version here{lacks}")
     if program.id is None:
-        raise StateError(f"{session.layout.program} is no program of this owner's: {program.reason}")
-    if previous.id is None or previous.id.sha512 == program.id.sha512:
-        raise StateError(f"{session.layout.program} has no previous version here")
+        return _restore(session, state, previous.id), True
     state = _intend_rollback(session, state, program.id, previous.id)
     if not session.alone():
         return previous.id.version, False
@@ -61,6 +63,34 @@ def roll_back(session: Session) -> tuple[Version, bool]:
     finally:
         session.release()
     return previous.id.version, True
+
+
+def _restore(session: Session, state: TrialState | None, previous: ProgramId) -> Version:
+    """`P` is damaged or missing, so nobody can run from it: ``previous`` takes its place, and is confirmed by that."""
+    if state is not None and previous.sha512 in state.refused:
+        raise StateError(f"the previous version {previous.version} failed on this device")
+    session.operations.rename_to_program(session.layout.previous)
+    session.operations.adopt(previous, state)
+    return previous.version
+
+
+def stage_file(session: Session, source: int, verify: Verify) -> Version:
+    """Copy a person's release, and stage it as a download is staged; see `Installation.stage_file`."""
+    files, entry = session.files, session.layout.by_hand
+    files.unlink(entry)  # of one that was killed
+    fd = files.create(entry)
+    placed = False
+    try:
+        files.copy(source, fd)
+        _take_attributes(session, fd)
+        release = verify(fd)
+        files.sync(fd)
+        placed = place(session, entry, release)
+    finally:
+        files.close(fd)
+        if not placed:
+            files.unlink(entry)
+    return release.info.version
 
 
 def _intend_rollback(session: Session, state: TrialState | None, program: ProgramId, previous: ProgramId) -> TrialState:

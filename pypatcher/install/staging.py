@@ -25,7 +25,7 @@ from pypatcher.install.trial import ProgramId
 if TYPE_CHECKING:
     from pypatcher.artifact import VerifiedRelease
 
-__all__ = ["Partial", "Partials", "stage"]
+__all__ = ["Partial", "Partials", "place", "stage"]
 
 
 class Partial:
@@ -114,6 +114,16 @@ class Partials:
 
 def stage(session: Session, partial: Partial, release: VerifiedRelease) -> None:
     """Give a download that was verified, and synced, the name ``staged``; see `Installation.stage`."""
+    if place(session, partial.entry, release):
+        partial.close()
+
+
+def place(session: Session, entry: Entry, release: VerifiedRelease) -> bool:
+    """Give a file in the state folder that name, if this device wants it and does not have it there already.
+
+    Raises:
+        As `Installation.stage`.
+    """
     session.operations.begin()
     state = session.operations.read_state()
     program = session.examine(session.layout.target)
@@ -125,9 +135,9 @@ def stage(session: Session, partial: Partial, release: VerifiedRelease) -> None:
     offered = ProgramId(release.sha512, release.info.version)
     check_stageable(offered, program.id.version, state, staged)
     if staged is not None and staged.sha512 == offered.sha512:
-        return
+        return False
     trial = None if state is None else state.trial
     if staged is not None and trial is not None and trial.idle and trial.program.sha512 == staged.sha512:
         raise StateError(f"version {staged.version} is being activated: the next start finishes that first")
-    session.operations.place_partial(partial.entry)
-    partial.close()
+    session.operations.place_partial(entry)
+    return True

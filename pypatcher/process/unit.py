@@ -50,6 +50,7 @@ class UnitPlan:
         program: absolute path of the program's file.
         arguments: what it is started with.
         pypatcher: the command that starts pypatcher, such as ``("/opt/venv/bin/pypatcher",)``.
+        previous: ``[TARGET=]K`` arguments, of the owner's keys before.
         keys: ``[TARGET=]K`` arguments; with them the program runs under ``pypatcher run``, or is guarded.
         guarded: the program updates itself, and ``pypatcher guard`` counts its starts before any of it runs.
         user: whose rights it runs with; None is root.
@@ -69,6 +70,7 @@ class UnitPlan:
     options: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     watchdog: float | None = None
+    previous: tuple[str, ...] = ()
 
     @property
     def supervised(self) -> bool:
@@ -94,8 +96,6 @@ def unit_text(plan: UnitPlan) -> str:
     sections = {
         "Unit": [
             f"Description={_specifier_free(name)}, kept up to date by pypatcher",
-            "Wants=network-online.target",
-            "After=network-online.target",
             "StartLimitIntervalSec=0",
         ],
         "Service": [
@@ -115,7 +115,7 @@ def unit_text(plan: UnitPlan) -> str:
 
 
 def _service(plan: UnitPlan) -> list[str]:
-    options = [f"--public-key={key}" for key in plan.keys]
+    options = [f"--public-key={key}" for key in plan.keys] + [f"--previous-key={key}" for key in plan.previous]
     program = [str(plan.program), *plan.arguments]
     lines = [f"Type={plan.kind}", *(["NotifyAccess=all"] if plan.kind == "notify" else [])]
     if plan.supervised:

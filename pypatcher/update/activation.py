@@ -48,6 +48,7 @@ class Activation:
         self._changed = asyncio.Event()
         self._changed.set()
         self._on_trial = False
+        self._seen: str | None = None
 
     def look_again(self) -> None:
         """A release was staged, or a trial ended."""
@@ -56,19 +57,20 @@ class Activation:
     async def run(self) -> None:
         """Restart when it is time, for every release that comes, until cancelled."""
         while True:
-            if not await wait_at_most(self._changed, _LOOK_AGAIN) and not await self._trial_has_ended():
+            if not await wait_at_most(self._changed, _LOOK_AGAIN) and not await self._others_changed_it():
                 continue
             self._changed.clear()
-            version = await asyncio.to_thread(self._waiting_version)
+            version = self._seen = await asyncio.to_thread(self._waiting_version)
             if version is not None and await self._time_has_come():
                 # A newer one may have been staged meanwhile; it is the one that will be activated.
                 newest = await asyncio.to_thread(self._waiting_version)
                 await self._restart(newest or version)
 
-    async def _trial_has_ended(self) -> bool:
-        """Whether one was on at the last look and is not now: nobody tells us of those that `confirm` ends."""
+    async def _others_changed_it(self) -> bool:
+        """Whether a trial that was on has ended, or another release is staged: `confirm` and `stage` do not tell us."""
         before, self._on_trial = self._on_trial, await asyncio.to_thread(self._installation.on_trial)
-        return before and not self._on_trial
+        staged = await asyncio.to_thread(self._waiting_version)
+        return (before and not self._on_trial) or staged not in (None, self._seen)
 
     def _waiting_version(self) -> str | None:
         staged = self._installation.release_for_restart()

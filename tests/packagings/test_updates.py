@@ -131,3 +131,17 @@ async def test_native_program_is_updated_while_run_stays_the_main_process(fleet:
     await away(device.wait_for_end)
     assert device.left_behind() == []
     assert "Traceback" not in device.text("errors")
+
+
+async def test_an_app_that_updates_itself_has_one_node_under_run(fleet: Make) -> None:
+    device = await fleet("zipapp")
+    run = [sys.executable, "-m", "pypatcher", "run", "--public-key", encode_key(KEY.public), "--"]
+    process = device.start(*run, "./app")
+    await away(device.wait_for, "starts", 2)
+    assert [start["version"] for start in device.said("starts")] == [OLD, NEW]
+    names = {event["event"] for event in device.said("events")}
+    assert not names & {"node.started", "release.found", "restart"}  # it is `run` that did it
+    assert device.text("errors").count("node.started") == 1
+    assert "`pypatcher run` keeps this program up to date" in device.text("errors")
+    process.terminate()
+    await away(device.wait_for_end)

@@ -82,12 +82,11 @@ def test_fetch_says_in_one_line_what_makes_no_sense(run: Run, arguments: list[st
 @pytest.mark.parametrize(
     ("variable", "text"), [("PYPATCHER_UPLOAD", "much"), ("PYPATCHER_LOG", "xml"), ("PYPATCHER_BIND", "here")]
 )
-@pytest.mark.parametrize("command", [["run", "--", "app"], ["fetch", "--out", "app"]])
 def test_a_wrong_environment_is_wrong_use_and_is_named(
-    run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str], variable: str, text: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, text: str
 ) -> None:
     monkeypatch.setenv(variable, text)
-    outcome = run(command[0], "--public-key", PUBLIC, *command[1:])
+    outcome = run("fetch", "--public-key", PUBLIC, "--out", "app")
     assert outcome.status == 2
     assert variable in outcome.err
 
@@ -113,6 +112,18 @@ def test_run_ends_as_its_program_does_though_it_gets_no_updates(tmp_path: Path) 
     assert (done.returncode, done.stdout) == (7, "two words --mode x\n")
     assert "no updates" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["PYPATCHER_UPLOAD=much", "PYPATCHER_LOG=xml", "PYPATCHER_BIND=here"])
+def test_run_starts_its_program_in_a_senseless_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    name, _, text = variable.partition("=")
+    monkeypatch.setenv(name, text)
+    done = supervise(tmp_path, "--public-key", PUBLIC, "--", "/bin/sh", "-c", "sleep 1; echo runs; exit 3")
+    assert (done.returncode, done.stdout) == (3, "runs\n")
+    assert "no updates until the environment is mended" in done.stderr
+    assert name in done.stderr
 
 
 def test_run_without_a_key_for_this_device_runs_the_program(tmp_path: Path) -> None:

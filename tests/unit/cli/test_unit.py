@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import zipapp
 from pathlib import Path
 
 import pytest
 
+from pypatcher.artifact import embed_region, sign_file
 from pypatcher.keys import KeyPair, encode_key
+from pypatcher.version import Version
 from tests.unit.cli.conftest import Run
 
-KEY = encode_key(KeyPair.generate().public)
+PAIR = KeyPair.generate()
+KEY = encode_key(PAIR.public)
 
 
 @pytest.fixture
@@ -67,3 +72,69 @@ def test_what_would_not_work_on_this_device_is_said_beside_the_unit(run: Run, pr
 def test_a_folder_that_is_somebody_elses_is_said(run: Run, program: Path) -> None:
     outcome = run("unit", "--user", "nobody", program)
     assert "does not belong to nobody" in outcome.err
+
+
+@pytest.fixture
+def python_app(tmp_path: Path) -> Path:
+    """A zipapp that calls start(), signed."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "__main__.py").write_text("import pypatcher\npypatcher.start()\n")
+    path = tmp_path / "pyapp"
+    zipapp.create_archive(source, path, interpreter=sys.executable)
+    embed_region(path, Version(1, 0, 0))
+    sign_file(path, PAIR, None, None)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_that_updates_itself_is_started_with_a_guard(run: Run, python_app: Path) -> None:
+    outcome = run("unit", "--public-key", KEY, python_app)
+    assert f"ExecStart={python_app}" in outcome.out.splitlines()
+    assert " guard " in outcome.out
+    assert "updates itself: the unit starts it directly" in outcome.err
+
+
+def test_of_two_nodes_one_wins_and_it_is_said_which(run: Run, python_app: Path) -> None:
+    outcome = run("unit", "--public-key", KEY, "--mode", "at=03:30", python_app)
+    assert " run " in outcome.out
+    assert "under `pypatcher run` these make no node" in outcome.err
+
+
+def test_a_unit_is_written_whole_or_not_at_all(run: Run, program: Path, tmp_path: Path) -> None:
+    out = tmp_path / "app.service"
+    assert run("unit", "--public-key", KEY, "--out", out, program).status == 0
+    written = out.read_text()
+    assert written.endswith("WantedBy=multi-user.target\n")
+    assert out.stat().st_mode & 0o777 == 0o644
+    assert run("unit", "--public-key", KEY, "--out", out, tmp_path / "missing").status == 1
+    assert run("unit", "--public-key", KEY, "--mode", "never", "--out", out, program).status == 2
+    assert out.read_text() == written
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".app.service")] == []
+
+
+def test_a_unit_for_another_machine_looks_at_nothing_here(run: Run) -> None:
+    outcome = run("unit", "--public-key", KEY, "--user", "nobody-of-this-name", "--offline", "/opt/x/app")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert f"ExecStart=/opt/pypatcher/bin/pypatcher run --public-key={KEY} -- /opt/x/app" in outcome.out.splitlines()
+    elsewhere = run("unit", "--public-key", KEY, "--offline", "--pypatcher", "/usr/bin/pypatcher", "/opt/x/app")
+    assert "ExecStart=/usr/bin/pypatcher run" in elsewhere.out
+    assert run("unit", "--offline", "app").status == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("PYPATCHER_UPLAOD=0", "PYPATCHER_UPLAOD is no variable of pypatcher's: PYPATCHER_UPLOAD?"),
+        ("PYPATCHER_UPLOAD=much", "PYPATCHER_UPLOAD='much'"),
+    ],
+)
+def test_a_variable_that_is_unknown_or_senseless_is_said(
+    run: Run, program: Path, assignment: str, message: str
+) -> None:
+    outcome = run("unit", "--environment", assignment, program)
+    assert (outcome.status, outcome.out, message in outcome.err) == (2, "", True)
+
+
+def test_a_unit_does_not_wait_for_the_network(run: Run, program: Path) -> None:
+    assert "network" not in run("unit", "--public-key", KEY, program).out

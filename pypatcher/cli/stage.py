@@ -1,0 +1,51 @@
+"""``pypatcher stage``: have a program take a release from a file, as if it had come over the network.
+
+The program may run. What happens on disk is ``install``'s; when the release takes over is said by the program's mode.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pypatcher.cli.installed import add_key, add_program, open_installation
+from pypatcher.cli.options import add_json, print_json
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "have a program that may run take a release from a file"
+EXAMPLES = """\
+  pypatcher stage /media/usb/app-1.4.0 /opt/app/app --public-key K
+  pypatcher stage FILE PROGRAM          without a key the program itself checks who signed it
+
+As a release from the network: it must be newer, takes over when the program's mode says (a node that runs
+sees it within a minute), is on trial then, and is taken back if it fails. `adopt` is for a program that is
+stopped, and for older versions."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stage``."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="a signed release")
+    add_program(parser)
+    add_key(parser, required=False)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stage the file.
+
+    Raises:
+        ArtifactError: it is no release for this device.
+        NotNewerError, RefusedReleaseError: this device does not want it.
+        StateError, CannotReplaceError, OSError: it cannot be done here; nothing was changed.
+    """
+    from pypatcher.artifact.replace import open_program
+
+    with open_program(args.file) as source:
+        installation = open_installation(args)
+        version = installation.stage_file(source)
+    if args.json:
+        print_json({"program": str(installation.program), "staged": str(version)})
+    else:
+        print(f"version {version} is staged beside {installation.program}")
+    return 0
