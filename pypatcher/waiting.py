@@ -1,4 +1,4 @@
-"""Waiting in asyncio where the obvious call is wrong: for an event with a limit, and for what cannot be cancelled.
+"""Waiting in asyncio where the obvious call is wrong: with a limit, for news that several read, for what cannot end.
 
 ``asyncio.wait_for`` of Python 3.11 swallows a cancellation that comes together with the event; nothing here does.
 """
@@ -8,9 +8,29 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-__all__ = ["wait_at_most", "wait_to_the_end"]
+__all__ = ["News", "wait_at_most", "wait_to_the_end"]
 
 _Result = TypeVar("_Result")
+
+
+class News:
+    """Something that any number of tasks read, and may wait for a change of.
+
+    Take ``next`` BEFORE looking, then wait for it: what changes between the two is not missed.
+    """
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    @property
+    def next(self) -> asyncio.Event:
+        """Set when it changes again."""
+        return self._next
+
+    def tell(self) -> None:
+        """It changed."""
+        told, self._next = self._next, asyncio.Event()
+        told.set()
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> bool:

@@ -19,7 +19,7 @@ from pypatcher.artifact.postcard import Reader, encode_bytes
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.errors import CodecError
 
-__all__ = ["HINT_LIMIT", "decode_content", "encode_content", "is_dialable"]
+__all__ = ["HINT_LIMIT", "decode_content", "encode_content", "is_dialable", "usable_hints"]
 
 HINT_LIMIT = 8
 """Addresses in one record, of both families together."""
@@ -41,6 +41,17 @@ def is_dialable(address: Address) -> bool:
     if isinstance(ip, ipaddress.IPv4Address):
         return not ip.is_reserved and ip not in _THIS_NETWORK
     return ip.ipv4_mapped is None and not ip.is_link_local
+
+
+def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Address]:
+    """Hints that are worth a packet: never our own address, loopback only if we are on loopback ourselves."""
+    ours = set(own)
+    loopback = any(ipaddress.ip_address(host).is_loopback for host, _ in ours)
+    return [
+        (host, port)
+        for host, port in hints
+        if (host, port) not in ours and (loopback or not ipaddress.ip_address(host).is_loopback)
+    ]
 
 
 def encode_content(info: PatchInfo, addresses: Iterable[Address]) -> bytes:

@@ -11,10 +11,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from pypatcher.artifact import PatchInfo
 from pypatcher.errors import SettingError
 from pypatcher.keys import OwnerKey, encode_key
 
-__all__ = ["OURS", "RUSTPATCHER", "Namespace", "SlotRules"]
+__all__ = ["OURS", "RUSTPATCHER", "Namespace", "SlotRules", "namespace_hash", "release_hash"]
 
 _TARGET_NAME = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 
@@ -90,6 +91,11 @@ class Namespace:
         return hashlib.sha512(self.topic.encode("ascii")).digest()[:32]
 
     @property
+    def meets(self) -> bool:
+        """Whether its nodes knock at each other and meet: not in ``rustpatcher``, whose devices know slots alone."""
+        return self.target_name is not None
+
+    @property
     def alpn(self) -> str:
         """The ALPN of the v0 exchange."""
         return "/" + "/".join((*self._parts(), "v0"))
@@ -97,8 +103,19 @@ class Namespace:
     @property
     def offer_alpn(self) -> str | None:
         """The ALPN under which a holder dials those who want; None where there is none (``rustpatcher``)."""
-        return "/" + "/".join((*self._parts(), "offer", "v0")) if self.target_name is not None else None
+        return "/" + "/".join((*self._parts(), "offer", "v0")) if self.meets else None
 
     def _parts(self) -> tuple[str, ...]:
         key = encode_key(self.owner)
         return (self.rules.kind, key) if self.target_name is None else (self.rules.kind, self.target_name, key)
+
+
+def namespace_hash(namespace: Namespace) -> bytes:
+    """The info-hash, 20 bytes, on which everybody of a namespace meets."""
+    return hashlib.sha1(namespace.topic_hash + b"swarm", usedforsecurity=False).digest()
+
+
+def release_hash(namespace: Namespace, info: PatchInfo) -> bytes:
+    """The info-hash, 20 bytes, on which those who have a release meet those who want it."""
+    name = b"release" + str(info.version).encode("ascii") + info.hash
+    return hashlib.sha1(namespace.topic_hash + name, usedforsecurity=False).digest()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import Backoff, jittered
-from pypatcher.discovery import Published
+from pypatcher.discovery.tracker import Published
 from pypatcher.events import Emit, RecordPublished
 from pypatcher.waiting import wait_at_most
 

@@ -13,7 +13,7 @@ from pypatcher.addresses import Address, family
 from pypatcher.discovery import HINT_LIMIT
 from pypatcher.transport import internet_source
 
-__all__ = ["own_addresses", "ports_beyond_loopback", "usable_hints"]
+__all__ = ["own_addresses", "ports_beyond_loopback"]
 
 
 def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Address, ...]:
@@ -30,17 +30,6 @@ def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Ad
 def ports_beyond_loopback(bound: Iterable[Address]) -> dict[int, int]:
     """Our ports by family, 4 and 6, that somebody else can reach: none of a socket that is bound to loopback."""
     return {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
-
-
-def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Address]:
-    """Hints that are worth a packet: never our own address, loopback only if we are on loopback ourselves."""
-    ours = set(own)
-    loopback = any(ipaddress.ip_address(host).is_loopback for host, _ in ours)
-    return [
-        (host, port)
-        for host, port in hints
-        if (host, port) not in ours and (loopback or not ipaddress.ip_address(host).is_loopback)
-    ]
 
 
 def _route_source(kind: int) -> str | None:

@@ -8,13 +8,17 @@ its answer proves that a node of our namespace is there. design.md "Opening the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from pypatcher.addresses import Address, is_lan
 from pypatcher.dht import Answered
-from pypatcher.nat.address_hints import usable_hints
-from pypatcher.nat.knock_queue import DialQueue, Source
+from pypatcher.discovery.census import Census
+from pypatcher.discovery.sources import Found
+from pypatcher.nat.knock_queue import DialQueue
+from pypatcher.nat.ways import Ways
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["WaysOut"]
@@ -22,68 +26,68 @@ __all__ = ["WaysOut"]
 _LOOK_AT_OURSELVES = 10.0
 _KNOCKS_AT_ONCE = 64
 _CLOCK_SET = 1.0
+_STRANGER_TRIES, _NEAR_TRIES = 1, 2
+_WAITING = 64
 
 
-class WaysOut:
+class Knocker(Protocol):
+    """The part of a node's place in the network that knocking needs."""
+
+    async def knock(self, address: Address, *, tries: int) -> Answered:
+        """One KRPC ping, so many packets at most; who answered."""
+
+    def own_addresses(self) -> tuple[Address, ...]:
+        """Where others see us, as far as we know."""
+
+
+class WaysOut(Ways):
     """One node's hole punching: every source adds addresses, the updater and the offers ask which are open.
 
     Args:
-        knock: one KRPC ping, one packet; who answered.
-        own_addresses: where others see us, as far as we know.
-        on_open: told in the node's loop when an address answered.
+        census: told who proves to be a node of ours, and of every way that opens.
         clock: monotonic seconds.
         wall: unix time.
         is_near: who is near; ``is_lan`` but in tests.
     """
 
+    stranger_jitter = 0.0
+
     def __init__(
         self,
         queue: DialQueue,
+        census: Census,
+        network: Knocker,
         *,
-        knock: Callable[[Address], Awaitable[Answered]],
-        own_addresses: Callable[[], tuple[Address, ...]],
-        on_open: Callable[[Address], None],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         is_near: Callable[[Address], bool] = is_lan,
     ) -> None:
-        self._is_near = is_near
         self._queue = queue
-        self._knock = knock
-        self._own_addresses = own_addresses
-        self._on_open = on_open
+        self._census = census
+        self._network = network
+        self._is_near = is_near
         self._clock = clock
         self._wall = wall
         self._own: tuple[Address, ...] = ()
-        self._ourselves: set[Address] = set()
-        self._sought: frozenset[Address] = frozenset()
+        self._wished: frozenset[Address] = frozenset()
+        self._open: asyncio.Queue[Address] = asyncio.Queue(_WAITING)
         self._changed = asyncio.Event()
 
-    @property
-    def known(self) -> int:
-        """How many addresses are known."""
-        return len(self._queue)
-
-    def hear(self, addresses: Iterable[Address], source: Source) -> None:
+    def hear(self, found: Found) -> None:
         """Somebody is said to be there."""
-        usable = [each for each in usable_hints(addresses, self._own) if each not in self._ourselves]
-        self._queue.add(usable, source, self._clock(), self._wall())
+        now, wall = self._clock(), self._wall()
+        if found.crowd is not None:
+            self._queue.crowd(found.crowd, now, wall)
+        self._queue.add(found.addresses, found.limits, now, wall)
+        if found.may_hold_wanted:
+            # There may be something new to be had of these: they rest no longer.
+            self._queue.rouse(found.addresses, now, wall)
         self._changed.set()
 
-    def crowd(self, size: int) -> None:
-        """About so many nodes hear what we hear."""
-        self._queue.crowd(size, self._clock(), self._wall())
-        self._changed.set()
-
-    def seek(self, addresses: Collection[Address]) -> None:
+    def wish(self, addresses: Collection[Address]) -> None:
         """These hold a release that is wanted here, and no others do."""
-        self._sought = frozenset(addresses)
-        self._queue.wish(self._sought, self._clock(), self._wall())
-        self._changed.set()
-
-    def rouse(self, addresses: Iterable[Address]) -> None:
-        """There may be something new to be had of these: they rest no longer."""
-        self._queue.seek(addresses, self._clock(), self._wall())
+        self._wished = frozenset(addresses)
+        self._queue.wish(self._wished, self._clock(), self._wall())
         self._changed.set()
 
     def stir(self) -> None:
@@ -91,17 +95,22 @@ class WaysOut:
         self._queue.stir(self._clock(), self._wall())
         self._changed.set()
 
-    def is_sought(self, address: Address) -> bool:
+    def is_wished(self, address: Address) -> bool:
         """Whether the updater dials it."""
-        return address in self._sought
+        return address in self._wished
 
     def is_open(self, address: Address) -> bool:
         """Whether it answered a moment ago."""
         return self._queue.is_open(address, self._clock())
 
+    async def next_open(self) -> Address:
+        """Wait for the next address that answers; beyond 64 that nobody waited for they are forgotten."""
+        return await self._open.get()
+
     def reached(self, address: Address) -> None:
         """It was dialed, or dialed us, and is a node of ours."""
         self._queue.reached(address, self._clock())
+        self._census.prove(address)
 
     def busy(self, address: Address) -> None:
         """It was met, and what one side has for the other did not pass: it is worth meeting again soon."""
@@ -118,7 +127,7 @@ class WaysOut:
 
     def is_us(self, address: Address) -> None:
         """It turned out to be ourselves."""
-        self._ourselves.add(address)
+        self._census.is_us(address)
         self._queue.forget(address)
 
     async def run(self) -> None:
@@ -128,11 +137,10 @@ class WaysOut:
             offset = self._wall() - self._clock()
             while True:
                 self._changed.clear()
-                own = self._own_addresses()
+                own = self._network.own_addresses()
                 if own != self._own:
                     self._own = own
-                    self._ourselves.clear()
-                    self._queue.moved(own, self._clock(), self._wall())
+                    self._queue.seen_at(own, self._clock(), self._wall())
                 if abs(self._wall() - self._clock() - offset) > _CLOCK_SET:
                     offset = self._wall() - self._clock()
                     self._queue.replan(self._clock(), self._wall())
@@ -145,11 +153,16 @@ class WaysOut:
                 await wait_at_most(self._changed, pause)
 
     async def _knock_at(self, address: Address) -> None:
-        answered = await self._knock(address)
-        # A sought address in the LAN is dialed even so: it costs nobody else anything.
-        is_tried = self._is_near(address) and address in self._sought
+        is_near = self._is_near(address)
+        answered = await self._network.knock(address, tries=_NEAR_TRIES if is_near else _STRANGER_TRIES)
+        # A wished address in the LAN is dialed even so: it costs nobody else anything.
+        is_tried = is_near and address in self._wished
         if answered is Answered.STRANGER:
             is_tried = is_tried or self._queue.may_try(address)
+        if answered is Answered.MEMBER:
+            self._census.prove(address)
         if answered is Answered.MEMBER or is_tried:
             self._queue.answered(address, self._clock())
-            self._on_open(address)
+            with contextlib.suppress(asyncio.QueueFull):
+                self._open.put_nowait(address)
+            self._census.news.tell()

@@ -22,9 +22,9 @@ Knocks are spaced, and whoever answers first is dialed first, as connection atte
 
 from __future__ import annotations
 
-import enum
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,11 +32,12 @@ from functools import lru_cache
 from pypatcher.addresses import Address, family, is_lan, machine_of, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import TABLE_LIMIT
+from pypatcher.discovery.sources import AddressLimits
 from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.peer_history import Acquaintance
 from pypatcher.nat.punch_times import LAST_LEVEL, level_of_crowd, next_moment, pair_name
 
-__all__ = ["KNOCK_SPACING", "DialQueue", "Source"]
+__all__ = ["KNOCK_SPACING", "DialQueue"]
 
 KNOCK_SPACING = 0.25
 """Seconds between two knocks."""
@@ -47,35 +48,16 @@ _REST, _REST_BUSY, _REST_USELESS = 600.0, 10.0, 6 * 3600.0
 _HEARD = 45 * 60.0
 _QUIET_CROWD = 16
 _QUIET_PAUSES = (15.0, 900.0)
-_SOUGHT_LEVEL = 3
+_WISHED_LEVEL = 3
 _FEW, _TRIED = 4, 0.25
 _GROUP_KNOCKS = (3, 300.0)
 _NEAR_KNOCKS = (60, 60.0)
 _REPLACED = 32
 
 
-class Source(enum.Enum):
-    """Who named an address: how many addresses are remembered, and how many strangers get a knock per minute."""
-
-    RECORD = (512, 8)
-    RELEASE_SWARM = (512, 6)
-    NAMESPACE_SWARM = (256, 4)
-    LAN = (64, 30)
-
-    @property
-    def room(self) -> int:
-        """Most addresses of this source."""
-        return self.value[0]
-
-    @property
-    def knocks(self) -> int:
-        """Most knocks per minute at strangers that this source named."""
-        return self.value[1]
-
-
 @dataclass(slots=True)
 class _Entry:
-    source: Source
+    kind: AddressLimits
     heard: float
     next: float
     open_until: float = 0.0
@@ -96,25 +78,25 @@ class DialQueue:
         self._rng = rng
         self._is_near = lru_cache(maxsize=TABLE_LIMIT)(is_near)
         self._entries: dict[Address, _Entry] = {}
-        self._counts = dict.fromkeys(Source, 0)
+        self._counts: Counter[AddressLimits] = Counter()
         self._ports: dict[str, list[Address]] = {}
         self._turns: dict[str, Address] = {}
         self._timeline: list[tuple[float, int, Address]] = []
         self._ticket = 0
         self._known = Acquaintance(rng, self._is_near)
-        self._sought: frozenset[Address] = frozenset()
+        self._wished: frozenset[Address] = frozenset()
         self._own: dict[int, Address] = {}
         # Before it is known where others see us there are no common moments, and no two nodes need have the same.
         self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
         self._crowd = _UNKNOWN_CROWD
         self._budget = WindowLimiter()
-        self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
+        self._quiet: dict[AddressLimits, tuple[Backoff, float]] = {}
         self._last_knock = float("-inf")
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def moved(self, own: Iterable[Address], now: float, wall: float) -> None:
+    def seen_at(self, own: Iterable[Address], now: float, wall: float) -> None:
         """Others see us at these addresses now; silence of the past says nothing about what they reach from here."""
         seen: dict[int, Address] = {}
         for address in own:
@@ -123,14 +105,14 @@ class DialQueue:
             return
         known_before, self._own = bool(self._own), seen
         if known_before:
-            self._known.moved()
+            self._known.forgive()
             for entry in self._entries.values():
                 entry.open_until = 0.0
         self.replan(now, wall)
 
     def crowd(self, size: int, now: float, wall: float) -> None:
-        """About so many nodes far away share what we hear; those of our LAN are counted here."""
-        size += self._counts[Source.LAN]
+        """About so many nodes share what we hear; who cannot be among them, such as our LAN, is counted here."""
+        size += sum(count for kind, count in self._counts.items() if kind.adds_to_crowd)
         changed = level_of_crowd(size) != level_of_crowd(self._crowd)
         self._crowd = size
         if changed:
@@ -146,10 +128,10 @@ class DialQueue:
         for address in addresses:
             self._known.prove(address, now)
 
-    def add(self, addresses: Iterable[Address], source: Source, now: float, wall: float) -> None:
+    def add(self, addresses: Iterable[Address], kind: AddressLimits, now: float, wall: float) -> None:
         """Hear of addresses, the most trusted first; those known already keep their place.
 
-        Once a source has no room left, 32 newcomers of a call replace others of it.
+        Once a kind has no room left, 32 newcomers of a call replace others of it.
         """
         dropped = 0
         for address in addresses:
@@ -157,25 +139,25 @@ class DialQueue:
             if known is not None:
                 known.heard = now
                 continue
-            if self._counts[source] >= source.room:
+            if self._counts[kind] >= kind.room:
                 dropped += 1
-                if dropped > _REPLACED or not self._make_room(source, now):
+                if dropped > _REPLACED or not self._make_room(kind, now):
                     return
-            entry = self._entries[address] = _Entry(source, now, now)
-            self._counts[source] += 1
+            entry = self._entries[address] = _Entry(kind, now, now)
+            self._counts[kind] += 1
             self._ports.setdefault(machine_of(address), []).append(address)
             self._turns.setdefault(machine_of(address), address)
             self._plan(address, entry, now, wall)
 
     def wish(self, addresses: frozenset[Address], now: float, wall: float) -> None:
         """These hold a release that is wanted here, and no others do: they do not become much rarer by silence."""
-        newly, self._sought = addresses - self._sought, addresses
+        newly, self._wished = addresses - self._wished, addresses
         for address in newly:
             if (entry := self._entries.get(address)) is not None:
                 self._plan(address, entry, now, wall)
-        self.seek(addresses, now, wall)
+        self.rouse(addresses, now, wall)
 
-    def seek(self, addresses: Iterable[Address], now: float, wall: float) -> None:
+    def rouse(self, addresses: Iterable[Address], now: float, wall: float) -> None:
         """Of these there is something to be had: they rest no longer."""
         for address in addresses:
             entry = self._entries.get(address)
@@ -186,15 +168,15 @@ class DialQueue:
 
     def stir(self, now: float, wall: float) -> None:
         """We have something new: everybody is worth a knock again."""
-        self._quiet = {source: (Backoff(*_QUIET_PAUSES), 0.0) for source in Source}
-        self.seek(list(self._entries), now, wall)
+        self._quiet.clear()
+        self.rouse(list(self._entries), now, wall)
 
     def forget(self, address: Address) -> None:
         """It is of no use: our own, for instance."""
         entry = self._entries.pop(address, None)
         if entry is None:
             return
-        self._counts[entry.source] -= 1
+        self._counts[entry.kind] -= 1
         ports = self._ports[machine_of(address)]
         ports.remove(address)
         if not ports:
@@ -221,12 +203,12 @@ class DialQueue:
                 self.forget(address)
                 continue
             pause = max(entry.open_until, entry.rest_until) - now
-            if pause <= 0.0 and not self._may_knock(address, entry.source, now):
-                pause = max(1.0, self._quiet_until(address, entry.source, now) - now)
+            if pause <= 0.0 and not self._may_knock(address, entry.kind, now):
+                pause = max(1.0, self._quiet_until(address, entry.kind, now) - now)
             if pause > 0.0:
                 self._plan(address, entry, now + pause, wall + pause)
                 continue
-            self._budget.count(self._limits(address, entry.source, now), now)
+            self._budget.count(self._limits(address, entry.kind, now), now)
             self._last_knock = now
             self._known.tried(address, now)
             self._plan(address, entry, now, wall)
@@ -257,8 +239,8 @@ class DialQueue:
         entry = self._entries.get(address)
         if entry is not None:
             entry.rest_until, entry.busy = now + _REST_USELESS, 0
-            backoff, _ = self._quiet[entry.source]
-            self._quiet[entry.source] = backoff, now + backoff.fail()
+            backoff, _ = self._quiet.get(entry.kind) or (Backoff(*_QUIET_PAUSES), 0.0)
+            self._quiet[entry.kind] = backoff, now + backoff.fail()
 
     def busy(self, address: Address, now: float, wall: float) -> None:
         """It was met, and what one side has for the other did not pass: again soon, then ever later."""
@@ -279,7 +261,7 @@ class DialQueue:
 
     def may_try(self, address: Address) -> bool:
         """Whether it is dialed now though it answered as any DHT node does; asked once after each knock."""
-        if address not in self._sought or self._known.failures(address) < 2:
+        if address not in self._wished or self._known.failures(address) < 2:
             return False
         return self._crowd <= _FEW or self._rng.random() < _TRIED
 
@@ -308,7 +290,7 @@ class DialQueue:
                 return
             else:
                 crowd = level_of_crowd(self._crowd)
-                level = min(crowd + level, max(crowd + 1, _SOUGHT_LEVEL) if address in self._sought else LAST_LEVEL)
+                level = min(crowd + level, max(crowd + 1, _WISHED_LEVEL) if address in self._wished else LAST_LEVEL)
             if level >= 0:
                 pair = pair_name(self._own.get(family(address), self._nowhere), address)
                 at = next_moment(pair, min(level, LAST_LEVEL), at + wall - now) - wall + now
@@ -323,25 +305,25 @@ class DialQueue:
         entry = self._entries.get(item[2])
         return entry is not None and entry.next == item[0]
 
-    def _may_knock(self, address: Address, source: Source, now: float) -> bool:
-        quiet_until = max(self._known.quiet_until(address, now), self._quiet_until(address, source, now))
-        return quiet_until <= now and self._budget.allows(self._limits(address, source, now), now)
+    def _may_knock(self, address: Address, kind: AddressLimits, now: float) -> bool:
+        quiet_until = max(self._known.quiet_until(address, now), self._quiet_until(address, kind, now))
+        return quiet_until <= now and self._budget.allows(self._limits(address, kind, now), now)
 
-    def _quiet_until(self, address: Address, source: Source, now: float) -> float:
+    def _quiet_until(self, address: Address, kind: AddressLimits, now: float) -> float:
         if self._crowd <= _QUIET_CROWD or self._is_near(address) or self._known.is_proven(address, now):
             return now
-        return self._quiet[source][1]
+        return self._quiet[kind][1] if kind in self._quiet else now
 
-    def _limits(self, address: Address, source: Source, now: float) -> list[Limit]:
+    def _limits(self, address: Address, kind: AddressLimits, now: float) -> list[Limit]:
         if self._is_near(address):
             return [Limit("near", *_NEAR_KNOCKS)]
         if self._known.is_proven(address, now):
             return [Limit("proven", *_NEAR_KNOCKS)]
-        return [Limit(source, source.knocks, 60.0), Limit(network_of(address), *_GROUP_KNOCKS)]
+        return [Limit(kind, kind.knocks, 60.0), Limit(network_of(address), *_GROUP_KNOCKS)]
 
-    def _make_room(self, source: Source, now: float) -> bool:
-        """Drop one of the source's, any one that is not open: a flood cannot choose who goes."""
-        old = [address for address, entry in self._entries.items() if entry.source is source and entry.open_until < now]
+    def _make_room(self, kind: AddressLimits, now: float) -> bool:
+        """Drop one of the kind, any one that is not open: a flood cannot choose who goes."""
+        old = [address for address, entry in self._entries.items() if entry.kind is kind and entry.open_until < now]
         if not old:
             return False
         self.forget(self._rng.choice(old))

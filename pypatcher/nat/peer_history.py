@@ -100,7 +100,7 @@ class Acquaintance:
         self._proven_hosts.pop(self._host(address), None)
         self.tried(address, now)
 
-    def moved(self) -> None:
+    def forgive(self) -> None:
         """We are somewhere else: much of the silence was ours."""
         for silence in self._silent.values():
             silence.failures = min(silence.failures, _MOVED_FAILURES)

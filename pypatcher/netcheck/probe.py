@@ -1,7 +1,7 @@
 """What the network here lets through: the findings of ``pypatcher netcheck``, from packets that were really sent.
 
 Opens a place in the network as a node does, for less than a minute, and looks. What the findings mean is said in
-``node.verdicts``. Nothing is changed but a port mapping, which is given back.
+``netcheck.advice``. Nothing is changed but a port mapping, which is given back.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from dataclasses import dataclass, field
 from pypatcher.addresses import Address, format_address, is_lan, is_literal
 from pypatcher.dht import Answered
 from pypatcher.dht.resolve import Resolver
-from pypatcher.discovery import Lan, Namespace, namespace_hash
-from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback, usable_hints
+from pypatcher.discovery import Namespace
+from pypatcher.discovery.announcement import usable_hints
+from pypatcher.discovery.census import Census
+from pypatcher.discovery.sources import Surroundings, open_sources
+from pypatcher.discovery.sources.lan import Lan
+from pypatcher.nat.address_hints import own_addresses
 from pypatcher.nat.portmap import default_gateway
 from pypatcher.node.cache import Memory
 from pypatcher.node.network import Network, open_network
 from pypatcher.settings import Settings
 
-__all__ = ["Findings", "check_network", "meet_fleet"]
+__all__ = ["Findings", "check_network", "hear_fleet", "knock_at_fleet"]
 
 _MOST_PEERS = 30
 _VOTES_PATIENCE = 6.0
-_LAN_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +79,20 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
     Raises:
         SettingError: a socket cannot be bound where the settings say.
     """
-    async with open_network(namespace, settings, Memory()) as network:
-        peers: set[Address] = set()
-        reached: set[Address] = set()
+    async with open_network(namespace, settings, Memory(), patience=seconds) as network:
+        census = Census(time.monotonic)
         try:
-            names, (multicast, in_lan), _, _ = await asyncio.gather(
-                _names(settings), _listen(network, settings), _join(network, seconds), _ask_router(network, settings)
+            names, multicast, _, _, _ = await asyncio.gather(
+                _names(settings),
+                _hears_itself(network, settings),
+                network.joined(),
+                _ask_router(network, settings),
+                hear_fleet(network, settings, census) if fleet else asyncio.sleep(0),
             )
-            if fleet:
-                peers, reached = await meet_fleet(network, in_lan)
+            heard = await knock_at_fleet(network, census) if fleet else None
             await _votes(network)
-            neighbours = set(filter(is_lan, reached))
-            mapping = None if network.ports is None else network.ports.mapping
+            neighbours = set(filter(is_lan, census.proven))
+            mapping = None if network.port_mapper is None else network.port_mapper.mapping
             firewall = network.firewall
             opened = None if firewall is None else firewall.mapping
             return Findings(
@@ -99,13 +104,15 @@ async def check_network(namespace: Namespace, settings: Settings, *, seconds: fl
                 router=default_gateway(),
                 mapped=None if mapping is None else format_address(mapping.address),
                 mapped_by=None if mapping is None else mapping.protocol,
-                refusals={} if network.ports is None or mapping is not None else dict(network.ports.refusals),
+                refusals={}
+                if network.port_mapper is None or mapping is not None
+                else dict(network.port_mapper.refusals),
                 opened=None if opened is None else format_address(opened.address),
                 opened_refusal="" if firewall is None else "; ".join(firewall.refusals.values()),
                 multicast=multicast,
                 neighbours=len(neighbours),
-                heard=len(peers) if fleet else None,
-                reached=len(reached) if fleet else None,
+                heard=heard,
+                reached=len(census.proven) if fleet else None,
             )
         finally:
             await asyncio.gather(*(mapper.give_back() for mapper in network.mappers))
@@ -125,12 +132,6 @@ async def _names(settings: Settings) -> bool:
     return False
 
 
-async def _join(network: Network, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await network.dht.joined()
-
-
 async def _votes(network: Network) -> None:
     """Ask more nodes until enough have told where they see us, a few seconds at most."""
     if not network.dht.nodes():
@@ -147,34 +148,35 @@ async def _ask_router(network: Network, settings: Settings) -> None:
         await asyncio.gather(*(mapper.once() for mapper in network.mappers))
 
 
-async def meet_fleet(network: Network, in_lan: set[Address]) -> tuple[set[Address], set[Address]]:
-    """Which addresses of the fleet are known to LAN, records and swarm, and which of them prove to be of it."""
-    heard = list(in_lan)
-    if network.dht.nodes():
-        heard += [candidate.address for candidate in await network.look()]
-        heard += await network.dht.get_peers(namespace_hash(network.namespace))
+async def hear_fleet(network: Network, settings: Settings, census: Census) -> None:
+    """Ask every source of addresses once who of the fleet is there, and count what it says."""
+    around = Surroundings(network, settings, lambda _: None, random.Random(), time.monotonic)  # noqa: S311 - jitter
+    found = await asyncio.gather(*(source.look() for source in open_sources(around)))
+    for each in found:
+        census.hear(each, _own(network))
+
+
+async def knock_at_fleet(network: Network, census: Census) -> int:
+    """Who of those that were heard of, 30 at most, proves to be of the fleet; returns how many were asked or did."""
     # Neighbours who announced themselves a moment ago keep silent for a minute, but have knocked at us.
-    near = filter(is_lan, network.dht.nodes())
-    ours = [*network.own_addresses(), *network.endpoint.addresses]
-    peers = list(dict.fromkeys(usable_hints([*near, *heard], ours)))[:_MOST_PEERS]
-    answers = await asyncio.gather(*(network.dht.knock(peer, tries=2) for peer in peers))
-    proven = {peer for peer, answered in zip(peers, answers, strict=True) if answered is Answered.MEMBER}
-    return proven | ({*peers} & {*heard}), proven
+    near = usable_hints(filter(is_lan, network.dht.nodes()), _own(network))
+    peers = list(dict.fromkeys([*near, *census.heard]))[:_MOST_PEERS]
+    answers = await asyncio.gather(*(network.knock(peer, tries=2) for peer in peers))
+    for peer, answered in zip(peers, answers, strict=True):
+        if answered is Answered.MEMBER:
+            census.prove(peer)
+    return len({*census.proven} | ({*peers} & {*census.heard}))
 
 
-async def _listen(network: Network, settings: Settings) -> tuple[bool | None, set[Address]]:
-    """Whether multicast of ours comes back to us, the least that the LAN discovery needs, and who else is there."""
-    ports = ports_beyond_loopback(network.endpoint.addresses)
-    if not settings.lan or not ports:
-        return None, set()
-    echoes: set[Address] = set()
-    neighbours: set[Address] = set()
+def _own(network: Network) -> list[Address]:
+    return [*network.own_addresses(), *network.endpoint.addresses]
+
+
+async def _hears_itself(network: Network, settings: Settings) -> bool | None:
+    """Whether multicast of ours comes back to us: the least that the LAN discovery needs."""
+    if not settings.lan or not network.ports:
+        return None
     # Two that are alone in a swarm of their own hear each other, and nobody else.
-    alone = os.urandom(20)
-    swarms = ((alone, echoes), (alone, echoes), (namespace_hash(network.namespace), neighbours))
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LAN_PATIENCE), asyncio.TaskGroup() as tasks:
-            for info_hash, found in swarms:
-                lan = Lan(info_hash, ports, found=found.add, clock=time.monotonic, rng=random.Random())  # noqa: S311
-                tasks.create_task(lan.run())
-    return bool(echoes), neighbours
+    alone, clock = os.urandom(20), time.monotonic
+    pair = [Lan(alone, network.ports, clock=clock, rng=random.Random()) for _ in range(2)]  # noqa: S311 - jitter
+    return any(found.addresses for found in await asyncio.gather(*(lan.look() for lan in pair)))

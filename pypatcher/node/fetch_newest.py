@@ -11,13 +11,12 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
-from pypatcher.discovery.candidates import Candidate, Candidates
+from pypatcher.discovery.census import Census
 from pypatcher.errors import CannotReplaceError, NotNewerError, PeerError
 from pypatcher.events import (
     Emit,
@@ -30,15 +29,16 @@ from pypatcher.events import (
     ReleaseStaged,
 )
 from pypatcher.node.network import Network
-from pypatcher.node.peers import Fleet
-from pypatcher.node.wiring import keep_looking, keep_port_open, network_updater
+from pypatcher.node.peers import Peers
+from pypatcher.node.presence import offers_part
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
-from pypatcher.transfer.peer_budget import FetchBudget
-from pypatcher.transport import Connection
+from pypatcher.transfer import UploadLimiter, fetch_from
+from pypatcher.transfer.exchange_v0 import ExchangeV0
+from pypatcher.transfer.offer_exchange import NOBODY
+from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
-from pypatcher.update.updater import Updater
-from pypatcher.version import Version
+from pypatcher.update.updater import Findings, Updater
 
 __all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
 
@@ -46,7 +46,6 @@ ENOUGH_SOURCES = 3
 _LOOK_INTERVAL = 10.0
 _PERSEVERANCE = 8
 _PROGRESS_INTERVAL = 0.25
-_VOICES = 4096
 _TASK_PAUSES = (1.0, 30.0)
 
 
@@ -88,7 +87,11 @@ class Acquirer:
         self._out = out
         self._settings = _eager(settings)
         self._emit = emit
-        self._heard = _Heard()
+        shelf = Shelf(UploadLimiter())
+        self._exchange = ExchangeV0(network.endpoint, network.namespace, shelf)
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self._peers = Peers(network, self._settings, emit, (self._exchange,), rng=self._rng, is_eager=True)
+        self._census = self._peers.census
         self._peer = ""
         self._failure = "nobody was asked"
         self._blocked: str | None = None
@@ -114,7 +117,17 @@ class Acquirer:
 
         download = self._out.new_partial()
         try:
-            await self._network.fetch(address, node_id, None, download.write, progress)
+            network = self._network
+            await fetch_from(
+                network.endpoint,
+                address,
+                node_id=node_id,
+                alpn=network.namespace.alpn,
+                owner=network.namespace.owner,
+                expect=None,
+                write=download.write,
+                on_progress=progress,
+            )
             info = await asyncio.to_thread(self._out.stage, download, None)
         except OSError as error:
             raise CannotReplaceError(f"cannot write {self._out.staged_path}: {error.strerror or error}") from None
@@ -135,56 +148,40 @@ class Acquirer:
             NotNewerError: only older versions than will do were heard of.
             CannotReplaceError: it cannot be kept.
         """
-        network, settings, rng = self._network, self._settings, random.Random()  # noqa: S311 - jitter
-        fleet = _fleet(network, settings, self._heard, rng)
-        updater = network_updater(
-            network,
-            fleet,
-            self._heard,
-            self._out,
-            settings,
-            emit=self._note,
-            budget=FetchBudget(),
-            on_staged=self._staged,
-            rng=rng,
-            stranger_jitter=0.0,
-        )
-        parts = {"fetch": updater.run, "port mapping": lambda: keep_port_open(network, fleet, settings, self._emit)}
-        if fleet is not None:
-            fleet.updated_by(updater)
-            parts["fleet"] = fleet.run
+        updater = Updater(self._peers, self._out, Findings(), self._settings, self._note, rng=self._rng)
+        parts = {"fetch": updater.run, **self._peers.parts(), **offers_part(self._exchange, self._peers, updater)}
         begin = time.monotonic()
         async with at_work(parts, _TASK_PAUSES):
             await self._wait(self._is_sure, patience, updater)
-            if self._may_come(fleet):
+            if self._may_come():
                 await self._wait(self._is_here, (_PERSEVERANCE - 1) * patience, updater)
         return self._result(time.monotonic() - begin)
 
     async def _wait(self, reached: Callable[[], bool], seconds: float, updater: Updater) -> None:
         """Wait for that, so many seconds at most, and then for the end of a transfer that is under way."""
-        await self._heard.until(lambda: reached() or self._blocked is not None, seconds)
+        await _until(self._census, lambda: reached() or self._blocked is not None, seconds)
         await updater.settled()
 
     def _is_here(self) -> bool:
         """Whether we have the newest release of all that were heard of."""
-        return self._out.info is not None and self._out.info.version >= self._heard.newest
+        return self._out.info is not None and self._out.info.version >= self._census.newest_version
 
     def _is_sure(self) -> bool:
-        return self._is_here() and self._heard.enough()
+        return self._is_here() and _is_agreed(self._census)
 
-    def _may_come(self, fleet: Fleet | None) -> bool:
+    def _may_come(self) -> bool:
         """Whether there is somebody left who may deliver what we do not have."""
         if self._is_here() or self._blocked is not None or self._hopeless:
             return False
-        if self._heard.voices:
-            return self._out.would_do(self._heard.newest)
-        return fleet is not None and fleet.ways.known > 0
+        if self._census.voices:
+            return self._out.would_do(self._census.newest_version)
+        return bool(self._census.heard)
 
     def _result(self, seconds: float) -> Acquired:
-        newest, heard = self._heard.newest, self._heard
+        newest, census = self._census.newest_version, self._census
         if self._blocked is not None:
             raise CannotReplaceError(self._blocked)
-        if not heard.voices:
+        if not census.voices:
             raise _nobody(seconds)
         if not self._out.would_do(newest):
             raise NotNewerError(f"the newest release heard of is {newest}, older than {self._out.at_least}")
@@ -192,11 +189,8 @@ class Acquirer:
             raise PeerError(
                 f"version {newest} was heard of, but nobody delivered it; the last failure: {self._failure}"
             )
-        sources = heard.count(newest)
-        return Acquired(self._out.info, self._peer, sources, len(heard.voices) - sources)
-
-    async def _staged(self, _info: PatchInfo) -> None:
-        self._heard.changed.set()
+        sources = census.named(newest).total()
+        return Acquired(self._out.info, self._peer, sources, census.voices - sources)
 
     def _note(self, event: Event) -> None:
         match event:
@@ -209,8 +203,9 @@ class Acquirer:
             case PreflightFailed(reason=reason):
                 self._blocked = reason
             case ReleaseStaged():
-                return  # not before it is the newest
-        self._heard.changed.set()
+                self._census.news.tell()
+                return  # it is said when it is the newest
+        self._census.news.tell()
         self._emit(event)
 
 
@@ -224,30 +219,21 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     Raises:
         PeerError: nobody was heard.
     """
-    settings, rng, heard = _eager(settings), random.Random(), _Heard()  # noqa: S311 - jitter
-    fleet = _fleet(network, settings, heard, rng)
-    parts = {
-        "look": lambda: keep_looking(network, fleet, heard, settings, rng),
-        "port mapping": lambda: keep_port_open(network, fleet, settings, emit),
-    }
-    if fleet is not None:
-        parts["fleet"] = fleet.run
+    exchange = ExchangeV0(network.endpoint, network.namespace, Shelf(UploadLimiter()))
+    rng = random.Random()  # noqa: S311 - jitter
+    peers = Peers(network, _eager(settings), emit, (exchange,), rng=rng, is_eager=True)
+    census = peers.census
+    parts = {**peers.parts(), **offers_part(exchange, peers, NOBODY)}
+    peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):
-        await heard.until(heard.enough, patience)
-        if fleet is not None and not heard.voices and fleet.ways.known > 0:
-            await heard.until(lambda: bool(heard.voices), (_PERSEVERANCE - 1) * patience)
-    if not heard.voices:
+        await _until(census, lambda: _is_agreed(census), patience)
+        if not census.voices and census.heard:
+            await _until(census, lambda: census.voices > 0, (_PERSEVERANCE - 1) * patience)
+    if not census.voices:
         raise _nobody(time.monotonic() - begin)
-    named = Counter(info for info in heard.voices.values() if info.version == heard.newest)
-    return Newest(named.most_common(1)[0][0], named.total(), len(heard.voices) - named.total())
-
-
-def _fleet(network: Network, settings: Settings, candidates: Candidates, rng: random.Random) -> Fleet | None:
-    alpn = network.namespace.offer_alpn
-    if alpn is None:
-        return None
-    return Fleet(network, alpn, settings, served=_Nothing(), candidates=candidates, known=(), rng=rng)
+    named = census.named(census.newest_version)
+    return Newest(named.most_common(1)[0][0], named.total(), census.voices - named.total())
 
 
 def _eager(settings: Settings) -> Settings:
@@ -262,52 +248,17 @@ def _nobody(seconds: float) -> PeerError:
     )
 
 
-class _Heard(Candidates):
-    """Who is said to hold what, and every node's own word, whether its address is of use or not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.voices: dict[bytes, PatchInfo] = {}
-        self.changed = asyncio.Event()
-
-    def add(self, candidates: Iterable[Candidate], now: float) -> None:
-        """Hear of them; a node's word is the newest version that it named."""
-        heard = list(candidates)
-        super().add(heard, now)
-        for each in heard:
-            if len(self.voices) < _VOICES or each.node_id in self.voices or each.info.version > self.newest:
-                before = self.voices.get(each.node_id, each.info)
-                self.voices[each.node_id] = max(each.info, before, key=lambda info: info.version)
-        self.changed.set()
-
-    @property
-    def newest(self) -> Version:
-        """The newest version that anybody named; 0.0.0 if nobody did."""
-        return max((info.version for info in self.voices.values()), default=Version(0, 0, 0))
-
-    def count(self, version: Version) -> int:
-        """How many nodes named it as their newest."""
-        return sum(info.version == version for info in self.voices.values())
-
-    def enough(self) -> bool:
-        """Whether so many nodes named the newest version that it hardly is not the newest."""
-        return self.count(self.newest) >= ENOUGH_SOURCES
-
-    async def until(self, reached: Callable[[], bool], seconds: float) -> None:
-        """Wait for that, which must change with what is heard, so many seconds at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not reached():
-                    self.changed.clear()
-                    await self.changed.wait()
+async def _until(census: Census, reached: Callable[[], bool], seconds: float) -> None:
+    """Wait for that, which must change with what the census says, so many seconds at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                news = census.news.next
+                if reached():
+                    return
+                await news.wait()
 
 
-class _Nothing:
-    """What is served here."""
-
-    info: PatchInfo | None = None
-
-    async def give(self, connection: Connection, began: Callable[[], None]) -> bool:
-        """Nobody asks who was offered nothing."""
-        connection.close()
-        return False
+def _is_agreed(census: Census) -> bool:
+    """Whether so many nodes named the newest version that it hardly is not the newest."""
+    return census.named(census.newest_version).total() >= ENOUGH_SOURCES

@@ -1,33 +1,29 @@
-"""A place in the network: the sockets, the DHT node and the tracker of one namespace, opened and closed together.
+"""A place in the network: the sockets and the DHT node of one namespace, opened and closed together.
 
-What a node and the command ``fetch`` have in common. Nothing here knows of a program or of files.
+What a node, the command ``fetch`` and ``netcheck`` have in common. Nothing here knows of a program, of files or of how
+a release travels.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pypatcher.addresses import Address, family, is_ipv6
-from pypatcher.artifact import PatchInfo
-from pypatcher.dht import Dht, DhtNode
-from pypatcher.discovery import Namespace, Published, Tracker
-from pypatcher.discovery.candidates import Candidate
+from pypatcher.dht import Answered, Dht, DhtNode
+from pypatcher.discovery import Namespace
 from pypatcher.keys import KeyPair
-from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback, usable_hints
+from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback
 from pypatcher.nat.portmap import PortMapper, default_gateway
 from pypatcher.node.cache import Memory
 from pypatcher.settings import Settings
-from pypatcher.transfer import StallRule, fetch_from, fetch_release
-from pypatcher.transport import Connection, Endpoint
+from pypatcher.transport import Endpoint
 
 __all__ = ["Network", "open_network"]
 
-_JOIN_PATIENCE = 60.0
 _ROUTER_PATIENCE = 5.0  # nodes that keep what was said first should not keep a port that is not open
 
 
@@ -37,26 +33,28 @@ class Network:
 
     Attributes:
         identity: the node's key pair, made anew for this network and stored nowhere.
-        stall: how slow a peer may be that gives us a release.
-        ports: asks the router for our IPv4 port while it runs; None where only this machine reaches us anyway.
+        port_mapper: asks the router for our IPv4 port while it runs; None where only this machine reaches us anyway.
         firewall: asks the router to let strangers in to our IPv6 port, likewise.
-        on_minutes_ahead: told of a peer that we fetched from whose clock is so much ahead of ours.
+        patience: seconds at most to wait for the first DHT node: a device may start before its network does.
     """
 
     namespace: Namespace
     identity: KeyPair
     endpoint: Endpoint
     dht: Dht
-    tracker: Tracker
-    stall: StallRule
-    ports: PortMapper | None = None
+    port_mapper: PortMapper | None = None
     firewall: PortMapper | None = None
-    on_minutes_ahead: Callable[[Address, int], None] = lambda _peer, _minutes: None
+    patience: float = 60.0
 
     @property
     def node_id(self) -> str:
         """64 hex digits."""
         return self.identity.public.hex()
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """Our UDP port by family, 4 and 6, where somebody beyond this machine can reach it."""
+        return ports_beyond_loopback(self.endpoint.addresses)
 
     def own_addresses(self) -> tuple[Address, ...]:
         """Where others may reach us, as far as we know."""
@@ -72,12 +70,12 @@ class Network:
 
     @property
     def mappers(self) -> list[PortMapper]:
-        """Who asks routers for ports: ``ports`` and ``firewall``, as far as there are any."""
-        return [mapper for mapper in (self.ports, self.firewall) if mapper is not None]
+        """Who asks routers for ports: ``port_mapper`` and ``firewall``, as far as there are any."""
+        return [mapper for mapper in (self.port_mapper, self.firewall) if mapper is not None]
 
     def mapped_address(self) -> Address | None:
         """Where the router opened our port, if that is in the Internet and nobody sees us elsewhere."""
-        mapping = None if self.ports is None else self.ports.mapping
+        mapping = None if self.port_mapper is None else self.port_mapper.mapping
         if mapping is None or not mapping.is_public:
             return None
         seen = [host for host, _ in self.dht.external_addresses if not is_ipv6(host)]
@@ -89,90 +87,20 @@ class Network:
         return None if mapped is None else mapped[1]
 
     async def joined(self) -> None:
-        """Wait until the DHT has somebody to ask, a minute at most: a device may start before its network does.
-
-        And until the router, if it is asked, has opened a port or let us wait for 5 s.
-        """
+        """Wait until the DHT has somebody to ask, and the router, if it is asked, has opened a port or 5 s are over."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_JOIN_PATIENCE):
+            async with asyncio.timeout(self.patience):
                 await self.dht.joined()
         await asyncio.gather(*(mapper.settled(_ROUTER_PATIENCE) for mapper in self.mappers))
 
-    async def look(self) -> list[Candidate]:
-        """Who is heard in the minute slots, one candidate an address that is worth a packet."""
-        await self.joined()
-        heard = await self.tracker.look()
-        ours = self.own_addresses()
-        return [
-            Candidate(each.info, each.node_id, address, f"slot of minute {each.minute}")
-            for each in heard
-            for address in usable_hints(each.addresses, ours)
-        ]
-
-    async def publish(self, info: PatchInfo) -> Published:
-        """Say that we have ``info``; see ``Tracker.publish``."""
-        await self.joined()
-        return await self.tracker.publish(info, self.own_addresses())
-
-    async def fetch(
-        self,
-        address: Address,
-        node_id: bytes | None,
-        expect: PatchInfo | None,
-        write: Callable[[bytes], None],
-        progress: Callable[[int, int], None],
-    ) -> PatchInfo:
-        """Fetch a release from the node at ``address``, ``node_id`` or any; see ``transport.fetch_from``.
-
-        Raises:
-            PeerError, ArtifactError: the peer did not deliver what it announced.
-            OSError: whatever ``write`` raises.
-        """
-        return await fetch_from(
-            self.endpoint,
-            address,
-            node_id=node_id,
-            alpn=self.namespace.alpn,
-            owner=self.namespace.owner,
-            expect=expect,
-            write=write,
-            on_progress=progress,
-            stall=self.stall,
-            on_minutes_ahead=lambda minutes: self.on_minutes_ahead(address, minutes),
-        )
-
-    async def fetch_over(
-        self,
-        connection: Connection,
-        expect: PatchInfo,
-        write: Callable[[bytes], None],
-        progress: Callable[[int, int], None],
-    ) -> PatchInfo:
-        """Fetch ``expect`` over a connection that the peer dialed.
-
-        Raises:
-            PeerError, ArtifactError: the peer did not deliver what it offered.
-            OSError: whatever ``write`` raises.
-        """
-        return await fetch_release(
-            connection,
-            owner=self.namespace.owner,
-            expect=expect,
-            write=write,
-            on_progress=progress,
-            stall=self.stall,
-            on_minutes_ahead=lambda minutes: self.on_minutes_ahead(connection.peer_address, minutes),
-        )
+    async def knock(self, address: Address, *, tries: int) -> Answered:
+        """Who answers there, by at most ``tries`` packets; see ``Dht.knock``."""
+        return await self.dht.knock(address, tries=tries)
 
 
 @asynccontextmanager
 async def open_network(
-    namespace: Namespace,
-    settings: Settings,
-    memory: Memory,
-    *,
-    stall: StallRule | None = None,
-    on_minutes_ahead: Callable[[Address, int], None] = lambda _peer, _minutes: None,
+    namespace: Namespace, settings: Settings, memory: Memory, *, patience: float = 60.0
 ) -> AsyncIterator[Network]:
     """Bind the sockets and join the DHT in the background; everything is closed at the end.
 
@@ -202,11 +130,8 @@ async def open_network(
         )
         await dht.start()
         try:
-            tracker = Tracker(dht, namespace, identity, now=time.time)
             ports, firewall = (port_mapper(endpoint.addresses, kind) for kind in (4, 6))
-            yield Network(
-                namespace, identity, endpoint, dht, tracker, stall or StallRule(), ports, firewall, on_minutes_ahead
-            )
+            yield Network(namespace, identity, endpoint, dht, ports, firewall, patience)
         finally:
             await dht.stop()
     finally:

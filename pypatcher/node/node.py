@@ -1,4 +1,4 @@
-"""The node of one program: publisher, distributor and updater at work in one event loop that the caller owns.
+"""The node of one program: its presence in the network and its updater, in one event loop that the caller owns.
 
 It decides nothing about the program's process: it says what is staged, and the caller restarts. design.md "Where the
 code lives" (``node/``).
@@ -11,28 +11,24 @@ import contextlib
 import logging
 import os
 import random
-import time
 from collections.abc import Callable
 
-from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
-from pypatcher.discovery.candidates import Candidates
+from pypatcher.discovery.census import Census
 from pypatcher.errors import PatcherError
-from pypatcher.events import ClockDiffers, Emit, Event, TrialConfirmed
+from pypatcher.events import Emit, Event, TrialConfirmed
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import Kind
-from pypatcher.node.network import Network, open_network
+from pypatcher.node.network import open_network
+from pypatcher.node.presence import Presence
 from pypatcher.node.report import NodeReport
-from pypatcher.node.seeder import Station
-from pypatcher.node.wiring import network_updater
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
-from pypatcher.transfer.peer_budget import FetchBudget
-from pypatcher.transfer.uploader import Distributor
-from pypatcher.update.updater import Known, Updater
+from pypatcher.transfer.shelf import Shelf
+from pypatcher.update.updater import Findings, Updater
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Node", "namespace_for"]
@@ -76,13 +72,9 @@ class Node:
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
-        self._memory = Memory()
-        self._staged_here: dict[str, str] = {}
-        self._unfit: dict[str, str] = {}
-        self._budget = FetchBudget()
-        self._candidates = Candidates()
-        self._distributor = Distributor(namespace.owner, UploadLimiter(settings.upload), now=time.time)
-        self._updater: Updater | None = None
+        self._findings = _Findings(self, Memory())
+        self._shelf = Shelf(UploadLimiter(settings.upload))
+        self._presence: Presence | None = None
         self._program_started = asyncio.Event()
 
     def note(self, event: Event) -> None:
@@ -100,86 +92,48 @@ class Node:
             SettingError: a socket cannot be bound where the settings say.
         """
         self._loop = asyncio.get_running_loop()
-        self._memory = await asyncio.to_thread(self._cache.load)
-        self._staged_here, self._unfit = dict(self._memory.staged), dict(self._memory.unfit)
-        for peer in self._memory.good_peers:
-            self._budget.succeeded(peer)
-        async with open_network(
-            self._namespace,
-            self._settings,
-            self._memory,
-            stall=self._config.stall,
-            on_minutes_ahead=self._clock_differs,
-        ) as network:
-            station = Station(
+        memory = await asyncio.to_thread(self._cache.load)
+        self._findings = _Findings(self, memory)
+        async with open_network(self._namespace, self._settings, memory) as network:
+            presence = self._presence = Presence(
                 network,
                 self._settings,
-                self._distributor,
-                self._candidates,
-                emit=self._emit,
+                self._shelf,
+                self._emit,
                 rng=self._rng,
-                known=self._memory.good_peers,
-                moved=self._moved,
+                known=memory.good_peers,
+                stall=self._config.stall,
             )
-            await self._hold(station)
+            await self.hold()
             running = await asyncio.to_thread(self._installation.running_info)
             version = "none" if running.info is None else str(running.info.version)
+            updater = Updater(
+                presence.peers, self._installation, self._findings, self._settings, self._emit, rng=self._rng
+            )
             parts = {
-                "updater": lambda: self._update(station),
-                "cache": lambda: self._save_now_and_then(network),
-                "confirmation": lambda: self._confirm(station),
+                "updater": lambda: self._update(updater),
+                "cache": self._save_now_and_then,
+                "confirmation": self._confirm,
+                "looks": lambda: self._report_looks(presence.peers.census),
             }
             try:
-                async with station.at_work(version, str(self._config.mode), parts):
+                async with presence.at_work(version, str(self._config.mode), parts, updater):
                     await asyncio.Event().wait()
             finally:
-                self._save(network)
+                self.save()
 
-    async def _hold(self, station: Station) -> None:
+    async def hold(self) -> None:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
-        held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
-        station.hold([one for one in held if one.info.is_signed_by(self._namespace.owner)])
+        if self._presence is not None:
+            held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
+            self._presence.hold([one for one in held if one.info.is_signed_by(self._namespace.owner)])
 
-    def _clock_differs(self, peer: Address, minutes: int) -> None:
-        if abs(minutes) > 1:
-            self._emit(ClockDiffers(format_address(peer), minutes))
-
-    def _moved(self) -> None:
-        if self._updater is not None:
-            self._updater.moved()
-
-    async def _update(self, station: Station) -> None:
+    async def _update(self, updater: Updater) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
-        network, fleet = station.network, station.fleet
-
-        async def staged(info: PatchInfo) -> None:
-            await self._hold(station)
-            # It may have taken over already: then it is the program itself.
-            for held in await asyncio.to_thread(self._installation.held):
-                if held.info == info:
-                    self._staged_here[info.signature.hex()] = held.sha512.hex()
-            self._save(network)
-            self._on_change()
-
-        updater = self._updater = network_updater(
-            network,
-            fleet,
-            self._candidates,
-            self._installation,
-            self._settings,
-            emit=self._emit,
-            budget=self._budget,
-            on_staged=staged,
-            rng=self._rng,
-            known=Known(self._staged_here, self._unfit, lambda: self._save(network)),
-            on_look=self._report.looked,
-        )
         said = False
         while True:
             with self._installation.updater_lock() as mine:
                 if mine:
-                    if fleet is not None:
-                        fleet.updated_by(updater)
                     async with asyncio.TaskGroup() as tasks:
                         if not self._beside:
                             tasks.create_task(self._write_reports())
@@ -189,7 +143,7 @@ class Node:
             said = True
             await asyncio.sleep(_LOCK_RETRY)
 
-    async def _confirm(self, station: Station) -> None:
+    async def _confirm(self) -> None:
         """End a trial after 5 minutes of the program's uptime; each start of the program begins them anew."""
         while True:
             self._program_started.clear()
@@ -203,7 +157,7 @@ class Node:
                         self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
                         self._on_change()
                 await self._program_started.wait()
-            await self._hold(station)
+            await self.hold()
 
     async def _write_reports(self) -> None:
         """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""
@@ -221,27 +175,70 @@ class Node:
             with contextlib.suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(self._news.set)
 
+    async def _report_looks(self, census: Census) -> None:
+        """Have the report tell of each look for releases."""
+        looks = 0
+        while True:
+            news = census.news.next
+            if census.looks != looks:
+                looks = census.looks
+                self._report.looked(census.found_by_look)
+            await news.wait()
+
     def _write_report(self) -> None:
         try:
             self._installation.write_report(self._report.take())
         except (PatcherError, OSError) as error:
             _log.debug("no report for people beside the program: %s", error)
 
-    async def _save_now_and_then(self, network: Network) -> None:
+    async def _save_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_EVERY)
-            self._save(network)
+            self.save()
 
-    def _save(self, network: Network) -> None:
+    def save(self) -> None:
+        """Keep what a later run would like to know."""
+        if self._presence is None:
+            return
+        network, findings = self._presence.network, self._findings
         self._cache.save(
             Memory(
                 port=network.endpoint.addresses[0][1],
                 dht_nodes=tuple(network.dht.nodes()),
-                good_peers=tuple(self._budget.good),
-                staged=dict(list(self._staged_here.items())[-_REMEMBERED_RELEASES:]),
-                unfit=dict(list(self._unfit.items())[-_REMEMBERED_RELEASES:]),
+                good_peers=tuple(findings.budget.good),
+                staged=dict(list(findings.files.items())[-_REMEMBERED_RELEASES:]),
+                unfit=dict(list(findings.unfit.items())[-_REMEMBERED_RELEASES:]),
             )
         )
+
+    async def staged(self, info: PatchInfo) -> None:
+        """A release was staged: it is served to others at once, whatever the mode."""
+        await self.hold()
+        # It may have taken over already: then it is the program itself.
+        for held in await asyncio.to_thread(self._installation.held):
+            if held.info == info:
+                self._findings.files[info.signature.hex()] = held.sha512.hex()
+        self.save()
+        self._on_change()
+
+
+class _Findings(Findings):
+    """Those of a node: kept over restarts."""
+
+    def __init__(self, node: Node, memory: Memory) -> None:
+        super().__init__(memory.staged, memory.unfit)
+        self._node = node
+        for peer in memory.good_peers:
+            self.budget.succeeded(peer)
+
+    def refuse(self, info: PatchInfo, reason: str) -> None:
+        """Keep it at once."""
+        super().refuse(info, reason)
+        self._node.save()
+
+    async def staged(self, info: PatchInfo) -> None:
+        """Tell the node."""
+        await self._node.staged(info)
 
 
 def namespace_for(kind: Kind, target: Target, owner: OwnerKey) -> Namespace:

@@ -1,6 +1,6 @@
 """Signed releases, offered to the fleet by somebody who neither installs nor runs them: the command ``seed``.
 
-A node's publisher, distributor and fleet without its updater. The sockets of a network belong to one namespace, so
+A node's presence in the network without its updater. The sockets of a network belong to one namespace, so
 each target has a network of its own. What is offered are the files that were given, whatever else is heard of; a
 newer release of the owner's is only said.
 """
@@ -11,20 +11,17 @@ import asyncio
 import contextlib
 import os
 import random
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
-from pypatcher.discovery.candidates import Candidate, Candidates
 from pypatcher.errors import SettingError
 from pypatcher.events import Emit, ReleaseFound, ReleaseOffered
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.network import Network, open_network
-from pypatcher.node.seeder import Station
+from pypatcher.node.presence import Presence
 from pypatcher.node.seedfile import SeedFile
-from pypatcher.node.wiring import keep_looking
 from pypatcher.settings import Settings
 from pypatcher.transfer import UploadLimiter
-from pypatcher.transfer.uploader import Distributor
+from pypatcher.transfer.shelf import Shelf
 from pypatcher.version import Version
 
 __all__ = ["seed_files", "settings_for"]
@@ -71,32 +68,22 @@ class _Seed:
     def __init__(self, file: SeedFile, network: Network, settings: Settings, cache: Cache, emit: Emit) -> None:
         self._file = file
         self._network = network
-        self._settings = settings
         self._cache = cache
         self._emit = emit
-        self._rng = random.Random()  # noqa: S311 - jitter
         self._newest = Version(0, 0, 0)
-        self._candidates = _Listening(self._told)
-        self._station = Station(
-            network,
-            settings,
-            Distributor(network.namespace.owner, UploadLimiter(settings.upload), now=time.time),
-            self._candidates,
-            emit=emit,
-            rng=self._rng,
-        )
+        shelf = Shelf(UploadLimiter(settings.upload))
+        self._presence = Presence(network, settings, shelf, emit, rng=random.Random())  # noqa: S311 - jitter
 
     async def run(self) -> None:
         """Offer the file until cancelled."""
-        network, fleet = self._network, self._station.fleet
         held = self._file.held
         parts = {
-            "look": lambda: keep_looking(network, fleet, self._candidates, self._settings, self._rng),
+            "newer releases": self._watch_census,
             "file": self._watch_file,
             "cache": self._save_now_and_then,
         }
         try:
-            async with self._station.at_work("none" if held is None else str(held.info.version), "seed", parts):
+            async with self._presence.at_work("none" if held is None else str(held.info.version), "seed", parts):
                 self._offer()
                 await asyncio.Event().wait()
         finally:
@@ -108,13 +95,18 @@ class _Seed:
         if held is not None:
             self._newest = max(self._newest, held.info.version)
             self._emit(ReleaseOffered(str(held.info.version), str(held.path), self._network.namespace.name))
-        self._station.hold(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
+        self._presence.hold(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
 
-    def _told(self, heard: Candidate) -> None:
-        """The owner signed what was heard of; it is said once if it is newer."""
-        if heard.info.version > self._newest:
-            self._newest = heard.info.version
-            self._emit(ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source))
+    async def _watch_census(self) -> None:
+        """Look for others; what is newer than ours, and the owner signed it, is said once."""
+        peers = self._presence.peers
+        peers.want(())
+        while True:
+            news, heard = peers.census.news.next, peers.census.newest
+            if heard is not None and heard.info.version > self._newest:
+                self._newest = heard.info.version
+                self._emit(ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source))
+            await news.wait()
 
     async def _watch_file(self) -> None:
         while True:
@@ -130,18 +122,3 @@ class _Seed:
     def _save(self) -> None:
         network = self._network
         self._cache.save(Memory(port=network.endpoint.addresses[0][1], dht_nodes=tuple(network.dht.nodes())))
-
-
-class _Listening(Candidates):
-    """Tells of all who are heard."""
-
-    def __init__(self, told: Callable[[Candidate], None]) -> None:
-        super().__init__()
-        self._told = told
-
-    def add(self, candidates: Iterable[Candidate], now: float) -> None:
-        """Hear of them."""
-        heard = list(candidates)
-        super().add(heard, now)
-        for each in heard:
-            self._told(each)

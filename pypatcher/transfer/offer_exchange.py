@@ -2,7 +2,7 @@
 
 Dials the addresses that answered a knock, and answers those who dial us. A fetch that a stranger's offer starts costs
 much: it is limited per /24 or /48 and hour; nodes of the LAN may come back at once. design.md "Transport and transfer".
-Not here: what is wanted (the updater), and what is served (``uploader``).
+Not here: what is wanted (the updater), and what is served (``shelf``).
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from pypatcher.addresses import Address, is_lan, network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.sources import Found, Listener
+from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.errors import ArtifactError, PatcherError, PeerBusyError, PeerError
-from pypatcher.keys import OwnerKey
 from pypatcher.limits import Limit, WindowLimiter
-from pypatcher.nat.hole_punching import WaysOut
-from pypatcher.transfer import receive_offer, send_offer
-from pypatcher.transport import CloseCode, Connection, Endpoint
+from pypatcher.nat.ways import Ways
+from pypatcher.transfer.download import Fetch
+from pypatcher.transfer.exchange_v0 import ExchangeV0
+from pypatcher.transfer.offer import receive_offer, send_offer
+from pypatcher.transport import CloseCode, Connection
 
-__all__ = ["Meetings", "OfferGate", "Taker"]
+__all__ = ["NOBODY", "OfferExchange", "OfferGate", "Taker"]
 
 _log = logging.getLogger("pypatcher")
 _DIAL_SECONDS = 10.0
 _AT_ONCE = 4
-_WAITING = 64
 _GATE_PAUSE = 3600.0
 _ANSWER_SECONDS = 15.0
 _FAREWELL_SECONDS = 5.0
@@ -46,7 +49,7 @@ class OfferGate:
 
 
 class Taker(Protocol):
-    """Decides on offers, and takes them: the updater, or nobody while another process updates this program."""
+    """Decides on offers, and takes them: the updater, or nobody."""
 
     async def would_take(self, info: PatchInfo, address: Address) -> bool:
         """Whether it is wanted.
@@ -55,71 +58,77 @@ class Taker(Protocol):
             PeerBusyError: it is, but not just now.
         """
 
-    async def take(self, candidate: Candidate, connection: Connection) -> None:
-        """Fetch it over that connection."""
+    async def take(self, candidate: Candidate, fetch: Fetch) -> None:
+        """Fetch it so."""
 
 
-class Meetings:
-    """One per node: dials with offers, and answers those of others.
+class _Nobody:
+    async def would_take(self, info: PatchInfo, address: Address) -> bool:
+        return False
+
+    async def take(self, candidate: Candidate, fetch: Fetch) -> None:
+        return
+
+
+NOBODY: Taker = _Nobody()
+"""Where nothing is taken, whoever offers it."""
+
+
+class OfferExchange:
+    """One per node, in a namespace whose nodes meet: dials with offers, and answers those of others.
 
     Args:
-        alpn: of offers.
-        held: what we serve now.
-        give: serves it on a connection, whoever dialed, and tells when an upload begins; whether the peer has it now.
+        exchange: gives what we have over a connection, whoever dialed, and fetches so.
+        ways: whom we may meet.
         taker: see ``Taker``.
-        found: told whom we met that has something newer than we.
+        listener: told whom we met that has something newer than we.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        ways: WaysOut,
+        exchange: ExchangeV0,
+        ways: Ways,
+        taker: Taker,
+        listener: Listener,
         *,
-        alpn: str,
-        owner: OwnerKey,
-        held: Callable[[], PatchInfo | None],
-        give: Callable[[Connection, Callable[[], None]], Awaitable[bool]],
-        taker: Callable[[], Taker | None],
-        found: Callable[[Candidate], None],
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = endpoint
+        self._exchange = exchange
+        self._alpn = exchange.namespace.offer_alpn or ""
         self._ways = ways
-        self._alpn = alpn
-        self._owner = owner
-        self._held = held
-        self._give = give
         self._taker = taker
-        self._found = found
+        self._listener = listener
         self._clock = clock
         self._gate = OfferGate()
-        self._open: asyncio.Queue[Address] = asyncio.Queue(_WAITING)
-
-    def opened(self, address: Address) -> None:
-        """A way is open: its node is met soon; beyond 64 that wait it is forgotten."""
-        with contextlib.suppress(asyncio.QueueFull):
-            self._open.put_nowait(address)
 
     async def run(self) -> None:
-        """Meet those to whom ways are open, at most 4 at once and those who take our release, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(_AT_ONCE):
-                tasks.create_task(self._keep_meeting(tasks))
+        """Meet those to whom ways are open, and who dials us, until cancelled.
+
+        At most 4 at once, and those who take our release.
+        """
+        endpoint = self._exchange.endpoint
+        endpoint.serve(self._alpn, self.answer)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(_AT_ONCE):
+                    tasks.create_task(self._keep_meeting(tasks))
+        finally:
+            endpoint.stop_serving(self._alpn)
 
     async def answer(self, connection: Connection) -> None:
         """Somebody dialed us with an offer."""
         try:
-            offered = await receive_offer(connection, self._owner)
+            offered = await receive_offer(connection, self._exchange.namespace.owner)
             connection.keep_place()
             address = connection.peer_address
             self._ways.reached(address)
             if offered is not None and await self._take(offered, connection):
-                held = self._held()
+                held = self._exchange.shelf.info
                 if held is None or held.version < offered.version:
                     raise PeerBusyError("what was offered could not be fetched")
                 return
-            await send_offer(connection, self._held())
+            await send_offer(connection, self._exchange.shelf.info)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL_SECONDS):
                     await connection.wait_closed()
@@ -134,7 +143,9 @@ class Meetings:
     async def meet(self, address: Address, began: Callable[[], None] = lambda: None) -> None:
         """Dial a node, say what we have, and give it or hear what the node has; tell when it begins to take ours."""
         try:
-            connection = await self._endpoint.connect(address, node_id=None, alpn=self._alpn, timeout=_DIAL_SECONDS)
+            connection = await self._exchange.endpoint.connect(
+                address, node_id=None, alpn=self._alpn, timeout=_DIAL_SECONDS
+            )
         except PeerBusyError:
             self._ways.busy(address)
             return
@@ -143,7 +154,7 @@ class Meetings:
             self._ways.failed(address)
             return
         try:
-            if connection.peer_id == self._endpoint.node_id:
+            if connection.peer_id == self._exchange.endpoint.node_id:
                 self._ways.is_us(address)
                 return
             self._ways.reached(address)
@@ -156,8 +167,8 @@ class Meetings:
 
     async def _keep_meeting(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            address = await self._open.get()
-            if not self._ways.is_sought(address):
+            address = await self._ways.next_open()
+            if not self._ways.is_wished(address):
                 # Who takes our release may be slow about it for hours: the upload limits bound those, so we go on.
                 free = asyncio.Event()
                 tasks.create_task(self._meet(address, free))
@@ -175,9 +186,9 @@ class Meetings:
         Raises:
             PeerError: neither, or it could not fetch ours to the end.
         """
-        ours = self._held()
+        ours = self._exchange.shelf.info
         await send_offer(connection, ours)
-        answer = asyncio.create_task(receive_offer(connection, self._owner, None))
+        answer = asyncio.create_task(receive_offer(connection, self._exchange.namespace.owner, None))
         upload = asyncio.create_task(self._upload(connection, ours is not None, began))
         try:
             await asyncio.wait((answer, upload), return_when=asyncio.FIRST_COMPLETED)
@@ -193,24 +204,26 @@ class Meetings:
 
     async def _upload(self, connection: Connection, has_something: bool, began: Callable[[], None]) -> bool:
         if has_something:
-            return await self._give(connection, began)
+            return await self._exchange.give(connection, began)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await connection.wait_closed()
         return False
 
     async def _take(self, offered: PatchInfo, connection: Connection) -> bool:
-        taker, address = self._taker(), connection.peer_address
-        if taker is None or not await taker.would_take(offered, address):
+        address = connection.peer_address
+        if not await self._taker.would_take(offered, address):
             return False
         if not self._gate.admit(address, self._clock()):
             raise PeerBusyError("an offer from that network was taken within the last hour")
-        await taker.take(Candidate(offered, connection.peer_id, address, "an offer"), connection)
+        candidate = Candidate(offered, connection.peer_id, address, "an offer")
+        await self._taker.take(candidate, self._exchange.over(connection))
         return True
 
     def _compare(self, theirs: PatchInfo | None, peer_id: bytes, address: Address) -> None:
-        ours = self._held()
+        ours = self._exchange.shelf.info
         if theirs is not None and (ours is None or theirs.version > ours.version):
-            self._found(Candidate(theirs, peer_id, address, "a meeting"))
+            self._listener.hear(Found(RECORDS, candidates=[Candidate(theirs, peer_id, address, "a meeting")]))
+            self._ways.reached(address)
         else:
             self._ways.useless(address)

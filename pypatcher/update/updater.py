@@ -1,23 +1,24 @@
-"""Looks for a newer release and brings it beside the program: look, choose, fetch, verify, stage.
+"""Brings a newer release beside the program: choose, fetch, verify, stage.
 
 What is wanted is decided by ``pypatcher.install``, who may be asked by ``FetchBudget``, how many at once by ``Race``;
-this module only moves things along. One peer's failure leads to the next peer, one release's failure to the next
-release, looking goes on during a fetch, and no failure ends the loop. design.md "Discovery" (looking) and "Transport
-and transfer" (fetching).
+this module only moves things along. It reads who has what and who can be reached, and nobody calls it but with offers.
+One peer's failure leads to the next peer, one release's failure to the next release, and no failure ends the loop.
+design.md "Transport and transfer" (fetching).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
 from pypatcher.artifact import PatchInfo
-from pypatcher.backoff import Backoff, jittered
-from pypatcher.discovery.candidates import Candidate, Candidates
+from pypatcher.backoff import Backoff
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.census import Census
 from pypatcher.errors import (
     ArtifactError,
     CannotReplaceError,
@@ -37,13 +38,14 @@ from pypatcher.events import (
     ReleaseRefused,
 )
 from pypatcher.limits import Limit, WindowLimiter
+from pypatcher.nat.ways import Reachability
 from pypatcher.settings import Settings
 from pypatcher.transfer.download import Delivery, Destination, Fetch
 from pypatcher.transfer.hedging import Race, Runner
 from pypatcher.transfer.peer_budget import FetchBudget, Turns
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["Known", "Updater", "Ways"]
+__all__ = ["Findings", "Peers", "Updater"]
 
 _ROUND = Limit("fetches", 32, 30.0)
 _RETRY = 30.0
@@ -53,123 +55,117 @@ _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
 _SAID_LIMIT = 256
 
 
-class Ways(Protocol):
-    """Which addresses may be dialed now: somebody else opens the ways, within everybody's budgets."""
+class Peers(Protocol):
+    """The other nodes, as the updater sees them: it reads census and ways, and says what it wants.
 
-    def seek(self, addresses: Collection[Address]) -> None:
-        """These hold a release that is wanted here, and no others do."""
+    Attributes:
+        moves: how often others began to reach us somewhere else: a transfer that breaks then is nobody's fault.
+    """
 
-    def is_open(self, address: Address) -> bool:
-        """Whether it answered a moment ago."""
+    census: Census
+    moves: int
 
-    def reached(self, address: Address) -> None:
-        """It was dialed, and gave a release."""
+    @property
+    def ways(self) -> Reachability:
+        """Who may be dialed now."""
 
-    def failed(self, address: Address) -> None:
-        """It was dialed in vain."""
+    def want(self, releases: Collection[PatchInfo] | None) -> None:
+        """These releases are known of and wanted here, the newest first; None: nothing is taken here."""
+
+    async def fetch(
+        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+    ) -> PatchInfo:
+        """See ``Fetch``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What earlier downloads showed, in this run or another: by it a release is judged before it is fetched again.
+class Findings:
+    """What earlier downloads showed, in this run or another: a release is judged by it before it is fetched again.
 
     Attributes:
         files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here.
         unfit: a release's signature, hex -> why this device does not take it.
-        save: keeps both.
+        budget: what peers cost so far.
     """
 
-    files: Mapping[str, str] = field(default_factory=dict)
-    unfit: dict[str, str] = field(default_factory=dict)
-    save: Callable[[], None] = lambda: None
+    def __init__(self, files: Mapping[str, str] | None = None, unfit: Mapping[str, str] | None = None) -> None:
+        self.files = dict(files or {})
+        self.unfit = dict(unfit or {})
+        self.budget = FetchBudget()
+
+    def refuse(self, info: PatchInfo, reason: str) -> None:
+        """Its download showed that this device does not take it."""
+        self.unfit[info.signature.hex()] = reason
+
+    async def staged(self, info: PatchInfo) -> None:
+        """It is beside the program now."""
 
 
 class Updater:
     """One a node: brings the newest release that this device takes beside the program.
 
     Args:
-        look: asks discovery who has what; its failures are logged and end nothing.
-        fetch: see ``Fetch``.
+        peers: see ``Peers``.
         destination: see ``Destination``.
-        candidates: fed by ``look`` and by every other source of addresses, which then calls ``wake``.
-        known: see ``Known``.
-        on_staged: told each release that was staged here.
-        ways: which candidates may be dialed now; None is all of them.
-        on_wanted: told which of the releases heard of are wanted, the newest first.
-        stranger_jitter: without ``ways``, seconds at most before the first stranger is asked for a release.
+        findings: see ``Findings``; told what this updater finds.
+        settings: whether it may be installed where an update is lost at the next boot.
+        clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        *,
-        look: Callable[[], Awaitable[None]],
-        fetch: Fetch,
+        peers: Peers,
         destination: Destination,
-        known: Known,
-        candidates: Candidates,
-        budget: FetchBudget,
+        findings: Findings,
         settings: Settings,
         emit: Emit,
-        on_staged: Callable[[PatchInfo], Awaitable[None]],
-        clock: Callable[[], float],
+        *,
         rng: random.Random,
-        ways: Ways | None = None,
-        on_wanted: Callable[[list[PatchInfo]], None] = lambda _: None,
-        stranger_jitter: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ways = ways
-        self._on_wanted = on_wanted
-        self._stranger_jitter = stranger_jitter
-        self._woken = asyncio.Event()
+        self._peers = peers
+        self._destination = destination
+        self._findings = findings
+        self._budget = findings.budget
+        self._settings = settings
+        self._emit = emit
+        self._rng = rng
+        self._clock = clock
+        self._is_at_work = False
         self._race = Race()
         self._running: dict[Runner, Delivery] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._turns: dict[PatchInfo, Turns] = {}
         self._begun = WindowLimiter()
-        self._look = look
-        self._fetch = fetch
-        self._destination = destination
-        self._known = known
-        self._candidates = candidates
-        self._budget = budget
-        self._settings = settings
-        self._emit = emit
-        self._on_staged = on_staged
-        self._clock = clock
-        self._rng = rng
         self._preflight_backoff = Backoff(*_PREFLIGHT_PAUSES)
         self._not_before = 0.0
         self._refused: set[PatchInfo] = set()
-        self._moves = 0
         self._said: set[str] = set()
 
     async def run(self) -> None:
-        """Look and fetch until cancelled; one goes on while the other is at work."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_looking())
-            tasks.create_task(self._keep_pursuing(tasks))
-
-    def wake(self) -> None:
-        """There are new candidates, or a way to one is open."""
-        self._woken.set()
-
-    def moved(self) -> None:
-        """This node is somewhere else: a transfer that breaks now is nobody's fault."""
-        self._moves += 1
-        self.wake()
+        """Fetch what is wanted until cancelled. Until then nothing is taken, and nothing looked for."""
+        self._is_at_work = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    news = self._peers.census.news.next
+                    wait = await self._pursue(tasks)
+                    await wait_at_most(news, max(0.05, min(wait, _LONGEST_WAIT)))
+        finally:
+            self._is_at_work = False
+            self._peers.want(None)
 
     async def settled(self) -> None:
         """Wait until no fetch is under way."""
         await self._idle.wait()
 
     async def would_take(self, info: PatchInfo, address: Address) -> bool:
-        """Whether an offer of ``info`` from ``address`` is wanted: the same decision as for a record.
+        """Whether an offer of ``info`` from ``address`` is wanted now: the same decision as for a record.
 
         Raises:
             PeerBusyError: it is, but not just now.
         """
-        if not await self._wants(info):
+        if not self._is_at_work or not await self._wants(info):
             return False
         now = self._clock()
         paused = max(self._not_before - now, self._budget.wait(info.hash.hex(), address, now))
@@ -181,34 +177,19 @@ class Updater:
         """Fetch and stage what was offered, by ``fetch``, unless another fetch has its place by now."""
         if self._race.wait(candidate.info.version, self._clock()) > 0.0:
             return
-        self._candidates.add([candidate], self._clock())
+        self._peers.census.add(candidate)
         self._say_found(candidate)
         async with asyncio.TaskGroup() as tasks:
             self._begin(tasks, candidate, fetch)
 
-    async def _keep_looking(self) -> None:
-        started = self._clock()
-        while True:
-            await self._look()
-            self.wake()
-            pause = self._settings.pause_between_looks(self._clock() - started)
-            await asyncio.sleep(jittered(pause, self._rng))
-
-    async def _keep_pursuing(self, tasks: asyncio.TaskGroup) -> None:
-        while True:
-            self._woken.clear()
-            wait = await self._pursue(tasks)
-            await wait_at_most(self._woken, max(0.05, min(wait, _LONGEST_WAIT)))
-
     async def _pursue(self, tasks: asyncio.TaskGroup) -> float:
         """Begin one fetch at most, of the newest release first; returns the seconds until the next try makes sense."""
         now = self._clock()
-        releases = self._candidates.releases(now)
+        releases = self._peers.census.releases()
         wanted = {info: candidates for info, candidates in releases.items() if await self._wants(info)}
         self._turns = {info: turns for info, turns in self._turns.items() if info in wanted}
-        self._on_wanted(list(wanted))
-        if self._ways is not None:
-            self._ways.seek({candidate.address for candidates in wanted.values() for candidate in candidates})
+        self._peers.want(list(wanted))
+        self._peers.ways.wish({candidate.address for candidates in wanted.values() for candidate in candidates})
         if (loser := self._race.judge(now)) is not None:
             slow = self._running[loser]
             slow.stop("slow; somebody else is tried")
@@ -237,15 +218,16 @@ class Updater:
         asked = {delivery.candidate.address for delivery in self._running.values()}
         by_address = {each.address: each for each in candidates if each.address not in asked}
         address = self._next(info, by_address)
-        if address is not None and self._ways is None and not is_lan(address) and self._budget.first_stranger(release):
-            self._budget.hold(release, self._rng.uniform(0, self._stranger_jitter), now)
+        jitter = self._peers.ways.stranger_jitter
+        if address is not None and jitter and not is_lan(address) and self._budget.first_stranger(release):
+            self._budget.hold(release, self._rng.uniform(0, jitter), now)
             address = self._next(info, by_address)
         if address is None:
             waits = (self._budget.wait(release, each, now) for each in by_address)
             return min([_RETRY, *(wait for wait in waits if wait > 0.0)])
         self._begun.count([_ROUND], now)
         self._turns[info].asked(address)
-        self._begin(tasks, by_address[address], self._fetch)
+        self._begin(tasks, by_address[address], self._peers.fetch)
         return 0.0
 
     def _next(self, info: PatchInfo, addresses: Collection[Address]) -> Address | None:
@@ -259,8 +241,7 @@ class Updater:
         return None
 
     def _may_ask(self, release: str, address: Address) -> bool:
-        is_open = self._ways is None or self._ways.is_open(address)
-        return is_open and self._budget.wait(release, address, self._clock()) == 0.0
+        return self._peers.ways.is_open(address) and self._budget.wait(release, address, self._clock()) == 0.0
 
     def _begin(self, tasks: asyncio.TaskGroup, candidate: Candidate, fetch: Fetch) -> None:
         needed = candidate.info.file_size + self._race.outstanding()
@@ -271,7 +252,7 @@ class Updater:
 
     async def _await(self, delivery: Delivery, runner: Runner, needed: int) -> None:
         """See a delivery to its end; ``needed``: bytes on disk for it and for those beside it."""
-        info, address, moves = delivery.candidate.info, delivery.candidate.address, self._moves
+        info, address, moves = delivery.candidate.info, delivery.candidate.address, self._peers.moves
         try:
             volatile = self._settings.allow_volatile
             await asyncio.to_thread(self._destination.preflight, needed, allow_volatile=volatile)
@@ -286,7 +267,7 @@ class Updater:
             self._refuse(info, error)
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
-            if moves != self._moves and isinstance(error, PeerError):
+            if moves != self._peers.moves and isinstance(error, PeerError):
                 self._note_break(delivery)
             else:
                 self._count_failure(delivery, error)
@@ -299,14 +280,13 @@ class Updater:
             del self._running[runner]
             if not self._running:
                 self._idle.set()
-            self.wake()
+            self._peers.census.news.tell()
 
     async def _note_success(self, info: PatchInfo, address: Address) -> None:
         self._preflight_backoff.succeed()
         self._budget.succeeded(address)
-        if self._ways is not None:
-            self._ways.reached(address)
-        await self._on_staged(info)
+        self._peers.ways.reached(address)
+        await self._findings.staged(info)
 
     def _overtake(self, winner: Runner) -> None:
         """What runs beside it and is not newer is not wanted any more."""
@@ -326,8 +306,7 @@ class Updater:
     def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
         if isinstance(error, RefusedReleaseError):
-            self._known.unfit[info.signature.hex()] = str(error)
-            self._known.save()
+            self._findings.refuse(info, str(error))
         if len(self._refused) >= _SAID_LIMIT:
             self._refused.clear()
         self._refused.add(info)
@@ -336,10 +315,10 @@ class Updater:
     async def _wants(self, info: PatchInfo) -> bool:
         if info in self._refused:
             return False
-        if (reason := self._known.unfit.get(info.signature.hex())) is not None:
+        if (reason := self._findings.unfit.get(info.signature.hex())) is not None:
             self._say_once(ReleaseRefused(str(info.version), reason))
             return False
-        sha512 = bytes.fromhex(self._known.files.get(info.signature.hex(), ""))
+        sha512 = bytes.fromhex(self._findings.files.get(info.signature.hex(), ""))
         try:
             await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
         except NotNewerError:
@@ -354,8 +333,8 @@ class Updater:
 
     def _note_break(self, delivery: Delivery) -> None:
         """We moved meanwhile, which is nobody's fault; who was there a moment ago is asked again at once."""
-        if delivery.received and self._ways is not None:
-            self._ways.reached(delivery.candidate.address)
+        if delivery.received:
+            self._peers.ways.reached(delivery.candidate.address)
 
     def _count_failure(self, delivery: Delivery, error: Exception) -> None:
         info, address, now = delivery.candidate.info, delivery.candidate.address, self._clock()
@@ -366,8 +345,7 @@ class Updater:
             self._budget.failed(info.hash.hex(), info.file_size, address, delivery.received, now)
         else:
             self._budget.unreachable(address, now)
-            if self._ways is not None:
-                self._ways.failed(address)
+            self._peers.ways.failed(address)
 
     def _say_once(self, event: Event, what: str | None = None) -> None:
         """Say what would else be repeated at every round; ``what`` names it, else the event's own text does."""

@@ -18,9 +18,9 @@ from pypatcher.artifact.tree import Node, Walk, node_id
 from pypatcher.dht import krpc
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.announcement import decode_content, encode_content, is_dialable
-from pypatcher.discovery.lan import decode_search
 from pypatcher.discovery.records import Record, decrypt_record
 from pypatcher.discovery.slots import Slot
+from pypatcher.discovery.sources.lan import decode_search
 from pypatcher.errors import ArtifactError, CodecError, PatcherError, PeerError, PortMapError, VersionError
 from pypatcher.keys import KeyPair
 from pypatcher.nat.portmap import natpmp, pcp, upnp_messages

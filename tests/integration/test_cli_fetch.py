@@ -151,7 +151,8 @@ async def test_a_release_that_no_record_names_is_found_in_the_swarm(
         await world.device(new).wait_for("node.started")
     done = await fetch(world, "--timeout", "40", "--json")
     assert done.status == 0, done.err
-    assert (done.json["version"], done.json["sources"]) == ("2.0.0", 3)
+    # The old device updates itself meanwhile, and may be asked after that.
+    assert (done.json["version"], done.json["sources"]) in [("2.0.0", 3), ("2.0.0", 4)]
     assert out_of(world).read_bytes() == new.read_bytes()
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 
 from pypatcher.dht import UdpDht
 from pypatcher.discovery import Namespace
+from pypatcher.discovery.census import Census
+from pypatcher.discovery.sources import Found
+from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.netcheck.probe import meet_fleet
+from pypatcher.netcheck.probe import knock_at_fleet
 from pypatcher.node.cache import Memory
 from pypatcher.node.network import open_network
 from pypatcher.settings import Settings
@@ -25,6 +29,8 @@ async def test_a_member_is_reached_and_a_stranger_or_a_silent_one_is_not() -> No
         ):
             there = member.endpoint.addresses[0]
             named = {there, stranger.address, mute.getsockname()}
-            peers, reached = await meet_fleet(asking, named)
-            assert reached == {there}
-            assert peers == named
+            census = Census(time.monotonic)
+            census.hear(Found(RECORDS, tuple(named)), asking.endpoint.addresses)
+            assert await knock_at_fleet(asking, census) == 3
+            assert set(census.proven) == {there}
+            assert set(census.heard) == named

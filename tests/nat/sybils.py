@@ -23,7 +23,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.bencode import Value
 from pypatcher.dht import Contact, MutableItem, MutableLookup, UdpDht, krpc
 from pypatcher.discovery import Namespace, Record, Slot, encode_content, encrypt_record, namespace_hash
-from pypatcher.discovery.swarm import release_hash
+from pypatcher.discovery.namespace import release_hash
 from pypatcher.errors import CodecError
 from pypatcher.keys import KeyPair, OwnerKey, decode_key
 from tests.nat.lab import Lab

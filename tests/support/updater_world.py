@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 
 import pytest
 
 from pypatcher.artifact import PatchInfo
-from pypatcher.discovery.candidates import Candidate, Candidates
+from pypatcher.discovery import Heard
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.census import Census
+from pypatcher.discovery.sources import Found, Surroundings
+from pypatcher.discovery.sources.slots import SlotSource
 from pypatcher.errors import PeerError
 from pypatcher.install.layout import Layout
+from pypatcher.nat.ways import EveryWay, Reachability
 from pypatcher.settings import Settings
-from pypatcher.transfer.peer_budget import FetchBudget
-from pypatcher.update.updater import Known, Updater, Ways
+from pypatcher.update.updater import Findings, Updater
 from tests.support.discovery import node, release
 from tests.support.node_fakes import EventLog, FakeInstallation
 
@@ -31,20 +35,19 @@ class UpdaterWorld:
     def __init__(self, folder: Path) -> None:
         self.installation = FakeInstallation(Layout(folder / "app"))
         self.heard = EventLog()
-        self.known_files: dict[str, str] = {}
-        self.unfit: dict[str, str] = {}
+        self.findings = WorldFindings(self)
         self.peers: dict[str, Exception | None] = {}
         self.releases: dict[str, PatchInfo] = {}
         self.asked: list[tuple[float, str]] = []
         self.looks: list[float] = []
         self.staged: list[PatchInfo] = []
-        self.budget = FetchBudget()
+        self.budget = self.findings.budget
         self.look_errors = 0
         self.sends = SIZE
         self.sends_before_errors = False
         self.takes = 0.01
         self.rates: dict[str, float] = {}
-        self.ways: Ways | None = None
+        self.ways: Reachability = EveryWay(stranger_jitter=60.0)
         self.seed = 1
         self.moves_while_asked = False
 
@@ -60,60 +63,74 @@ class UpdaterWorld:
         beside: Callable[[Updater], Coroutine[None, None, None]] | None = None,
     ) -> UpdaterWorld:
         """Run the updater for some virtual seconds, and ``beside`` next to it."""
-        clock = asyncio.get_running_loop().time
-        candidates = Candidates()
-
-        async def look() -> None:
-            self.looks.append(clock())
-            candidates.add(
-                [Candidate(info, node(1).public, (host, 1), "a test") for host, info in self.releases.items()], clock()
-            )
-
-        async def fetch(
-            candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-        ) -> PatchInfo:
-            host = candidate.address[0]
-            self.asked.append((clock(), host))
-            await asyncio.sleep(self.takes)
-            if (rate := self.rates.get(host)) is not None:
-                for second in range(int(SIZE / rate)):
-                    await asyncio.sleep(1.0)
-                    progress(int(second * rate))
-            error = self.peers[host]
-            if self.moves_while_asked:
-                updater.moved()
-            if isinstance(error, PeerError) and not self.sends_before_errors:
-                raise error
-            write(bytes(self.sends))
-            progress(self.sends)
-            if error is not None:
-                raise error
-            return candidate.info
-
-        async def on_staged(info: PatchInfo) -> None:
-            self.staged.append(info)
-
-        updater = Updater(
-            look=look,
-            fetch=fetch,
-            destination=self.installation,  # type: ignore[arg-type]
-            known=Known(self.known_files, self.unfit),
-            candidates=candidates,
-            budget=self.budget,
-            settings=settings or Settings(),
-            emit=self.heard,
-            on_staged=on_staged,
-            clock=clock,
-            rng=random.Random(self.seed),
-            ways=self.ways,
-        )
+        settings = settings or Settings()
+        peers = WorldPeers(self, settings)
+        rng = random.Random(self.seed)
+        updater = Updater(peers, self.installation, self.findings, settings, self.heard, rng=rng, clock=peers.clock)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
                 if beside is not None:
                     tasks.create_task(beside(updater))
+                tasks.create_task(peers.source.run(peers))
                 await updater.run()
         assert self.installation.partials == 0
         return self
 
     def hosts(self) -> list[str]:
         return [host for _, host in self.asked]
+
+
+class WorldFindings(Findings):
+    """Tells the world what was staged."""
+
+    def __init__(self, world: UpdaterWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    async def staged(self, info: PatchInfo) -> None:
+        self._world.staged.append(info)
+
+
+class WorldPeers:
+    """The world's peers, heard of in slots that hold whatever the world says."""
+
+    def __init__(self, world: UpdaterWorld, settings: Settings) -> None:
+        self.clock = asyncio.get_running_loop().time
+        self.census = Census(self.clock)
+        self.ways = world.ways
+        self.moves = 0
+        self._world = world
+        around = Surroundings(self, settings, world.heard, random.Random(world.seed), self.clock)  # type: ignore[arg-type]
+        self.source = SlotSource(self, around)  # type: ignore[arg-type]
+
+    def hear(self, found: Found) -> None:
+        self.census.hear(found, ())
+
+    def want(self, releases: Collection[PatchInfo] | None) -> None:
+        self.source.want(releases)
+
+    async def joined(self) -> None: ...
+
+    async def look(self) -> list[Heard]:
+        self._world.looks.append(self.clock())
+        return [Heard(info, node(1).public, ((host, 1),), 7) for host, info in self._world.releases.items()]
+
+    async def fetch(
+        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+    ) -> PatchInfo:
+        world, host = self._world, candidate.address[0]
+        world.asked.append((self.clock(), host))
+        await asyncio.sleep(world.takes)
+        if (rate := world.rates.get(host)) is not None:
+            for second in range(int(SIZE / rate)):
+                await asyncio.sleep(1.0)
+                progress(int(second * rate))
+        error = world.peers[host]
+        self.moves += world.moves_while_asked
+        if isinstance(error, PeerError) and not world.sends_before_errors:
+            raise error
+        write(bytes(world.sends))
+        progress(world.sends)
+        if error is not None:
+            raise error
+        return candidate.info

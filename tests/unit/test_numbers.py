@@ -17,7 +17,6 @@ import pytest
 
 from pypatcher.dht.storage import ItemStore, PeerStore
 from pypatcher.discovery.namespace import OURS, RUSTPATCHER
-from pypatcher.nat.knock_queue import Source
 from pypatcher.process.supervisor import Supervisor
 from pypatcher.settings import Settings
 from pypatcher.transfer import StallRule, UploadLimiter
@@ -54,10 +53,10 @@ all
 {PEERS.limit} peers, {PEERS.each} of one info-hash, for {minutes(dht.storage.PEER_LIFETIME)}; {ITEMS.limit} items,
 for {hours(dht.storage.ITEM_LIFETIME)}
 
-{discovery.swarm._WANTING} s while something is wanted ({discovery.swarm._SERVING} s after
-{minutes(discovery.swarm._WANTING_LONG)} in vain), else every {discovery.swarm._SERVING} s
+{discovery.sources.swarm._WANTING} s while something is wanted ({discovery.sources.swarm._SERVING} s after
+{minutes(discovery.sources.swarm._WANTING_LONG)} in vain), else every {discovery.sources.swarm._SERVING} s
 
-at the start, every {minutes(discovery.lan._INTERVAL)}, and when somebody new is heard
+at the start, every {minutes(discovery.sources.lan._INTERVAL)}, and when somebody new is heard
 
 checked every {nat.address_monitor._PAUSE} s, without a packet
 
@@ -120,8 +119,9 @@ The level is 0 up to {nat.punch_times._FEW} nodes, {nat.punch_times.level_of_cro
 
 Each /24 or /48 gets {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])}
 
-records {SOURCE.RECORD.knocks}, a release's swarm {SOURCE.RELEASE_SWARM.knocks}, the namespace's swarm
-{SOURCE.NAMESPACE_SWARM.knocks}
+records {discovery.sources.slots.RECORDS.knocks},
+a release's swarm {discovery.sources.swarm.HOLDERS.knocks}, the namespace's swarm
+{discovery.sources.swarm.EVERYBODY.knocks}
 
 get their knock at once, {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each kind
 
@@ -214,9 +214,10 @@ every {settings._EARLY_LOOK} s for {minutes(settings._EARLY)} after a start, the
 
 every {SETTINGS.publish_interval} s, unless {OURS.full_at} others
 
-every {discovery.swarm._WANTING} s while something is wanted, else every {minutes(discovery.swarm._SERVING)}
+every {discovery.sources.swarm._WANTING} s while something is wanted,
+else every {minutes(discovery.sources.swarm._SERVING)}
 
-at the start, then every {minutes(discovery.lan._INTERVAL)}, or when somebody new is heard
+at the start, then every {minutes(discovery.sources.lan._INTERVAL)}, or when somebody new is heard
 
 {mib(UPLOADS.rate)} MiB/s outside the LAN, {UPLOADS.uploads} at once, {UPLOADS.daily_factor} times the file's size a
 day
@@ -404,7 +405,6 @@ def names() -> Names:
         PEERS=Defaults(PeerStore),
         ITEMS=Defaults(ItemStore),
         SUPERVISOR=Defaults(Supervisor),
-        SOURCE=Source,
         OURS=OURS,
         RUSTPATCHER=RUSTPATCHER,
     )

@@ -21,7 +21,6 @@ LONGER = {
     "transport/endpoint.py": "the one owner of the sockets: whatever is told from a datagram needs its tables",
     "transport/connection.py": "one object that QUIC's events, its timer and its streams all change",
     "install/installation.py": "the facade of a room: a dozen short calls, each takes the lock and asks the table",
-    "update/updater.py": "one loop over one set of deliveries, which every step of it reads and changes",
 }
 """Files that may be longer, up to 450 lines, and why."""
 

@@ -13,6 +13,7 @@ from pypatcher.addresses import Address, pack_compact
 from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.postcard import encode_bytes
 from pypatcher.discovery import decode_content, decrypt_record, encode_content, is_dialable
+from pypatcher.discovery.announcement import usable_hints
 from pypatcher.discovery.slots import Slot
 from pypatcher.errors import CodecError
 from tests.support.discovery import namespace_of, release, vectors
@@ -135,3 +136,17 @@ def test_a_content_that_is_no_release_is_rejected_or_reads_as_one(content: bytes
     except CodecError:
         return
     assert content.startswith(info.to_postcard())
+
+
+SEEN = ("203.0.113.9", 40000)
+
+
+def test_our_own_address_is_worth_no_packet() -> None:
+    own = [("192.168.1.5", 4000)]
+    assert usable_hints([("192.168.1.5", 4000), ("192.168.1.5", 4001), SEEN], own) == [("192.168.1.5", 4001), SEEN]
+
+
+def test_loopback_is_worth_one_only_to_who_is_on_loopback() -> None:
+    hints = [("127.0.0.1", 1), ("::1", 1), SEEN]
+    assert usable_hints(hints, [("192.168.1.5", 4000)]) == [SEEN]
+    assert usable_hints(hints, [("127.0.0.2", 4000)]) == hints

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pypatcher.discovery import HINT_LIMIT
-from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback, usable_hints
+from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback
 
 SEEN = ("203.0.113.9", 40000)
 
@@ -23,17 +23,6 @@ def test_there_are_eight_at_most_and_none_twice() -> None:
     found = own_addresses([("192.168.1.5", 4000)], seen)
     assert len(found) == len(set(found)) == HINT_LIMIT
     assert found[0] == SEEN
-
-
-def test_our_own_address_is_worth_no_packet() -> None:
-    own = [("192.168.1.5", 4000)]
-    assert usable_hints([("192.168.1.5", 4000), ("192.168.1.5", 4001), SEEN], own) == [("192.168.1.5", 4001), SEEN]
-
-
-def test_loopback_is_worth_one_only_to_who_is_on_loopback() -> None:
-    hints = [("127.0.0.1", 1), ("::1", 1), SEEN]
-    assert usable_hints(hints, [("192.168.1.5", 4000)]) == [SEEN]
-    assert usable_hints(hints, [("127.0.0.2", 4000)]) == hints
 
 
 def test_a_socket_on_loopback_has_no_port_for_others() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 from pypatcher.addresses import Address
+from pypatcher.discovery.sources import Found
+from pypatcher.nat.ways import EveryWay
 from pypatcher.transfer import UploadLimiter, fetch_release, receive_offer, serve_release, wire
-from pypatcher.transfer.offer_exchange import Meetings
+from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE, until
 from tests.support.transport import OWNER_KEY, local_release, make_release, open_endpoint
@@ -19,16 +21,21 @@ OFFERS = "/pypatcher/x86_64/key/offer/v0"
 SIZE = 3_000_000
 
 
-class Ways:
-    """Ways that are open to everybody."""
+class OpenWays(EveryWay):
+    """Ways that open when a test says so."""
 
-    def is_sought(self, _address: Address) -> bool:
-        return False
+    def __init__(self) -> None:
+        super().__init__(stranger_jitter=0.0)
+        self.open: asyncio.Queue[Address] = asyncio.Queue()
 
-    def reached(self, address: Address) -> None: ...
-    def useless(self, address: Address) -> None: ...
-    def busy(self, address: Address) -> None: ...
-    def failed(self, address: Address) -> None: ...
+    async def next_open(self) -> Address:
+        return await self.open.get()
+
+
+class Deaf:
+    """Hears of whom was met."""
+
+    def hear(self, found: Found) -> None: ...
 
 
 class Holder:
@@ -38,18 +45,12 @@ class Holder:
         self.info, self.body = make_release(folder, SIZE)
         self.served = local_release(self.info, folder / "release")
         self.limiter = limiter
+        self.endpoint = endpoint
+        self.namespace = SimpleNamespace(offer_alpn=OFFERS, owner=OWNER_KEY)
+        self.shelf = SimpleNamespace(info=self.info)
         self.giving = self.most = self.refused = 0
-        self.meetings = Meetings(
-            endpoint,
-            Ways(),
-            alpn=OFFERS,
-            owner=OWNER_KEY,
-            held=lambda: self.info,
-            give=self.give,
-            taker=lambda: None,
-            found=lambda _: None,
-            clock=time.monotonic,
-        )
+        self.ways = OpenWays()
+        self.meetings = OfferExchange(self, self.ways, NOBODY, Deaf())  # type: ignore[arg-type]
 
     async def give(self, connection: Connection, began: Callable[[], None]) -> bool:
         self.giving += 1
@@ -106,7 +107,7 @@ async def test_four_slow_takers_keep_nobody_from_a_holder_that_must_dial(tmp_pat
     async with open_holder(tmp_path, UploadLimiter()) as holder, open_nodes(5) as nodes:
         for node, handler in zip(nodes, [take_slowly] * 4 + [take], strict=True):
             node.serve(OFFERS, handler)
-            holder.meetings.opened(node.addresses[0])
+            holder.ways.open.put_nowait(node.addresses[0])
         await until(lambda: len(got) == SIZE)
         assert got == holder.body
         assert holder.giving >= 4
@@ -116,7 +117,7 @@ async def test_slow_takers_are_as_many_as_uploads_and_four_that_ask(tmp_path: Pa
     async with open_holder(tmp_path, UploadLimiter(lan_uploads=2)) as holder, open_nodes(12) as nodes:
         for node in nodes:
             node.serve(OFFERS, take_slowly)
-            holder.meetings.opened(node.addresses[0])
+            holder.ways.open.put_nowait(node.addresses[0])
         await until(lambda: holder.refused == 10)
         assert holder.giving == 2
         assert holder.most <= 6

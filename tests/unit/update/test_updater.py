@@ -13,8 +13,8 @@ from pypatcher.errors import (
     PeerBusyError,
     PeerError,
 )
+from pypatcher.nat.ways import EveryWay
 from pypatcher.settings import Settings
-from pypatcher.update.updater import Ways
 from tests.support.node_fakes import run_alone
 from tests.support.updater_world import NEW, NEWER, SIZE, UpdaterWorld
 
@@ -56,14 +56,12 @@ def test_an_older_release_is_better_than_none(world: UpdaterWorld) -> None:
     assert world.staged == [NEW]
 
 
-class OpenFor(Ways):
+class OpenFor(EveryWay):
     """The way to one host is open from 15 s to 60 s, the ways to all others always."""
 
     def __init__(self, host: str) -> None:
+        super().__init__(stranger_jitter=0.0)
         self._host = host
-
-    def seek(self, addresses: object) -> None:
-        pass
 
     def is_open(self, address: tuple[str, int]) -> bool:
         return address[0] != self._host or 15.0 <= asyncio.get_running_loop().time() <= 60.0

@@ -16,17 +16,22 @@ import re
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from pypatcher.addresses import Address
+from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import jittered
 from pypatcher.discovery.announcement import is_dialable
+from pypatcher.discovery.namespace import namespace_hash
+from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
 from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["GROUPS", "Lan", "LanSchedule", "decode_search", "encode_search"]
+__all__ = ["GROUPS", "NEIGHBOURS", "Lan", "LanSchedule", "decode_search", "encode_search", "lan_source"]
 
 _log = logging.getLogger("pypatcher")
+
+NEIGHBOURS = AddressLimits("LAN", room=64, knocks=30, adds_to_crowd=True)
 
 GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f", 6771)}
 """The multicast groups of BEP 14, by address family."""
@@ -36,6 +41,7 @@ _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
 _KNOWN, _KNOWN_FOR = 256, 900.0
 _HEARD = Limit("heard", 20, 1.0)
+_LOOK_SECONDS = 5.0
 _HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
 
 
@@ -104,47 +110,61 @@ class LanSchedule:
 
 
 class Lan:
-    """Announces one swarm on every interface, and hears others.
+    """Announces one swarm on every interface, and hears others: a source of addresses.
 
     Args:
         info_hash: of the swarm, 20 bytes.
         ports: our UDP port by address family, 4 and 6; a family that is missing is not used.
-        found: told of each neighbour, in the loop.
         clock: monotonic seconds.
         interfaces: their indices; a function, since they come and go. ``all_interfaces`` but in tests.
     """
+
+    name = "LAN"
+    limits: Sequence[AddressLimits] = (NEIGHBOURS,)
 
     def __init__(
         self,
         info_hash: bytes,
         ports: dict[int, int],
         *,
-        found: Callable[[Address], None],
         clock: Callable[[], float],
         rng: random.Random,
         interfaces: Callable[[], list[int]] | None = None,
     ) -> None:
         self._info_hash = info_hash
         self._ports = ports
-        self._found = found
         self._clock = clock
         self._schedule = LanSchedule(rng, clock())
         self._cookie = f"{rng.getrandbits(64):016x}"
         self._interfaces = interfaces or all_interfaces
         self._changed = asyncio.Event()
 
-    def announce(self) -> None:
+    def address_changed(self) -> None:
         """Say where we are again, as soon as that is polite."""
         self._schedule.soon(self._clock())
         self._changed.set()
 
-    async def run(self) -> None:
+    def hold(self, info: PatchInfo | None) -> None:
+        """Nothing of it is said in the LAN."""
+
+    def want(self, releases: Collection[PatchInfo] | None) -> None:
+        """Nothing of it is said in the LAN."""
+
+    async def look(self) -> Found:
+        """Who is heard in 5 seconds; that we are there is said, as it is whenever a node listens."""
+        heard = _Collected()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self.run(heard)
+        return Found(NEIGHBOURS, heard.addresses)
+
+    async def run(self, listener: Listener) -> None:
         """Announce and hear until cancelled; without multicast there is nobody to hear, and that is all."""
         loop = asyncio.get_running_loop()
         sockets = {family: opened for family in self._ports if (opened := _open(family)) is not None}
         try:
             for opened in sockets.values():
-                loop.add_reader(opened, self._read, opened)
+                loop.add_reader(opened, self._read, opened, listener)
             while sockets:
                 self._changed.clear()
                 if self._schedule.due(self._clock()):
@@ -167,7 +187,7 @@ class Lan:
             except OSError as error:
                 _log.debug("no multicast over interface %d: %s", index, error.strerror)
 
-    def _read(self, opened: socket.socket) -> None:
+    def _read(self, opened: socket.socket, listener: Listener) -> None:
         for _ in range(_READS_PER_WAKE_UP):
             try:
                 data, source = opened.recvfrom(_LARGEST + 1)
@@ -178,8 +198,25 @@ class Lan:
                 continue
             neighbour = (str(source[0]), port)
             if is_dialable(neighbour) and self._schedule.heard(neighbour, self._clock()):
-                self._found(neighbour)
+                listener.hear(Found(NEIGHBOURS, (neighbour,)))
                 self._changed.set()
+
+
+class _Collected:
+    def __init__(self) -> None:
+        self.addresses: list[Address] = []
+
+    def hear(self, found: Found) -> None:
+        self.addresses += found.addresses
+
+
+def lan_source(around: Surroundings) -> Lan | None:
+    """Unless the settings or the namespace forbid it; a node that is bound to loopback has no LAN."""
+    place = around.place
+    if not place.namespace.meets:
+        return None
+    ports = place.ports if around.settings.lan else {}
+    return Lan(namespace_hash(place.namespace), ports, clock=around.clock, rng=around.rng)
 
 
 def all_interfaces() -> list[int]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from pypatcher.node.wiring import keep_port_open
+from pypatcher.node.peers import keep_ports_open
 from tests.support.node_fakes import run_alone
 
 
@@ -33,11 +32,9 @@ def test_a_mapping_that_fails_is_tried_again_and_ends_no_other() -> None:
     ipv4, ipv6 = Mapper(failures=3), Mapper()
 
     async def body() -> None:
-        network = cast("Any", SimpleNamespace(mappers=[ipv4, ipv6]))
-        settings = cast("Any", SimpleNamespace(port_mapping=True))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(60):
-                await keep_port_open(network, None, settings, lambda _: None)
+                await keep_ports_open(cast("Any", [ipv4, ipv6]), lambda _: None)
 
     run_alone(body())
     assert (ipv4.starts, ipv4.ends) == (4, 1)

@@ -1,4 +1,4 @@
-"""A node's standing part: what it has is served, announced and offered, and where it is is watched.
+"""A node's presence in the network: what it has is served, announced and offered, and where it is is watched.
 
 A device has an updater beside it, a seed a file. Made for one network and as long as that is open.
 """
@@ -8,84 +8,71 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from pypatcher.addresses import Address, format_address, is_lan, is_literal
-from pypatcher.discovery.candidates import Candidates
-from pypatcher.discovery.publisher import Publisher
 from pypatcher.events import Emit, NodeStarted, NodeStopped
 from pypatcher.install import LocalRelease
 from pypatcher.nat.address_hints import own_addresses
 from pypatcher.nat.address_monitor import Whereabouts, nat_kind
 from pypatcher.node.dht_monitor import Reach
 from pypatcher.node.network import Network
-from pypatcher.node.peers import Fleet
-from pypatcher.node.wiring import keep_port_open
+from pypatcher.node.peers import Parts, Peers
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
-from pypatcher.transfer.uploader import Distributor
+from pypatcher.transfer import StallRule
+from pypatcher.transfer.exchange_v0 import ExchangeV0
+from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange, Taker
+from pypatcher.transfer.shelf import Shelf
 
-__all__ = ["Station"]
+__all__ = ["Presence", "offers_part"]
 
 _TASK_PAUSES = (1.0, 300.0)
 
 
-class Station:
+class Presence:
     """One a network.
 
     Args:
-        candidates: where those go who were met and have something newer.
+        shelf: what is given to others.
         known: addresses that were reached in an earlier run.
-        moved: called when others reach us somewhere else, before that is announced.
+        stall: how slow a peer may be that gives us a release.
 
     Attributes:
-        fleet: None where the namespace knows no meetings.
+        peers: the other nodes.
     """
 
     def __init__(
         self,
         network: Network,
         settings: Settings,
-        distributor: Distributor,
-        candidates: Candidates,
-        *,
+        shelf: Shelf,
         emit: Emit,
+        *,
         rng: random.Random,
         known: Iterable[Address] = (),
-        moved: Callable[[], None] = lambda: None,
+        stall: StallRule | None = None,
     ) -> None:
         self.network = network
         self._settings = settings
-        self._distributor = distributor
+        self._shelf = shelf
         self._emit = emit
-        self._on_moved = moved
         self._local: tuple[Address, ...] = ()
-        self._publisher = Publisher(network.publish, interval=settings.publish_interval, emit=emit, rng=rng)
-        self.fleet: Fleet | None = None
-        if network.namespace.offer_alpn is not None:
-            self.fleet = Fleet(
-                network,
-                network.namespace.offer_alpn,
-                settings,
-                served=distributor,
-                candidates=candidates,
-                known=known,
-                rng=rng,
-            )
+        self._v0 = ExchangeV0(network.endpoint, network.namespace, shelf, stall=stall, emit=emit)
+        self._exchanges = (self._v0,)
+        self.peers = Peers(network, settings, emit, self._exchanges, rng=rng, known=known)
 
     def hold(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
-        """Serve and announce the first of these files from now on; see ``Distributor.hold``."""
-        self._distributor.hold(held, is_unchanged=is_unchanged)
-        self._announce()
+        """Serve and announce the first of these files from now on; see ``Shelf.hold``."""
+        self._shelf.hold(held, is_unchanged=is_unchanged)
+        self.peers.hold(self._shelf.info)
 
     @contextlib.asynccontextmanager
-    async def at_work(
-        self, version: str, mode: str, parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
-    ) -> AsyncIterator[None]:
+    async def at_work(self, version: str, mode: str, parts: Parts, taker: Taker = NOBODY) -> AsyncIterator[None]:
         """Serve, announce and meet during the block, with more ``parts`` of the node beside; say so at both ends."""
         network = self.network
-        network.endpoint.serve(network.namespace.alpn, self._distributor.answer)
+        for exchange in self._exchanges:
+            network.endpoint.serve(exchange.alpn, exchange.answer)
         self._local = own_addresses(network.endpoint.addresses, ())
         self._emit(
             NodeStarted(
@@ -99,38 +86,25 @@ class Station:
             )
         )
         whereabouts = Whereabouts(
-            network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, moved=self._moved
+            network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, moved=self._address_changed
         )
-        own = {
-            "publisher": self._publisher.run,
-            "whereabouts": whereabouts.run,
-            "reach": self._watch_dht,
-            "port mapping": lambda: keep_port_open(network, self.fleet, self._settings, self._emit),
-        }
-        if self.fleet is not None:
-            own["fleet"] = self.fleet.run
+        own: Parts = {"whereabouts": whereabouts.run, "reach": self._watch_dht}
         try:
-            async with at_work({**own, **parts}, _TASK_PAUSES):
+            async with at_work(
+                {**own, **self.peers.parts(), **offers_part(self._v0, self.peers, taker), **parts}, _TASK_PAUSES
+            ):
                 yield
         finally:
             self._emit(NodeStopped(network.node_id))
 
-    def _announce(self) -> None:
-        self._publisher.announce(self._distributor.info)
-        if self.fleet is not None:
-            self.fleet.hold(self._distributor.info)
-
-    def _moved(self) -> None:
+    def _address_changed(self) -> None:
         """Others reach us somewhere else: say so everywhere."""
         self.network.endpoint.moved()
-        self._on_moved()
         local = own_addresses(self.network.endpoint.addresses, ())
         if local != self._local:
             self._local = local
             self.network.dht.moved()
-        self._announce()
-        if self.fleet is not None:
-            self.fleet.moved()
+        self.peers.address_changed()
 
     async def _watch_dht(self) -> None:
         """Say whether anybody answers, unless there is nobody to ask by the owner's own choice."""
@@ -143,3 +117,10 @@ class Station:
             emit=self._emit,
             clock=time.monotonic,
         ).run()
+
+
+def offers_part(exchange: ExchangeV0, peers: Peers, taker: Taker) -> Parts:
+    """The exchange of offers, where the namespace knows it."""
+    if not exchange.namespace.meets:
+        return {}
+    return {"offers": OfferExchange(exchange, peers.ways, taker, peers).run}

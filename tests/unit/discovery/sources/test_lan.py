@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.addresses import Address
-from pypatcher.discovery.lan import Lan, LanSchedule, decode_search, encode_search
+from pypatcher.discovery.sources import Found
+from pypatcher.discovery.sources.lan import Lan, LanSchedule, decode_search, encode_search
 
 SWARM = bytes(range(20))
 
@@ -83,25 +84,33 @@ def test_a_flood_of_neighbours_is_cut() -> None:
     assert sum(schedule.heard((f"10.0.{n >> 8}.{n & 255}", 6881), 5.5) for n in range(2000)) == 20
 
 
+class Ear:
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Address] = asyncio.Queue()
+
+    def hear(self, found: Found) -> None:
+        for address in found.addresses:
+            self.queue.put_nowait(address)
+
+
 async def test_two_nodes_on_one_interface_hear_each_other() -> None:
     loopback = [socket.if_nametoindex("lo")]
-    heard: dict[int, asyncio.Queue[Address]] = {1: asyncio.Queue(), 2: asyncio.Queue()}
+    ears = [Ear(), Ear()]
     swarm = random.Random(time.time_ns()).randbytes(20)
     nodes = [
         Lan(
             swarm,
             {4: 40000 + number},
-            found=heard[number].put_nowait,
             clock=asyncio.get_running_loop().time,
             rng=random.Random(time.time_ns() + number),
             interfaces=lambda: loopback,
         )
         for number in (1, 2)
     ]
-    tasks = [asyncio.create_task(node.run()) for node in nodes]
+    tasks = [asyncio.create_task(node.run(heard)) for node, heard in zip(nodes, ears, strict=True)]
     try:
         async with asyncio.timeout(10):
-            _, port = await heard[1].get()
+            _, port = await ears[0].queue.get()
         assert port == 40002
     finally:
         for task in tasks:

@@ -7,8 +7,9 @@ import itertools
 import random
 
 from pypatcher.artifact import PatchInfo, make_info
-from pypatcher.discovery import Namespace, SwarmSchedule
-from pypatcher.discovery.swarm import namespace_hash, release_hash
+from pypatcher.discovery import Namespace
+from pypatcher.discovery.namespace import namespace_hash, release_hash
+from pypatcher.discovery.sources.swarm import SwarmSchedule
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.version import Version
 

@@ -11,40 +11,32 @@ thin shell that visits. An address from here is a hint by strangers and no more.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import JITTER, Backoff, jittered
 from pypatcher.dht import Contact, PeersLookup
-from pypatcher.discovery.namespace import Namespace
+from pypatcher.discovery.namespace import Namespace, namespace_hash, release_hash
+from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
 from pypatcher.errors import PatcherError
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["PeerStore", "Swarm", "SwarmSchedule", "Visit", "namespace_hash", "release_hash"]
+__all__ = ["EVERYBODY", "HOLDERS", "PeerStore", "Swarm", "SwarmSchedule", "Visit", "swarm_source"]
 
 _log = logging.getLogger("pypatcher")
+
+HOLDERS = AddressLimits("release swarm", room=512, knocks=6)
+EVERYBODY = AddressLimits("namespace swarm", room=256, knocks=4)
 
 _SERVING = 300.0
 _WANTING, _WANTING_LONG = 55.0, 600.0
 _FIRST_RETRY, _SECOND_VISIT = 2.0, 5.0
 _RELEASES = 4
 _VISIT_TIMEOUT = 60.0
-
-
-def namespace_hash(namespace: Namespace) -> bytes:
-    """The info-hash, 20 bytes, on which everybody of a namespace meets."""
-    return hashlib.sha1(namespace.topic_hash + b"swarm", usedforsecurity=False).digest()
-
-
-def release_hash(namespace: Namespace, info: PatchInfo) -> bytes:
-    """The info-hash, 20 bytes, on which those who have a release meet those who want it."""
-    name = b"release" + str(info.version).encode("ascii") + info.hash
-    return hashlib.sha1(namespace.topic_hash + name, usedforsecurity=False).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +92,11 @@ class SwarmSchedule:
         self._wanted = dict.fromkeys(list(releases)[:_RELEASES])
         self._settle(now)
 
+    @property
+    def everybody(self) -> Visit:
+        """Where everybody of the namespace announces."""
+        return Visit(namespace_hash(self._namespace), None)
+
     def restart(self, now: float) -> None:
         """Everything is due at once: our address changed."""
         for place in self._places.values():
@@ -130,7 +127,7 @@ class SwarmSchedule:
         return max(0.0, min((place.next for place in self._places.values()), default=now) - now)
 
     def _settle(self, now: float) -> None:
-        visits = [Visit(namespace_hash(self._namespace), None)]
+        visits = [self.everybody]
         visits += [
             Visit(release_hash(self._namespace, info), info)
             for info in ([self._held] if self._held else []) + list(self._wanted)
@@ -167,72 +164,109 @@ class PeerStore(Protocol):
 
 
 class Swarm:
-    """Announces and asks where it is due, remembers the storing nodes, and hands on the addresses.
+    """A source of addresses: announces and asks where it is due, and remembers the storing nodes.
 
     Args:
-        found: told after each visit: of what, and whom it found there, most trusted first; ourselves may be among them.
         joined: waits until the DHT has somebody to ask.
         port: under which to be announced; None is the one that the DHT sees.
         clock: monotonic seconds.
     """
+
+    name = "swarm"
+    limits: Sequence[AddressLimits] = (HOLDERS, EVERYBODY)
 
     def __init__(
         self,
         dht: PeerStore,
         schedule: SwarmSchedule,
         *,
-        found: Callable[[Visit, PeersLookup], None],
         joined: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
         port: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._dht = dht
         self._schedule = schedule
-        self._found = found
         self._joined = joined
         self._clock = clock
         self._port = port
         self._near: dict[bytes, tuple[Contact, ...]] = {}
+        self._held: PatchInfo | None = None
+        self._wanted: frozenset[PatchInfo] = frozenset()
+        self._visits = 0
         self._changed = asyncio.Event()
 
     def hold(self, info: PatchInfo | None) -> None:
         """See ``SwarmSchedule.hold``; at once."""
-        self._schedule.hold(info, self._clock())
-        self._changed.set()
+        if info != self._held:
+            self._held = info
+            self._schedule.hold(info, self._clock())
+            self._changed.set()
 
-    def want(self, releases: Iterable[PatchInfo]) -> None:
+    def want(self, releases: Collection[PatchInfo] | None) -> None:
         """See ``SwarmSchedule.want``; at once."""
-        self._schedule.want(releases, self._clock())
-        self._changed.set()
+        wanted = frozenset(releases or ())
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._schedule.want(releases or (), self._clock())
+            self._changed.set()
 
-    def restart(self) -> None:
-        """Our address changed: announce everything anew."""
+    def address_changed(self) -> None:
+        """Announce everything anew."""
         self._schedule.restart(self._clock())
         self._changed.set()
 
-    async def run(self) -> None:
+    async def look(self) -> Found:
+        """Who announced under the namespace."""
+        await self._joined()
+        try:
+            async with asyncio.timeout(_VISIT_TIMEOUT):
+                lookup = await self._dht.find_peers(self._schedule.everybody.info_hash)
+        except (PatcherError, OSError) as error:
+            _log.debug("a look at the swarm failed: %s", error)
+            return Found(EVERYBODY)
+        return Found(EVERYBODY, lookup.peers)
+
+    async def run(self, listener: Listener) -> None:
         """Visit until cancelled."""
         while True:
             self._changed.clear()
             await self._joined()
             due = self._schedule.due(self._clock())
-            await asyncio.gather(*(self._visit(visit) for visit in due))
+            await asyncio.gather(*(self._visit(visit, listener) for visit in due))
             await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
 
-    async def _visit(self, visit: Visit) -> None:
+    async def _visit(self, visit: Visit, listener: Listener) -> None:
         reached = 0
         try:
             async with asyncio.timeout(_VISIT_TIMEOUT):
                 lookup = await self._dht.find_peers(visit.info_hash, self._near.get(visit.info_hash, ()))
                 self._remember(visit, lookup)
-                self._found(visit, lookup)
+                listener.hear(self._met(visit, lookup))
                 reached = await self._dht.announce_peer(visit.info_hash, self._port(), at=lookup)
         except (PatcherError, OSError) as error:
             _log.debug("a visit to the swarm failed: %s", error)
         self._schedule.visited(visit, reached, self._clock())
+
+    def _met(self, visit: Visit, lookup: PeersLookup) -> Found:
+        """Ourselves may be among them."""
+        if visit.release is not None:
+            return Found(HOLDERS, lookup.peers, may_hold_wanted=visit.release in self._wanted)
+        # Who starts together with others finds nobody at first, and must not take the fleet for small.
+        crowd = lookup.confirmed if self._visits else None
+        self._visits += bool(lookup.nodes)
+        return Found(EVERYBODY, lookup.peers, crowd=crowd)
 
     def _remember(self, visit: Visit, lookup: PeersLookup) -> None:
         self._near.pop(visit.info_hash, None)
         self._near[visit.info_hash] = tuple(node.contact for node in lookup.nodes)
         while len(self._near) > _RELEASES + 4:
             del self._near[next(iter(self._near))]
+
+
+def swarm_source(around: Surroundings) -> Swarm | None:
+    """Of namespaces whose nodes meet."""
+    place = around.place
+    if not place.namespace.meets:
+        return None
+    schedule = SwarmSchedule(place.namespace, around.rng, interval=around.settings.look_interval)
+    return Swarm(place.dht, schedule, joined=place.joined, clock=around.clock, port=place.mapped_port)

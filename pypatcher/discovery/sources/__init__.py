@@ -1,0 +1,24 @@
+"""Where other nodes are said to be: every source of addresses in a file of its own, and the list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pypatcher.discovery.sources.lan import lan_source
+from pypatcher.discovery.sources.slots import slot_source
+from pypatcher.discovery.sources.source import AddressLimits, AddressSource, Found, Listener, Place, Surroundings
+from pypatcher.discovery.sources.swarm import swarm_source
+
+__all__ = ["SOURCES", "AddressLimits", "AddressSource", "Found", "Listener", "Place", "Surroundings", "open_sources"]
+
+SOURCES: list[Callable[[Surroundings], AddressSource | None]] = [
+    slot_source,
+    swarm_source,
+    lan_source,
+]
+"""Makes each source of a node, or None where its namespace does not use it."""
+
+
+def open_sources(around: Surroundings) -> list[AddressSource]:
+    """The sources of one node."""
+    return [source for make in SOURCES if (source := make(around)) is not None]

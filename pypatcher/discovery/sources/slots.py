@@ -1,0 +1,95 @@
+"""The minute slots as a source of addresses: looks into them while somebody here takes releases, and publishes.
+
+How a slot is read and written stands in ``discovery.tracker`` and ``discovery.publisher``; here is only when.
+design.md "Discovery".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+
+from pypatcher.addresses import Address
+from pypatcher.artifact import PatchInfo
+from pypatcher.backoff import jittered
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.publisher import Publisher
+from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
+from pypatcher.discovery.tracker import Published, Tracker
+
+__all__ = ["RECORDS", "SlotSource", "slot_source"]
+
+RECORDS = AddressLimits("records", room=512, knocks=8)
+
+
+class SlotSource:
+    """Of one node. It looks from the first ``want`` on, until nothing is wanted."""
+
+    name = "slots"
+    limits: Sequence[AddressLimits] = (RECORDS,)
+
+    def __init__(self, tracker: Tracker, around: Surroundings) -> None:
+        self._tracker = tracker
+        self._around = around
+        self._publisher = Publisher(
+            self._publish, interval=around.settings.publish_interval, emit=around.emit, rng=around.rng
+        )
+        self._held: PatchInfo | None = None
+        self._published: tuple[Address, ...] = ()
+        self._is_wanting = asyncio.Event()
+
+    async def run(self, listener: Listener) -> None:
+        """Publish what is held, and look as often as the settings say, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publisher.run())
+            tasks.create_task(self._keep_looking(listener))
+
+    async def look(self) -> Found:
+        """Look into this minute's slot and the last one's."""
+        await self._around.place.joined()
+        heard = await self._tracker.look()
+        candidates = [
+            Candidate(each.info, each.node_id, address, f"slot of minute {each.minute}")
+            for each in heard
+            for address in each.addresses
+        ]
+        return Found(RECORDS, candidates=candidates, is_look=True)
+
+    def address_changed(self) -> None:
+        """Publish anew, if what is in our record is not true any more."""
+        if self._around.place.own_addresses() != self._published:
+            self._publisher.announce(self._held)
+
+    def hold(self, info: PatchInfo | None) -> None:
+        """Publish this release from now on, at once."""
+        self._held = info
+        self._publisher.announce(info)
+
+    def want(self, releases: Collection[PatchInfo] | None) -> None:
+        """Look, whatever is known already, unless nothing is taken here."""
+        if releases is not None:
+            self._is_wanting.set()
+        else:
+            self._is_wanting.clear()
+
+    async def _keep_looking(self, listener: Listener) -> None:
+        clock, settings = self._around.clock, self._around.settings
+        while True:
+            await self._is_wanting.wait()
+            started = clock()
+            while self._is_wanting.is_set():
+                listener.hear(await self.look())
+                pause = settings.pause_between_looks(clock() - started)
+                await asyncio.sleep(jittered(pause, self._around.rng))
+
+    async def _publish(self, info: PatchInfo) -> Published:
+        await self._around.place.joined()
+        self._published = self._around.place.own_addresses()
+        return await self._tracker.publish(info, self._published)
+
+
+def slot_source(around: Surroundings) -> SlotSource:
+    """Every namespace has slots."""
+    place = around.place
+    return SlotSource(Tracker(place.dht, place.namespace, place.identity, now=time.time), around)

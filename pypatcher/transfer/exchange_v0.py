@@ -1,0 +1,128 @@
+"""The v0 exchange of one node: dials who has a release, serves who asks for ours.
+
+Puts ``client`` and ``server`` behind ``Exchange``; the bytes are in ``wire``. design.md "Transport and transfer".
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from pypatcher.addresses import Address, format_address
+from pypatcher.artifact import PatchInfo
+from pypatcher.discovery import Namespace
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.errors import PatcherError
+from pypatcher.events import ClockDiffers, Emit
+from pypatcher.transfer.client import fetch_from, fetch_release
+from pypatcher.transfer.download import Fetch
+from pypatcher.transfer.server import serve_release
+from pypatcher.transfer.shelf import Shelf
+from pypatcher.transfer.stall import DEFAULT_STALL, StallRule
+from pypatcher.transport import Connection, Endpoint
+
+__all__ = ["ExchangeV0"]
+
+_log = logging.getLogger("pypatcher")
+
+
+class ExchangeV0:
+    """Every device speaks it.
+
+    Args:
+        stall: how slow a peer may be that gives us a release; None for the usual rule.
+        emit: told of a peer that we fetched from whose clock is another one.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        namespace: Namespace,
+        shelf: Shelf,
+        *,
+        stall: StallRule | None = None,
+        emit: Emit = lambda _: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.namespace = namespace
+        self.shelf = shelf
+        self._stall = stall or DEFAULT_STALL
+        self._emit = emit
+
+    @property
+    def alpn(self) -> str:
+        """The namespace's."""
+        return self.namespace.alpn
+
+    def suits(self, candidate: Candidate) -> bool:
+        """Always."""
+        return True
+
+    async def fetch(
+        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+    ) -> PatchInfo:
+        """Dial and fetch.
+
+        Anyone may write anyone's address into a record, so what answers there need not be the node that was heard; the
+        release that it sends is the announced one, or nothing.
+
+        Raises:
+            PeerError, ArtifactError: the peer did not deliver what it announced.
+            OSError: whatever ``write`` raises.
+        """
+        return await fetch_from(
+            self.endpoint,
+            candidate.address,
+            node_id=None,
+            alpn=self.alpn,
+            owner=self.namespace.owner,
+            expect=candidate.info,
+            write=write,
+            on_progress=lambda done, _total: progress(done),
+            stall=self._stall,
+            on_minutes_ahead=partial(self._note_clock, candidate.address),
+        )
+
+    def over(self, connection: Connection) -> Fetch:
+        """A fetch over a connection that the peer dialed."""
+
+        async def fetch(
+            candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+        ) -> PatchInfo:
+            return await fetch_release(
+                connection,
+                owner=self.namespace.owner,
+                expect=candidate.info,
+                write=write,
+                on_progress=lambda done, _total: progress(done),
+                stall=self._stall,
+                on_minutes_ahead=partial(self._note_clock, connection.peer_address),
+            )
+
+        return fetch
+
+    async def answer(self, connection: Connection) -> None:
+        """Serve one connection."""
+        await self.give(connection)
+
+    async def give(self, connection: Connection, began: Callable[[], None] = lambda: None) -> bool:
+        """Serve one connection, and tell when an upload begins; whether its peer has all of the release now."""
+        try:
+            given = await serve_release(
+                connection,
+                owner=self.namespace.owner,
+                release=self.shelf.release,
+                limiter=self.shelf.limiter,
+                now=time.time,
+                began=began,
+            )
+        except (PatcherError, OSError) as error:
+            _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)
+            return False
+        return given > 0
+
+    def _note_clock(self, peer: Address, minutes_ahead: int) -> None:
+        if abs(minutes_ahead) > 1:
+            self._emit(ClockDiffers(format_address(peer), minutes_ahead))
