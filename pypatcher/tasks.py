@@ -15,7 +15,7 @@ from pypatcher.backoff import Backoff
 from pypatcher.errors import PatcherError
 from pypatcher.waiting import wait_to_the_end
 
-__all__ = ["at_work", "in_thread", "keep_running"]
+__all__ = ["at_work", "in_thread", "interpreter_ends", "keep_running"]
 
 _log = logging.getLogger("pypatcher")
 _Result = TypeVar("_Result")
@@ -47,7 +47,7 @@ async def keep_running(what: str, run: Callable[[], Coroutine[Any, Any, None]], 
             _log_failure(what, running)
         if not running.cancelled() and running.exception() is None:
             return
-        if not running.cancelled() and _interpreter_ends(running.exception()):
+        if not running.cancelled() and interpreter_ends(running.exception()):
             await asyncio.Event().wait()
         if loop.time() - started > pauses[1]:
             backoff.succeed()
@@ -93,7 +93,7 @@ async def _wait_for_end(task: asyncio.Task[None]) -> None:
 
 def _log_failure(what: str, ended: asyncio.Task[None]) -> None:
     """Say why it failed: our own errors in one line each, all else with its traceback."""
-    if ended.cancelled() or (error := ended.exception()) is None or _interpreter_ends(error):
+    if ended.cancelled() or (error := ended.exception()) is None or interpreter_ends(error):
         return
     try:
         raise error
@@ -104,7 +104,7 @@ def _log_failure(what: str, ended: asyncio.Task[None]) -> None:
         _log.exception("%s: failed, and is started again", what)
 
 
-def _interpreter_ends(error: BaseException | None) -> bool:
+def interpreter_ends(error: BaseException | None) -> bool:
     """Whether the application has ended around us: the interpreter then makes no more threads, which is no failure."""
     return error is not None and all(
         isinstance(leaf, RuntimeError) and "shutdown" in str(leaf) for leaf in _leaves(error)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.keys import KeyPair
+from pypatcher.tasks import interpreter_ends
 from pypatcher.transport.admission import Admission, Place
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
@@ -374,8 +375,9 @@ class Endpoint:
         except PeerError as error:
             _log.debug("%s: %s", format_address(connection.peer_address), error)
             code = CloseCode.PROTOCOL
-        except Exception:
-            _log.exception("serving %s failed", format_address(connection.peer_address))
+        except Exception as error:
+            if not interpreter_ends(error):
+                _log.exception("serving %s failed", format_address(connection.peer_address))
             code = CloseCode.UNAVAILABLE
         finally:
             connection.close(code)

@@ -394,3 +394,17 @@ async def test_on_a_move_who_dialed_tells_its_peer_the_other_gives_up(monkeypatc
         server.moved()
         with pytest.raises(PeerError, match="address changed"):
             await accepted.accept_stream()
+
+
+async def test_the_end_of_the_application_is_no_failure_to_serve(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        for error in (RuntimeError("cannot schedule new futures after shutdown"), RuntimeError("a bug")):
+
+            async def handle(_: Connection, error: Exception = error) -> None:
+                raise error
+
+            server.serve(ALPN, handle)
+            dialed = await client.connect(server.addresses[0], node_id=server.node_id, alpn=ALPN)
+            await dialed.wait_closed()
+    assert "shutdown" not in caplog.text
+    assert "a bug" in caplog.text
