@@ -51,10 +51,11 @@ class Dht:
         for node in self._nodes.values():
             node.moved()
 
-    async def start(self) -> None:
-        """Join in the background; returns at once."""
+    async def start(self, known_nodes: Iterable[Address] = ()) -> None:
+        """Join in the background, by the entry points and nodes of an earlier run; returns at once."""
+        known = tuple(known_nodes)
         for node in self._nodes.values():
-            await node.start()
+            await node.start(known)
 
     async def stop(self) -> None:
         """End every task and question."""

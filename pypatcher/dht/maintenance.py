@@ -63,12 +63,10 @@ class _Node(Protocol):
 class Maintenance:
     """The background tasks of one node; started once, stopped once."""
 
-    def __init__(
-        self, node: _Node, bootstrap: Sequence[Address], known_nodes: Iterable[Address], random: Random
-    ) -> None:
+    def __init__(self, node: _Node, bootstrap: Sequence[Address], random: Random) -> None:
         self._node = node
         self._bootstrap = tuple(bootstrap)[:_ENTRIES]
-        self._known = tuple(known for known in known_nodes if self._is_ours(known))[:_KNOWN]
+        self._known: tuple[Address, ...] = ()
         self._random = random
         self._rejoin = asyncio.Event()
         self._refresh = asyncio.Event()
@@ -77,8 +75,9 @@ class Maintenance:
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes = 0
 
-    def start(self) -> None:
-        """Begin to join; returns at once."""
+    def start(self, known_nodes: Iterable[Address]) -> None:
+        """Begin to join, by the entry points and nodes of an earlier run; returns at once."""
+        self._known = tuple(known for known in known_nodes if self._is_ours(known))[:_KNOWN]
         for body in (self._keep_joined, self._keep_refreshed, self._keep_checked):
             self._spawn(self._forever(body))
 

@@ -52,7 +52,6 @@ class RpcNode:
         read_only: tell others not to ask us (BEP 43), and answer nobody.
         clock: monotonic seconds.
         random: where ids, tokens and jitter come from; the system's by default.
-        known_nodes: nodes of an earlier run, asked together with ``bootstrap``.
         secret: at most 64 bytes; ``knock`` finds out who else knows it.
     """
 
@@ -65,7 +64,6 @@ class RpcNode:
         read_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
-        known_nodes: Iterable[Address] = (),
         secret: bytes = b"",
     ) -> None:
         self.family = family
@@ -86,7 +84,7 @@ class RpcNode:
         self._last_answer: float | None = None
         self._last_answer_from_outside: float | None = None
         self._is_stopped = False
-        self._maintenance = Maintenance(self, bootstrap, known_nodes, self._random)
+        self._maintenance = Maintenance(self, bootstrap, self._random)
 
     @property
     def node_id(self) -> bytes:
@@ -132,9 +130,13 @@ class RpcNode:
         """This machine has another address: what others saw until now says nothing any more."""
         self._votes = ExternalVotes()
 
-    async def start(self) -> None:
-        """Join in the background and keep the table alive; returns at once."""
-        self._maintenance.start()
+    async def start(self, known_nodes: Iterable[Address] = ()) -> None:
+        """Join in the background and keep the table alive; returns at once.
+
+        Args:
+            known_nodes: of an earlier run, asked together with the entry points.
+        """
+        self._maintenance.start(known_nodes)
 
     async def stop(self) -> None:
         """End every task and question for good; the socket's owner stays in charge of the socket."""

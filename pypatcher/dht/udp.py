@@ -5,7 +5,7 @@ Not for devices, whose DHT and QUIC share one socket (``transport.endpoint``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from random import Random
 from types import TracebackType
@@ -34,7 +34,6 @@ class UdpDht(Dht):
         *,
         bootstrap: Sequence[Address] = (),
         read_only: bool = False,
-        known_nodes: Iterable[Address] = (),
         random: Random | None = None,
     ) -> None:
         match bind:
@@ -43,14 +42,12 @@ class UdpDht(Dht):
             case _:
                 self._bind = tuple(bind)
         self._sockets: dict[int, DatagramSocket] = {}
-        known = tuple(known_nodes)
         nodes = [
             DhtNode(
                 partial(self._send, family(address)),
                 family=family(address),
                 bootstrap=bootstrap,
                 read_only=read_only,
-                known_nodes=known,
                 random=random,
             )
             for address in self._bind

@@ -122,13 +122,12 @@ async def open_network(
                     endpoint.send_krpc,
                     family=family(address),
                     bootstrap=settings.bootstrap,
-                    known_nodes=memory.dht_nodes,
                     secret=namespace.topic_hash,
                 )
                 for address in endpoint.addresses
             ]
         )
-        await dht.start()
+        await dht.start(memory.dht_nodes)
         try:
             ports, firewall = (port_mapper(endpoint.addresses, kind) for kind in (4, 6))
             yield Network(namespace, identity, endpoint, dht, ports, firewall, patience)

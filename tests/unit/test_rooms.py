@@ -24,6 +24,15 @@ LONGER = {
 }
 """Files that may be longer, up to 450 lines, and why."""
 
+MOST_PARAMETERS = 7
+"""Of a function, ``self`` apart."""
+MORE_PARAMETERS = {
+    "fetch_release": "the whole exchange of a client, whose clocks and callbacks have defaults",
+    "serve_release": "the same of a server",
+    "query": "one question with all that differs between questions",
+}
+"""Functions that may take more, up to 10, and why; no ``__init__`` may."""
+
 
 def rooms() -> list[str]:
     return sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
@@ -129,3 +138,21 @@ def test_no_room_holds_too_much() -> None:
         lines[room] = lines.get(room, 0) + len(path.read_text().splitlines())
     whole = sum(lines.values())
     assert {room: count / whole for room, count in lines.items() if count > LARGEST_ROOM * whole} == {}
+
+
+def test_nothing_is_made_from_more_than_seven_values() -> None:
+    many = {
+        function.name: count
+        for _, path in modules()
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (count := len(parameters(function))) > MOST_PARAMETERS
+    }
+    assert {name: count for name, count in many.items() if name not in MORE_PARAMETERS or count > 10} == {}
+    assert [name for name in MORE_PARAMETERS if name not in many] == [], "these take few enough, or are gone"
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    found = function.args
+    names = [each.arg for each in (*found.posonlyargs, *found.args, *found.kwonlyargs)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names

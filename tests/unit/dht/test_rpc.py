@@ -130,8 +130,8 @@ def test_known_nodes_of_an_earlier_run_replace_the_entry_points() -> None:
         net = DhtNetwork()
         net.grow(30)
         useless = [("5.200.0.1", 1), ("::1", 1), ("a.name.in.a.cache", 1), ("5.200.0.1", 0)]
-        node = net.add(known_nodes=[*useless * 20, *list(net.nodes)[:3]])
-        await node.start()
+        node = net.add()
+        await node.start([*useless * 20, *list(net.nodes)[:3]])
         async with asyncio.timeout(3):
             await node.joined()
         await net.stop()
