@@ -30,9 +30,11 @@ __all__ = [
     "PreflightFailed",
     "RecordPublished",
     "ReleaseActivated",
+    "ReleaseConflicts",
     "ReleaseFound",
     "ReleaseOffered",
     "ReleaseRefused",
+    "ReleaseServed",
     "ReleaseStaged",
     "ReleaseWithheld",
     "Restart",
@@ -167,6 +169,27 @@ class ReleaseWithheld(Event):
     level: ClassVar[int] = logging.WARNING
     path: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseConflicts(Event):
+    """The fleet has a newer release than the one that is offered here, or other bytes of its version."""
+
+    name: ClassVar[str] = "release.conflicts"
+    level: ClassVar[int] = logging.WARNING
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseServed(Event):
+    """Somebody has all of a release from us now. ``network`` is its /24 or /48, in the LAN its address."""
+
+    name: ClassVar[str] = "release.served"
+    version: str
+    network: str
+    bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

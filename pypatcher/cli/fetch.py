@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,8 @@ EXAMPLES = """\
   pypatcher fetch --public-key ... --check --min-version 1.4.0 && echo "somebody has it"
 
 The file is written whole and verified, or not at all; --check writes nothing and only says what is newest. Exit
-status 1: nobody has such a release."""
+status 1: nobody has such a release. It is fetched from the first node that is heard to have it; then fetch waits
+until three agree that it is the newest, or for --timeout: so with a small fleet, say --timeout 10."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,10 +137,20 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
     with OutFile(args.out, owner, checked, args.min_version) as out:
         async with open_network(namespace, settings, Memory()) as network:
             with progress_bar(bus):
-                acquirer = Acquirer(network, out, settings, bus.emit)
+                acquirer = Acquirer(network, out, settings, bus.emit, _say(settings))
                 acquired = await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
             out.keep()
     return acquired
+
+
+def _say(settings: Settings) -> Callable[[str], None]:
+    """Where a person reads what is waited for: beside the events, in their form."""
+
+    def say(line: str) -> None:
+        event = json.dumps({"event": "log", "level": "info", "message": line}) if settings.json_log else line
+        print(event, file=sys.stderr, flush=True)
+
+    return say
 
 
 def _own_target() -> Target:

@@ -45,6 +45,8 @@ __all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
 ENOUGH_SOURCES = 3
 _LOOK_INTERVAL = 10.0
 _PERSEVERANCE = 8
+_REMIND = 20.0
+_LOOK_AT_WORDS = 0.5
 _PROGRESS_INTERVAL = 0.25
 _TASK_PAUSES = (1.0, 30.0)
 
@@ -80,9 +82,18 @@ class Newest:
 
 
 class Acquirer:
-    """Fetches one release to ``out``, which the caller then keeps."""
+    """Fetches one release to ``out``, which the caller then keeps; ``say`` is told in words what it waits for."""
 
-    def __init__(self, network: Network, out: OutFile, settings: Settings, emit: Emit) -> None:
+    def __init__(
+        self,
+        network: Network,
+        out: OutFile,
+        settings: Settings,
+        emit: Emit,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._say = say
+        self._until = 0.0
         self._network = network
         self._out = out
         self._settings = _eager(settings)
@@ -149,7 +160,12 @@ class Acquirer:
             CannotReplaceError: it cannot be kept.
         """
         updater = Updater(self._peers, self._out, Findings(), self._settings, self._note, rng=self._rng)
-        parts = {"fetch": updater.run, **self._peers.parts(), **offers_part(self._exchange, self._peers, updater)}
+        parts = {
+            "fetch": updater.run,
+            "words": self._say_what_is_awaited,
+            **self._peers.parts(),
+            **offers_part(self._exchange, self._peers, updater),
+        }
         begin = time.monotonic()
         async with at_work(parts, _TASK_PAUSES):
             await self._wait(self._is_sure, patience, updater)
@@ -159,8 +175,32 @@ class Acquirer:
 
     async def _wait(self, reached: Callable[[], bool], seconds: float, updater: Updater) -> None:
         """Wait for that, so many seconds at most, and then for the end of a transfer that is under way."""
+        self._until = time.monotonic() + seconds
         await _until(self._census, lambda: reached() or self._blocked is not None, seconds)
         await updater.settled()
+
+    async def _say_what_is_awaited(self) -> None:
+        """Say it when it changes, and now and then."""
+        before, said = "", 0.0
+        while True:
+            words, now = self._awaited(), time.monotonic()
+            if words != before or now - said >= _REMIND:
+                self._say(f"{words} ({max(0.0, self._until - now):.0f} s at most; --timeout)")
+                before, said = words, now
+            await asyncio.sleep(_LOOK_AT_WORDS)
+
+    def _awaited(self) -> str:
+        newest = self._census.newest_version
+        count = self._census.named(newest).total()
+        if not self._census.voices:
+            return "waiting for a node that has a release"
+        nodes = "1 node" if count == 1 else f"{count} nodes"
+        if not self._is_here():
+            return f"version {newest} is what {nodes} said to have; fetching it, or waiting for one that can be reached"
+        return (
+            f"version {newest} is here and verified; {nodes} said that it is the newest, waiting for "
+            f"{max(0, ENOUGH_SOURCES - count)} more that agree"
+        )
 
     def _is_here(self) -> bool:
         """Whether we have the newest release of all that were heard of."""

@@ -21,6 +21,7 @@ from pypatcher.events import Emit, Event, TrialConfirmed
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
+from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.device import Kind
 from pypatcher.node.network import open_network
 from pypatcher.node.presence import Presence
@@ -69,6 +70,7 @@ class Node:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._report = NodeReport(str(config.mode), on_news=self._has_news)
         self._emit = self._report.listening(emit)
+        self._conflicts = Conflicts(self._emit, newer=False)
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
@@ -176,13 +178,15 @@ class Node:
                 self._loop.call_soon_threadsafe(self._news.set)
 
     async def _report_looks(self, census: Census) -> None:
-        """Have the report tell of each look for releases."""
+        """Have the report tell of each look for releases, and say what speaks against ours."""
         looks = 0
         while True:
             news = census.news.next
             if census.looks != looks:
                 looks = census.looks
                 self._report.looked(census.found_by_look)
+            if self._shelf.info is not None:
+                self._conflicts.look(self._shelf.info, census)
             await news.wait()
 
     def _write_report(self) -> None:

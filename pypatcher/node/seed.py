@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pypatcher.errors import SettingError
 from pypatcher.events import Emit, ReleaseFound, ReleaseOffered
 from pypatcher.node.cache import Cache, Memory, cache_folder
+from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.presence import Presence
 from pypatcher.node.seedfile import SeedFile
@@ -71,6 +72,7 @@ class _Seed:
         self._cache = cache
         self._emit = emit
         self._newest = Version(0, 0, 0)
+        self._conflicts = Conflicts(emit, newer=True)
         shelf = Shelf(UploadLimiter(settings.upload))
         self._presence = Presence(network, settings, shelf, emit, rng=random.Random())  # noqa: S311 - jitter
 
@@ -103,6 +105,8 @@ class _Seed:
         peers.want(())
         while True:
             news, heard = peers.census.news.next, peers.census.newest
+            if self._file.held is not None:
+                self._conflicts.look(self._file.held.info, peers.census)
             if heard is not None and heard.info.version > self._newest:
                 self._newest = heard.info.version
                 self._emit(ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source))

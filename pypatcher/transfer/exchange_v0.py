@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from pypatcher.addresses import Address, format_address
+from pypatcher.addresses import Address, format_address, network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PatcherError
-from pypatcher.events import ClockDiffers, Emit
+from pypatcher.events import ClockDiffers, Emit, ReleaseServed
 from pypatcher.transfer.client import fetch_from, fetch_release
 from pypatcher.transfer.download import Fetch
 from pypatcher.transfer.server import serve_release
@@ -33,7 +33,7 @@ class ExchangeV0:
 
     Args:
         stall: how slow a peer may be that gives us a release; None for the usual rule.
-        emit: told of a peer that we fetched from whose clock is another one.
+        emit: told of a peer that we fetched from whose clock is another one, and of who has all of our release.
     """
 
     def __init__(
@@ -109,6 +109,12 @@ class ExchangeV0:
 
     async def give(self, connection: Connection, began: Callable[[], None] = lambda: None) -> bool:
         """Serve one connection, and tell when an upload begins; whether its peer has all of the release now."""
+        begun: list[tuple[PatchInfo | None, float]] = []
+
+        def begin() -> None:
+            begun.append((self.shelf.info, time.monotonic()))
+            began()
+
         try:
             given = await serve_release(
                 connection,
@@ -116,11 +122,14 @@ class ExchangeV0:
                 release=self.shelf.release,
                 limiter=self.shelf.limiter,
                 now=time.time,
-                began=began,
+                began=begin,
             )
         except (PatcherError, OSError) as error:
             _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)
             return False
+        if given and begun and (info := begun[0][0]) is not None:
+            seconds = round(time.monotonic() - begun[0][1], 3)
+            self._emit(ReleaseServed(str(info.version), network_of(connection.peer_address), given, seconds))
         return given > 0
 
     def _note_clock(self, peer: Address, minutes_ahead: int) -> None:

@@ -213,3 +213,14 @@ async def test_a_check_hears_of_a_release_that_no_record_names(
     assert done.status == 0, done.err
     assert (done.json["version"], done.json["sources"], done.json["older"]) == ("2.0.0", 3, 0)
     assert not out_of(world).exists()
+
+
+async def test_it_says_what_it_waits_for(world: LoopbackFleet) -> None:
+    new, _ = world.release("2.0.0")
+    nobody = await fetch(world, "--timeout", "2")
+    assert "waiting for a node that has a release (" in nobody.err
+    await world.device(new).wait_for("record.published")
+    done = await fetch(world, "--timeout", "4")
+    assert done.status == 0, done.err
+    waiting = "version 2.0.0 is here and verified; 1 node said that it is the newest, waiting for 2 more that agree"
+    assert waiting in done.err

@@ -27,7 +27,7 @@ from pypatcher.node import network as network_module
 from pypatcher.node.seed import seed_files
 from pypatcher.node.seedfile import SeedFile, choose_files
 from pypatcher.settings import Settings
-from tests.support.devices import LoopbackFleet, here, open_fleet
+from tests.support.devices import LoopbackFleet, compile_app, here, open_fleet
 from tests.support.packagings import wait_until
 from tests.support.programs import AARCH64, with_section
 from tests.support.transport import loopback
@@ -215,8 +215,31 @@ async def test_it_says_once_that_there_is_a_newer_one_and_serves_its_own(
     done = await fetch(world, tmp_path / "out", "--peer", f"{started['node_id']}@{started['addresses'][0]}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_bytes() == given.read_bytes()
+    served = await seed.wait_for("release.served")
+    assert (served["version"], served["bytes"]) == ("1.0.0", given.stat().st_size)
+    assert served["network"].startswith("127.")
+    assert 0 <= served["seconds"] < 60
     assert await seed.end() == 0
     assert len(seed.said("release.found")) == 1
+    (conflict,) = seed.said("release.conflicts")
+    assert "the fleet has 2.0.0, which is newer" in conflict["reason"]
+
+
+async def test_other_bytes_under_the_same_version_are_said_on_both_sides(
+    world: LoopbackFleet, start: Callable[..., Seed]
+) -> None:
+    own, _ = world.release("2.0.0")
+    other = compile_app(world.folder / "another-build", "2.0.0")
+    with other.open("ab") as file:
+        file.write(b"built again")
+    sign_file(other, world.key, None, here())
+    device = world.device(own)
+    await device.wait_for("record.published")
+    seed = start(world.net, other, "--public-key", encode_key(world.owner))
+    conflict = await seed.wait_for("release.conflicts")
+    assert conflict["version"] == "2.0.0"
+    assert "other bytes under this version" in conflict["reason"]
+    assert (await device.wait_for("release.conflicts")).version == "2.0.0"
 
 
 async def test_it_ends_by_itself_after_the_time_that_it_was_given(

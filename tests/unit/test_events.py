@@ -18,6 +18,8 @@ NAMES = [
     "release.found",
     "release.offered",
     "release.withheld",
+    "release.conflicts",
+    "release.served",
     "fetch.started",
     "fetch.progress",
     "fetch.failed",

@@ -1,0 +1,42 @@
+"""What the fleet has that speaks against the release which a node offers: other bytes of its version, or a newer one.
+
+All releases here are the owner's. Not here: which release a device takes (``update``).
+"""
+
+from __future__ import annotations
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.discovery.census import Census
+from pypatcher.events import Emit, ReleaseConflicts
+
+__all__ = ["Conflicts"]
+
+
+class Conflicts:
+    """Says each conflict once.
+
+    Args:
+        newer: whether a newer release is one, too; a device simply takes it.
+    """
+
+    def __init__(self, emit: Emit, *, newer: bool) -> None:
+        self._emit = emit
+        self._newer = newer
+        self._said: set[tuple[PatchInfo, str]] = set()
+
+    def look(self, ours: PatchInfo, census: Census) -> None:
+        """Compare what is offered here with what others said to have."""
+        if any(info != ours for info in census.named(ours.version)):
+            self._say(
+                ours,
+                "the fleet has other bytes under this version, and no device that has them takes these: "
+                "release it again under a higher version",
+            )
+        if self._newer and census.newest_version > ours.version:
+            newest = census.newest_version
+            self._say(ours, f"the fleet has {newest}, which is newer: no device that has it takes this")
+
+    def _say(self, ours: PatchInfo, reason: str) -> None:
+        if (ours, reason) not in self._said:
+            self._said = {known for known in self._said if known[0] == ours} | {(ours, reason)}
+            self._emit(ReleaseConflicts(str(ours.version), reason))
