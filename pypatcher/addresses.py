@@ -20,6 +20,7 @@ __all__ = [
     "is_ipv6",
     "is_lan",
     "is_literal",
+    "is_loopback",
     "machine_of",
     "network_of",
     "pack_compact",
@@ -27,6 +28,7 @@ __all__ = [
     "parse_addresses",
     "provider_of",
     "socket_family",
+    "subnet_of",
     "unpack_compact",
 ]
 
@@ -120,6 +122,11 @@ def is_lan(address: Address) -> bool:
     return _place(address[0]).is_lan
 
 
+def is_loopback(address: Address) -> bool:
+    """Whether it is this machine."""
+    return address[0].startswith("127.") or address[0] == "::1"
+
+
 def is_literal(address: Address) -> bool:
     """Whether the host is an IP address, and no name that would have to be resolved first."""
     try:
@@ -145,6 +152,12 @@ def machine_of(address: Address) -> str:
 def network_of(address: Address) -> str:
     """What "one network" means for a limit: the /24 of an IPv4 address, the /48 of an IPv6 one, in the LAN the host."""
     return _place(address[0]).network
+
+
+def subnet_of(address: Address) -> str:
+    """The /24 of an IPv4 address, the /48 of an IPv6 one, in the LAN, too: for what is sent to addresses unproved."""
+    host = address[0].partition("%")[0]
+    return str(ipaddress.ip_network((host, 48 if is_ipv6(host) else 24), strict=False))
 
 
 def provider_of(address: Address) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address
 from pypatcher.dht import Answered
 from pypatcher.discovery.census import Census
 from pypatcher.discovery.sources import Found
@@ -26,7 +26,7 @@ __all__ = ["WaysOut"]
 _LOOK_AT_OURSELVES = 10.0
 _KNOCKS_AT_ONCE = 64
 _CLOCK_SET = 1.0
-_STRANGER_TRIES, _NEAR_TRIES = 1, 2
+_STRANGER_TRIES, _NEIGHBOUR_TRIES = 1, 2
 _WAITING = 64
 
 
@@ -47,7 +47,6 @@ class WaysOut(Ways):
         census: told who proves to be a node of ours, and of every way that opens.
         clock: monotonic seconds.
         wall: unix time.
-        is_near: who is near; ``is_lan`` but in tests.
     """
 
     stranger_jitter = 0.0
@@ -60,12 +59,10 @@ class WaysOut(Ways):
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        is_near: Callable[[Address], bool] = is_lan,
     ) -> None:
         self._queue = queue
         self._census = census
         self._network = network
-        self._is_near = is_near
         self._clock = clock
         self._wall = wall
         self._own: tuple[Address, ...] = ()
@@ -153,15 +150,11 @@ class WaysOut(Ways):
                 await wait_at_most(self._changed, pause)
 
     async def _knock_at(self, address: Address) -> None:
-        is_near = self._is_near(address)
-        answered = await self._network.knock(address, tries=_NEAR_TRIES if is_near else _STRANGER_TRIES)
-        # A wished address in the LAN is dialed even so: it costs nobody else anything.
-        is_tried = is_near and address in self._wished
-        if answered is Answered.STRANGER:
-            is_tried = is_tried or self._queue.may_try(address)
+        tries = _NEIGHBOUR_TRIES if self._queue.is_neighbour(address) else _STRANGER_TRIES
+        answered = await self._network.knock(address, tries=tries)
         if answered is Answered.MEMBER:
             self._census.prove(address)
-        if answered is Answered.MEMBER or is_tried:
+        if answered is Answered.MEMBER or (answered is Answered.STRANGER and self._queue.may_try(address)):
             self._queue.answered(address, self._clock())
             with contextlib.suppress(asyncio.QueueFull):
                 self._open.put_nowait(address)

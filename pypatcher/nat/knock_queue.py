@@ -12,8 +12,10 @@ must not become a weapon. The numbers are in design.md, "Opening the way":
   it is dialed from the second knock on, in a large swarm at some of the knocks.
 - Knocks are limited per /24 or /48, and per source of addresses, so that no source can starve another. Until the size
   of the swarm is known it counts as large.
-- On the LAN and on loopback nobody waits for a moment. A host that was reached within the last hour gets one knock at
-  once, and further ones at moments that ignore the size of the swarm. Both have wider limits of their own.
+- What is on a link of this machine, or was heard by multicast, waits for no moment; but only what was heard has wider
+  limits, for anybody can name addresses of a LAN, and nobody in it is dialed before it proved to be a member. A host
+  that was reached within the last hour gets one knock at once, and further ones at moments that ignore the size of the
+  swarm; it has wider limits, too.
 - A host that was met and is of no use rests for hours, unless its address is wanted; in a large swarm of such hosts the
   next is tried ever later. A host that was met and was busy is met again soon.
 
@@ -27,11 +29,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
-from pypatcher.addresses import Address, family, is_lan, machine_of, network_of
+from pypatcher.addresses import Address, family, is_lan, is_loopback, machine_of, subnet_of
 from pypatcher.backoff import Backoff
-from pypatcher.bounded import TABLE_LIMIT
 from pypatcher.discovery.sources import AddressLimits
 from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.peer_history import Acquaintance
@@ -71,12 +71,12 @@ class DialQueue:
     Times are monotonic seconds; ``wall`` is unix time, and only says when two strangers knock at once.
 
     Args:
-        is_near: who is near; ``is_lan`` but in tests.
+        on_link: who is near, though nobody heard it by multicast; see ``OnLink``.
     """
 
-    def __init__(self, rng: random.Random, *, is_near: Callable[[Address], bool] = is_lan) -> None:
+    def __init__(self, rng: random.Random, *, on_link: Callable[[Address], bool]) -> None:
         self._rng = rng
-        self._is_near = lru_cache(maxsize=TABLE_LIMIT)(is_near)
+        self._on_link = on_link
         self._entries: dict[Address, _Entry] = {}
         self._counts: Counter[AddressLimits] = Counter()
         self._ports: dict[str, list[Address]] = {}
@@ -260,8 +260,11 @@ class DialQueue:
             self._plan(address, entry, now, wall)
 
     def may_try(self, address: Address) -> bool:
-        """Whether it is dialed now though it answered as any DHT node does; asked once after each knock."""
-        if address not in self._wished or self._known.failures(address) < 2:
+        """Whether it is dialed now though it answered as any DHT node does; asked once after each knock.
+
+        Never in a LAN: whoever names addresses of ours would have us dial all devices of a home.
+        """
+        if is_lan(address) or address not in self._wished or self._known.failures(address) < 2:
             return False
         return self._crowd <= _FEW or self._rng.random() < _TRIED
 
@@ -269,6 +272,14 @@ class DialQueue:
         """Whether it answered within the last 45 seconds."""
         entry = self._entries.get(address)
         return entry is not None and entry.open_until > now
+
+    def is_neighbour(self, address: Address) -> bool:
+        """Whether it is on this machine, or was heard by multicast: nobody far away can name such a one."""
+        entry = self._entries.get(address)
+        return (entry is not None and entry.kind.are_neighbours) or is_loopback(address)
+
+    def _is_near(self, address: Address) -> bool:
+        return self.is_neighbour(address) or self._on_link(address)
 
     def _give_turn(self, address: Address, now: float, wall: float) -> None:
         """The next turn is another port's of that host, often that of which was heard first."""
@@ -315,11 +326,11 @@ class DialQueue:
         return self._quiet[kind][1] if kind in self._quiet else now
 
     def _limits(self, address: Address, kind: AddressLimits, now: float) -> list[Limit]:
-        if self._is_near(address):
+        if self.is_neighbour(address):
             return [Limit("near", *_NEAR_KNOCKS)]
         if self._known.is_proven(address, now):
             return [Limit("proven", *_NEAR_KNOCKS)]
-        return [Limit(kind, kind.knocks, 60.0), Limit(network_of(address), *_GROUP_KNOCKS)]
+        return [Limit(kind, kind.knocks, 60.0), Limit(subnet_of(address), *_GROUP_KNOCKS)]
 
     def _make_room(self, kind: AddressLimits, now: float) -> bool:
         """Drop one of the kind, any one that is not open: a flood cannot choose who goes."""

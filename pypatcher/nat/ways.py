@@ -6,11 +6,13 @@ Here stand the protocol and the answer of namespaces whose nodes do not meet. Wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from typing import Protocol
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, is_lan, is_loopback, subnet_of
 from pypatcher.discovery.sources import Found
+from pypatcher.limits import Limit, WindowLimiter
 
 __all__ = ["EveryWay", "Reachability", "Ways"]
 
@@ -66,24 +68,32 @@ class Ways(Reachability, Protocol):
         """Open ways until cancelled."""
 
 
-class EveryWay(Ways):
-    """Where nodes do not knock: everybody may be dialed, and nothing is remembered of anybody."""
+def _silent(address: Address) -> Limit:
+    return Limit(subnet_of(address), 3, 300.0)
 
-    def __init__(self, stranger_jitter: float) -> None:
+
+class EveryWay(Ways):
+    """Where nodes do not knock: everybody may be dialed, but few that are silent in one private network."""
+
+    def __init__(self, stranger_jitter: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.stranger_jitter = stranger_jitter
+        self._clock = clock
+        self._silent = WindowLimiter()
 
     def wish(self, addresses: Collection[Address]) -> None:
         """They are open."""
 
     def is_open(self, address: Address) -> bool:
-        """As all are."""
-        return True
+        """All are; in a LAN, whose addresses anybody can name, until three of a /24 or /48 were silent in 5 minutes."""
+        return not is_lan(address) or is_loopback(address) or self._silent.allows([_silent(address)], self._clock())
 
     def reached(self, address: Address) -> None:
         """So it should."""
 
     def failed(self, address: Address) -> None:
-        """The fetch budget counts that."""
+        """The fetch budget counts that, too."""
+        if is_lan(address):
+            self._silent.count([_silent(address)], self._clock())
 
     def hear(self, found: Found) -> None:
         """Nobody is knocked at."""

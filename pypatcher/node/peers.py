@@ -22,6 +22,7 @@ from pypatcher.discovery.sources import Found, Surroundings, open_sources
 from pypatcher.events import Emit, PortMapped
 from pypatcher.nat.hole_punching import WaysOut
 from pypatcher.nat.knock_queue import DialQueue
+from pypatcher.nat.on_link import OnLink
 from pypatcher.nat.portmap import Mapping as PortMapping
 from pypatcher.nat.portmap import PortMapper
 from pypatcher.nat.ways import EveryWay, Ways
@@ -73,7 +74,7 @@ class Peers:
         self.census = Census(time.monotonic)
         self.ways: Ways = EveryWay(0.0 if is_eager else _STRANGER_JITTER)
         if network.namespace.meets:
-            queue = DialQueue(rng)
+            queue = DialQueue(rng, on_link=OnLink())
             queue.prove(known, time.monotonic())
             self.ways = WaysOut(queue, self.census, network)
         self._sources = open_sources(Surroundings(network, settings, emit, rng, time.monotonic))

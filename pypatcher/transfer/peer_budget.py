@@ -7,7 +7,6 @@ Not here: what counts as a failure (the updater).
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
-from pypatcher.addresses import Address, format_address, is_lan, network_of
+from pypatcher.addresses import Address, format_address, is_lan, is_loopback, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import bound
 
@@ -160,7 +159,7 @@ def _by_turns(ones: Iterable[Address], others: Iterable[Address]) -> list[Addres
 
 
 def _group(address: Address) -> str:
-    if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+    if is_loopback(address):
         return format_address(address)
     return network_of(address)
 

@@ -31,7 +31,7 @@ __all__ = ["GROUPS", "NEIGHBOURS", "Lan", "LanSchedule", "decode_search", "encod
 
 _log = logging.getLogger("pypatcher")
 
-NEIGHBOURS = AddressLimits("LAN", room=64, knocks=30, adds_to_crowd=True)
+NEIGHBOURS = AddressLimits("LAN", room=64, knocks=30, adds_to_crowd=True, are_neighbours=True)
 
 GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f", 6771)}
 """The multicast groups of BEP 14, by address family."""

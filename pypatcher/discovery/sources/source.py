@@ -32,12 +32,14 @@ class AddressLimits:
         room: most addresses that are remembered.
         knocks: most knocks a minute at strangers among them.
         adds_to_crowd: whether those who are named are not in the estimate of the crowd that a swarm makes.
+        are_neighbours: whether they were heard on a link of this machine, so that nobody far away can have named them.
     """
 
     name: str
     room: int
     knocks: int
     adds_to_crowd: bool = False
+    are_neighbours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
