@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format packagings faults nat-lab bench fuzz wheels wheelhouse qemu-test device-test clean-cross clean
+.PHONY: help demo test test-pure lint format man packagings faults nat-lab bench fuzz wheels wheelhouse qemu-test device-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -39,6 +39,9 @@ lint: $(READY) ## ruff, formatting, mypy --strict
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .
+
+man: $(READY) ## man pages of every command, made from the parsers, in build/man
+	$(BIN)/python scripts/manpages.py build/man
 
 packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
 	@scripts/packages $(PYTHON) $(PACKAGERS)

@@ -48,7 +48,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 def build(work: Path, public_key: str, version: str, greeting: str) -> Path:
     """The example app as one signed file of that version."""
     source = (HERE / "python-app" / "app.py").read_text(encoding="utf-8")
-    source = source.replace("OWNER_PUBLIC_KEY", public_key).replace('GREETING = "hello"', f'GREETING = "{greeting}"')
+    for name, value in (("OWNER", public_key), ("GREETING", greeting)):
+        source = re.sub(f"^{name} = .*", f'{name} = "{value}"', source, flags=re.MULTILINE)
     folder = work / f"build-{version}"
     folder.mkdir()
     (folder / "app.py").write_text(source, encoding="utf-8")

@@ -2,7 +2,7 @@
 
     import pypatcher
 
-    @pypatcher.public_key("xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y")
+    @pypatcher.public_key("K")
     async def main() -> None:
         await pypatcher.spawn(pypatcher.UpdaterMode.At(3, 30))
         ...                                     # the application

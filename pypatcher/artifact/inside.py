@@ -19,8 +19,6 @@ from pypatcher.keys import OwnerKey, parse_public_key
 
 __all__ = ["Inside", "foreign_keys", "look_inside"]
 
-_SAMPLE = "xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y"
-"""Stands in the docstring of this package, and so in every program that carries it."""
 _KEY = re.compile(rb"(?<![0-9A-Za-z])[ybndrfg8ejkmcpqxot1uwisza345h769]{52}(?![0-9A-Za-z])")
 _OURS = re.compile(rb"pypatcher[./](?:app|node|install)\b|^\s*(?:import|from) pypatcher\b", re.MULTILINE)
 _ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
@@ -45,7 +43,7 @@ def look_inside(fd: int) -> Inside:
     ours, keys = False, set()
     for content in _contents(fd):
         ours = ours or _OURS.search(content) is not None
-        for text in set(_KEY.findall(content)) - {_SAMPLE.encode()}:
+        for text in set(_KEY.findall(content)):
             try:
                 keys.add(parse_public_key(text.decode("ascii")))
             except KeyFileError:

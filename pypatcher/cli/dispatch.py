@@ -19,33 +19,13 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import NoReturn
 
+from pypatcher.cli.help import GROUPS, HelpFormatter, grouped
 from pypatcher.cli.options import print_json
 from pypatcher.errors import PatcherError, SettingError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "full_parser", "main"]
 
-COMMANDS = (
-    "gen",
-    "embed",
-    "include",
-    "sign",
-    "verify",
-    "inspect",
-    "compare",
-    "seed",
-    "run",
-    "unit",
-    "guard",
-    "status",
-    "confirm",
-    "rollback",
-    "adopt",
-    "stage",
-    "fetch",
-    "netcheck",
-    "testnet",
-)
-"""In the order of a release's life."""
+COMMANDS = tuple(command for _, commands in GROUPS for command in commands)
 
 _KEY_LIKE = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")
 
@@ -67,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    parser = _top_parser(name)
+    parser = _make_parser((name,) if name else COMMANDS)
     args = parser.parse_args(arguments)
     if name is None:
         parser.error("say which command")
@@ -97,18 +77,38 @@ def _fail(prog: str, args: argparse.Namespace, name: str, message: str, status: 
     return status
 
 
-def _top_parser(name: str | None) -> argparse.ArgumentParser:
-    parser = _Parser(
+class _TopParser(_Parser):
+    """Lists the commands by what they are for."""
+
+    def format_help(self) -> str:
+        return super().format_help() + grouped({name: _module(name).HELP for name in COMMANDS})
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """With every command, for completions and man pages."""
+    return _make_parser(COMMANDS, listed=True)
+
+
+def _make_parser(names: Sequence[str], *, listed: bool = False) -> argparse.ArgumentParser:
+    """The commands are said by group, so they are ``listed`` for other programs alone."""
+    parser = _TopParser(
         prog="pypatcher",
-        description="Secure, fully decentralized updates for single-file programs on Linux devices.",
-        epilog="Each command has its own help with examples: pypatcher COMMAND --help",
+        usage=None if listed else "pypatcher COMMAND [ARGUMENT ...]",
+        description="Secure, fully decentralized updates for single-file programs on Linux devices. Each command has "
+        "its own help with examples: pypatcher COMMAND --help",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version_line())
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for command in (name,) if name else COMMANDS:
-        module = importlib.import_module(f"pypatcher.cli.{command}")
-        _add_command(commands, command, module)
+    commands = parser.add_subparsers(
+        metavar="COMMAND", parser_class=_Parser, help=None if listed else argparse.SUPPRESS
+    )
+    for name in names:
+        _add_command(commands, name, _module(name))
     return parser
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"pypatcher.cli.{name}")
 
 
 def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, module: ModuleType) -> None:
@@ -118,7 +118,7 @@ def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, modul
         help=module.HELP,
         description=module.HELP[0].upper() + module.HELP[1:] + ".",
         epilog=f"examples:\n{examples}" if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     module.add_arguments(command)
     command.set_defaults(run=module.run)

@@ -30,7 +30,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "fetch the newest release of an owner to a file"
 EXAMPLES = """\
-  pypatcher fetch --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y --out app
+  pypatcher fetch --public-key K --out app
   pypatcher fetch --public-key ... --target armv7 --min-version 1.4.0 --out app
   pypatcher fetch --public-key ... --peer NODEID@192.0.2.7:6881 --out app
   pypatcher fetch --public-key ... --check --min-version 1.4.0 && echo "somebody has it"

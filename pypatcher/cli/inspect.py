@@ -16,7 +16,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "show a program's region, carrier, targets and sections, and whether it verifies"
 EXAMPLES = """\
   pypatcher inspect app
-  pypatcher inspect app --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y --json
+  pypatcher inspect app --public-key K --json
 
 Exit status 0: the file could be read, whatever was found; for a judgement use 'pypatcher verify'."""
 

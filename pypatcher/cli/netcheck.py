@@ -24,7 +24,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "say what this network lets through, and what to do about it"
 EXAMPLES = """\
   pypatcher netcheck
-  pypatcher netcheck --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y     (also: who answers)
+  pypatcher netcheck --public-key K     (also: who answers)
 
 Sends what a device sends: a few dozen packets to the DHT, questions to the router, pings to the fleet. Exit status 1:
 a device here finds nobody on the Internet."""

@@ -28,7 +28,7 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """The settings that differ from call to call; each wins over its environment variable."""
-    group = parser.add_argument_group("settings of the node (more by environment variables, see README.md)")
+    group = parser.add_argument_group("settings of the node (more: see README.md, Settings)")
     group.add_argument("--bootstrap", metavar="HOST:PORT,...", help="DHT entry points; empty for none")
     group.add_argument("--bind", metavar="HOST:PORT,...", help="addresses of the UDP sockets, one per family")
     group.add_argument("--state", metavar="DIR", type=Path, help="cache folder")

@@ -21,7 +21,7 @@ __all__ = ["EXAMPLES", "HELP", "RUN_OPTIONS", "add_arguments", "add_run_options"
 
 HELP = "run a program, and keep its file up to date"
 EXAMPLES = """\
-  pypatcher run --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y -- ./app --its --arguments
+  pypatcher run --public-key K -- ./app --its --arguments
   pypatcher run --public-key armv7=K --public-key aarch64=K --mode at=03:30 -- /opt/app/app
 
 Ends as the program ends: the same status, or the same signal. Its own failures end with 125; a program that cannot

@@ -27,7 +27,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "offer signed releases to the fleet, without installing or running them"
 EXAMPLES = """\
-  pypatcher seed app --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y
+  pypatcher seed app --public-key K
   pypatcher seed app-armv7 app-aarch64 --public-key armv7=K1 --public-key aarch64=K2
   pypatcher seed app.pyz --target armv7 --target aarch64 --public-key any.pub --for 86400
 

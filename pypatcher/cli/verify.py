@@ -20,7 +20,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "check that a program is exactly what its owner signed"
 EXAMPLES = """\
-  pypatcher verify app --public-key xg4icmwxh3kx1odasrjqtkcmw6eb9bj4h4k57i9yhqeozmer131y
+  pypatcher verify app --public-key K
   pypatcher verify app --public-key ... --target aarch64 --json
   pypatcher verify app --public-key ... --scan        take the region wherever it is; no device does that
 

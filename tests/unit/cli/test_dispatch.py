@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pypatcher.cli.dispatch import COMMANDS
+from pypatcher.cli.help import GROUPS
 
 Run = Callable[..., Any]
 
@@ -20,6 +22,47 @@ def test_help_lists_every_command(run: Run) -> None:
     assert outcome.status == 0
     for command in COMMANDS:
         assert f"\n    {command} " in outcome.out
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    outcome = run(*command.split(), "--help")
+    assert outcome.status == 0
+    assert [line for line in outcome.out.splitlines() if len(line) > 60] == []
+
+
+def test_help_groups_the_commands_by_job(run: Run) -> None:
+    out = run("--help").out
+    titles = [title for title, _ in GROUPS]
+    assert [line.rstrip(":") for line in out.splitlines() if line.rstrip(":") in titles] == titles
+    assert out.index("look after a device:") < out.index("\n    rollback ") < out.index("look at the network")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_tab_completion_is_made_from_the_parsers(run: Run, shell: str) -> None:
+    outcome = run("completion", shell)
+    assert outcome.status == 0
+    assert all(command in outcome.out for command in COMMANDS)
+    assert "--min-version" in outcome.out or "min-version" in outcome.out
+
+
+def test_bash_completes_commands_and_options(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(run("completion", "bash").out)
+    ask = 'source "$1"; COMP_WORDS=(pypatcher "${@:2}"); COMP_CWORD=$(($#-1)); _shtab_pypatcher; echo "${COMPREPLY[*]}"'
+    for words, expected in ((["roll"], "rollback"), (["fetch", "--min"], "--min-version")):
+        done = subprocess.run(["bash", "-c", ask, "bash", script, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [expected], done.stderr
+
+
+def test_man_pages_are_made_from_the_parsers(tmp_path: Path) -> None:
+    scripts = Path(__file__).parents[3] / "scripts"
+    subprocess.run([sys.executable, scripts / "manpages.py", tmp_path], check=True, capture_output=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["pypatcher.1", *(f"pypatcher-{command}.1" for command in COMMANDS)]
+    )
+    assert "min\\-version" in (tmp_path / "pypatcher-fetch.1").read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
