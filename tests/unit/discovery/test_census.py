@@ -1,0 +1,72 @@
+"""Who is there is counted once, whoever says so: addresses, what nodes have, and who proved to be of the fleet."""
+
+from __future__ import annotations
+
+from pypatcher.addresses import Address
+from pypatcher.artifact import PatchInfo
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.census import Census
+from pypatcher.discovery.sources import AddressLimits, Found
+from tests.support.discovery import node, release
+
+KIND = AddressLimits("a test", room=8, knocks=1)
+US: Address = ("203.0.113.1", 6881)
+OLD, NEW, NEWER = release("1.0.0"), release("2.0.0"), release("3.0.0")
+
+
+def make() -> Census:
+    return Census(lambda: 0.0)
+
+
+def said(number: int, info: PatchInfo, port: int = 1) -> Candidate:
+    return Candidate(info, node(number).public, (f"198.51.100.{number}", port), "a test")
+
+
+def test_an_address_that_is_worth_no_packet_is_not_counted() -> None:
+    census = make()
+    there, ours = ("198.51.100.7", 1), ("127.0.0.1", 1)
+    left = census.hear(Found(KIND, [there, ours, US], [said(1, NEW), Candidate(NEW, b"", US, "a test")]), [US])
+    assert list(left.addresses) == list(census.heard) == [there, ("198.51.100.1", 1)]
+    assert left.candidates == census.releases()[NEW] == [said(1, NEW)]
+
+
+def test_who_turned_out_to_be_us_is_not_counted_again_until_we_move() -> None:
+    census, found = make(), Found(KIND, [("198.51.100.7", 1)])
+    census.hear(found, [US])
+    census.is_us(("198.51.100.7", 1))
+    census.hear(found, [US])
+    assert not census.heard
+    census.hear(found, [("203.0.113.2", 6881)])
+    assert census.heard
+
+
+def test_a_nodes_word_is_the_newest_version_that_it_named() -> None:
+    census = make()
+    for word in (said(1, NEW), said(1, OLD), said(2, OLD), said(2, NEW, port=2), said(3, OLD)):
+        census.hear(Found(KIND, candidates=[word]), [US])
+    assert (census.voices, str(census.newest_version)) == (3, "2.0.0")
+    assert census.named(NEW.version) == {NEW: 2}
+    assert census.named(OLD.version) == {OLD: 1}
+
+
+def test_a_crowd_of_voices_does_not_drown_a_newer_one() -> None:
+    census = make()
+    crowd = [Candidate(NEW, number.to_bytes(32, "big"), ("198.51.100.1", 1), "a test") for number in range(5000)]
+    census.hear(Found(KIND, candidates=crowd), [US])
+    assert census.voices == 4096
+    census.add(said(1, NEWER))
+    assert census.newest == said(1, NEWER)
+
+
+def test_news_are_told_of_whatever_changes_and_of_a_look_that_found_nothing() -> None:
+    census = make()
+    told = census.news.next
+    census.hear(Found(KIND), [US])
+    assert not told.is_set()
+    census.hear(Found(KIND, is_look=True), [US])
+    assert told.is_set()
+    assert (census.looks, census.found_by_look) == (1, 0)
+    for tell in (lambda: census.hear(Found(KIND, [("198.51.100.7", 1)]), [US]), lambda: census.add(said(1, NEW))):
+        told = census.news.next
+        tell()
+        assert told.is_set()
