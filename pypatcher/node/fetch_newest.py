@@ -34,7 +34,7 @@ from pypatcher.node.presence import offers_part
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
 from pypatcher.transfer import UploadLimiter, fetch_from
-from pypatcher.transfer.exchange_v0 import ExchangeV0
+from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.offer_exchange import NOBODY
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
@@ -99,9 +99,9 @@ class Acquirer:
         self._settings = _eager(settings)
         self._emit = emit
         shelf = Shelf(UploadLimiter())
-        self._exchange = ExchangeV0(network.endpoint, network.namespace, shelf)
+        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf)
         self._rng = random.Random()  # noqa: S311 - jitter
-        self._peers = Peers(network, self._settings, emit, (self._exchange,), rng=self._rng, is_eager=True)
+        self._peers = Peers(network, self._settings, emit, self._exchanges, rng=self._rng, is_eager=True)
         self._census = self._peers.census
         self._peer = ""
         self._failure = "nobody was asked"
@@ -164,7 +164,7 @@ class Acquirer:
             "fetch": updater.run,
             "words": self._say_what_is_awaited,
             **self._peers.parts(),
-            **offers_part(self._exchange, self._peers, updater),
+            **offers_part(self._exchanges, self._peers, updater),
         }
         begin = time.monotonic()
         async with at_work(parts, _TASK_PAUSES):
@@ -259,11 +259,11 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     Raises:
         PeerError: nobody was heard.
     """
-    exchange = ExchangeV0(network.endpoint, network.namespace, Shelf(UploadLimiter()))
+    exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter()))
     rng = random.Random()  # noqa: S311 - jitter
-    peers = Peers(network, _eager(settings), emit, (exchange,), rng=rng, is_eager=True)
+    peers = Peers(network, _eager(settings), emit, exchanges, rng=rng, is_eager=True)
     census = peers.census
-    parts = {**peers.parts(), **offers_part(exchange, peers, NOBODY)}
+    parts = {**peers.parts(), **offers_part(exchanges, peers, NOBODY)}
     peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):

@@ -29,7 +29,7 @@ from pypatcher.nat.ways import EveryWay, Ways
 from pypatcher.node.network import Network
 from pypatcher.settings import Settings
 from pypatcher.tasks import keep_running
-from pypatcher.transfer.exchange import Exchange, choose_exchange
+from pypatcher.transfer.exchanges import Exchanges
 
 __all__ = ["Parts", "Peers", "keep_ports_open"]
 
@@ -44,7 +44,7 @@ class Peers:
     """One a node.
 
     Args:
-        exchanges: the transfer protocols that are spoken here, the best first.
+        exchanges: the transfer protocols that are spoken here.
         known: addresses that were reached in an earlier run.
         is_eager: somebody waits for a release: no stranger is spared at first.
 
@@ -59,7 +59,7 @@ class Peers:
         network: Network,
         settings: Settings,
         emit: Emit,
-        exchanges: Sequence[Exchange],
+        exchanges: Exchanges,
         *,
         rng: random.Random,
         known: Iterable[Address] = (),
@@ -114,7 +114,7 @@ class Peers:
         self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
     ) -> PatchInfo:
         """Fetch from a candidate by the best protocol that it speaks; see ``Fetch``."""
-        return await choose_exchange(self._exchanges, candidate).fetch(candidate, write, progress)
+        return await self._exchanges.fetch(candidate, write, progress)
 
     def _port_changed(self, mapping: PortMapping | None) -> None:
         if mapping is not None:

@@ -21,7 +21,7 @@ from pypatcher.node.peers import Parts, Peers
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
 from pypatcher.transfer import StallRule
-from pypatcher.transfer.exchange_v0 import ExchangeV0
+from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange, Taker
 from pypatcher.transfer.shelf import Shelf
 
@@ -58,8 +58,7 @@ class Presence:
         self._shelf = shelf
         self._emit = emit
         self._local: tuple[Address, ...] = ()
-        self._v0 = ExchangeV0(network.endpoint, network.namespace, shelf, stall=stall, emit=emit)
-        self._exchanges = (self._v0,)
+        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf, stall=stall, emit=emit)
         self.peers = Peers(network, settings, emit, self._exchanges, rng=rng, known=known)
 
     def hold(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
@@ -71,8 +70,7 @@ class Presence:
     async def at_work(self, version: str, mode: str, parts: Parts, taker: Taker = NOBODY) -> AsyncIterator[None]:
         """Serve, announce and meet during the block, with more ``parts`` of the node beside; say so at both ends."""
         network = self.network
-        for exchange in self._exchanges:
-            network.endpoint.serve(exchange.alpn, exchange.answer)
+        self._exchanges.serve()
         self._local = own_addresses(network.endpoint.addresses, ())
         self._emit(
             NodeStarted(
@@ -91,7 +89,7 @@ class Presence:
         own: Parts = {"whereabouts": whereabouts.run, "reach": self._watch_dht}
         try:
             async with at_work(
-                {**own, **self.peers.parts(), **offers_part(self._v0, self.peers, taker), **parts}, _TASK_PAUSES
+                {**own, **self.peers.parts(), **offers_part(self._exchanges, self.peers, taker), **parts}, _TASK_PAUSES
             ):
                 yield
         finally:
@@ -119,8 +117,8 @@ class Presence:
         ).run()
 
 
-def offers_part(exchange: ExchangeV0, peers: Peers, taker: Taker) -> Parts:
+def offers_part(exchanges: Exchanges, peers: Peers, taker: Taker) -> Parts:
     """The exchange of offers, where the namespace knows it."""
-    if not exchange.namespace.meets:
+    if not exchanges.v0.namespace.meets:
         return {}
-    return {"offers": OfferExchange(exchange, peers.ways, taker, peers).run}
+    return {"offers": OfferExchange(exchanges.v0, peers.ways, taker, peers).run}

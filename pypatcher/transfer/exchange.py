@@ -1,19 +1,19 @@
 """What every transfer protocol is: one way of moving a release between two devices, both sides of it.
 
-Here stand the protocol and the choice between several. The limits that hold for all of them are elsewhere, once:
-``shelf`` and ``upload_limits`` (giving), ``peer_budget``, ``hedging`` and ``download`` (fetching).
+A protocol adds itself in ``exchanges``. The limits that hold for all of them are elsewhere, once: ``shelf`` and
+``upload_limits`` (giving), ``peer_budget``, ``hedging`` and ``download`` (fetching).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.transport import Connection
 
-__all__ = ["Exchange", "choose_exchange"]
+__all__ = ["Exchange"]
 
 
 class Exchange(Protocol):
@@ -33,8 +33,3 @@ class Exchange(Protocol):
 
     async def answer(self, connection: Connection) -> None:
         """Serve somebody who dialed us; what goes wrong with it is its peer's loss alone."""
-
-
-def choose_exchange(exchanges: Sequence[Exchange], candidate: Candidate) -> Exchange:
-    """The first one that suits; the last one suits everybody."""
-    return next(exchange for exchange in exchanges if exchange.suits(candidate))

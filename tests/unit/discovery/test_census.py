@@ -58,7 +58,7 @@ def test_a_crowd_of_voices_does_not_drown_a_newer_one() -> None:
     assert census.newest == said(1, NEWER)
 
 
-def test_news_are_told_of_whatever_changes_and_of_a_look_that_found_nothing() -> None:
+def test_news_are_told_of_a_change_and_of_a_look_in_vain() -> None:
     census = make()
     told = census.news.next
     census.hear(Found(KIND), [US])

@@ -67,7 +67,7 @@ def test_nothing_is_looked_for_where_nothing_is_taken() -> None:
     assert slots.looks == []
 
 
-def test_it_looks_from_the_first_want_until_nothing_is_wanted_any_more() -> None:
+def test_it_looks_from_the_first_want_until_nothing_is_wanted() -> None:
     slots = NotedSlots()
     slots.run(3600, (100, lambda source: source.want(())), (190, lambda source: source.want(None)))
     assert slots.looks[0] == 100
@@ -94,7 +94,7 @@ def test_what_a_look_found_is_told_with_the_budget_of_records() -> None:
     assert [(each.info, each.address, each.source) for each in found.candidates] == [(NEW, THERE, "slot of minute 7")]
 
 
-def test_a_record_is_written_anew_when_our_address_changed_and_only_then() -> None:
+def test_a_record_is_written_anew_only_if_our_address_changed() -> None:
     slots = NotedSlots()
 
     def move(source: SlotSource) -> None:

@@ -28,7 +28,7 @@ def test_no_two_sources_share_a_name_or_a_budget() -> None:
     assert len({kind.name for kind in kinds}) == len(kinds)
 
 
-def test_all_sources_together_let_strangers_be_knocked_at_less_than_once_a_second() -> None:
+def test_all_sources_together_have_less_than_a_knock_a_second() -> None:
     assert sum(kind.knocks for source in sources(OURS) for kind in source.limits) < 60
 
 

@@ -1,0 +1,78 @@
+"""A second transfer protocol is a class and a line in ``Exchanges``: who speaks it is served and dialed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.transfer import UploadLimiter
+from pypatcher.transfer.exchange import Exchange
+from pypatcher.transfer.exchanges import Exchanges
+from pypatcher.transfer.shelf import Shelf
+from pypatcher.transport import Connection
+from tests.support.discovery import OURS, node, release
+
+NEW = release("2.0.0")
+
+
+class NotedEndpoint:
+    """Notes what is served."""
+
+    def __init__(self) -> None:
+        self.served: list[str] = []
+
+    def serve(self, alpn: str, _handler: object) -> None:
+        self.served.append(alpn)
+
+
+class NotedExchange(Exchange):
+    """A protocol that nodes with an even port speak, or all do."""
+
+    def __init__(self, alpn: str, *, for_all: bool) -> None:
+        self.name = alpn
+        self.for_all = for_all
+        self.asked: list[Candidate] = []
+
+    @property
+    def alpn(self) -> str:
+        return self.name
+
+    def suits(self, candidate: Candidate) -> bool:
+        return self.for_all or candidate.address[1] % 2 == 0
+
+    async def fetch(
+        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
+    ) -> PatchInfo:
+        self.asked.append(candidate)
+        return candidate.info
+
+    async def answer(self, connection: Connection) -> None: ...
+
+
+def make() -> tuple[NotedEndpoint, Exchanges]:
+    endpoint = NotedEndpoint()
+    return endpoint, Exchanges(cast("Any", endpoint), OURS, Shelf(UploadLimiter()))
+
+
+async def test_who_speaks_the_better_protocol_is_asked_by_it() -> None:
+    _, exchanges = make()
+    better, old = NotedExchange("/two", for_all=False), NotedExchange("/one", for_all=True)
+    exchanges.spoken = (better, old)
+    new_node, old_node = (Candidate(NEW, node(port).public, ("198.51.100.1", port), "a test") for port in (2, 3))
+    for candidate in (new_node, old_node):
+        assert await exchanges.fetch(candidate, lambda _: None, lambda _: None) == NEW
+    assert (better.asked, old.asked) == ([new_node], [old_node])
+
+
+def test_every_protocol_that_is_spoken_is_answered() -> None:
+    endpoint, exchanges = make()
+    exchanges.spoken = (NotedExchange("/two", for_all=False), *exchanges.spoken)
+    exchanges.serve()
+    assert endpoint.served == ["/two", OURS.alpn]
+
+
+def test_the_protocol_that_every_device_speaks_suits_everybody() -> None:
+    _, exchanges = make()
+    assert exchanges.spoken[-1].suits(Candidate(NEW, node(1).public, ("198.51.100.1", 1), "a test"))
