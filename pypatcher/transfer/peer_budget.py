@@ -17,12 +17,13 @@ from typing import TypeVar
 from pypatcher.addresses import Address, format_address, is_lan, is_loopback, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import bound
+from pypatcher.limits import DaySums
 
 __all__ = ["FetchBudget", "Turns", "rank_addresses"]
 
 Key = TypeVar("Key")
 
-_FAILED_BYTES_FACTOR = 3
+_FAILED_BYTES_FACTOR, _FAILED_BYTES_FACTOR_LAN, _FAILED_BYTES_FACTOR_DAY = 3, 6, 30
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 6 * 3600.0
 _UNREACHABLE_PAUSES = (10.0, 3600.0)
@@ -44,12 +45,15 @@ class FetchBudget:
 
     A group (a /24 or /48; on the LAN one host; on loopback one port) pauses after each fetch that failed through
     its fault, twice as long as the last time, up to 6 hours. When a release has cost 3 times its size in failed
-    bytes, strangers pause for it in the same way: a host on the LAN, and who delivered before, may still be asked.
+    bytes of strangers, strangers pause for it in the same way; the LAN when it has cost 6 times its size there; and
+    both for 6 hours when it has cost 30 times its size in a day. Who delivered before may still be asked: so a flash
+    card is written to a bounded number of times, however many addresses an attacker has.
     """
 
     def __init__(self) -> None:
         self._groups: OrderedDict[str, _Account] = OrderedDict()
-        self._releases: OrderedDict[str, _Account] = OrderedDict()
+        self._releases: OrderedDict[tuple[str, bool], _Account] = OrderedDict()
+        self._failed_today: OrderedDict[str, DaySums] = OrderedDict()
         self._silent: OrderedDict[Address, _Account] = OrderedDict()
         self._good: OrderedDict[Address, None] = OrderedDict()
         self._strangers_asked: OrderedDict[str, None] = OrderedDict()
@@ -58,13 +62,7 @@ class FetchBudget:
         """Count a failed fetch of ``received`` bytes; ``release`` names it, ``size`` is its size in bytes."""
         _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
         self._good.pop(address, None)
-        if is_lan(address):
-            return
-        account = _account(self._releases, release, _FIRST_PAUSE, _LONGEST_PAUSE)
-        account.failed_bytes += received
-        if account.failed_bytes >= _FAILED_BYTES_FACTOR * size:
-            account.failed_bytes = 0
-            account.pause(now)
+        self._count(release, size, is_lan(address), received, now)
 
     def unreachable(self, address: Address, now: float) -> None:
         """Count an attempt that cost no more than a few packets: that address alone pauses, up to an hour."""
@@ -75,13 +73,14 @@ class FetchBudget:
         account = _account(self._silent, address, *_UNREACHABLE_PAUSES)
         account.until = max(account.until, now + _BUSY_PAUSE)
 
-    def slow(self, address: Address, now: float) -> None:
-        """Count a fetch that was given up for another one: no fault, but its group pauses as after one."""
+    def slow(self, release: str, size: int, address: Address, received: int, now: float) -> None:
+        """Count a fetch that was given up for another one: no fault, but its group pauses and its bytes count."""
         _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
+        self._count(release, size, is_lan(address), received, now)
 
     def hold(self, release: str, seconds: float, now: float) -> None:
         """Strangers are not asked for this release for some seconds."""
-        account = _account(self._releases, release, _FIRST_PAUSE, _LONGEST_PAUSE)
+        account = _account(self._releases, (release, False), _FIRST_PAUSE, _LONGEST_PAUSE)
         account.until = max(account.until, now + seconds)
 
     def first_stranger(self, release: str) -> bool:
@@ -103,9 +102,23 @@ class FetchBudget:
     def wait(self, release: str, address: Address, now: float) -> float:
         """Seconds until this address may be asked for this release; 0 is at once."""
         accounts = [self._groups.get(_group(address)), self._silent.get(address)]
-        if not is_lan(address) and address not in self._good:
-            accounts.append(self._releases.get(release))
+        if address not in self._good:
+            accounts.append(self._releases.get((release, is_lan(address))))
         return max((account.until - now for account in accounts if account and account.until > now), default=0.0)
+
+    def _count(self, release: str, size: int, in_lan: bool, received: int, now: float) -> None:
+        account = _account(self._releases, (release, in_lan), _FIRST_PAUSE, _LONGEST_PAUSE)
+        account.failed_bytes += received
+        if account.failed_bytes >= (_FAILED_BYTES_FACTOR_LAN if in_lan else _FAILED_BYTES_FACTOR) * size:
+            account.failed_bytes = 0
+            account.pause(now)
+        today = self._failed_today.setdefault(release, DaySums())
+        bound(self._failed_today)
+        today.add((release,), received, now)
+        if today.total(now)[release] >= _FAILED_BYTES_FACTOR_DAY * size:
+            for side in (False, True):
+                account = _account(self._releases, (release, side), _FIRST_PAUSE, _LONGEST_PAUSE)
+                account.until = max(account.until, now + _LONGEST_PAUSE)
 
     @property
     def good(self) -> Collection[Address]:

@@ -193,7 +193,8 @@ class Updater:
         if (loser := self._race.judge(now)) is not None:
             slow = self._running[loser]
             slow.stop("slow; somebody else is tried")
-            self._budget.slow(slow.candidate.address, now)
+            info, address = slow.candidate.info, slow.candidate.address
+            self._budget.slow(info.hash.hex(), info.file_size, address, slow.received, now)
         soonest = _CHECK if self._running else float("inf")
         if (pause := self._not_before - now) > 0.0:
             return min(pause, soonest)

@@ -55,11 +55,34 @@ def test_three_times_its_size_failed_pauses_a_release_for_strangers() -> None:
     assert budget.wait("release", OTHER, 30.0) == 60
 
 
-def test_failed_bytes_from_the_lan_are_free() -> None:
+def test_six_times_its_size_failed_pauses_a_release_for_the_lan() -> None:
     budget = FetchBudget()
-    for number in range(9):
-        budget.failed("release", SIZE, (f"192.168.1.{number}", 1), SIZE, 0.0)
+    for number in range(6):
+        assert budget.wait("release", LAN, 0.0) == 0
+        budget.failed("release", SIZE, (f"192.168.1.{100 + number}", 1), SIZE, 0.0)
+    assert budget.wait("release", LAN, 0.0) == 30
     assert budget.wait("release", STRANGER, 0.0) == 0
+    budget.succeeded(LAN_TOO)
+    assert budget.wait("release", LAN_TOO, 0.0) == 0
+
+
+def test_a_day_has_a_bounded_number_of_failed_bytes() -> None:
+    budget, now, failed = FetchBudget(), 0.0, 0
+    while now < 86_400.0:
+        for number in range(50):
+            for address in ((f"192.168.1.{number}", 1), (f"20.{number}.1.1", 1)):
+                if not budget.wait("release", address, now):
+                    budget.failed("release", SIZE, address, SIZE, now)
+                    failed += 1
+        now += 10.0
+    assert 30 <= failed <= 40
+
+
+def test_bytes_of_who_was_given_up_as_slow_count_too() -> None:
+    budget = FetchBudget()
+    for number in range(6):
+        budget.slow("release", SIZE, (f"192.168.1.{100 + number}", 1), SIZE, 0.0)
+    assert budget.wait("release", LAN, 0.0) == 30
 
 
 def test_an_address_where_nobody_answers_pauses_alone_for_an_hour() -> None:

@@ -141,6 +141,15 @@ def test_failed_bytes_from_strangers_end_at_three_times_the_release(world: Updat
     assert pauses[5] >= 60
 
 
+def test_neighbours_with_one_wrong_byte_wear_no_flash_card_out(world: UpdaterWorld) -> None:
+    """The attack: a true announcement, a file with one wrong byte, many LAN addresses: 221 transfers in a minute."""
+    for number in range(60):
+        world.peer(f"192.168.1.{number}", ContentMismatchError("one wrong byte"))
+    world.sends_before_errors = True
+    run_alone(world.run(3 * 3600))
+    assert 30 <= len(world.asked) <= 40
+
+
 def test_holders_are_asked_in_turn_by_different_devices(tmp_path: Path) -> None:
     first = set()
     for seed in range(20):
