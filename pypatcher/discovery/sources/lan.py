@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import math
 import random
 import re
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
@@ -37,6 +41,14 @@ GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f
 """The multicast groups of BEP 14, by address family."""
 
 _LARGEST = 1400
+_LOOK_AT_LINKS, _TRY_AGAIN = 5.0, 60.0
+_MOST = 256
+_MEMBERSHIPS = 16
+"""Interfaces that one socket hears: Linux allows it 20 groups, one for each."""
+_INTERFACES = Path("/proc/net/dev")
+_SIOCGIFFLAGS = 0x8913
+_LOOPBACK, _UP_AND_RUNNING = 0x8, 0x41
+_IP_ALL, _IPV6_ALL = 49, 29  # IP_MULTICAST_ALL, IPV6_MULTICAST_ALL
 _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
 _KNOWN, _KNOWN_FOR = 256, 900.0
@@ -112,11 +124,14 @@ class LanSchedule:
 class Lan:
     """Announces one swarm on every interface, and hears others: a source of addresses.
 
+    Interfaces come and go, and their links too: the sockets are opened anew whenever there are others, or one could not
+    be opened, and who came is told at once.
+
     Args:
         info_hash: of the swarm, 20 bytes.
         ports: our UDP port by address family, 4 and 6; a family that is missing is not used.
         clock: monotonic seconds.
-        interfaces: their indices; a function, since they come and go. ``all_interfaces`` but in tests.
+        interfaces: those to use; a function, since they come and go. ``all_interfaces`` but in tests.
     """
 
     name = "LAN"
@@ -129,7 +144,7 @@ class Lan:
         *,
         clock: Callable[[], float],
         rng: random.Random,
-        interfaces: Callable[[], list[int]] | None = None,
+        interfaces: Callable[[], Iterable[int]] | None = None,
     ) -> None:
         self._info_hash = info_hash
         self._ports = ports
@@ -160,27 +175,51 @@ class Lan:
 
     async def run(self, listener: Listener) -> None:
         """Announce and hear until cancelled; without multicast there is nobody to hear, and that is all."""
-        loop = asyncio.get_running_loop()
-        sockets = {family: opened for family in self._ports if (opened := _open(family)) is not None}
-        try:
-            for opened in sockets.values():
-                loop.add_reader(opened, self._read, opened, listener)
-            while sockets:
-                self._changed.clear()
-                if self._schedule.due(self._clock()):
-                    for family, opened in sockets.items():
-                        self._announce(family, opened)
-                await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
-        finally:
-            for opened in sockets.values():
-                loop.remove_reader(opened)
-                opened.close()
+        while self._ports:
+            with contextlib.ExitStack() as cleanup:
+                await self._use(self._links(), cleanup, listener)
 
-    def _announce(self, family: int, opened: socket.socket) -> None:
+    async def _use(self, links: frozenset[_Link], cleanup: contextlib.ExitStack, listener: Listener) -> None:
+        """Announce and hear on these until there are others."""
+        loop, until = asyncio.get_running_loop(), math.inf
+        sockets = []
+        for family in self._ports:
+            indices = sorted(link.index for link in links if link.family == family)
+            for some in (indices[start : start + _MEMBERSHIPS] for start in range(0, len(indices), _MEMBERSHIPS)):
+                opened = _open(family, some)
+                if opened is None:
+                    until = self._clock() + _TRY_AGAIN
+                    continue
+                cleanup.callback(opened.close)
+                loop.add_reader(opened, self._read, opened, listener)
+                cleanup.callback(loop.remove_reader, opened)
+                sockets.append((family, opened, some))
+        while True:
+            self._changed.clear()
+            if self._schedule.due(self._clock()):
+                for family, opened, some in sockets:
+                    self._announce(family, opened, some)
+            await wait_at_most(self._changed, min(max(0.05, self._schedule.wait(self._clock())), _LOOK_AT_LINKS))
+            now = self._links()
+            if now != links:
+                if not now <= links:
+                    self._schedule.soon(self._clock())
+                return
+            if self._clock() >= until:
+                return
+
+    def _links(self) -> frozenset[_Link]:
+        """Where something can be said now: an interface whose link is up, and our address there."""
+        return frozenset(
+            _Link(family, index, host)
+            for index in self._interfaces()
+            for family in self._ports
+            if (host := _address(family, index)) is not None
+        )
+
+    def _announce(self, family: int, opened: socket.socket, interfaces: Iterable[int]) -> None:
         packet = encode_search(self._info_hash, self._ports[family], self._cookie, family)
-        for index in self._interfaces():
-            with contextlib.suppress(OSError):
-                _join(opened, family, index)
+        for index in interfaces:
             try:
                 _choose(opened, family, index)
                 opened.sendto(packet, GROUPS[family])
@@ -219,17 +258,55 @@ def lan_source(around: Surroundings) -> Lan | None:
     return Lan(namespace_hash(place.namespace), ports, clock=around.clock, rng=around.rng)
 
 
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """An interface on which something can be said, and where we are on it."""
+
+    family: int
+    index: int
+    host: str
+
+
 def all_interfaces() -> list[int]:
-    """The indices of this machine's interfaces but loopback, at most 16."""
+    """The indices of this machine's interfaces with a link, but for loopback; 0, the kernel's choice, if none can tell.
+
+    Not by netlink, as ``if_nameindex`` asks: a sandbox may allow no such socket.
+    """
     try:
-        return [index for index, name in socket.if_nameindex() if name != "lo"][:16]
+        lines = _INTERFACES.read_text(encoding="ascii").splitlines()[2:]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            return sorted(_working(probe, [line.partition(":")[0].strip() for line in lines]))[:_MOST]
+    except (OSError, UnicodeDecodeError):
+        return [0]
+
+
+def _working(probe: socket.socket, names: Iterable[str]) -> Iterator[int]:
+    for name in names:
+        with contextlib.suppress(OSError):
+            answer = fcntl.ioctl(probe, _SIOCGIFFLAGS, struct.pack("16sh14x", name.encode("ascii"), 0))
+            if struct.unpack_from("=h", answer, 16)[0] & (_UP_AND_RUNNING | _LOOPBACK) == _UP_AND_RUNNING:
+                yield socket.if_nametoindex(name)
+
+
+def _address(family: int, index: int) -> str | None:
+    """Our address from which something would leave for the group over that interface; None if nothing would."""
+    try:
+        with socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            _choose(probe, family, index)
+            probe.connect(GROUPS[family])
+            return str(probe.getsockname()[0])
     except OSError:
-        return []
+        return None
 
 
-def _open(family: int) -> socket.socket | None:
+def _open(family: int, interfaces: Iterable[int]) -> socket.socket | None:
+    """A socket that hears the group on these interfaces; None if there can be none."""
     kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-    opened = socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        opened = socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        _log.debug("no multicast over IPv%d: %s", family, error.strerror)
+        return None
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == 6:
@@ -237,7 +314,12 @@ def _open(family: int) -> socket.socket | None:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
         else:
             opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+        with contextlib.suppress(OSError):  # kernels before 4.20: what others joined is heard here too, to no harm
+            level, option = (socket.IPPROTO_IPV6, _IPV6_ALL) if family == 6 else (socket.IPPROTO_IP, _IP_ALL)
+            opened.setsockopt(level, option, 0)
         opened.bind(GROUPS[family])
+        for index in interfaces:
+            _join(opened, family, index)
     except OSError as error:
         _log.debug("no multicast over IPv%d: %s", family, error.strerror)
         opened.close()
