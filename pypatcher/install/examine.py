@@ -20,6 +20,7 @@ from pypatcher.errors import ArtifactError, ForeignReleaseError
 from pypatcher.install.files import Files, FileStat
 from pypatcher.install.layout import Entry
 from pypatcher.install.trial import ProgramId, TrialState
+from pypatcher.shortage import is_shortage
 from pypatcher.version import Version
 
 if TYPE_CHECKING:
@@ -119,20 +120,32 @@ class Examiner:
         """What was not old enough to be known, and when it was first seen so."""
 
     def examine(self, files: Files, entry: Entry) -> Found:
-        """What the entry is now."""
+        """What the entry is now; it is what it is only if two reads in a row fail.
+
+        Raises:
+            OSError: the system lacks what a read takes, which says nothing about the file.
+        """
+        try:
+            return self._look(files, entry)
+        except OSError:
+            try:
+                return self._look(files, entry)
+            except OSError as error:
+                if is_shortage(error):
+                    raise
+                return Found(Kind.INVALID, reason=f"it cannot be read: {error.strerror}")
+
+    def _look(self, files: Files, entry: Entry) -> Found:
         try:
             fd = files.open(entry)
         except FileNotFoundError:
             return Found(Kind.ABSENT, reason="there is no file")
         except OSError as error:
-            link = error.errno == errno.ELOOP
-            return Found(
-                Kind.INVALID, reason="it is a symbolic link" if link else f"it cannot be read: {error.strerror}"
-            )
+            if error.errno == errno.ELOOP:
+                return Found(Kind.INVALID, reason="it is a symbolic link")
+            raise
         try:
             return self._examine(files, fd)
-        except OSError as error:
-            return Found(Kind.INVALID, reason=f"it cannot be read: {error.strerror}")
         finally:
             files.close(fd)
 

@@ -8,7 +8,9 @@ because of an update, so `settle` returns in every case, and says why there are 
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -33,6 +35,7 @@ from pypatcher.install.status import Presence, Status, describe
 from pypatcher.install.transaction import Session, open_session
 from pypatcher.install.trial import ProgramId
 from pypatcher.install.trial_end import confirm, end_start
+from pypatcher.shortage import persisting
 from pypatcher.trusted_path import resolve
 from pypatcher.version import Version
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Installation"]
 
 _log = logging.getLogger("pypatcher")
+_TRY_AGAIN = 3600.0
 
 
 class Installation:
@@ -56,6 +60,7 @@ class Installation:
         folders: how files are reached; the real disk unless a test says otherwise.
         lives: whether a process (pid, start time in ticks) still runs.
         limits: how many starts of a trial may fail.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Installation:
         folders: OpenFolders = open_folders,
         lives: Callable[[int, int], bool] = process_lives,
         limits: Limits = LIMITS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.layout = Layout(resolve(program))
         self._folders = folders
@@ -77,10 +83,12 @@ class Installation:
         self._partials = Partials(self.layout, folders)
         self._lives = lives
         self._limits = limits
+        self._clock = clock
         self._updating = SharedHold()
         self._own: ProgramId | None = None
         self._caller: Caller | None = None
         self._put_off: LocalRelease | None = None
+        self._put_off_until = math.inf
 
     @property
     def program(self) -> Path:
@@ -108,26 +116,30 @@ class Installation:
         self._caller = caller
         self._own = None if settled.must_exec else settled.program
         self._put_off = self.staged_release() if settled.put_off or settled.row == 0 else None
+        self._put_off_until = self._clock() + _TRY_AGAIN if settled.row == 0 else math.inf
         return settled
 
     def _settle(self, caller: Caller) -> Settled:
         try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                if files.stat(self.layout.lock) is None:
-                    found = self._examiner.examine(files, self.layout.target)
-                    if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
-                        return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
-            with self._session() as session:
-                try:
-                    return settle(session, caller, self._limits)
-                finally:
-                    if caller.launcher == "guard":
-                        session.release()
-                    else:
-                        session.share()
+            return persisting(lambda: self._try_to_settle(caller))
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
             return self._unmanaged(f"{self.program} gets no updates: {reason}")
+
+    def _try_to_settle(self, caller: Caller) -> Settled:
+        with self._folders(self.layout, StateFolder.IF_THERE) as files:
+            if files.stat(self.layout.lock) is None:
+                found = self._examiner.examine(files, self.layout.target)
+                if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
+                    return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
+        with self._session() as session:
+            try:
+                return settle(session, caller, self._limits)
+            finally:
+                if caller.launcher == "guard":
+                    session.release()
+                else:
+                    session.share()
 
     def _unmanaged(self, reason: str) -> Settled:
         """What a start is told when the state folder cannot be used: the program runs, without updates."""
@@ -247,17 +259,20 @@ class Installation:
         """The staged release that a restart would activate; None during a trial.
 
         A release whose activation this process's own start had to put off is none: restarting for it again and again
-        would be a loop. A newer one is.
+        would be a loop. A newer one is; so it is itself after an hour, where the folders could not be used at all.
         """
-        staged = self.staged_release()
-        if staged is None or (self._put_off is not None and staged.sha512 == self._put_off.sha512):
+        staged, put_off = self.staged_release(), self._put_off
+        if staged is None:
+            return None
+        if put_off is not None and staged.sha512 == put_off.sha512 and self._clock() < self._put_off_until:
             return None
         try:
             with self._folders(self.layout, StateFolder.IF_THERE) as files:
                 state = Operations(files, self.layout).read_state()
         except (OSError, PatcherError):
             return None
-        return staged if state is not None and state.trial is None else None
+        # Where the start could not write anything down there is no state yet, and the next one may.
+        return staged if state is None or state.trial is None else None
 
     def confirm(self, own: bytes | None = None) -> Version | None:
         """The program that this process runs works: end its trial. None when there is nothing to confirm.
@@ -271,8 +286,12 @@ class Installation:
         own = own or (None if self._own is None else self._own.sha512)
         if own is None:
             return None
-        with self._session() as session:
-            return confirm(session, own)
+
+        def work(known: bytes = own) -> Version | None:
+            with self._session() as session:
+                return confirm(session, known)
+
+        return persisting(work)
 
     def confirm_running(self) -> Version:
         """From outside: the version on trial that runs now works, so its trial ends.
@@ -299,8 +318,12 @@ class Installation:
             OSError: the disk is full or broken; the next start counts it.
         """
         caller = caller or self._caller or current_caller("guard", os.environ)
-        with self._session() as session:
-            return end_start(session, requested, caller, how)
+
+        def work(known: Caller = caller) -> bool:
+            with self._session() as session:
+                return end_start(session, requested, known, how)
+
+        return persisting(work)
 
     def roll_back(self) -> tuple[Version, bool]:
         """By hand, back to ``previous``; the version at `P` is refused from now on.

@@ -15,6 +15,7 @@ from pypatcher.errors import StateError
 from pypatcher.install.files import Files, FileStat
 from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
 from pypatcher.install.trial import STATE_LIMIT, ProgramId, Trial, TrialState, decode_state, encode_state
+from pypatcher.shortage import is_shortage
 
 __all__ = ["Operations"]
 
@@ -39,17 +40,25 @@ class Operations:
         self._files.sync_folder(Folder.PROGRAM)
 
     def read_state(self) -> TrialState | None:
-        """`J` as it is; None when it is absent or unreadable."""
-        try:
-            fd = self._files.open(self._layout.state)
-        except OSError:
-            return None
-        try:
-            return decode_state(self._files.read(fd, STATE_LIMIT + 1))
-        except OSError:
-            return None
-        finally:
-            self._files.close(fd)
+        """`J` as it is; None when it is absent or, at two reads, damaged.
+
+        Raises:
+            OSError: the system lacks what a read takes, which says nothing about the file: without `J` a version on
+                trial would pass for a confirmed one.
+        """
+        for last in (False, True):
+            try:
+                fd = self._files.open(self._layout.state)
+                try:
+                    return decode_state(self._files.read(fd, STATE_LIMIT + 1))
+                finally:
+                    self._files.close(fd)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if last and is_shortage(error):
+                    raise
+        return None
 
     def write_state(self, state: TrialState) -> None:
         """**Write J**: it is the old one or the new one, whatever happens."""

@@ -92,6 +92,7 @@ class _Settling:
         self._caller = caller
         self._limits = limits
         self._changed = False
+        self._failed = False
         self._activated: Version | None = None
         self._rolled_back: Version | None = None
 
@@ -109,6 +110,10 @@ class _Settling:
                 session.operations.begin()
                 continue
             except OSError as error:
+                if not self._failed:  # what fails once costs an attempt
+                    self._failed = True
+                    session.operations.begin()
+                    continue
                 if not self._goes_back_unrecorded(decision, facts):
                     return self._told(decision, f"{session.layout.state_folder}: {error.strerror}")
                 _log.warning("the disk cannot be written (%s): back to the previous version", error.strerror)
