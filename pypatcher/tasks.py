@@ -9,19 +9,26 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pypatcher.backoff import Backoff
 from pypatcher.errors import PatcherError
+from pypatcher.shortage import start_thread
 from pypatcher.waiting import wait_to_the_end
 
-__all__ = ["at_work", "in_thread", "interpreter_ends", "keep_running"]
+__all__ = ["Threads", "at_work", "in_own_thread", "in_thread", "interpreter_ends", "keep_running"]
 
 _log = logging.getLogger("pypatcher")
 _Result = TypeVar("_Result")
 
 
-async def keep_running(what: str, run: Callable[[], Coroutine[Any, Any, None]], pauses: tuple[float, float]) -> None:
+async def keep_running(
+    what: str,
+    run: Callable[[], Coroutine[Any, Any, None]],
+    pauses: tuple[float, float],
+    failed: Callable[[str], None] = lambda _: None,
+) -> None:
     """Await ``run()`` until it returns; whenever it raises, log that, pause and call it again.
 
     Each call is a task of its own. Before Python 3.13 a task group that fails leaves its task counted as cancelled
@@ -33,6 +40,7 @@ async def keep_running(what: str, run: Callable[[], Coroutine[Any, Any, None]], 
     Args:
         what: for the log.
         pauses: seconds after the first failure, and at most.
+        failed: told in one line why it failed.
     """
     backoff = Backoff(*pauses)
     loop = asyncio.get_running_loop()
@@ -49,6 +57,7 @@ async def keep_running(what: str, run: Callable[[], Coroutine[Any, Any, None]], 
             return
         if not running.cancelled() and interpreter_ends(running.exception()):
             await asyncio.Event().wait()
+        failed(_why(running))
         if loop.time() - started > pauses[1]:
             backoff.succeed()
         await asyncio.sleep(backoff.fail())
@@ -84,6 +93,60 @@ async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], N
         raise
 
 
+class Threads(ThreadPoolExecutor):
+    """The threads of an event loop: what could not be started is never done later, behind the back of who asked.
+
+    The standard library's keep what they could start no thread for, say that it failed, and do it later even so.
+    """
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
+        """See ``ThreadPoolExecutor``.
+
+        Raises:
+            RuntimeError: no thread is free and none can be started; nothing was done.
+        """
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function(*args, **keywords)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        try:
+            super().submit(call)
+        except RuntimeError:
+            if future.cancel():
+                raise
+        return future
+
+
+async def in_own_thread(function: Callable[[], _Result]) -> _Result:
+    """Call ``function`` in a thread of its own; in this one, which waits meanwhile, where none can be started."""
+    loop = asyncio.get_running_loop()
+    future: Future[_Result] = Future()
+    ended = asyncio.Event()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(ended.set)
+
+    try:
+        start_thread(call, "pypatcher-step")
+    except RuntimeError:
+        return function()
+    await ended.wait()
+    return future.result()
+
+
 async def _wait_for_end(task: asyncio.Task[None]) -> None:
     """Wait until it has ended, whatever happens meanwhile."""
     while not task.done():
@@ -102,6 +165,16 @@ def _log_failure(what: str, ended: asyncio.Task[None]) -> None:
             _log.error("%s: %s", what, leaf)
     except* Exception:
         _log.exception("%s: failed, and is started again", what)
+
+
+def _why(ended: asyncio.Task[None]) -> str:
+    """One line for people."""
+    error = None if ended.cancelled() else ended.exception()
+    return "it was cancelled" if error is None else "; ".join(dict.fromkeys(map(_line, _leaves(error))))
+
+
+def _line(error: BaseException) -> str:
+    return str(error) if isinstance(error, PatcherError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def interpreter_ends(error: BaseException | None) -> bool:

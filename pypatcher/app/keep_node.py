@@ -23,6 +23,7 @@ __all__ = ["keep_node"]
 
 _PAUSES = (5.0, 600.0)
 _LOOK_AT_KEY = 5.0
+_NO_UPDATES = "no updates for now"
 
 
 async def keep_node(
@@ -48,7 +49,10 @@ async def keep_node(
             nodes.append(Node(own, its, emit, activation.look_again, beside=number > 0))
         return nodes
 
+    nodes: list[Node] = []
+
     async def be_nodes() -> None:
+        nonlocal nodes
         while True:
             owners = await asyncio.to_thread(program.owners)
             nodes = await asyncio.to_thread(make, owners)
@@ -59,7 +63,11 @@ async def keep_node(
                 for task in work:
                     task.cancel()
 
-    await keep_running("no updates for now", be_nodes, _PAUSES)
+    def failed(why: str) -> None:
+        for node in nodes[:1]:
+            node.say_failed(f"{_NO_UPDATES}: {why}")
+
+    await keep_running(_NO_UPDATES, be_nodes, _PAUSES, failed)
 
 
 async def _until_others_own(program: NodeProgram, owners: Sequence[OwnerKey]) -> None:

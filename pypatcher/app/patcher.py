@@ -28,6 +28,7 @@ from pypatcher.node.log import json_lines, log_as_json, say_settled
 from pypatcher.node.report import report_obstacle
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
 from pypatcher.settings import Settings
+from pypatcher.shortage import persisting
 from pypatcher.targets import find_target
 from pypatcher.update.mode import Mode
 
@@ -157,7 +158,10 @@ class Patcher:
             self._thread = NodeThread(
                 config, running.program, self.bus.emit, settle=running.settle, restart=self._request_restart
             )
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                _log.error("no updates until the next start: %s", error)
             _say_ready(os.environ)
 
     def stop(self) -> None:
@@ -200,7 +204,9 @@ class Patcher:
                 return self._running
             self._looked = True
             try:
-                running = _Running(detect(), NodeConfig(self._keys, self._kind, self._previous), self.bus)
+                running = persisting(
+                    lambda: _Running(detect(), NodeConfig(self._keys, self._kind, self._previous), self.bus)
+                )
             except (PatcherError, OSError) as error:
                 _log.warning("no updates: %s", error)
                 return None
@@ -216,18 +222,21 @@ class Patcher:
                 raise SystemExit(1)
         return running
 
-    def _request_restart(self, version: str) -> None:
+    def _request_restart(self, version: str) -> bool:
+        """False if it is to be asked for again."""
         running = self._running
         if running is None:
-            return
+            return True
         plan = running.restarter.plan
         if not plan.at_once:
             waits = RestartWaits(version, plan.reason)
             self.bus.emit(waits)
             if self._thread is not None:
                 self._thread.note(waits)
-        elif running.restarter.request(functools.partial(self._activate, running)):
+            return True
+        if running.restarter.request(functools.partial(self._activate, running)):
             self.bus.emit(Restart(version, plan.how.value))
+        return running.restarter.is_requested
 
     def _activate(self, running: _Running) -> None:
         """The last act of this process: its application has ended, the next one is to find the new file at P."""

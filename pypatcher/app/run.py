@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.log import say_settled
 from pypatcher.node.report import report_obstacle
 from pypatcher.process import Hooks, Program, Supervisor, how_it_ended, told_of_run
+from pypatcher.shortage import persisting
+from pypatcher.tasks import Threads, keep_running
 from pypatcher.update.activation import Activation
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPlan", "run_program"]
 
+_PAUSES = (1.0, 60.0)
 _log = logging.getLogger("pypatcher")
 
 
@@ -59,16 +63,17 @@ async def run_program(plan: RunPlan, emit: Emit) -> int:
         OSError: no process can be made.
     """
     try:
-        program = NodeProgram.find(plan.program.path, Path(sys.executable), plan.node)
+        program = persisting(lambda: NodeProgram.find(plan.program.path, Path(sys.executable), plan.node))
     except (PatcherError, OSError) as error:
         _log.error("no updates: %s", error)
         return await Supervisor(plan.program, stop_timeout=plan.stop_timeout).run()
     runner = _Runner(plan, program, emit)
+    asyncio.get_running_loop().set_default_executor(Threads())
     node = asyncio.create_task(runner.keep_node())
     try:
         return await runner.supervisor.run()
     finally:
-        tasks = [task for task in (node, runner.deadline) if task is not None]
+        tasks = [task for task in (node, runner.deadline, runner.confirming) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -79,7 +84,6 @@ class _Runner:
         self._plan = plan
         self._program = program
         self._emit = emit
-        self._loop = asyncio.get_running_loop()
         self._installation = program.installation
         self._activation = Activation(plan.node.mode, self._installation, self._replace)
         self._nodes: Sequence[Node] = ()
@@ -87,6 +91,7 @@ class _Runner:
         self._is_ready = False
         self._started_at = time.monotonic()
         self.deadline: asyncio.Task[None] | None = None
+        self.confirming: asyncio.Task[None] | None = None
         hooks = Hooks(
             before_start=self._before_start,
             started=self._started,
@@ -110,9 +115,10 @@ class _Runner:
     def _made(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
 
-    async def _replace(self, version: str) -> None:
+    async def _replace(self, version: str) -> bool:
         self._emit(Restart(version, "stop and start"))
         await self.supervisor.replace()
+        return True
 
     # Around the program: see process.Hooks for when and in which thread.
 
@@ -125,8 +131,9 @@ class _Runner:
         self._started_at = time.monotonic()
         self._first_start.set()
         self._is_ready = False
-        if self.deadline is not None:
-            self.deadline.cancel()
+        for task in (self.deadline, self.confirming):  # of the program before
+            if task is not None:
+                task.cancel()
         if self._plan.ready_within is not None:
             self.deadline = asyncio.create_task(self._give_up_after(self._plan.ready_within))
         for node in self._nodes:
@@ -135,21 +142,21 @@ class _Runner:
     async def _give_up_after(self, seconds: float) -> None:
         """A version on trial that hangs would be on trial for ever, or confirmed for having been there."""
         await asyncio.sleep(seconds)
+        await keep_running("whether the program is on trial", partial(self._give_up_on_trial, seconds), _PAUSES)
+
+    async def _give_up_on_trial(self, seconds: float) -> None:
         if not self.supervisor.hears_program:
             _log.warning("READY=1 cannot be heard: somebody removed the notify socket of the program")
             return
-        try:
-            trial = None if self._is_ready else (await asyncio.to_thread(self._installation.status)).trial
-        except (PatcherError, OSError) as error:
-            _log.error("cannot tell whether the program is on trial: %s", error)
-            return
+        trial = None if self._is_ready else (await asyncio.to_thread(self._installation.status)).trial
         # It may have said so while the disk was read.
         if trial is not None and not trial.rolling_back and not self._is_ready:
             await self.supervisor.give_up(f"{trial.version} is on trial and did not say READY=1 within {seconds:g} s")
 
     def _ready(self) -> None:
         self._is_ready = True
-        self._loop.run_in_executor(None, self._confirm)
+        if self.confirming is None or self.confirming.done():
+            self.confirming = asyncio.create_task(keep_running("READY=1", self._confirm, _PAUSES))
 
     def _before_stop(self) -> None:
         self._installation.end_start(requested=True)
@@ -158,8 +165,8 @@ class _Runner:
         how = how_it_ended(returncode, time.monotonic() - self._started_at, time.time())
         return self._installation.end_start(requested=False, how=how)
 
-    def _confirm(self) -> None:
-        version = self._installation.confirm()
+    async def _confirm(self) -> None:
+        version = await asyncio.to_thread(self._installation.confirm)
         if version is not None:
             self._emit(TrialConfirmed(str(version), "READY=1"))
-            self._loop.call_soon_threadsafe(self._activation.look_again)
+            self._activation.look_again()

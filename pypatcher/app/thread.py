@@ -14,10 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pypatcher.app.keep_node import keep_node
+from pypatcher.backoff import Backoff
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Event
 from pypatcher.install import Settled
 from pypatcher.node.config import NodeConfig, NodeProgram
+from pypatcher.shortage import start_thread
+from pypatcher.tasks import Threads, interpreter_ends
 from pypatcher.update.activation import Activation
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ __all__ = ["NodeThread"]
 
 _log = logging.getLogger("pypatcher")
 _STOP_SECONDS = 5.0
+_PAUSES = (5.0, 600.0)
 
 
 class NodeThread:
@@ -44,14 +48,14 @@ class NodeThread:
         emit: Emit,
         *,
         settle: Callable[[], Settled],
-        restart: Callable[[str], None],
+        restart: Callable[[str], bool],
     ) -> None:
         self._config = config
         self._program = program
         self._emit = emit
         self._settle = settle
         self._restart = restart
-        self._thread = threading.Thread(target=self._run, name="pypatcher", daemon=True)
+        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._activation: Activation | None = None
@@ -59,14 +63,18 @@ class NodeThread:
         self._nodes: Sequence[Node] = ()
 
     def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._thread.start()
+        """Start the thread; returns at once.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        self._thread = start_thread(self._run, "pypatcher")
 
     def stop(self) -> None:
         """End the node and wait for it, 5 seconds at most."""
         self._stopping.set()
         self._call(lambda: self._task.cancel() if self._task is not None else None)
-        if threading.current_thread() is not self._thread:
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(_STOP_SECONDS)
 
     def note(self, event: Event) -> None:
@@ -85,30 +93,38 @@ class NodeThread:
                 loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
-        try:
-            settled = self._settle()
-            if settled.must_exec:
-                self._restart(str(settled.version))
-            elif settled.program is not None:
-                asyncio.run(self._main())
-        except asyncio.CancelledError:
-            return
-        except PatcherError as error:
-            _log.error("no updates: %s", error)
-        except Exception:
-            _log.exception("the node failed; the application runs on without updates")
+        pauses = Backoff(*_PAUSES)
+        while not self._stopping.is_set():
+            try:
+                settled = self._settle()
+                if settled.must_exec:
+                    self._restart(str(settled.version))
+                elif settled.program is not None:
+                    asyncio.run(self._main())
+            except asyncio.CancelledError:
+                return
+            except (PatcherError, OSError) as error:
+                _log.error("no updates for now: %s", error)
+            except Exception as error:
+                if interpreter_ends(error):
+                    return
+                _log.exception("no updates for now: the node failed; the application runs on")
+            else:
+                return
+            self._stopping.wait(pauses.fail())
 
     def _made(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(Threads())
         self._task = asyncio.current_task()
         if self._stopping.is_set():
             return
 
-        async def restart(version: str) -> None:
-            self._restart(version)
+        async def restart(version: str) -> bool:
+            return self._restart(version)
 
         self._activation = Activation(self._config.mode, self._program.installation, restart)
         await keep_node(self._config, self._program, self._activation, self._emit, self._made)

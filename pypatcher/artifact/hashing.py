@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from typing import TYPE_CHECKING
 
 from pypatcher.artifact.region import MARKER_SIZE, REGION_SIZE, marker
 from pypatcher.errors import ContentMismatchError, RegionError
+from pypatcher.shortage import start_thread
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -86,8 +86,12 @@ def hash_both(fd: int, file_size: int, region_offset: int) -> tuple[bytes, bytes
         except (OSError, ContentMismatchError) as error:
             failures.append(error)
 
-    helper = threading.Thread(target=hash_rest, name="pypatcher-hash")
-    helper.start()
+    try:
+        helper = start_thread(hash_rest, "pypatcher-hash", daemon=False)
+    except RuntimeError:  # no room for one: one after the other
+        _feed(whole, fd, end, file_size)
+        _feed(cut, fd, end, file_size)
+        return cut.digest(), whole.digest()
     try:
         _feed(cut, fd, end, file_size)
     finally:

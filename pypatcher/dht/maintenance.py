@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver
 from pypatcher.dht.routing import RoutingTable
 from pypatcher.errors import PeerError
+from pypatcher.tasks import keep_running
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Maintenance"]
@@ -35,7 +37,7 @@ _LOOK_AROUND_ROUNDS, _LOOK_AROUND_BUCKETS, _LOOK_AROUND_QUERIES = 4, 4, 8
 _ENTRIES, _KNOWN = 16, 32
 _SETTLE_TIME = 1.0
 _RESOLVE_TIME = 10.0
-_AFTER_CRASH = 5.0
+_AFTER_CRASH = (5.0, 300.0)
 _PROBES_AT_ONCE = 64
 
 
@@ -79,7 +81,7 @@ class Maintenance:
         """Begin to join, by the entry points and nodes of an earlier run; returns at once."""
         self._known = tuple(known for known in known_nodes if self._is_ours(known))[:_KNOWN]
         for body in (self._keep_joined, self._keep_refreshed, self._keep_checked):
-            self._spawn(self._forever(body))
+            self._spawn(keep_running("a DHT task", partial(_forever, body), _AFTER_CRASH))
 
     async def stop(self) -> None:
         """Cancel every task and wait for its end."""
@@ -121,14 +123,6 @@ class Maintenance:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a DHT task ended", exc_info=error)
-
-    async def _forever(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            try:
-                await body()
-            except Exception:
-                _log.exception("a DHT task failed, and is started again")
-                await asyncio.sleep(_AFTER_CRASH)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._random.uniform(0.8, 1.2)
@@ -225,3 +219,8 @@ class Maintenance:
             quiet = self._node.table.stalest(self._node.clock() - _QUIET)
             if quiet is not None:
                 await self._node.ping(quiet.address)
+
+
+async def _forever(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        await body()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
+from functools import partial
 
 from pypatcher.addresses import Address
+from pypatcher.shortage import start_thread
 
 __all__ = ["Resolver"]
 
@@ -32,7 +33,10 @@ class Resolver:
             loop = asyncio.get_running_loop()
             pending = self._pending[name] = loop.create_future()
             pending.add_done_callback(lambda _: self._pending.pop(name))
-            threading.Thread(target=self._ask, args=(name, loop, pending), name="pypatcher-dns", daemon=True).start()
+            try:
+                start_thread(partial(self._ask, name, loop, pending), "pypatcher-dns")
+            except RuntimeError:
+                pending.set_result([])  # to be asked for again, as every name that has no address now
         return await asyncio.shield(pending)
 
     def _ask(self, name: Address, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[Address]]) -> None:

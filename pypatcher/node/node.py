@@ -17,7 +17,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.census import Census
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, Event, TrialConfirmed
+from pypatcher.events import Emit, Event, PreflightFailed, TrialConfirmed
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -123,6 +123,13 @@ class Node:
                     await asyncio.Event().wait()
             finally:
                 self.save()
+
+    def say_failed(self, why: str) -> None:
+        """It ended by a failure: say so, to ``pypatcher status`` too, unless another process is the updater."""
+        self._emit(PreflightFailed(why))
+        with contextlib.suppress(PatcherError, OSError), self._installation.updater_lock() as mine:
+            if mine:
+                self._write_report()
 
     async def hold(self) -> None:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""

@@ -5,20 +5,23 @@ Lives here: system calls on one process. Not here: signals to pass on, what to d
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import datetime
+import logging
 import os
 import resource
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors
 from pypatcher.process.packaging import Program
+from pypatcher.shortage import start_thread
 
 __all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "descendants", "end_like", "how_it_ended", "start_child"]
 
@@ -28,6 +31,9 @@ EXIT_NOT_FOUND = 127
 
 _PR_SET_PDEATHSIG = 1
 _SIGNAL_STATUS = 128
+_LOOK_AT_CHILD = 0.2
+_START_PAUSES = (0.1, 0.3, 1.0, 3.0, 5.0)
+_log = logging.getLogger("pypatcher")
 
 
 class Child:
@@ -44,6 +50,13 @@ class Child:
         """Block until it has ended; may be called in any thread."""
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def has_ended(self) -> bool:
+        """Whether it has; does not wait."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
 
     def reap(self) -> int:
         """Collect how it ended."""
@@ -128,6 +141,40 @@ def start_child(program: Program, added: Mapping[str, str], removed: frozenset[s
     with open(reader, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
         failure = pipe.read(4)
     return Child(pid, int.from_bytes(failure, "little"))
+
+
+async def persist_in_starting(start: Callable[[], Child]) -> Child:
+    """``start_child``, as often as it takes for a machine that is short of processes or descriptors for a moment.
+
+    Raises:
+        OSError: it was for ten seconds.
+    """
+    for pause in _START_PAUSES:
+        try:
+            return start()
+        except OSError as error:
+            _log.warning("no process can be made, which is tried again: %s", error.strerror)
+        await asyncio.sleep(pause)
+    return start()
+
+
+async def wait_for_end(child: Child) -> None:
+    """In a thread, or by looking now and then where there can be none."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        child.wait()
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(ended.set)
+
+    try:
+        start_thread(wait, "pypatcher-wait")
+    except RuntimeError:
+        while not child.has_ended():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(_LOOK_AT_CHILD)
+        return
+    await ended.wait()
 
 
 def descendants(pid: int) -> list[int]:

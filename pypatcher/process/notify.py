@@ -164,7 +164,8 @@ class NotifyProxy:
 
     def _drop_folder(self) -> None:
         if self._lock >= 0:
-            os.close(self._lock)
+            with contextlib.suppress(OSError):
+                os.close(self._lock)
             self._lock = -1
         if self._folder is not None:
             _remove(self._folder)

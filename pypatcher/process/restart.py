@@ -48,6 +48,7 @@ from pypatcher.process.handover import Helper
 from pypatcher.process.image import Image
 from pypatcher.process.packaging import Program
 from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
+from pypatcher.shortage import start_thread
 
 __all__ = ["RestartExit", "Restarter"]
 
@@ -161,7 +162,7 @@ class Restarter:
         with self._lock:
             self._requested = True
         self._arm(activate)
-        threading.Thread(target=self._force_later, name="pypatcher-restart", daemon=True).start()
+        start_thread(self._force_later, "pypatcher-restart")
         self._raise()
 
     def request(self, activate: Callable[[], None] | None = None) -> bool:
@@ -177,14 +178,17 @@ class Restarter:
             if self._requested or not self.plan.at_once:
                 return False
             try:
-                threading.Thread(
-                    target=self._carry_out, args=(activate,), name="pypatcher-restart", daemon=True
-                ).start()
-            except RuntimeError:  # the interpreter ends
+                start_thread(functools.partial(self._carry_out, activate), "pypatcher-restart")
+            except RuntimeError:  # no room for a thread, or the interpreter ends
                 return False
             self._requested = True
             self._cancelled.clear()
             return True
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether a restart is under way."""
+        return self._requested
 
     def cancel(self) -> bool:
         """Take a request back; False if the application was told to end already."""
@@ -203,7 +207,9 @@ class Restarter:
                 if self._cancelled.is_set() or not threading.main_thread().is_alive():
                     return
                 self._arm(activate)
-        except RuntimeError:  # no threads and forks any more: the same, noticed a moment later
+        except RuntimeError:  # no room for a thread; or no threads and forks any more, since the interpreter ends
+            with self._lock:
+                self._requested = False
             return
         self._interrupt()
         self._force_later()
@@ -212,9 +218,7 @@ class Restarter:
         deadline = time.monotonic() + self._delay_limit
         waiting = []
         for callback in self._callbacks:
-            thread = threading.Thread(target=self._run_callback, args=(callback,), daemon=True)
-            thread.start()
-            waiting.append(thread)
+            waiting.append(start_thread(functools.partial(self._run_callback, callback), "pypatcher-callback"))
         for thread in waiting:
             while thread.is_alive() and time.monotonic() < deadline and not self._cancelled.is_set():
                 thread.join(min(0.1, max(0.0, deadline - time.monotonic())))
@@ -236,7 +240,7 @@ class Restarter:
             with contextlib.suppress(OSError):
                 self._helper = Helper(self._image, self.program.launcher)
         # Once the interpreter ends it starts no threads any more.
-        threading.Thread(target=self._flush_when_told, name="pypatcher-flush", daemon=True).start()
+        start_thread(self._flush_when_told, "pypatcher-flush")
         self._armed = True
         atexit.register(self._at_exit)
 

@@ -23,9 +23,10 @@ from functools import partial
 from typing import TypeVar
 
 from pypatcher.errors import PatcherError
-from pypatcher.process.child import Child, descendants, start_child
+from pypatcher.process.child import Child, descendants, persist_in_starting, start_child, wait_for_end
 from pypatcher.process.notify import Notifier, NotifyProxy
 from pypatcher.process.packaging import Program
+from pypatcher.tasks import in_own_thread
 
 __all__ = ["Hooks", "Supervisor"]
 
@@ -189,25 +190,18 @@ class Supervisor:
                 await asyncio.wait_for(self._stopped.wait(), self._again_after)
 
     async def _run_once(self, added: dict[str, str]) -> int:
-        loop = asyncio.get_running_loop()
         self._forwarded.clear()
-        child = self._child = start_child(self._program, added, _WATCHDOG_VARIABLES, self._stop_signal)
+        child = self._child = await persist_in_starting(
+            partial(start_child, self._program, added, _WATCHDOG_VARIABLES, self._stop_signal)
+        )
         self._finish_replacement()
         if child.failure:
             _log.error("cannot execute %s: %s", self._program.executable, os.strerror(child.failure))
         else:
             self._say_ready()
             self._call(lambda: self._hooks.started(child.pid))
-        ended = asyncio.Event()
-
-        def wait() -> None:
-            child.wait()
-            with contextlib.suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(ended.set)
-
-        threading.Thread(target=wait, name="pypatcher-wait", daemon=True).start()
         try:
-            await ended.wait()
+            await wait_for_end(child)
         except asyncio.CancelledError:
             await self._end_child(child)
             raise
@@ -233,7 +227,7 @@ class Supervisor:
         SIGKILL goes to its descendants first: the launcher of a onefile program then still deletes the unpacked folder.
         """
         child.send(self._stop_signal)
-        waiting = asyncio.create_task(asyncio.to_thread(child.wait))
+        waiting = asyncio.create_task(wait_for_end(child))
         if await _ends_within(waiting, self._stop_timeout):
             return
         _log.warning("the program did not end within %g s; it is killed", self._stop_timeout)
@@ -297,7 +291,7 @@ class Supervisor:
 
     async def _in_thread(self, hook: Callable[[], _Result], otherwise: _Result) -> _Result:
         try:
-            return await asyncio.to_thread(hook)
+            return await in_own_thread(hook)
         except Exception as error:
             _say_failed(error)
             return otherwise

@@ -24,7 +24,8 @@ class Activation:
     """Waits for a staged release and for its time.
 
     Args:
-        restart: restarts the program into the version given, or explains why the next start will.
+        restart: restarts the program into the version given, or explains why the next start will; False if it can do
+            neither now, and is to be asked again.
         wall: unix time; it may jump.
         monotonic: seconds that never jump.
     """
@@ -33,7 +34,7 @@ class Activation:
         self,
         mode: Mode,
         installation: Installation,
-        restart: Callable[[str], Awaitable[None]],
+        restart: Callable[[str], Awaitable[bool]],
         *,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -46,7 +47,6 @@ class Activation:
         self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._changed = asyncio.Event()
-        self._changed.set()
         self._on_trial = False
         self._seen: str | None = None
 
@@ -56,6 +56,7 @@ class Activation:
 
     async def run(self) -> None:
         """Restart when it is time, for every release that comes, until cancelled."""
+        self._changed.set()  # what an earlier call of this heard may be undone
         while True:
             if not await wait_at_most(self._changed, _LOOK_AGAIN) and not await self._others_changed_it():
                 continue
@@ -64,7 +65,8 @@ class Activation:
             if version is not None and await self._time_has_come():
                 # A newer one may have been staged meanwhile; it is the one that will be activated.
                 newest = await asyncio.to_thread(self._waiting_version)
-                await self._restart(newest or version)
+                if not await self._restart(newest or version):
+                    self._seen = None
 
     async def _others_changed_it(self) -> bool:
         """Whether a trial that was on has ended, or another release is staged: `confirm` and `stage` do not tell us."""

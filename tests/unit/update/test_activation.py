@@ -34,10 +34,12 @@ class ActivationCase:
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.installation = FakeInstallation(Layout(folder / "app"))
         self.restarts: list[tuple[float, str]] = []
+        self.vain = 0
         loop = asyncio.get_running_loop()
 
-        async def restart(version: str) -> None:
+        async def restart(version: str) -> bool:
             self.restarts.append((loop.time(), version))
+            return len(self.restarts) > self.vain
 
         self.activation = Activation(
             mode,
@@ -158,5 +160,16 @@ def test_a_second_release_has_its_turn_after_the_first(tmp_path: Path) -> None:
         await device.until(30)
         assert device.restarts == [(10, "2.0.0"), (20, "2.1.0")]
         device.task.cancel()
+
+    run_alone(body())
+
+
+def test_a_restart_that_could_not_begin_is_asked_for_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, Now())
+        device.vain = 2
+        device.stage("2.0.0")
+        await device.until(86_400)
+        assert len(device.restarts) == 3
 
     run_alone(body())
