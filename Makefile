@@ -22,9 +22,9 @@ demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private
 	@PYTHON=$(PYTHON) scripts/venv .venv-demo 'pyinstaller>=6.10' '.[progress]'
 	@.venv-demo/bin/python examples/demo.py
 
-test: $(READY) ## the whole suite: the unit tests on the pure twins, then everything on the compiled ones
+test: $(READY) ## the whole suite: the unit tests on Debian 13's Python and the pure twins, then everything on this Python
 	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
-	PYPATCHER_NO_EXTENSIONS=1 $(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m qemu.units
 	$(SUITE)
 
 test-pure: $(READY) ## the whole suite without extension modules

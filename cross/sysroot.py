@@ -18,7 +18,16 @@ from cross.debian import install_missing
 from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
 from pypatcher.targets import Target
 
-__all__ = ["NEWER", "SYSROOT_ID", "Debian", "glibc_minor", "make_newer_root", "make_sysroot", "unpack_packages"]
+__all__ = [
+    "NEWER",
+    "SYSROOT_ID",
+    "Debian",
+    "glibc_minor",
+    "make_newer_root",
+    "make_sysroot",
+    "unpack_newer_root",
+    "unpack_packages",
+]
 
 SYSROOT_ID = f"3-{python_version()}"
 """Changes whenever what is in a sysroot does."""
@@ -66,10 +75,19 @@ def make_newer_root(target: Target) -> Path:
     with locked(f"root-{NEWER.codename}-{target.name}"):
         if not stamp.exists():
             say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python}")
-            mirror, _ = _host_suite()
-            unpack_packages(target, [f"python{NEWER.python}", "busybox-static"], root, (mirror, NEWER.codename))
+            unpack_newer_root(target, root, "busybox-static")
             stamp.touch()
     return root
+
+
+def unpack_newer_root(target: Target, root: Path, *packages: str) -> None:
+    """Make ``root`` a root filesystem with the Python of ``NEWER`` and these packages.
+
+    Raises:
+        StepFailedError: apt cannot download it.
+    """
+    mirror, _ = _host_suite()
+    unpack_packages(target, [f"python{NEWER.python}", *packages], root, (mirror, NEWER.codename))
 
 
 def unpack_packages(target: Target, packages: list[str], root: Path, suite: tuple[str, str] | None = None) -> None:

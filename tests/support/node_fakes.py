@@ -22,7 +22,7 @@ __all__ = ["EventLog", "FakeInstallation", "run_alone"]
 _T = TypeVar("_T")
 
 
-class _Inline(ThreadPoolExecutor):
+class Inline(ThreadPoolExecutor):
     """Does at once, and in the loop's thread, what would go to a thread: virtual time stands still meanwhile."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
@@ -38,7 +38,7 @@ def run_alone(body: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine on virtual time, threads included."""
 
     async def main() -> _T:
-        asyncio.get_running_loop().set_default_executor(_Inline())
+        asyncio.get_running_loop().set_default_executor(Inline())
         return await body
 
     return run_virtual(main())
