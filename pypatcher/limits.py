@@ -54,16 +54,16 @@ class WindowLimiter:
         self._times: OrderedDict[Hashable, deque[float]] = OrderedDict()
 
     def allows(self, limits: Sequence[Limit], now: float) -> bool:
-        """Whether one more event keeps within all of them."""
+        """Whether one more event keeps within all ``limits``."""
         return self.wait(limits, now) <= 0.0
 
     def wait(self, limits: Sequence[Limit], now: float) -> float:
-        """Seconds until one more does; 0 is at once."""
+        """Seconds until one more event keeps within all ``limits``; 0 is at once."""
         recent = ((limit, self._recent(limit, now)) for limit in limits)
         return max((times[0] + limit.seconds - now for limit, times in recent if len(times) >= limit.most), default=0.0)
 
     def count(self, limits: Sequence[Limit], now: float) -> None:
-        """There is one now."""
+        """Count one event now, for each of ``limits``."""
         for limit in limits:
             self._times.setdefault(limit.key, deque()).append(now)
             self._times.move_to_end(limit.key)

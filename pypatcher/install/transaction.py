@@ -39,7 +39,7 @@ class Session:
         self._lives = lives
 
     def examine(self, entry: Entry) -> Found:
-        """What an entry is."""
+        """What is found at an entry of the disk."""
         return self._examiner.examine(self.files, entry)
 
     def examine_known(self, entry: Entry) -> Found:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pypatcher.addresses import Address, format_address
 from pypatcher.events import AddressesChanged, Emit
 
-__all__ = ["Whereabouts", "nat_kind"]
+__all__ = ["AddressMonitor", "nat_kind"]
 
 _PAUSE = 5.0
 
@@ -23,7 +23,7 @@ def nat_kind(port_varies: bool | None) -> str:
     return {None: "unknown", False: "easy", True: "hard"}[port_varies]
 
 
-class Whereabouts:
+class AddressMonitor:
     """Watches one node's addresses and tells when one changed.
 
     Args:

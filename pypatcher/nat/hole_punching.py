@@ -17,11 +17,11 @@ from pypatcher.addresses import Address
 from pypatcher.dht import Answered
 from pypatcher.discovery.census import Census
 from pypatcher.discovery.sources import Found
-from pypatcher.nat.knock_queue import DialQueue
+from pypatcher.nat.knock_queue import KnockQueue
 from pypatcher.nat.ways import Ways
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["WaysOut"]
+__all__ = ["HolePuncher"]
 
 _LOOK_AT_OURSELVES = 10.0
 _KNOCKS_AT_ONCE = 64
@@ -40,7 +40,7 @@ class Knocker(Protocol):
         """Where others see us, as far as we know."""
 
 
-class WaysOut(Ways):
+class HolePuncher(Ways):
     """One node's hole punching: every source adds addresses, the updater and the offers ask which are open.
 
     Args:
@@ -53,7 +53,7 @@ class WaysOut(Ways):
 
     def __init__(
         self,
-        queue: DialQueue,
+        queue: KnockQueue,
         census: Census,
         network: Knocker,
         *,
@@ -71,7 +71,7 @@ class WaysOut(Ways):
         self._changed = asyncio.Event()
 
     def hear(self, found: Found) -> None:
-        """Somebody is said to be there."""
+        """Add addresses at which somebody may be."""
         now, wall = self._clock(), self._wall()
         if found.crowd is not None:
             self._queue.crowd(found.crowd, now, wall)
@@ -88,12 +88,12 @@ class WaysOut(Ways):
         self._changed.set()
 
     def stir(self) -> None:
-        """We have something new, or are somewhere else: everybody is worth a knock again."""
+        """Our release or our address changed: knock at everybody again."""
         self._queue.stir(self._clock(), self._wall())
         self._changed.set()
 
     def is_wished(self, address: Address) -> bool:
-        """Whether the updater dials it."""
+        """Whether the updater dials it itself, because it holds what is wanted."""
         return address in self._wished
 
     def is_open(self, address: Address) -> bool:
@@ -110,7 +110,7 @@ class WaysOut(Ways):
         self._census.prove(address)
 
     def busy(self, address: Address) -> None:
-        """It was met, and what one side has for the other did not pass: it is worth meeting again soon."""
+        """It was met, but the transfer that was due did not happen: knock again soon."""
         self._queue.busy(address, self._clock(), self._wall())
         self._changed.set()
 
@@ -119,7 +119,7 @@ class WaysOut(Ways):
         self._queue.failed(address, self._clock(), self._wall())
 
     def useless(self, address: Address) -> None:
-        """It was met, and neither side has anything for the other."""
+        """It was met: neither side has anything for the other."""
         self._queue.useless(address, self._clock())
 
     def is_us(self, address: Address) -> None:

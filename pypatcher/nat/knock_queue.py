@@ -34,10 +34,10 @@ from pypatcher.addresses import Address, family, is_lan, is_loopback, machine_of
 from pypatcher.backoff import Backoff
 from pypatcher.discovery.sources import AddressLimits
 from pypatcher.limits import Limit, WindowLimiter
-from pypatcher.nat.peer_history import Acquaintance
+from pypatcher.nat.peer_history import PeerHistory
 from pypatcher.nat.punch_times import LAST_LEVEL, level_of_crowd, next_moment, pair_name
 
-__all__ = ["KNOCK_SPACING", "DialQueue"]
+__all__ = ["KNOCK_SPACING", "KnockQueue"]
 
 KNOCK_SPACING = 0.25
 """Seconds between two knocks."""
@@ -65,7 +65,7 @@ class _Entry:
     busy: int = 0
 
 
-class DialQueue:
+class KnockQueue:
     """The addresses that one node may knock at.
 
     Times are monotonic seconds; ``wall`` is unix time, and only says when two strangers knock at once.
@@ -83,7 +83,7 @@ class DialQueue:
         self._turns: dict[str, Address] = {}
         self._timeline: list[tuple[float, int, Address]] = []
         self._ticket = 0
-        self._known = Acquaintance(rng, self._is_near)
+        self._known = PeerHistory(rng, self._is_near)
         self._wished: frozenset[Address] = frozenset()
         self._own: dict[int, Address] = {}
         # Before it is known where others see us there are no common moments, and no two nodes need have the same.
@@ -97,7 +97,7 @@ class DialQueue:
         return len(self._entries)
 
     def seen_at(self, own: Iterable[Address], now: float, wall: float) -> None:
-        """Others see us at these addresses now; silence of the past says nothing about what they reach from here."""
+        """Our addresses changed to these: past silence says nothing about who can be reached from here."""
         seen: dict[int, Address] = {}
         for address in own:
             seen.setdefault(family(address), address)
@@ -119,7 +119,7 @@ class DialQueue:
             self.replan(now, wall)
 
     def replan(self, now: float, wall: float) -> None:
-        """The wall clock was set: the moments are others."""
+        """The wall clock was set: compute all moments anew."""
         for address, entry in self._entries.items():
             self._plan(address, entry, now, wall)
 
@@ -150,7 +150,7 @@ class DialQueue:
             self._plan(address, entry, now, wall)
 
     def wish(self, addresses: frozenset[Address], now: float, wall: float) -> None:
-        """These hold a release that is wanted here, and no others do: they do not become much rarer by silence."""
+        """These hold a release that is wanted here, and no others do: silence makes their knocks little rarer."""
         newly, self._wished = addresses - self._wished, addresses
         for address in newly:
             if (entry := self._entries.get(address)) is not None:
@@ -158,7 +158,7 @@ class DialQueue:
         self.rouse(addresses, now, wall)
 
     def rouse(self, addresses: Iterable[Address], now: float, wall: float) -> None:
-        """Of these there is something to be had: they rest no longer."""
+        """These may have something for us: end their rest."""
         for address in addresses:
             entry = self._entries.get(address)
             if entry is not None and entry.rest_until > now and entry.open_until <= now:
@@ -167,12 +167,12 @@ class DialQueue:
                 self._plan(address, entry, now, wall)
 
     def stir(self, now: float, wall: float) -> None:
-        """We have something new: everybody is worth a knock again."""
+        """Our release changed: knock at everybody again."""
         self._quiet.clear()
         self.rouse(list(self._entries), now, wall)
 
     def forget(self, address: Address) -> None:
-        """It is of no use: our own, for instance."""
+        """Drop an address that is of no use, such as our own."""
         entry = self._entries.pop(address, None)
         if entry is None:
             return
@@ -188,7 +188,7 @@ class DialQueue:
             heapq.heappush(self._timeline, (float("-inf"), 0, ports[0]))
 
     def due(self, now: float, wall: float) -> Address | None:
-        """Whom to knock at now, with one packet; it is counted. None: nobody."""
+        """The address to knock at now, with one packet, which is counted; None when there is none."""
         if now < self._last_knock + KNOCK_SPACING:
             return None
         while self._timeline and self._timeline[0][0] <= now:
@@ -217,7 +217,7 @@ class DialQueue:
         return None
 
     def wait(self, now: float) -> float:
-        """Seconds until ``due`` may have somebody."""
+        """Seconds until ``due`` may return an address."""
         soonest = self._timeline[0][0] if self._timeline else float("inf")
         return max(0.0, soonest - now, self._last_knock + KNOCK_SPACING - now)
 
@@ -235,7 +235,7 @@ class DialQueue:
         self.answered(address, now)
 
     def useless(self, address: Address, now: float) -> None:
-        """It was met, and neither side has anything for the other."""
+        """It was met: neither side has anything for the other."""
         entry = self._entries.get(address)
         if entry is not None:
             entry.rest_until, entry.busy = now + _REST_USELESS, 0
@@ -243,7 +243,7 @@ class DialQueue:
             self._quiet[entry.kind] = backoff, now + backoff.fail()
 
     def busy(self, address: Address, now: float, wall: float) -> None:
-        """It was met, and what one side has for the other did not pass: again soon, then ever later."""
+        """It was met, but the transfer that was due did not happen: knock soon, then ever later."""
         entry = self._entries.get(address)
         if entry is not None:
             entry.rest_until = now + min(_REST_BUSY * 2 ** min(entry.busy, 16), _REST)
@@ -282,7 +282,7 @@ class DialQueue:
         return self.is_neighbour(address) or self._on_link(address)
 
     def _give_turn(self, address: Address, now: float, wall: float) -> None:
-        """The next turn is another port's of that host, often that of which was heard first."""
+        """Give the host's turn to another of its ports, most often the one that was heard of first."""
         machine = machine_of(address)
         ports = self._ports[machine]
         if len(ports) > 1:

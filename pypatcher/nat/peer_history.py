@@ -17,7 +17,7 @@ from pypatcher.addresses import Address, machine_of
 from pypatcher.bounded import bound
 from pypatcher.nat.punch_times import WINDOW
 
-__all__ = ["Acquaintance"]
+__all__ = ["PeerHistory"]
 
 _PROVEN = 3600.0
 _NEAR_PAUSES = (2.0, 300.0)
@@ -33,7 +33,7 @@ class _Silence:
     until: float = 0.0
 
 
-class Acquaintance:
+class PeerHistory:
     """What one node remembers of the hosts that it knocked at or met.
 
     Args:
@@ -62,7 +62,7 @@ class Acquaintance:
         return 0 if silence is None else silence.failures
 
     def quiet_until(self, address: Address, now: float) -> float:
-        """Until when its host is left alone; ``now`` is at once."""
+        """Until when its host gets no knock; ``now`` is at once."""
         silence = self._silent.get(self._host(address))
         return now if silence is None else silence.until
 
@@ -84,13 +84,13 @@ class Acquaintance:
         bound(self._silent)
 
     def answered(self, address: Address, now: float) -> None:
-        """It is there after all, whatever will come of it."""
+        """It answered after all, whatever will come of it."""
         silence = self._silent.get(self._host(address))
         if silence is not None:
             silence.until = now
 
     def reached(self, address: Address, now: float) -> None:
-        """It proved to be a node of ours: nothing is held against it."""
+        """It proved to be a node of ours: its failures are forgotten."""
         self._silent.pop(self._host(address), None)
         self.prove(address, now)
 
@@ -101,7 +101,7 @@ class Acquaintance:
         self.tried(address, now)
 
     def forgive(self) -> None:
-        """We are somewhere else: much of the silence was ours."""
+        """Our address changed: much of the silence was ours."""
         for silence in self._silent.values():
             silence.failures = min(silence.failures, _MOVED_FAILURES)
 

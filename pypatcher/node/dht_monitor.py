@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pypatcher.events import DhtJoined, DhtSilent, Emit
 
-__all__ = ["Reach"]
+__all__ = ["DhtMonitor"]
 
 _EARLY_PAUSE, _PAUSE = 2.0, 10.0
 _FIRST = 60.0
@@ -21,7 +21,7 @@ _LATER = 1800.0
 _REASON = "no DHT node answers: is outgoing UDP blocked in this network? pypatcher netcheck tells more"
 
 
-class Reach:
+class DhtMonitor:
     """Watches when DHT nodes answer.
 
     Args:

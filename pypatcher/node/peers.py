@@ -20,8 +20,8 @@ from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.census import Census
 from pypatcher.discovery.sources import Found, Surroundings, open_sources
 from pypatcher.events import Emit, PortMapped
-from pypatcher.nat.hole_punching import WaysOut
-from pypatcher.nat.knock_queue import DialQueue
+from pypatcher.nat.hole_punching import HolePuncher
+from pypatcher.nat.knock_queue import KnockQueue
 from pypatcher.nat.on_link import OnLink
 from pypatcher.nat.portmap import Mapping as PortMapping
 from pypatcher.nat.portmap import PortMapper
@@ -74,9 +74,9 @@ class Peers:
         self.census = Census(time.monotonic)
         self.ways: Ways = EveryWay(0.0 if is_eager else _STRANGER_JITTER)
         if network.namespace.meets:
-            queue = DialQueue(rng, on_link=OnLink())
+            queue = KnockQueue(rng, on_link=OnLink())
             queue.prove(known, time.monotonic())
-            self.ways = WaysOut(queue, self.census, network)
+            self.ways = HolePuncher(queue, self.census, network)
         self._sources = open_sources(Surroundings(network, settings, emit, rng, time.monotonic))
 
     def parts(self) -> Parts:

@@ -14,8 +14,8 @@ from pypatcher.addresses import Address, format_address, is_lan, is_literal
 from pypatcher.events import Emit, NodeStarted, NodeStopped
 from pypatcher.install import LocalRelease
 from pypatcher.nat.address_hints import own_addresses
-from pypatcher.nat.address_monitor import Whereabouts, nat_kind
-from pypatcher.node.dht_monitor import Reach
+from pypatcher.nat.address_monitor import AddressMonitor, nat_kind
+from pypatcher.node.dht_monitor import DhtMonitor
 from pypatcher.node.network import Network
 from pypatcher.node.peers import Parts, Peers
 from pypatcher.settings import Settings
@@ -83,7 +83,7 @@ class Presence:
                 nat_kind(network.dht.port_varies),
             )
         )
-        whereabouts = Whereabouts(
+        whereabouts = AddressMonitor(
             network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, moved=self._address_changed
         )
         own: Parts = {"whereabouts": whereabouts.run, "reach": self._watch_dht}
@@ -110,7 +110,7 @@ class Presence:
         if not entries:
             return
         inside = all(is_literal(entry) and is_lan(entry) for entry in entries)  # a DHT of one's own
-        await Reach(
+        await DhtMonitor(
             lambda: dht.last_answer if inside else dht.last_answer_from_outside,
             emit=self._emit,
             clock=time.monotonic,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pypatcher.addresses import Address
 from pypatcher.events import Event
-from pypatcher.nat.address_monitor import Whereabouts
+from pypatcher.nat.address_monitor import AddressMonitor
 
 HOME: Address = ("192.168.1.7", 6881)
 OUTSIDE: Address = ("93.184.7.7", 6881)
@@ -25,8 +25,8 @@ class Surroundings:
     def move(self) -> None:
         self.moves += 1
 
-    def watch(self) -> Whereabouts:
-        watching = Whereabouts(
+    def watch(self) -> AddressMonitor:
+        watching = AddressMonitor(
             lambda: self.addresses, lambda: self.port_varies, emit=self.events.append, moved=self.move
         )
         watching.look()

@@ -14,8 +14,8 @@ from pypatcher.discovery.sources import AddressLimits, Found
 from pypatcher.discovery.sources.lan import NEIGHBOURS
 from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.discovery.sources.swarm import EVERYBODY, HOLDERS
-from pypatcher.nat.hole_punching import WaysOut
-from pypatcher.nat.knock_queue import DialQueue
+from pypatcher.nat.hole_punching import HolePuncher
+from pypatcher.nat.knock_queue import KnockQueue
 from pypatcher.nat.ways import EveryWay
 from tests.support.transport import ManualClock
 from tests.support.virtual_time import run_virtual
@@ -45,8 +45,8 @@ def named_for_an_hour(answer: Answered, kind: AddressLimits) -> tuple[list[float
     async def main() -> tuple[list[float], list[Address]]:
         clock = asyncio.get_running_loop().time
         network, opened = Neighbourhood(answer), list[Address]()
-        queue = DialQueue(random.Random(1), on_link=is_lan)
-        ways = WaysOut(queue, Census(clock), network, clock=clock, wall=lambda: 1.8e9 + clock())
+        queue = KnockQueue(random.Random(1), on_link=is_lan)
+        ways = HolePuncher(queue, Census(clock), network, clock=clock, wall=lambda: 1.8e9 + clock())
 
         async def dial() -> None:
             while True:

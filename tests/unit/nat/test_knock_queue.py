@@ -11,7 +11,7 @@ from pypatcher.discovery.sources import AddressLimits
 from pypatcher.discovery.sources.lan import NEIGHBOURS
 from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.discovery.sources.swarm import EVERYBODY, HOLDERS
-from pypatcher.nat.knock_queue import KNOCK_SPACING, DialQueue
+from pypatcher.nat.knock_queue import KNOCK_SPACING, KnockQueue
 
 WALL = 1_800_000_000.0
 
@@ -21,14 +21,14 @@ def far(number: int, port: int = 6881) -> Address:
     return f"{20 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.9", port
 
 
-def make(seed: int = 1, own: Address | None = None, crowd: int = 2) -> DialQueue:
-    queue = DialQueue(random.Random(seed), on_link=is_lan)
+def make(seed: int = 1, own: Address | None = None, crowd: int = 2) -> KnockQueue:
+    queue = KnockQueue(random.Random(seed), on_link=is_lan)
     queue.seen_at((own or far(900_000 + seed),), 0.0, WALL)
     queue.crowd(crowd, 0.0, WALL)
     return queue
 
 
-def knocks(queue: DialQueue, start: float, end: float) -> list[tuple[float, Address]]:
+def knocks(queue: KnockQueue, start: float, end: float) -> list[tuple[float, Address]]:
     """Every knock from ``start`` to ``end``, at nobody who answers."""
     found, now = [], start
     while now < end:
@@ -178,7 +178,7 @@ def test_a_fleet_that_has_just_been_switched_on_is_no_weapon_either(gap: float, 
     rng, times = random.Random(round_), []
     for node in range(20):
         start = node * gap
-        queue = DialQueue(random.Random(100 * round_ + node), on_link=is_lan)
+        queue = KnockQueue(random.Random(100 * round_ + node), on_link=is_lan)
         queue.seen_at((far(900_000 + 100 * round_ + node),), start, WALL + start)
         queue.add([("93.184.7.7", port) for port in range(1, 101)], RECORDS, start, WALL + start)
         now, visit = start, start + 5.0
@@ -195,7 +195,7 @@ def test_a_fleet_that_has_just_been_switched_on_is_no_weapon_either(gap: float, 
 def test_a_stranger_waits_until_the_size_of_the_crowd_is_known() -> None:
     waits = []
     for node in range(40):
-        queue = DialQueue(random.Random(node), on_link=is_lan)
+        queue = KnockQueue(random.Random(node), on_link=is_lan)
         queue.seen_at((far(900_000 + node),), 0.0, WALL)
         queue.add([far(1)], RECORDS, 0.0, WALL)
         waits.append(queue.wait(0.0))
@@ -374,7 +374,7 @@ def test_many_addresses_of_an_ipv6_network_are_knocked_at_like_few(named: str) -
 
 
 def test_private_addresses_that_are_on_no_link_wait_as_strangers_do() -> None:
-    queue = DialQueue(random.Random(1), on_link=lambda _: False)
+    queue = KnockQueue(random.Random(1), on_link=lambda _: False)
     queue.seen_at((far(900_001),), 0.0, WALL)
     queue.crowd(64, 0.0, WALL)
     queue.add([(f"10.1.{number}.1", 6881) for number in range(40)], RECORDS, 0.0, WALL)

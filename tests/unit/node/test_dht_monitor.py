@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pypatcher.events import DhtJoined, DhtSilent, Event
-from pypatcher.node.dht_monitor import Reach
+from pypatcher.node.dht_monitor import DhtMonitor
 
 
 @dataclass
@@ -16,10 +16,10 @@ class FakeDht:
     now: float = 1000.0
     events: list[Event] = field(default_factory=list)
 
-    def watch(self) -> Reach:
-        return Reach(lambda: self.last_answer, emit=self.events.append, clock=lambda: self.now)
+    def watch(self) -> DhtMonitor:
+        return DhtMonitor(lambda: self.last_answer, emit=self.events.append, clock=lambda: self.now)
 
-    def pass_time(self, watching: Reach, seconds: float, *, answering: bool) -> None:
+    def pass_time(self, watching: DhtMonitor, seconds: float, *, answering: bool) -> None:
         until = self.now + seconds
         while self.now < until:
             self.now += 10
