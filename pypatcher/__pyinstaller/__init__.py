@@ -1,4 +1,4 @@
-"""Tells PyInstaller where our hook is (entry point ``pyinstaller40``)."""
+"""Tells PyInstaller where our hook is (entry point ``pyinstaller40``), and nothing else."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Keeps a node at work beside a program: the same in an application's thread and under ``run``.
+"""Restarts a node whenever it fails, after growing pauses: the same in an application's thread and under ``run``.
 
-The node itself is imported only when it is made, so that no program waits for its heavy imports.
+The node is imported only when it is made, so that no program waits for its heavy imports. Not here: what a node is.
 """
 
 from __future__ import annotations

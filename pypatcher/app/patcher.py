@@ -1,8 +1,9 @@
 """Self-update of the Python program that runs: ``public_key``, ``spawn``, ``start``, ``stop`` and what goes with them.
 
-One `Patcher` a process. The application's thread does as little as possible: it finds out which file it is, activates
+One `Patcher` per process. The application's thread does as little as possible: it finds out which file it is, activates
 a staged release if one waits, and starts the node's thread. No failure of the network, the disk or the environment is
-raised into the application. design.md "Who uses it" and "Staging, activating, restarting, going back".
+raised into the application. Not here: the node (``node``), the restart (``process.restart``). design.md "Who uses it"
+and "Staging, activating, restarting, going back".
 """
 
 from __future__ import annotations

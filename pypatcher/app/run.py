@@ -1,7 +1,8 @@
 """``pypatcher run``: a program that knows nothing of updates, and its node beside it in one process.
 
-Glue between the supervisor (``process``), the installation (``install``) and the node: what each start and end of the
-program means for a version on trial, and how a staged release takes over. design.md "`run`".
+Connects the supervisor (``process``), the installation (``install``) and the node: what each start and end of the
+program means for a version on trial, and how a staged release takes over. Not here: signals and processes
+(``process.supervisor``). design.md "`run`".
 """
 
 from __future__ import annotations

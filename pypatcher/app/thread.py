@@ -1,7 +1,7 @@
-"""The node's own thread and loop, beside an application that knows nothing of either.
+"""The node's own thread and event loop beside a Python application.
 
 Everything heavy is imported in here, so that an application's start does not wait for it. design.md "Public API": the
-application cannot stall the node, nor the node the application.
+application cannot stall the node, nor the node the application. Not here: what a node does.
 """
 
 from __future__ import annotations

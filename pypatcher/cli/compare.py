@@ -1,4 +1,7 @@
-"""``pypatcher compare``: how much of a new build is new to devices that run the old one, and what makes it so."""
+"""``pypatcher compare``: how much of a new build devices that run the old one must fetch, and which parts cause it.
+
+Prints. Not here: the comparison (``artifact.compare``).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``pypatcher stage``: have a program take a release from a file, as if it had come over the network.
 
-The program may run. What happens on disk is ``install``'s; when the release takes over is said by the program's mode.
+The program may run. Not here: what happens on disk (``install``), and when the release takes over (the program's mode).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """KRPC (BEP 5): queries, responses and errors as datagrams, and the fields in them, strict and bounded.
 
-Pure functions over bytes. Lives here: what a field may look like. Not here: who asked what, whether an answer was
-asked for, what to do about it. Also implements BEP 32 (nodes6), BEP 42 (``ip``), BEP 43 (``ro``).
+Pure functions over bytes: what a field may look like, those of BEP 32 (nodes6), 42 (``ip``) and 43 (``ro``) too. Not
+here: who asked what, whether an answer was asked for, what to do about it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""``pypatcher netcheck``: probe the network, and say what it means."""
+"""``pypatcher netcheck``: measures what the network lets through, and says what it means. Changes no setting."""

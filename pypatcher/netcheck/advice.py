@@ -1,4 +1,4 @@
-"""What findings about a network mean, in words that a person can act on. Pure."""
+"""What the findings about a network mean, in words that a person can act on. Pure: nothing is measured here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the network here lets through: the findings of ``pypatcher netcheck``, from packets that were really sent.
 
-Opens a place in the network as a node does, for less than a minute, and looks. What the findings mean is said in
-``netcheck.advice``. Nothing is changed but a port mapping, which is given back.
+Opens a node's sockets for less than a minute, and looks. Nothing is changed but a port mapping, which is given back.
+Not here: what the findings mean (``advice``).
 """
 
 from __future__ import annotations

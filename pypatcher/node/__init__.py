@@ -1,1 +1,4 @@
-"""What a device does with the network: looks, fetches, serves, meets others, and says how it goes."""
+"""What puts one node together: its parts, what it remembers, and what it says about itself.
+
+Not here: how any part works (the rooms below), and how it runs beside a program (``app``).
+"""

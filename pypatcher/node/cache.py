@@ -1,8 +1,8 @@
-"""What a node would like to remember over a restart: DHT nodes, its port, good peers, hashes of releases it knows.
+"""What a node remembers over a restart: DHT nodes, its port, good peers, hashes of releases that it knows.
 
-design.md "Caches": losing it costs time, nothing else. So reading never fails (a damaged file is an empty
-one), writing never raises, and nothing in it is trusted: it holds hints, each checked again when it is used. A
-cloned card brings a copy along, which does no harm: there is no identity in it.
+design.md "Caches": losing it costs time, nothing else. So reading never fails (a damaged file is an empty one), writing
+never raises, and nothing in it is trusted: each hint is checked again when it is used. A cloned card brings a copy
+along, which does no harm: no identity is in it. Not here: the state of the installation (``install``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether anybody in the DHT answers at all: said when nobody does, and when somebody does again.
+"""Says when no DHT node has answered for long, and when one answers again.
 
-A device whose network lets no UDP out keeps running its program and looks like one without news; whoever reads its
-log or asks ``pypatcher status`` shall see the difference.
+A device whose network lets no UDP out keeps running its program and looks like one without news; in its log and in
+``pypatcher status`` the two differ. Sends nothing; not here: joining again (``dht``).
 """
 
 from __future__ import annotations

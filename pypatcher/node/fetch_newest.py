@@ -1,8 +1,8 @@
-"""The newest release, fetched to a file by somebody who has no program to update: the command ``fetch``.
+"""Fetches the newest release to a file, for somebody who has no program to update: the command ``fetch``.
 
-For the first installation of a device, and for a look at what a fleet has. It meets the others as a node does (slots,
-swarm, LAN, offers), and asks until three nodes agree on what is newest or a time is over; how sure that is, the caller
-says. The file appears whole and verified, or not at all.
+For the first installation of a device, and for a look at what a fleet has. It finds others as a node does (slots,
+swarm, LAN, offers), and asks until enough nodes agree on what is newest or a time is over. The file appears whole and
+verified, or not at all. Nothing is installed, and nothing is served.
 """
 
 from __future__ import annotations

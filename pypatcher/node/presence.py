@@ -1,6 +1,7 @@
-"""A node's presence in the network: what it has is served, announced and offered, and where it is is watched.
+"""A node's presence in the network: serves, announces and offers what it has, and watches its own addresses.
 
-A device has an updater beside it, a seed a file. Made for one network and as long as that is open.
+A device has an updater beside it; a seed has one of these per file. Made for one network, and only as long as that is
+open. Not here: what is held (``install``, ``seedfile``), and every format and limit.
 """
 
 from __future__ import annotations

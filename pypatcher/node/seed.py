@@ -1,8 +1,8 @@
-"""Signed releases, offered to the fleet by somebody who neither installs nor runs them: the command ``seed``.
+"""Offers signed files to the fleet without installing or running them: the command ``seed``.
 
-A node's presence in the network without its updater. The sockets of a network belong to one namespace, so
-each target has a network of its own. What is offered are the files that were given, whatever else is heard of; a
-newer release of the owner's is only said.
+A node's presence in the network without its updater. The sockets of a network belong to one namespace, so each target
+has a network of its own. What is offered are the files that were given, whatever else is heard of; a newer release of
+the owner's is said, and not fetched.
 """
 
 from __future__ import annotations

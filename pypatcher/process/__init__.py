@@ -1,4 +1,7 @@
-"""The program as it runs: which packaging, restart and hand-over, the supervisor of ``run``, systemd notify."""
+"""The program as it runs: its packaging, restart and hand-over, the supervisor of ``run``, systemd's notify protocol.
+
+Not here: what is installed and on trial (``install``), and anything of the network.
+"""
 
 from pypatcher.process.child import end_like, how_it_ended
 from pypatcher.process.image import EXIT_OWN_FAILURE

@@ -1,4 +1,4 @@
-"""How a program learns that ``pypatcher run`` keeps it up to date, so that it makes no second node of its own.
+"""How a program learns that ``pypatcher run`` keeps it up to date, so that it starts no second node.
 
 By one variable that names the program: what the program starts inherits it, and is meant only if it is the same file.
 """

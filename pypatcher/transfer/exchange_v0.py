@@ -1,6 +1,7 @@
 """The v0 exchange of one node: dials who has a release, serves who asks for ours.
 
-Puts ``client`` and ``server`` behind ``Exchange``; the bytes are in ``wire``. design.md "Transport and transfer".
+Puts ``client`` and ``server`` behind ``Exchange``. Not here: the bytes (``wire``), and which release is wanted.
+design.md "Transport and transfer".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The transfer protocols that a node speaks, and which one it dials with: a new one is a line here."""
+"""The transfer protocols that a node speaks, and which one it dials with: a new one is a line here, nothing more."""
 
 from __future__ import annotations
 

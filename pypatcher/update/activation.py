@@ -1,7 +1,7 @@
-"""When a staged release takes over: after the mode's time has come, and never during a trial.
+"""Waits for the moment at which a staged release takes over: the mode's time, and never during a trial.
 
-One coroutine in the node's loop, for ``spawn`` and ``run`` alike; what taking over means is the caller's ``restart``.
-design.md "Staging, activating, restarting, going back".
+One coroutine in the node's loop, for ``spawn`` and ``run`` alike. Not here: which moment a mode means (``mode``), and
+the restart itself, which is the caller's. design.md "Staging, activating, restarting, going back".
 """
 
 from __future__ import annotations

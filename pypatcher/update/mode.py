@@ -1,6 +1,7 @@
-"""When a staged release takes over: the updater's modes and their alarm.
+"""The updater's modes (Now, OnRestart, At), and how long each waits until a staged release may take over.
 
-Pure: the clock and the randomness are arguments. design.md "Staging, activating, restarting, going back".
+Pure: the clock and the randomness are arguments. Not here: whether a release is staged (``activation``). design.md
+"Staging, activating, restarting, going back".
 """
 
 from __future__ import annotations

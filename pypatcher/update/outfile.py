@@ -1,7 +1,7 @@
-"""A file that appears whole and verified, or not at all: where a release goes that updates no program.
+"""Where a release goes that updates no program: a file that appears whole and verified, or not at all.
 
 The ``Destination`` of the command ``fetch``. Downloads lie beside the file, private and with names of their own, and
-are gone at the end, whatever happens.
+are gone at the end, whatever happens. Not here: the program of a device and its way back (``install``).
 """
 
 from __future__ import annotations

@@ -125,6 +125,31 @@ def imported_modules(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
             yield from (name if name in known else node.module for name in names)
 
 
+def test_every_module_says_what_does_not_live_there() -> None:
+    boundary = re.compile(
+        r"\b(not|no|nothing|never|none|only|alone|elsewhere|without|pure|neither|nowhere|decides?)\b", re.I
+    )
+    silent = [
+        str(path.relative_to(ROOT))
+        for _, path in modules()
+        if not boundary.search(ast.get_docstring(ast.parse(path.read_text())) or "")
+    ]
+    assert silent == []
+
+
+def test_what_lives_elsewhere_lives_there() -> None:
+    """The modules that a first docstring names behind "Not here" are there."""
+    lost = []
+    for _, path in modules():
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        elsewhere = " ".join(re.findall(r"\(([^)]*)\)", docstring.partition("Not here: ")[2].partition("\n\n")[0]))
+        for named in re.findall(r"``([a-z_0-9.]+)``", elsewhere):
+            places = [base.joinpath(*named.split(".")) for base in (PACKAGE, path.parent, path.parent.parent)]
+            if not any(place.is_dir() or place.with_name(f"{place.name}.py").exists() for place in places):
+                lost.append(f"{path.relative_to(ROOT)} names {named}")
+    assert lost == []
+
+
 def test_a_long_file_says_why() -> None:
     lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for _, path in modules()}
     long = {name: length for name, length in lengths.items() if length > LONGEST_FILE}

@@ -1,4 +1,7 @@
-"""Where other nodes are said to be: every source of addresses in a file of its own, and the list of them."""
+"""Every source of addresses in a file of its own, and the list of them: minute slots, the swarm, the LAN.
+
+Not here: what a source is (``source``), and who reads what they tell (``discovery.census``, ``nat``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file a packaging: whatever is particular to it stands there, and adding one is adding a file.
+"""One file per packaging: whatever is particular to it stands there and nowhere else; adding one is adding a file.
 
 Each module has a ``PACKAGING``. What all of them share is in ``pypatcher.process.packaging``, which finds them here.
 """

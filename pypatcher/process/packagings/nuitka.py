@@ -1,7 +1,8 @@
 """A Nuitka onefile: a bootstrap, which unpacks a folder, starts the application in it and waits for it.
 
 It is told by ``__compiled__.onefile``, in older versions by ``NUITKA_ONEFILE_PARENT``, which names the bootstrap; P is
-the bootstrap's executable. The application's files follow the ELF program, so its region is the last bytes.
+the bootstrap's executable. The application's files follow the ELF program, so its region is the last bytes. Not here:
+how a onefile is restarted (``process.plan``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A zipapp (also shiv): an archive that Python runs by its path, in one process.
 
 It is told by a ``__main__`` that comes from a zipimporter, and P is that archive. It restarts by exec in its own place,
-with the interpreter and its options. Its region is the zip comment.
+with the interpreter and its options. Its region is the zip comment. Not here: the archive's bytes
+(``artifact.zipapp``).
 """
 
 from __future__ import annotations
