@@ -26,7 +26,7 @@ _VOICES = 4096
 
 
 class Census:
-    """Of one node.
+    """What one node knows of the others, counted once.
 
     Attributes:
         news: told whenever something here changes, or a way to somebody opens.

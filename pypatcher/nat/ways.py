@@ -47,7 +47,7 @@ class Ways(Reachability, Protocol):
         """Somebody is said to be there."""
 
     def stir(self) -> None:
-        """We have something new, or are somewhere else: everybody is worth a knock again."""
+        """Our release or our address changed: knock at everybody again."""
 
     def is_wished(self, address: Address) -> bool:
         """Whether the updater dials it."""
@@ -84,7 +84,7 @@ class EveryWay(Ways):
         """They are open."""
 
     def is_open(self, address: Address) -> bool:
-        """All are; in a LAN, whose addresses anybody can name, until three of a /24 or /48 were silent in 5 minutes."""
+        """All are; in a LAN, whose addresses anybody can name, until three of one /24 or /48 were silent in 5 minutes."""
         return not is_lan(address) or is_loopback(address) or self._silent.allows([_silent(address)], self._clock())
 
     def reached(self, address: Address) -> None:

@@ -41,7 +41,7 @@ _STRANGER_JITTER = 60.0
 
 
 class Peers:
-    """One a node.
+    """One per node: everything that is known of the others.
 
     Args:
         exchanges: the transfer protocols that are spoken here.
@@ -105,7 +105,7 @@ class Peers:
             source.want(releases)
 
     def address_changed(self) -> None:
-        """Others reach us somewhere else: everybody is told, and worth a knock again."""
+        """Our address changed: tell every source, and knock at everybody again."""
         self.moves += 1
         self._announce_address()
         self.census.news.tell()

@@ -32,7 +32,7 @@ _TASK_PAUSES = (1.0, 300.0)
 
 
 class Presence:
-    """One a network.
+    """One per network.
 
     Args:
         shelf: what is given to others.
@@ -97,7 +97,7 @@ class Presence:
             self._emit(NodeStopped(network.node_id))
 
     def _address_changed(self) -> None:
-        """Others reach us somewhere else: say so everywhere."""
+        """Our address changed: announce it everywhere."""
         self.network.endpoint.moved()
         local = own_addresses(self.network.endpoint.addresses, ())
         if local != self._local:

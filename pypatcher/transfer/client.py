@@ -222,7 +222,7 @@ async def _receive(
 async def _read_chunk(
     stream: Stream, start: bytes, size: int, watch: StallWatch, moved: Callable[[int], None]
 ) -> bytes:
-    """``start`` and what follows it, ``size`` bytes together; ``moved`` is told each piece's."""
+    """``start`` and what follows it, ``size`` bytes together; ``moved`` is told the size of each piece."""
     parts = [start]
     missing = size - len(start)
     if start:

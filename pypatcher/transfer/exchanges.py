@@ -18,7 +18,7 @@ __all__ = ["Exchanges"]
 
 
 class Exchanges:
-    """Of one node.
+    """The protocols of one node.
 
     Args:
         shelf: what is given to others.

@@ -193,7 +193,7 @@ class Connection:
         self._writers.add(stream)
 
     def nudge(self, seconds: float = 0.0) -> bool:
-        """Send the peer something that it must answer: it learns where we are, and our router that we are there.
+        """Send the peer something that it must answer: it learns our address, and our router keeps it open.
 
         Returns:
             Whether it was silent for so many seconds, though there is a way to it.

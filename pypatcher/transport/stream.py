@@ -151,7 +151,7 @@ class Stream:
         return self._owner.unacknowledged(self.id) if self._write_failure is None else self._never_arrived
 
     def nudge(self, seconds: float) -> bool:
-        """Show the peer where we are, and make it show that it is there; see ``Connection.nudge``."""
+        """Show the peer our address, and make it answer; see ``Connection.nudge``."""
         return self._owner.nudge(seconds)
 
     def reset(self, code: int) -> None:

@@ -101,7 +101,7 @@ class Findings:
 
 
 class Updater:
-    """One a node: brings the newest release that this device takes beside the program.
+    """One per node: brings the newest release that this device takes beside the program.
 
     Args:
         peers: see ``Peers``.
@@ -333,7 +333,7 @@ class Updater:
         return True
 
     def _note_break(self, delivery: Delivery) -> None:
-        """We moved meanwhile, which is nobody's fault; who was there a moment ago is asked again at once."""
+        """Our address changed meanwhile, which is nobody's fault; who was there a moment ago is asked again at once."""
         if delivery.received:
             self._peers.ways.reached(delivery.candidate.address)
 

@@ -155,7 +155,7 @@ class Lan:
         self._changed = asyncio.Event()
 
     def address_changed(self) -> None:
-        """Say where we are again, as soon as that is polite."""
+        """Our address changed: announce it again, as soon as the pauses allow."""
         self._schedule.soon(self._clock())
         self._changed.set()
 
@@ -260,7 +260,7 @@ def lan_source(around: Surroundings) -> Lan | None:
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """An interface on which something can be said, and where we are on it."""
+    """An interface that can send, and our address on it."""
 
     family: int
     index: int

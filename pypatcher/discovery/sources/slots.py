@@ -24,7 +24,7 @@ RECORDS = AddressLimits("records", room=512, knocks=8)
 
 
 class SlotSource:
-    """Of one node. It looks from the first ``want`` on, until nothing is wanted."""
+    """The slots as one node uses them. It looks from the first ``want`` on, until nothing is wanted."""
 
     name = "slots"
     limits: Sequence[AddressLimits] = (RECORDS,)

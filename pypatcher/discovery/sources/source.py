@@ -88,7 +88,7 @@ class AddressSource(Protocol):
         """Ask once who is there, without announcing that we have or want anything."""
 
     def address_changed(self) -> None:
-        """Others reach us somewhere else."""
+        """Our address changed."""
 
     def hold(self, info: PatchInfo | None) -> None:
         """This node serves that release now; None: nothing."""
