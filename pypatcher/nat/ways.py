@@ -84,7 +84,7 @@ class EveryWay(Ways):
         """They are open."""
 
     def is_open(self, address: Address) -> bool:
-        """All are; in a LAN, whose addresses anybody can name, until three of one /24 or /48 were silent in 5 minutes."""
+        """All are; in a LAN, whose addresses anybody can name, until 3 of one /24 or /48 were silent in 5 minutes."""
         return not is_lan(address) or is_loopback(address) or self._silent.allows([_silent(address)], self._clock())
 
     def reached(self, address: Address) -> None:
