@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address, is_lan, provider_of
 from pypatcher.dht.crowd import Crowd
-from pypatcher.dht.nodeid import Contact, distance
+from pypatcher.dht.nodeid import Contact, distance, is_secure
 
 __all__ = ["ALPHA", "MAX_QUERIES", "NEAREST", "Lookup"]
 
@@ -27,6 +27,12 @@ NEAREST = 20
 """How many nodes a lookup ends with, and a value is stored on."""
 MAX_QUERIES = 100
 """Nodes that one lookup may ask, whatever hostile answers name."""
+_PER_PROVIDER = 3
+"""Places of one /16 or /32: in IPv6 ids that BEP 42 allows cost nothing."""
+_INSECURE = 10
+"""Places for ids that BEP 42 does not allow at their address."""
+_ANYHOW = 8
+"""So many places are filled whatever these two say: small and private networks work."""
 _MAX_CANDIDATES = 200
 _DISBELIEF = 6
 
@@ -45,6 +51,7 @@ class _Candidate:
 
     distance: int
     contact: Contact
+    is_secure: bool
     state: _State = _State.FRESH
     sources: set[Address] = field(default_factory=set)
 
@@ -79,38 +86,29 @@ class Lookup:
     def next_queries(self) -> list[Contact]:
         """Whom to ask now; each is then expected to answer, be slow or fail."""
         asked: list[Contact] = []
-        window = active = 0
-        for candidate in self._sorted:
-            active += candidate.state is _State.ASKED
-        for candidate in self._sorted:
-            if window >= NEAREST or active >= ALPHA or self.queries >= self._max_queries:
+        active = sum(candidate.state is _State.ASKED for candidate in self._sorted)
+        places = self._places(_State.FRESH, _State.ASKED, _State.ANSWERED)
+        while doubtful := [place for place in places if place.state is _State.FRESH and self._is_disbelieved(place)]:
+            for place in doubtful:
+                place.state = _State.FAILED
+            places = self._places(_State.FRESH, _State.ASKED, _State.ANSWERED)
+        for place in places:
+            if active >= ALPHA or self.queries >= self._max_queries:
                 break
-            if candidate.state in (_State.FAILED, _State.SLOW):
-                continue
-            if candidate.state is _State.FRESH:
-                if self._is_disbelieved(candidate):
-                    candidate.state = _State.FAILED
-                    continue
-                candidate.state = _State.ASKED
-                asked.append(candidate.contact)
+            if place.state is _State.FRESH:
+                place.state = _State.ASKED
+                asked.append(place.contact)
                 active += 1
                 self.queries += 1
-            window += 1
         return asked
 
     @property
     def finished(self) -> bool:
         """Whether the nearest nodes that live have answered; call after ``next_queries``."""
-        window = 0
-        for candidate in self._sorted:
-            if window >= NEAREST:
-                return True
-            if candidate.state in (_State.ASKED, _State.SLOW):
-                return False
-            if candidate.state is _State.FRESH and self.queries < self._max_queries:
-                return False
-            window += candidate.state is _State.ANSWERED
-        return True
+        states = {_State.ASKED, _State.SLOW, _State.ANSWERED}
+        if self.queries < self._max_queries:
+            states.add(_State.FRESH)
+        return all(place.state is _State.ANSWERED for place in self._places(*states))
 
     def answered(self, contact: Contact, sender: bytes, nodes: Iterable[Contact]) -> None:
         """The node at ``contact.address`` answered as ``sender`` and named ``nodes``."""
@@ -124,6 +122,7 @@ class Lookup:
             self._sorted.remove(candidate)
             candidate.contact = Contact(sender, contact.address)
             candidate.distance = distance(sender, self.target)
+            candidate.is_secure = is_secure(sender, contact.address[0])
             insort(self._sorted, candidate, key=_DISTANCE)
         candidate.state = _State.ANSWERED
         for source in candidate.sources:
@@ -145,9 +144,33 @@ class Lookup:
             self._fail(candidate)
 
     def closest(self) -> list[Contact]:
-        """The nodes nearest to the target that answered, nearest first, at most 20."""
-        answered = [candidate.contact for candidate in self._sorted if candidate.state is _State.ANSWERED]
-        return answered[:NEAREST]
+        """The nodes nearest to the target that answered and have one of the 20 places, nearest first."""
+        return [place.contact for place in self._places(_State.ANSWERED)]
+
+    def _places(self, *states: _State) -> list[_Candidate]:
+        """Who has the 20 places, of those in one of these states, nearest first."""
+        places: list[_Candidate] = []
+        others: list[_Candidate] = []
+        providers: Counter[str] = Counter()
+        insecure = 0
+        for candidate in self._sorted:
+            if len(places) >= NEAREST:
+                break
+            if candidate.state not in states:
+                continue
+            address = candidate.contact.address
+            if not is_lan(address):
+                provider = provider_of(address)
+                is_one_too_many = not candidate.is_secure and insecure >= _INSECURE
+                if is_one_too_many or providers[provider] >= _PER_PROVIDER:
+                    others.append(candidate)
+                    continue
+                providers[provider] += 1
+                insecure += not candidate.is_secure
+            places.append(candidate)
+        if others and len(places) < _ANYHOW:
+            places = sorted([*places, *others[: _ANYHOW - len(places)]], key=_DISTANCE)
+        return places
 
     def _fail(self, candidate: _Candidate) -> None:
         candidate.state = _State.FAILED
@@ -167,7 +190,12 @@ class Lookup:
             return
         if contact.id == self._own_id or not self._crowd.has_room(contact.address) or self._avoid(contact.address):
             return
-        candidate = _Candidate(distance(contact.id, self.target), contact, sources={source} if source else set())
+        candidate = _Candidate(
+            distance(contact.id, self.target),
+            contact,
+            is_secure(contact.id, contact.address[0]),
+            sources={source} if source else set(),
+        )
         if len(self._sorted) >= _MAX_CANDIDATES and not self._drop_farther_than(candidate):
             return
         insort(self._sorted, candidate, key=_DISTANCE)

@@ -12,13 +12,13 @@ from random import Random
 
 from pypatcher.addresses import Address
 from pypatcher.dht import DhtNode
-from pypatcher.dht.nodeid import Contact
+from pypatcher.dht.nodeid import Contact, secure_id
 
 __all__ = ["DhtNetwork"]
 
 
 class DhtNetwork:
-    """Hosts with public addresses, each in a /24 of its own, unless told otherwise."""
+    """Hosts with public addresses, each in a /16 of its own and with an id that BEP 42 allows, but as told."""
 
     def __init__(self, seed: int = 1, *, latency: tuple[float, float] = (0.02, 0.12), loss: float = 0.0) -> None:
         self.random = Random(seed)
@@ -33,8 +33,8 @@ class DhtNetwork:
         self._count = 0
 
     def new_address(self) -> Address:
-        self._count += 1
-        return f"5.{self._count >> 8}.{self._count & 255}.1", 6881
+        number = self._count = self._count + 1
+        return f"{11 + number % 100}.{number // 100 % 250}.{number // 25_000}.1", 6881
 
     def send_from(self, source: Address) -> Callable[[bytes, Address], None]:
         loop = asyncio.get_running_loop()
@@ -63,6 +63,7 @@ class DhtNetwork:
             random=Random(self.random.getrandbits(64)),
             **options,  # type: ignore[arg-type]
         )
+        node.table.rebase(secure_id(address[0], self.random))
         self.nodes[address] = node
         self.hosts[address] = node.datagram_received
         return node

@@ -141,6 +141,43 @@ def test_lies_next_to_the_target_hide_and_change_nothing(lie: Callable[..., list
     run_virtual(body())
 
 
+class _NearbyLiar(_Hostile):
+    """One of 24 ids next to the target, on 12 hosts in 3 networks, that keeps nothing and names the others."""
+
+    def __init__(self, net: DhtNetwork, number: int, network: str) -> None:
+        super().__init__(net, number, _names_the_others)
+        self.address = (network.format(number % 3, 1 + number // 3 % 4), 6881 + number // 12)
+        self.contact = Contact(self.id, self.address)
+        self.send = net.send_from(self.address)
+        net.hosts[self.address] = self.received
+
+
+def _names_the_others(host: _Hostile, query: Query, source: Address) -> list[bytes]:
+    sybils = [known for known in host.net.hosts.values() if isinstance(getattr(known, "__self__", None), _NearbyLiar)]
+    contacts = [known.__self__.contact for known in sybils]  # type: ignore[attr-defined]
+    return [host.answer(query, source, nodes=krpc.pack_nodes(contacts[:20]))]
+
+
+@pytest.mark.parametrize("network", ["66.6.{}.{}", "66.{}.6.{}"], ids=["3 /24s of one /16", "3 /16s"])
+def test_two_dozen_sybils_beside_a_name_do_not_hide_an_item(network: str) -> None:
+    async def main() -> tuple[int, tuple[MutableItem, ...], float]:
+        net = DhtNetwork()
+        honest = net.grow(150)
+        sybils = [_NearbyLiar(net, number, network) for number in range(24)]
+        for node in honest:
+            node.introduce(sybil.contact for sybil in sybils)
+        await honest[0].put_mutable(_ITEM)
+        kept = sum(node.server.items.get(_TARGET, node.clock()) is not None for node in honest)
+        found = await honest[77].get_mutable(_ITEM.public_key, _ITEM.salt)
+        await net.stop()
+        return kept, found.items, found.share_of_one_network
+
+    kept, items, share = run_virtual(main())
+    assert kept >= 10
+    assert items == (_ITEM,)
+    assert 0.1 <= share <= 0.2
+
+
 def test_a_victim_that_all_liars_name_gets_a_few_packets() -> None:
     async def body() -> None:
         net = DhtNetwork()

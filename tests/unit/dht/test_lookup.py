@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pypatcher.dht.lookup import ALPHA, MAX_QUERIES, NEAREST, Lookup
-from pypatcher.dht.nodeid import Contact, distance, prefix_length, random_id
+from pypatcher.dht.nodeid import Contact, distance, is_secure, prefix_length, random_id, secure_id
 
 _OWN = b"\xff" * 20
 _TARGET = bytes(20)
@@ -17,6 +18,12 @@ _TARGET = bytes(20)
 
 def _contact(number: int, *, node_id: bytes | None = None) -> Contact:
     return Contact(node_id or number.to_bytes(20, "big"), (f"20.{number >> 8}.{number & 255}.1", 6881))
+
+
+def _member(number: int, random: Random) -> Contact:
+    """A node in a /16 of its own, with an id that BEP 42 allows."""
+    host = f"{11 + number % 100}.{number // 100}.6.1"
+    return Contact(secure_id(host, random), (host, 6881))
 
 
 def _lookup(seeds: Iterable[Contact]) -> Lookup:
@@ -73,7 +80,7 @@ def test_without_anybody_to_ask_it_is_over() -> None:
 @given(st.integers(0, 1 << 32), st.integers(1, 150), st.floats(0, 0.5))
 def test_it_finds_the_nearest_living_nodes_of_a_network(seed: int, size: int, dead: float) -> None:
     random = Random(seed)
-    everyone = [_contact(number, node_id=random_id(random)) for number in range(size)]
+    everyone = [_member(number, random) for number in range(size)]
     silent = frozenset(contact for contact in everyone if random.random() < dead)
     ranked = sorted(everyone, key=lambda contact: distance(contact.id, _TARGET))
     living = [contact for contact in ranked if contact not in silent]
@@ -88,7 +95,7 @@ def test_it_finds_the_nearest_living_nodes_of_a_network(seed: int, size: int, de
 
 def test_most_of_the_nearest_are_found_among_5000_with_dead_nodes() -> None:
     random = Random(3)
-    everyone = [_contact(number, node_id=random_id(random)) for number in range(5000)]
+    everyone = [_member(number, random) for number in range(5000)]
     silent = frozenset(random.sample(everyone, 750))
 
     def answer(asked: Contact) -> list[Contact]:
@@ -156,7 +163,8 @@ def test_a_crowd_of_ids_on_one_host_or_network_stays_small() -> None:
     start = _contact(1)
     world = {start: [*same_host, *same_network], **{contact: [] for contact in same_host + same_network}}
     lookup = _lookup([start])
-    assert _run(lookup, world) == 1 + 2 + 8
+    assert _run(lookup, world) == 8
+    assert sum(contact in same_host for contact in lookup.closest()) <= 2
 
 
 def test_a_node_far_away_sends_nobody_into_the_lan() -> None:
@@ -183,7 +191,8 @@ def test_a_node_counts_under_the_id_that_it_answers_with() -> None:
 
 
 def test_nodes_that_borrow_the_ids_of_honest_ones_push_none_out() -> None:
-    honest = [_contact(number) for number in range(1, 31)]
+    random = Random(1)
+    honest = sorted((_member(number, random) for number in range(30)), key=lambda node: distance(node.id, _TARGET))
     borrowed = [
         Contact(contact.id, (f"66.{number // 8}.6.{number % 8 // 2}", 1 + number))
         for number, contact in enumerate(honest[:24])
@@ -204,8 +213,8 @@ def test_nodes_that_borrow_the_ids_of_honest_ones_push_none_out() -> None:
 def test_every_node_is_found_once_under_the_id_it_answered_with(
     nodes: list[tuple[int, int, int]],
 ) -> None:
-    claimed = {_contact(number).address: bytes((claim,)) * 20 for number, claim, _ in nodes}
-    actual = {_contact(number).address: bytes((answer,)) * 20 for number, _, answer in nodes}
+    claimed = {(f"192.168.1.{number}", 1): bytes((claim,)) * 20 for number, claim, _ in nodes}
+    actual = {(f"192.168.1.{number}", 1): bytes((answer,)) * 20 for number, _, answer in nodes}
     lookup = _lookup(Contact(node_id, address) for address, node_id in claimed.items())
     while queries := lookup.next_queries():
         for contact in queries:
@@ -247,3 +256,40 @@ def test_what_it_remembers_is_bounded() -> None:
 def test_whom_we_avoid_is_not_asked() -> None:
     lookup = Lookup(_TARGET, [_contact(1), _contact(2)], own_id=_OWN, avoid=_contact(1).address.__eq__)
     assert lookup.next_queries() == [_contact(2)]
+
+
+def _found(seeds: Iterable[Contact]) -> list[Contact]:
+    """Who has a place when everybody answers."""
+    seeds = list(seeds)
+    lookup = _lookup(seeds)
+    _run(lookup, {contact: [] for contact in seeds})
+    return lookup.closest()
+
+
+def test_half_of_the_places_are_for_ids_that_bep_42_allows() -> None:
+    random = Random(1)
+    allowed = [_member(number, random) for number in range(40)]
+    others = [Contact(bytes(19) + bytes((number,)), (f"66.{number}.6.6", 1)) for number in range(1, 41)]
+    found = _found(allowed + others)
+    assert len(found) == NEAREST
+    assert sum(not is_secure(contact.id, contact.address[0]) for contact in found) == 10
+
+
+def test_at_most_three_places_are_in_one_network() -> None:
+    random = Random(1)
+    for crowd in ("66.6.{}.1", "2a01:db9:{}::1"):
+        crowded = [Contact(secure_id(host, random), (host, 1)) for n in range(100, 160) if (host := crowd.format(n))]
+        found = _found([*crowded, *(_member(number, random) for number in range(40))])
+        assert len(found) == NEAREST
+        assert sum(contact in crowded for contact in found) <= 3
+
+
+@pytest.mark.parametrize("host", ["66.6.{}.1", "2a01:db9:{}::1"])
+def test_a_small_public_network_fills_eight_places_anyhow(host: str) -> None:
+    everyone = [Contact(random_id(Random(number)), (host.format(100 + number), 1)) for number in range(30)]
+    assert _found(everyone) == sorted(everyone, key=lambda contact: distance(contact.id, _TARGET))[:8]
+
+
+def test_a_private_network_has_all_its_places() -> None:
+    everyone = [Contact(random_id(Random(number)), (f"192.168.1.{number}", 1)) for number in range(30)]
+    assert _found(everyone) == sorted(everyone, key=lambda contact: distance(contact.id, _TARGET))[:NEAREST]
