@@ -46,10 +46,10 @@ class Dht:
         if node is not None:
             node.datagram_received(data, source)
 
-    def moved(self) -> None:
+    def address_changed(self) -> None:
         """This machine has another address: what others saw until now says nothing any more."""
         for node in self._nodes.values():
-            node.moved()
+            node.address_changed()
 
     async def start(self, known_nodes: Iterable[Address] = ()) -> None:
         """Join in the background, by the entry points and nodes of an earlier run; returns at once."""

@@ -126,7 +126,7 @@ class RpcNode:
         """The same of nodes that are not in our LAN."""
         return self._last_answer_from_outside
 
-    def moved(self) -> None:
+    def address_changed(self) -> None:
         """This machine has another address: what others saw until now says nothing any more."""
         self._votes = ExternalVotes()
 

@@ -29,7 +29,7 @@ class AddressMonitor:
     Args:
         addresses: where others may reach us, as far as we know.
         port_varies: whether others see us at different ports; None while too few have said.
-        moved: called when an address changed, but not for the first that become known.
+        changed: called when an address changed, but not for the first that become known.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class AddressMonitor:
         port_varies: Callable[[], bool | None],
         *,
         emit: Emit,
-        moved: Callable[[], None],
+        changed: Callable[[], None],
     ) -> None:
         self._addresses = addresses
         self._port_varies = port_varies
         self._emit = emit
-        self._moved = moved
+        self._changed = changed
         self._known: tuple[Address, ...] | None = None
         self._nat = nat_kind(None)
 
@@ -60,5 +60,5 @@ class AddressMonitor:
         if known is not None and (set(addresses) != set(known) or nat != self._nat):
             self._emit(AddressesChanged(tuple(map(format_address, addresses)), nat))
             if not set(addresses) <= set(known):
-                self._moved()
+                self._changed()
         self._nat = nat

@@ -24,12 +24,12 @@ from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.device import Kind
 from pypatcher.node.network import open_network
-from pypatcher.node.presence import Presence
+from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.report import NodeReport
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.shelf import Shelf
-from pypatcher.update.updater import Findings, Updater
+from pypatcher.update.updater import PastDownloads, Updater
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Node", "namespace_for"]
@@ -74,9 +74,9 @@ class Node:
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
-        self._findings = _Findings(self, Memory())
+        self._past = _PastDownloads(self, Memory())
         self._shelf = Shelf(UploadLimiter(settings.upload))
-        self._presence: Presence | None = None
+        self._presence: NetworkPresence | None = None
         self._program_started = asyncio.Event()
 
     def note(self, event: Event) -> None:
@@ -95,9 +95,9 @@ class Node:
         """
         self._loop = asyncio.get_running_loop()
         memory = await asyncio.to_thread(self._cache.load)
-        self._findings = _Findings(self, memory)
+        self._past = _PastDownloads(self, memory)
         async with open_network(self._namespace, self._settings, memory) as network:
-            presence = self._presence = Presence(
+            presence = self._presence = NetworkPresence(
                 network,
                 self._settings,
                 self._shelf,
@@ -106,12 +106,10 @@ class Node:
                 known=memory.good_peers,
                 stall=self._config.stall,
             )
-            await self.hold()
+            await self.serve()
             running = await asyncio.to_thread(self._installation.running_info)
             version = "none" if running.info is None else str(running.info.version)
-            updater = Updater(
-                presence.peers, self._installation, self._findings, self._settings, self._emit, rng=self._rng
-            )
+            updater = Updater(presence.peers, self._installation, self._past, self._settings, self._emit, rng=self._rng)
             parts = {
                 "updater": lambda: self._update(updater),
                 "cache": self._save_now_and_then,
@@ -131,11 +129,11 @@ class Node:
             if mine:
                 self._write_report()
 
-    async def hold(self) -> None:
+    async def serve(self) -> None:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
         if self._presence is not None:
             held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
-            self._presence.hold([one for one in held if one.info.is_signed_by(self._namespace.owner)])
+            self._presence.serve([one for one in held if one.info.is_signed_by(self._namespace.owner)])
 
     async def _update(self, updater: Updater) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
@@ -166,7 +164,7 @@ class Node:
                         self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
                         self._on_change()
                 await self._program_started.wait()
-            await self.hold()
+            await self.serve()
 
     async def _write_reports(self) -> None:
         """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""
@@ -211,29 +209,29 @@ class Node:
         """Keep what a later run would like to know."""
         if self._presence is None:
             return
-        network, findings = self._presence.network, self._findings
+        network, past = self._presence.network, self._past
         self._cache.save(
             Memory(
                 port=network.endpoint.addresses[0][1],
                 dht_nodes=tuple(network.dht.nodes()),
-                good_peers=tuple(findings.budget.good),
-                staged=dict(list(findings.files.items())[-_REMEMBERED_RELEASES:]),
-                unfit=dict(list(findings.unfit.items())[-_REMEMBERED_RELEASES:]),
+                good_peers=tuple(past.budget.good),
+                staged=dict(list(past.files.items())[-_REMEMBERED_RELEASES:]),
+                unfit=dict(list(past.unfit.items())[-_REMEMBERED_RELEASES:]),
             )
         )
 
     async def staged(self, info: PatchInfo) -> None:
         """A release was staged: it is served to others at once, whatever the mode."""
-        await self.hold()
+        await self.serve()
         # It may have taken over already: then it is the program itself.
         for held in await asyncio.to_thread(self._installation.held):
             if held.info == info:
-                self._findings.files[info.signature.hex()] = held.sha512.hex()
+                self._past.files[info.signature.hex()] = held.sha512.hex()
         self.save()
         self._on_change()
 
 
-class _Findings(Findings):
+class _PastDownloads(PastDownloads):
     """Those of a node: kept over restarts."""
 
     def __init__(self, node: Node, memory: Memory) -> None:

@@ -91,10 +91,10 @@ class Peers:
         """A source tells what it found."""
         self.ways.hear(self.census.hear(found, self._network.own_addresses()))
 
-    def hold(self, info: PatchInfo | None) -> None:
+    def announce(self, info: PatchInfo | None) -> None:
         """This node serves that now: everybody is told."""
         for source in self._sources:
-            source.hold(info)
+            source.announce(info)
         if info != self._held:
             self._held = info
             self.ways.stir()

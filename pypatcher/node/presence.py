@@ -26,12 +26,12 @@ from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange, Taker
 from pypatcher.transfer.shelf import Shelf
 
-__all__ = ["Presence", "offers_part"]
+__all__ = ["NetworkPresence", "offers_part"]
 
 _TASK_PAUSES = (1.0, 300.0)
 
 
-class Presence:
+class NetworkPresence:
     """One per network.
 
     Args:
@@ -62,10 +62,10 @@ class Presence:
         self._exchanges = Exchanges(network.endpoint, network.namespace, shelf, stall=stall, emit=emit)
         self.peers = Peers(network, settings, emit, self._exchanges, rng=rng, known=known)
 
-    def hold(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
-        """Serve and announce the first of these files from now on; see ``Shelf.hold``."""
-        self._shelf.hold(held, is_unchanged=is_unchanged)
-        self.peers.hold(self._shelf.info)
+    def serve(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
+        """Serve and announce the first of these files from now on; see ``Shelf.put``."""
+        self._shelf.put(held, is_unchanged=is_unchanged)
+        self.peers.announce(self._shelf.info)
 
     @contextlib.asynccontextmanager
     async def at_work(self, version: str, mode: str, parts: Parts, taker: Taker = NOBODY) -> AsyncIterator[None]:
@@ -84,10 +84,10 @@ class Presence:
                 nat_kind(network.dht.port_varies),
             )
         )
-        whereabouts = AddressMonitor(
-            network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, moved=self._address_changed
+        monitor = AddressMonitor(
+            network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, changed=self._address_changed
         )
-        own: Parts = {"whereabouts": whereabouts.run, "reach": self._watch_dht}
+        own: Parts = {"addresses": monitor.run, "DHT": self._watch_dht}
         try:
             async with at_work(
                 {**own, **self.peers.parts(), **offers_part(self._exchanges, self.peers, taker), **parts}, _TASK_PAUSES
@@ -98,11 +98,11 @@ class Presence:
 
     def _address_changed(self) -> None:
         """Our address changed: announce it everywhere."""
-        self.network.endpoint.moved()
+        self.network.endpoint.address_changed()
         local = own_addresses(self.network.endpoint.addresses, ())
         if local != self._local:
             self._local = local
-            self.network.dht.moved()
+            self.network.dht.address_changed()
         self.peers.address_changed()
 
     async def _watch_dht(self) -> None:

@@ -18,7 +18,7 @@ from pypatcher.events import Emit, ReleaseFound, ReleaseOffered
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.network import Network, open_network
-from pypatcher.node.presence import Presence
+from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
 from pypatcher.transfer import UploadLimiter
@@ -74,7 +74,7 @@ class _Seed:
         self._newest = Version(0, 0, 0)
         self._conflicts = Conflicts(emit, newer=True)
         shelf = Shelf(UploadLimiter(settings.upload))
-        self._presence = Presence(network, settings, shelf, emit, rng=random.Random())  # noqa: S311 - jitter
+        self._presence = NetworkPresence(network, settings, shelf, emit, rng=random.Random())  # noqa: S311 - jitter
 
     async def run(self) -> None:
         """Offer the file until cancelled."""
@@ -97,7 +97,7 @@ class _Seed:
         if held is not None:
             self._newest = max(self._newest, held.info.version)
             self._emit(ReleaseOffered(str(held.info.version), str(held.path), self._network.namespace.name))
-        self._presence.hold(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
+        self._presence.serve(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
 
     async def _watch_census(self) -> None:
         """Look for others; what is newer than ours, and the owner signed it, is said once."""

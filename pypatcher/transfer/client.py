@@ -252,5 +252,5 @@ async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
             if unanswered > _NUDGES:
                 raise PeerError("the peer does not answer any more: it went away, or is somewhere else") from None
             continue
-        watch.moved(len(data))
+        watch.progressed(len(data))
         return data

@@ -110,7 +110,7 @@ class Delivery:
             if self.received == 0:
                 emit(FetchStarted(version, peer, size, self.candidate.source))
             self.received = count
-            self._runner.moved(count, clock())
+            self._runner.progressed(count, clock())
             if count == size or clock() - said >= _PROGRESS_INTERVAL:
                 said = clock()
                 emit(FetchProgress(version, peer, count, size))

@@ -41,7 +41,7 @@ class Runner:
         self._started = now
         self._samples = deque([(now, 0)], maxlen=_SAMPLES)
 
-    def moved(self, received: int, now: float) -> None:
+    def progressed(self, received: int, now: float) -> None:
         """So many bytes are here."""
         self.received = received
         if now - self._samples[-1][0] >= _SAMPLE:

@@ -78,7 +78,7 @@ class FetchBudget:
         _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
         self._count(release, size, is_lan(address), received, now)
 
-    def hold(self, release: str, seconds: float, now: float) -> None:
+    def delay_strangers(self, release: str, seconds: float, now: float) -> None:
         """Strangers are not asked for this release for some seconds."""
         account = _account(self._releases, (release, False), _FIRST_PAUSE, _LONGEST_PAUSE)
         account.until = max(account.until, now + seconds)

@@ -147,7 +147,7 @@ async def _write_watched(stream: Stream, piece: bytes, watch: StallWatch) -> Non
             await stream.write(piece)
     except TimeoutError:
         raise StalledError("the peer stalled: it takes its bytes too slowly") from None
-    watch.moved(len(piece))
+    watch.progressed(len(piece))
 
 
 async def _delivered(stream: Stream, watch: StallWatch) -> None:
@@ -158,6 +158,6 @@ async def _delivered(stream: Stream, watch: StallWatch) -> None:
             async with asyncio.timeout(watch.remaining()):
                 return await stream.delivered()
         except TimeoutError:
-            watch.moved(left - stream.unacknowledged)
+            watch.progressed(left - stream.unacknowledged)
             if watch.remaining() <= 0:
                 raise StalledError("the peer stalled: it takes its bytes too slowly") from None

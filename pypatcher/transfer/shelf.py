@@ -33,7 +33,7 @@ class Shelf:
         """The release that is held now."""
         return None if self._held is None else self._held.info
 
-    def hold(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
+    def put(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Give the first of these verified files from now on; none gives nothing.
 
         Args:

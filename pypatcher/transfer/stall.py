@@ -38,7 +38,7 @@ class StallWatch:
         self._deadline = clock() + rule.seconds
         self._moved = 0
 
-    def moved(self, count: int) -> None:
+    def progressed(self, count: int) -> None:
         """``count`` more bytes were moved."""
         self._moved += count
         if self._moved >= self._rule.rate * self._rule.seconds:

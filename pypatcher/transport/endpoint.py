@@ -163,7 +163,7 @@ class Endpoint:
             raise
         return connection
 
-    def moved(self) -> None:
+    def address_changed(self) -> None:
         """This machine may have another address: tell the peers that we dialed, give up those that dialed us.
 
         Only the address of who dialed may change (RFC 9000 section 9); who was dialed is not heard from another one.

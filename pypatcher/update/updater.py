@@ -45,7 +45,7 @@ from pypatcher.transfer.hedging import Race, Runner
 from pypatcher.transfer.peer_budget import FetchBudget, Turns
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["Findings", "Peers", "Updater"]
+__all__ = ["PastDownloads", "Peers", "Updater"]
 
 _ROUND = Limit("fetches", 32, 30.0)
 _RETRY = 30.0
@@ -78,7 +78,7 @@ class Peers(Protocol):
         """See ``Fetch``."""
 
 
-class Findings:
+class PastDownloads:
     """What earlier downloads showed, in this run or another: a release is judged by it before it is fetched again.
 
     Attributes:
@@ -106,7 +106,7 @@ class Updater:
     Args:
         peers: see ``Peers``.
         destination: see ``Destination``.
-        findings: see ``Findings``; told what this updater finds.
+        past: see ``PastDownloads``; told what this updater finds.
         settings: whether it may be installed where an update is lost at the next boot.
         clock: monotonic seconds.
     """
@@ -115,7 +115,7 @@ class Updater:
         self,
         peers: Peers,
         destination: Destination,
-        findings: Findings,
+        past: PastDownloads,
         settings: Settings,
         emit: Emit,
         *,
@@ -124,8 +124,8 @@ class Updater:
     ) -> None:
         self._peers = peers
         self._destination = destination
-        self._findings = findings
-        self._budget = findings.budget
+        self._past = past
+        self._budget = past.budget
         self._settings = settings
         self._emit = emit
         self._rng = rng
@@ -221,7 +221,7 @@ class Updater:
         address = self._next(info, by_address)
         jitter = self._peers.ways.stranger_jitter
         if address is not None and jitter and not is_lan(address) and self._budget.first_stranger(release):
-            self._budget.hold(release, self._rng.uniform(0, jitter), now)
+            self._budget.delay_strangers(release, self._rng.uniform(0, jitter), now)
             address = self._next(info, by_address)
         if address is None:
             waits = (self._budget.wait(release, each, now) for each in by_address)
@@ -287,7 +287,7 @@ class Updater:
         self._preflight_backoff.succeed()
         self._budget.succeeded(address)
         self._peers.ways.reached(address)
-        await self._findings.staged(info)
+        await self._past.staged(info)
 
     def _overtake(self, winner: Runner) -> None:
         """What runs beside it and is not newer is not wanted any more."""
@@ -307,7 +307,7 @@ class Updater:
     def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
         if isinstance(error, RefusedReleaseError):
-            self._findings.refuse(info, str(error))
+            self._past.refuse(info, str(error))
         if len(self._refused) >= _SAID_LIMIT:
             self._refused.clear()
         self._refused.add(info)
@@ -316,10 +316,10 @@ class Updater:
     async def _wants(self, info: PatchInfo) -> bool:
         if info in self._refused:
             return False
-        if (reason := self._findings.unfit.get(info.signature.hex())) is not None:
+        if (reason := self._past.unfit.get(info.signature.hex())) is not None:
             self._say_once(ReleaseRefused(str(info.version), reason))
             return False
-        sha512 = bytes.fromhex(self._findings.files.get(info.signature.hex(), ""))
+        sha512 = bytes.fromhex(self._past.files.get(info.signature.hex(), ""))
         try:
             await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
         except NotNewerError:

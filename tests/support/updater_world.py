@@ -19,7 +19,7 @@ from pypatcher.errors import PeerError
 from pypatcher.install.layout import Layout
 from pypatcher.nat.ways import EveryWay, Reachability
 from pypatcher.settings import Settings
-from pypatcher.update.updater import Findings, Updater
+from pypatcher.update.updater import PastDownloads, Updater
 from tests.support.discovery import node, release
 from tests.support.node_fakes import EventLog, FakeInstallation
 
@@ -35,13 +35,13 @@ class UpdaterWorld:
     def __init__(self, folder: Path) -> None:
         self.installation = FakeInstallation(Layout(folder / "app"))
         self.heard = EventLog()
-        self.findings = WorldFindings(self)
+        self.past = WorldDownloads(self)
         self.peers: dict[str, Exception | None] = {}
         self.releases: dict[str, PatchInfo] = {}
         self.asked: list[tuple[float, str]] = []
         self.looks: list[float] = []
         self.staged: list[PatchInfo] = []
-        self.budget = self.findings.budget
+        self.budget = self.past.budget
         self.look_errors = 0
         self.sends = SIZE
         self.sends_before_errors = False
@@ -66,7 +66,7 @@ class UpdaterWorld:
         settings = settings or Settings()
         peers = WorldPeers(self, settings)
         rng = random.Random(self.seed)
-        updater = Updater(peers, self.installation, self.findings, settings, self.heard, rng=rng, clock=peers.clock)
+        updater = Updater(peers, self.installation, self.past, settings, self.heard, rng=rng, clock=peers.clock)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
                 if beside is not None:
@@ -80,7 +80,7 @@ class UpdaterWorld:
         return [host for _, host in self.asked]
 
 
-class WorldFindings(Findings):
+class WorldDownloads(PastDownloads):
     """Tells the world what was staged."""
 
     def __init__(self, world: UpdaterWorld) -> None:

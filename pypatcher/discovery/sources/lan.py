@@ -159,7 +159,7 @@ class Lan:
         self._schedule.soon(self._clock())
         self._changed.set()
 
-    def hold(self, info: PatchInfo | None) -> None:
+    def announce(self, info: PatchInfo | None) -> None:
         """Nothing of it is said in the LAN."""
 
     def want(self, releases: Collection[PatchInfo] | None) -> None:

@@ -61,7 +61,7 @@ class SlotSource:
         if self._around.place.own_addresses() != self._published:
             self._publisher.announce(self._held)
 
-    def hold(self, info: PatchInfo | None) -> None:
+    def announce(self, info: PatchInfo | None) -> None:
         """Publish this release from now on, at once."""
         self._held = info
         self._publisher.announce(info)

@@ -90,7 +90,7 @@ class AddressSource(Protocol):
     def address_changed(self) -> None:
         """Our address changed."""
 
-    def hold(self, info: PatchInfo | None) -> None:
+    def announce(self, info: PatchInfo | None) -> None:
         """This node serves that release now; None: nothing."""
 
     def want(self, releases: Collection[PatchInfo] | None) -> None:

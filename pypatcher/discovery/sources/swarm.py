@@ -80,7 +80,7 @@ class SwarmSchedule:
         self._wanted: dict[PatchInfo, None] = {}
         self._places: dict[bytes, _Place] = {}
 
-    def hold(self, info: PatchInfo | None, now: float) -> None:
+    def announce(self, info: PatchInfo | None, now: float) -> None:
         """Serve this release from now on."""
         self._held = info
         if info is not None:
@@ -195,11 +195,11 @@ class Swarm:
         self._visits = 0
         self._changed = asyncio.Event()
 
-    def hold(self, info: PatchInfo | None) -> None:
-        """See ``SwarmSchedule.hold``; at once."""
+    def announce(self, info: PatchInfo | None) -> None:
+        """See ``SwarmSchedule.announce``; at once."""
         if info != self._held:
             self._held = info
-            self._schedule.hold(info, self._clock())
+            self._schedule.announce(info, self._clock())
             self._changed.set()
 
     def want(self, releases: Collection[PatchInfo] | None) -> None:

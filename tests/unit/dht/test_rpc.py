@@ -177,7 +177,7 @@ def test_a_node_takes_an_id_that_its_address_allows() -> None:
         await asyncio.sleep(10)
         assert node.external_address == address
         assert node.external_port_varies is False
-        node.moved()
+        node.address_changed()
         assert node.external_address is None
         await node.get_peers(_HASH)
         assert node.external_address == address

@@ -27,7 +27,7 @@ class Surroundings:
 
     def watch(self) -> AddressMonitor:
         watching = AddressMonitor(
-            lambda: self.addresses, lambda: self.port_varies, emit=self.events.append, moved=self.move
+            lambda: self.addresses, lambda: self.port_varies, emit=self.events.append, changed=self.move
         )
         watching.look()
         return watching

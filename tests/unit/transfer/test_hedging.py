@@ -16,7 +16,7 @@ def run(runner: Runner, rate: float, since: float, until: float) -> None:
     """Let it receive at a steady rate."""
     start = runner.received
     for second in range(int(until - since) + 1):
-        runner.moved(min(runner.size, start + int(second * rate)), since + second)
+        runner.progressed(min(runner.size, start + int(second * rate)), since + second)
 
 
 def test_one_fetch_at_a_time_as_long_as_it_goes_on_well() -> None:

@@ -12,7 +12,7 @@ def test_999_bytes_a_second_stall_after_a_minute_and_1000_never() -> None:
         watch = StallWatch(StallRule(), clock)
         for _ in range(300):
             clock.now += 1
-            watch.moved(rate)
+            watch.progressed(rate)
             if not watch.remaining():
                 break
         assert (clock.now == 60) is stalls
@@ -22,7 +22,7 @@ def test_silence_stalls_after_a_minute_whatever_came_before() -> None:
     clock = ManualClock()
     watch = StallWatch(StallRule(), clock)
     clock.now = 10
-    watch.moved(10**9)
+    watch.progressed(10**9)
     assert watch.remaining() == 60
     clock.now = 70
     assert watch.remaining() == 0

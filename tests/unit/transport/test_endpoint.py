@@ -383,15 +383,15 @@ async def test_on_a_move_who_dialed_tells_its_peer_the_other_gives_up(monkeypatc
     async with open_endpoint() as server, open_endpoint() as client:
         dialed, accepted, _ = await pair(server, client)
         for endpoint in (server, client):
-            endpoint.moved()
+            endpoint.address_changed()
         assert not dialed.is_closed
         assert not accepted.is_closed, "nothing has changed"
         monkeypatch.setattr("pypatcher.transport.endpoint.source_for", lambda _: "127.0.0.99")
-        client.moved()
+        client.address_changed()
         stream = await dialed.open_stream()
         await stream.write(b"still there")
         assert await (await accepted.accept_stream()).read_exactly(11) == b"still there"
-        server.moved()
+        server.address_changed()
         with pytest.raises(PeerError, match="address changed"):
             await accepted.accept_stream()
 

@@ -18,7 +18,7 @@ from tests.support.updater_world import NEW, NEWER, UpdaterWorld
 
 def test_a_release_that_was_refused_here_is_not_fetched_again(world: UpdaterWorld) -> None:
     world.peer("10.0.0.1")
-    world.findings.files[NEW.signature.hex()] = "ab" * 64
+    world.past.files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
     run_alone(world.run(3600))
     assert world.asked == []
@@ -26,7 +26,7 @@ def test_a_release_that_was_refused_here_is_not_fetched_again(world: UpdaterWorl
 
 
 def test_the_same_build_as_a_higher_version_is_welcome_again(world: UpdaterWorld) -> None:
-    world.findings.files[NEW.signature.hex()] = "ab" * 64
+    world.past.files[NEW.signature.hex()] = "ab" * 64
     world.installation.refused_files.add(b"\xab" * 64)
     assert NEWER.hash == NEW.hash
     world.peer("10.0.0.1", info=NEWER)

@@ -103,7 +103,7 @@ def test_a_record_is_written_anew_only_if_our_address_changed() -> None:
 
     slots.run(
         30,
-        (0, lambda source: source.hold(NEW)),
+        (0, lambda source: source.announce(NEW)),
         (10, lambda source: source.address_changed()),
         (20, move),
     )

@@ -40,7 +40,7 @@ def test_the_info_hashes_are_those_of_the_design() -> None:
 
 def test_a_holder_announces_at_once_then_every_5_minutes_with_jitter() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
-    schedule.hold(release("1.0.0"), 0.0)
+    schedule.announce(release("1.0.0"), 0.0)
     found = visits(schedule, 0.0, 3600.0)
     for info_hash in (namespace_hash(NAMESPACE), release_hash(NAMESPACE, release("1.0.0"))):
         times = [time for time, visited in found if visited == info_hash]
@@ -54,7 +54,7 @@ def test_a_holder_announces_at_once_then_every_5_minutes_with_jitter() -> None:
 
 def test_who_begins_to_want_a_release_joins_its_swarm_at_once() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
-    schedule.hold(release("1.0.0"), 0.0)
+    schedule.announce(release("1.0.0"), 0.0)
     visits(schedule, 0.0, 100.0)
     schedule.want([release("2.0.0")], 100.0)
     found = visits(schedule, 100.0, 500.0)
@@ -68,7 +68,7 @@ def test_wanting_in_vain_becomes_rare_and_having_ends_it() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
     schedule.want([release("2.0.0")], 0.0)
     assert len(visits(schedule, 3600.0, 7200.0)) < 30
-    schedule.hold(release("2.0.0"), 7200.0)
+    schedule.announce(release("2.0.0"), 7200.0)
     assert len({visited for _, visited in visits(schedule, 7200.0, 7300.0)}) <= 2
 
 
@@ -81,7 +81,7 @@ def test_a_visit_that_reached_nobody_is_repeated_ever_later() -> None:
 
 def test_a_changed_address_is_announced_at_once() -> None:
     schedule = SwarmSchedule(NAMESPACE, random.Random(1))
-    schedule.hold(release("1.0.0"), 0.0)
+    schedule.announce(release("1.0.0"), 0.0)
     visits(schedule, 0.0, 10.0)
     assert schedule.due(20.0) == []
     schedule.restart(20.0)
