@@ -96,7 +96,7 @@ class Service:
         if found != hashlib.sha512(self._releases.file(self._kind, version).read_bytes()).hexdigest():
             raise StepFailedError(f"{self.program} is not {version}, byte for byte")
         words = (self._device.pypatcher, "status", "--json", self._key, self.program)
-        status: dict[str, Any] = json.loads(self.guest.run(*words))
+        status: dict[str, Any] = json.loads(self.guest.run(*words, may_fail=True))  # it may begin just now
         on_trial = None if status["trial"] is None else status["trial"]["version"]
         if (status["running"], on_trial, status["confirmed"]) != (version, trial, confirmed):
             raise StepFailedError(f"{self.unit}: expected {version}, trial {trial}, confirmed {confirmed}: {status}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import random
 import sys
@@ -32,7 +33,10 @@ def zipped(folder: Path, code: str) -> Path:
 def packed(folder: Path, code: str) -> Path:
     """As PyInstaller packs: an ELF file, then zlib streams between other bytes."""
     noise = random.Random(7).randbytes(200_000)
-    streams = [zlib.compress(text, 9) for text in (os.urandom(100_000), code.encode(), b"pypatcher.app.patcher")]
+    compiled = marshal.dumps(compile(code, "app.py", "exec"))
+    description = f"Metadata-Version: 2.4\n{encode_key(ONE.public)}".encode()
+    contents = (os.urandom(100_000), compiled, b"pypatcher.app.patcher", description)
+    streams = [zlib.compress(content, 9) for content in contents]
     path = folder / "app"
     path.write_bytes(Path("/bin/true").read_bytes() + noise.join([b"", *streams, b""]))
     return path

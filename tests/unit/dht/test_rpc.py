@@ -67,6 +67,26 @@ def test_a_node_whose_entry_point_is_down_joins_once_it_is_up() -> None:
     run_virtual(body())
 
 
+def test_an_answer_from_the_lan_is_none_from_outside() -> None:
+    async def body() -> None:
+        net = DhtNetwork()
+        neighbour = ("192.168.1.7", 6881)
+        await net.add(neighbour).start()
+        await net.add(_ENTRY).start()
+        net.down.add(_ENTRY)
+        node = net.add(("192.168.1.8", 6881), bootstrap=[neighbour, _ENTRY])
+        await node.start()
+        await node.joined()
+        assert node.last_answer is not None
+        assert node.last_answer_from_outside is None
+        net.down.clear()
+        await asyncio.sleep(900)
+        assert node.last_answer_from_outside is not None
+        await net.stop()
+
+    run_virtual(body())
+
+
 def test_a_node_that_lost_everybody_joins_again() -> None:
     async def body() -> None:
         net = DhtNetwork()
