@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
@@ -17,8 +18,11 @@ from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.publisher import Publisher
 from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
 from pypatcher.discovery.tracker import Published, Tracker
+from pypatcher.tasks import keep_running
 
 __all__ = ["RECORDS", "SlotSource", "slot_source"]
+
+_PAUSES = (1.0, 300.0)
 
 RECORDS = AddressLimits("records", room=512, knocks=8)
 
@@ -40,10 +44,10 @@ class SlotSource:
         self._is_wanting = asyncio.Event()
 
     async def run(self, listener: Listener) -> None:
-        """Publish what is held, and look as often as the settings say, until cancelled."""
+        """Publish what is held, and look as often as the settings say, until cancelled; one's failure ends no other."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._publisher.run())
-            tasks.create_task(self._keep_looking(listener))
+            tasks.create_task(keep_running("publisher", self._publisher.run, _PAUSES))
+            tasks.create_task(keep_running("look", partial(self._keep_looking, listener), _PAUSES))
 
     async def look(self) -> Found:
         """Look into this minute's slot and the last one's."""

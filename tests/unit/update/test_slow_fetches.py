@@ -128,3 +128,14 @@ def test_an_offer_is_taken_beside_a_slow_fetch_not_beside_a_good_one(world: Upda
 
     run_alone(world.run(100, beside=offers))
     assert world.staged == [NEW]
+
+
+def test_an_offer_is_taken_only_while_the_updater_is_at_work(world: UpdaterWorld) -> None:
+    found: list[Updater] = []
+
+    async def offers(updater: Updater) -> None:
+        found.append(updater)
+        assert await updater.would_take(NEW, ("10.0.0.3", 1))
+
+    run_alone(world.run(10, beside=offers))
+    assert not run_alone(found[0].would_take(NEW, ("10.0.0.3", 1)))

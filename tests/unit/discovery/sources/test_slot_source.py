@@ -11,6 +11,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Heard, Published
 from pypatcher.discovery.sources import Found, Surroundings
 from pypatcher.discovery.sources.slots import RECORDS, SlotSource
+from pypatcher.errors import VersionError
 from pypatcher.settings import Settings
 from tests.support.discovery import node, release
 from tests.support.node_fakes import run_alone
@@ -27,6 +28,7 @@ class NotedSlots:
         self.looks: list[float] = []
         self.published: list[tuple[float, tuple[Address, ...]]] = []
         self.told: list[Found] = []
+        self.error: Exception | None = None
 
     async def joined(self) -> None: ...
 
@@ -35,9 +37,12 @@ class NotedSlots:
 
     async def look(self) -> list[Heard]:
         self.looks.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(2)
         return [Heard(NEW, node(1).public, (THERE,), 7)]
 
     async def publish(self, _info: PatchInfo, addresses: Iterable[Address]) -> Published:
+        if self.error is not None:
+            raise self.error
         self.published.append((asyncio.get_running_loop().time(), tuple(addresses)))
         return Published(7, 5)
 
@@ -108,3 +113,11 @@ def test_a_record_is_written_anew_only_if_our_address_changed() -> None:
         (20, move),
     )
     assert slots.published == [(0, (HERE,)), (20, (THERE,))]
+
+
+def test_a_release_that_cannot_be_published_keeps_it_from_no_look() -> None:
+    slots = NotedSlots()
+    slots.error = VersionError("too large to be announced")
+    slots.run(600, (0, lambda source: source.announce(NEW)), (1, lambda source: source.want(())))
+    assert slots.published == []
+    assert len(slots.looks) >= 9
