@@ -102,15 +102,16 @@ class Maintenance:
         """Our id changed: other nodes are our neighbours now."""
         self._refresh.set()
 
-    def probe(self, contact: Contact) -> None:
-        """Ask a node that asked us whether it is there; if it answers, it enters the table."""
+    def probe(self, address: Address, on_alive: Callable[[], None] = lambda: None) -> None:
+        """Ask a node whether it is there; if it answers, it enters the table, and ``on_alive`` is told."""
         if self._probes < _PROBES_AT_ONCE:
             self._probes += 1
-            self._spawn(self._probe(contact))
+            self._spawn(self._probe(address, on_alive))
 
-    async def _probe(self, contact: Contact) -> None:
+    async def _probe(self, address: Address, on_alive: Callable[[], None]) -> None:
         try:
-            await self._node.ping(contact.address)
+            if await self._node.ping(address):
+                on_alive()
         finally:
             self._probes -= 1
 

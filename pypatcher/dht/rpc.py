@@ -39,6 +39,7 @@ _LOOKUPS_AT_ONCE = 8
 _LOOKUP_TRIES = 2
 _PROBES = (2.0, 64.0)
 _ID_LIFETIME = 600.0
+_BEP_5 = frozenset((b"ping", b"find_node", b"get_peers", b"announce_peer"))
 _KNOCK_WAIT, _KNOCK_WAIT_NEAR = 5.0, 1.5
 
 
@@ -79,7 +80,7 @@ class RpcNode:
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._probes = RateLimiter(*_PROBES, capacity=1)
         self._someone = asyncio.Event()
-        self._silence = Silence()
+        self._silence, self._mute = Silence(), Silence()
         self._adopted = -_ID_LIFETIME
         self._last_answer: float | None = None
         self._last_answer_from_outside: float | None = None
@@ -228,7 +229,7 @@ class RpcNode:
             return await self._query(address, method, arguments, tries)
         except NoAnswerError as error:
             if error.asked:
-                self._note_silence(address)
+                self._note_silence(method, address)
             raise
 
     def _send(self, data: bytes, address: Address) -> None:
@@ -266,7 +267,7 @@ class RpcNode:
         if not query.read_only:
             contact = Contact(query.sender, source)
             if krpc.is_usable(source) and self._table.wants(contact) and self._probes.allow(None, now):
-                self._maintenance.probe(contact)
+                self._maintenance.probe(source)
 
     def _answer_received(self, answer: Response, source: Address) -> None:
         self._last_answer = now = self._clock()
@@ -289,20 +290,27 @@ class RpcNode:
             self._table.rebase(secure_id(seen[0], self._random))
             self._maintenance.refresh_soon()
 
-    def _note_silence(self, address: Address) -> None:
+    def _note_silence(self, method: bytes, address: Address) -> None:
+        """A node did not answer: it may be dead, or know BEP 5 alone; a ping tells these apart."""
+        if method not in _BEP_5:
+            if self._probes.allow(None, self._clock()):
+                self._maintenance.probe(address, lambda: self._mute.begin(address, self._clock()))
+            return
         self._silence.begin(address, self._clock())
         self._table.failed(address)
         if not len(self._table):
             self._someone.clear()
             self._maintenance.rejoin()
 
-    def _whom_to_avoid(self) -> Callable[[Address], bool]:
-        """Tells of ourselves under an earlier id, and of nodes silent a moment ago, unless they answered us once."""
+    def _whom_to_avoid(self, method: bytes) -> Callable[[Address], bool]:
+        """Tells of ourselves under an earlier id, of nodes silent a moment ago, unless they answered us once, and of
+        those that lately answered nothing but BEP 5, where more is asked."""
         ourselves = self.external_address
 
         def avoid(address: Address) -> bool:
-            silent = self._silence.holds(address, self._clock()) and not self._table.knows(address)
-            return silent or address == ourselves
+            now = self._clock()
+            silent = self._silence.holds(address, now) and not self._table.knows(address)
+            return silent or address == ourselves or (method not in _BEP_5 and self._mute.holds(address, now))
 
         return avoid
 
@@ -319,9 +327,13 @@ class RpcNode:
     ) -> list[tuple[Contact, Response]]:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
-            lookup = Lookup(target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid())
+            lookup = Lookup(
+                target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid(method)
+            )
             ask = partial(self._query, method=method, arguments={name: target}, tries=tries)
-            answers = await search(lookup, ask, self.family, on_answer=on_answer, on_silent=self._note_silence)
+            answers = await search(
+                lookup, ask, self.family, on_answer=on_answer, on_silent=partial(self._note_silence, method)
+            )
         if not answers:
             self._maintenance.rejoin()
         return answers

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from random import Random
 
-from pypatcher.dht import DhtNode, MutableItem
+import pytest
+
+from pypatcher.addresses import Address
+from pypatcher.dht import DhtNode, MutableItem, krpc
+from pypatcher.dht.krpc import Query
 from pypatcher.dht.nodeid import is_secure
 from pypatcher.keys import KeyPair
 from tests.support.dht_network import DhtNetwork
@@ -280,5 +286,40 @@ def test_a_socket_that_fails_loses_packets_and_nothing_else() -> None:
         assert not await node.ping(_ENTRY)
         node.datagram_received(b"d1:ad2:id20:" + bytes(20) + b"e1:q4:ping1:t1:a1:y1:qe", _ENTRY)
         await node.stop()
+
+    run_virtual(body())
+
+
+@pytest.mark.parametrize(("dead", "kept"), [(False, True), (True, False)], ids=["alive", "dead"])
+def test_nodes_that_know_bep_5_alone_stay_in_the_table(dead: bool, kept: bool) -> None:
+    async def body() -> None:
+        net = DhtNetwork()
+        nodes = net.grow(40)
+        reader = nodes[0]
+        old = [address for node in nodes[1:20] if reader.table.knows(address := net.address_of(node))]
+        asked: Counter[Address] = Counter()
+
+        def deaf_to_get(address: Address) -> Callable[[bytes, Address], None]:
+            hears = net.hosts[address]
+
+            def receive(data: bytes, source: Address) -> None:
+                message = krpc.decode(data)
+                if isinstance(message, Query) and message.method in (b"get", b"put"):
+                    asked[address] += 1
+                elif not dead:
+                    hears(data, source)
+
+            return receive
+
+        for address in old:
+            net.hosts[address] = deaf_to_get(address)
+        for number in range(20):
+            await reader.get_mutable(bytes(32), b"%d" % number)
+            await asyncio.sleep(10.0)
+        assert all(reader.table.knows(address) is kept for address in old if asked[address] > 2)
+        assert len([address for address in old if asked[address] > 2]) > 3
+        # Two tries a lookup, and then not for two minutes: 200 s have room for two lookups.
+        assert dead or max(asked.values()) <= 4
+        await net.stop()
 
     run_virtual(body())
