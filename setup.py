@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the optional Cython extensions, and targets/ as package data.
+"""What pyproject.toml cannot say: the optional Cython extensions, and targets/ as a module.
 
 Without a C compiler (or with PYPATCHER_NO_EXTENSIONS=1) everything else is installed, as a pure wheel, and the build
 says so; `pypatcher --version` says later which it is.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 MACROS = [
     ("Py_LIMITED_API", "0x030B0000"),
@@ -51,6 +53,23 @@ class BuildExtensions(build_ext):
         self.announce(f"pypatcher: {ext.name} is not built ({reason}); its pure Python twin is used", logging.WARNING)
 
 
+class BuildModules(build_py):
+    """Adds the target files as a module: bundlers such as Nuitka follow imports, and take no data files along."""
+
+    editable_mode: bool
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # a checkout reads targets/ itself
+        folder = Path(__file__).parent / "targets"
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.toml"))}
+        lines = [f"    {name!r}: {text!r},\n" for name, text in texts.items()]
+        module = Path(self.build_lib, "pypatcher", "_built_in_targets.py")
+        docstring = '"""targets/*.toml, written by setup.py."""'
+        module.write_text(f"{docstring}\n\nTEXTS = {{\n{''.join(lines)}}}\n", encoding="utf-8")
+
+
 class BuildWheel(bdist_wheel):
     """Tags the wheel by what was really built: abi3 with extensions, pure without."""
 
@@ -61,14 +80,12 @@ class BuildWheel(bdist_wheel):
 
 
 setup(
-    packages=[*find_packages(include=["pypatcher", "pypatcher.*"]), "pypatcher._targets"],
-    package_dir={"pypatcher._targets": "targets"},
+    packages=find_packages(include=["pypatcher", "pypatcher.*"]),
     package_data={
         "pypatcher": ["py.typed", "include/*.h"],
         "pypatcher.artifact": ["*.pyi"],
-        "pypatcher._targets": ["*.toml"],
     },
     ext_modules=EXTENSIONS,
-    cmdclass={"build_ext": BuildExtensions, "bdist_wheel": BuildWheel},
+    cmdclass={"build_ext": BuildExtensions, "build_py": BuildModules, "bdist_wheel": BuildWheel},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -60,23 +59,30 @@ def read_targets(folder: Traversable) -> dict[str, Target]:
         name, dot, suffix = entry.name.rpartition(".")
         if not dot or suffix != "toml":
             continue
-        try:
-            table = tomllib.loads(entry.read_text(encoding="utf-8"))
-            target = Target(name=name, **table)
-        except (tomllib.TOMLDecodeError, TypeError) as error:
-            raise SettingError(f"target file {entry}: {error}") from None
-        for field in fields(Target):
-            if type(getattr(target, field.name)).__name__ != field.type:
-                raise SettingError(f"target file {entry}: {field.name} must be of type {field.type}")
-        targets[name] = target
+        targets[name] = _read_target(name, entry.read_text(encoding="utf-8"), str(entry))
     return targets
+
+
+def _read_target(name: str, text: str, where: str) -> Target:
+    try:
+        target = Target(name=name, **tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise SettingError(f"target file {where}: {error}") from None
+    for field in fields(Target):
+        if type(getattr(target, field.name)).__name__ != field.type:
+            raise SettingError(f"target file {where}: {field.name} must be of type {field.type}")
+    return target
 
 
 @cache
 def load_targets() -> dict[str, Target]:
     """The targets that this installation knows, by name."""
-    installed = files("pypatcher") / "_targets"
-    return read_targets(installed if installed.is_dir() else Path(__file__).parent.parent / "targets")
+    try:
+        # Imported by name, for bundlers that follow imports and take no data files along (Nuitka).
+        from pypatcher._built_in_targets import TEXTS
+    except ModuleNotFoundError:
+        return read_targets(Path(__file__).parent.parent / "targets")
+    return {name: _read_target(name, text, f"{name}.toml") for name, text in TEXTS.items()}
 
 
 def find_target(name: str) -> Target:

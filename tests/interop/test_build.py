@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,7 @@ SPEEDUPS = ("_speedups/chunks.pyx", "_speedups/hashing.pyx", "_speedups/sections
 ALWAYS = {
     "pypatcher/py.typed",
     "pypatcher/include/pypatcher.h",
-    "pypatcher/_targets/x86_64.toml",
-    "pypatcher/_targets/aarch64.toml",
-    "pypatcher/_targets/armv7.toml",
+    "pypatcher/_built_in_targets.py",
     "pypatcher/artifact/_hashing_py.py",
     "pypatcher/cli/sign.py",
 }
@@ -35,7 +34,7 @@ def source(tmp_path: Path) -> Path:
     ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
     for name in ("pypatcher", "_speedups", "targets"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md", "MANIFEST.in"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
     (folder / "README.md").touch()
@@ -90,9 +89,33 @@ def test_without_a_compiler_the_wheel_is_pure_and_the_build_says_so(
     assert reason in output
 
 
+def test_what_follows_imports_alone_finds_all_that_an_app_needs(source: Path, tmp_path: Path) -> None:
+    """As Nuitka does, which takes no data files along: a module that is only named in a text would be missing."""
+    built, _ = _build(source, "bdist_wheel", PYPATCHER_NO_EXTENSIONS="1")
+    installed, bundle = tmp_path / "installed", tmp_path / "bundle"
+    with zipfile.ZipFile(built) as wheel:
+        wheel.extractall(installed)
+    (tmp_path / "app.py").write_text("import pypatcher\npypatcher.public_key, pypatcher.spawn\n")
+    finder = ModuleFinder([str(installed)])
+    finder.run_script(str(tmp_path / "app.py"))
+    for module in finder.modules.values():
+        if module.__file__ and module.__name__ != "__main__":
+            copy = bundle / Path(module.__file__).relative_to(installed)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(module.__file__, copy)
+    program = (
+        "from pypatcher.targets import load_targets\nfrom pypatcher.app import patcher\nfrom pypatcher.node import node\n"
+        "print(*load_targets())"
+    )
+    isolated = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(bundle)!r})\n{program}"]
+    done = subprocess.run(isolated, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == sorted(path.stem for path in (ROOT / "targets").glob("*.toml")), done.stderr
+
+
 def test_the_source_distribution_holds_what_a_build_needs(source: Path) -> None:
     built, _ = _build(source, "sdist")
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= {name.replace("pypatcher/_targets", "targets") for name in ALWAYS}
+    assert names >= ALWAYS - {"pypatcher/_built_in_targets.py"}
+    assert names >= {f"targets/{path.name}" for path in (ROOT / "targets").glob("*.toml")}
     assert names >= {"setup.py", "pyproject.toml", "LICENSE", *SPEEDUPS}

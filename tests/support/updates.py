@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,7 +61,8 @@ def _identity(packaging: str) -> str:
     content = hashlib.sha256(f"{packaging} {sys.version}".encode())
     inside = [] if packaging == "zipapp" else sorted((REPOSITORY / "pypatcher").rglob("*.py"))
     here_too = [Path(__file__).with_name(name) for name in ("updates.py", "packagings.py", "small_app.c")]
-    for path in (_APP, *here_too, *inside):
+    said = [REPOSITORY / "README.md", REPOSITORY / "setup.py", *sorted((REPOSITORY / "targets").glob("*"))]
+    for path in (_APP, *here_too, *inside, *said):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
 
@@ -75,25 +78,35 @@ def _build_one(packaging: str, work: Path, version: str) -> Path:
         shutil.copy(_APP, source / "__main__.py")
         zipapp.create_archive(source, work / "app", interpreter=sys.executable)
         return work / "app"
-    shutil.copy(_APP, source / "updating_app.py")
+    shutil.copy(_APP, work / "app.py")
     _install(source)
-    if packaging == "pyinstaller":
-        options = ["--onefile", "--log-level=ERROR", "--name=app"]
-        options += ["--additional-hooks-dir=source/pypatcher/__pyinstaller"]
-        run_tool(work, "-m", "PyInstaller", *options, "source/updating_app.py")
-        return work / "dist" / "app"
-    options = ["--onefile", "--quiet", "--assume-yes-for-downloads", "--output-filename=app"]
-    options += ["--include-package=pypatcher", "--include-package-data=pypatcher"]
-    run_tool(work, "-m", "nuitka", *options, "source/updating_app.py")
-    return work / "app"
+    # Word for word as the README says; ``dist/app`` is where it says that the program is.
+    (tool, *options) = readme_command("pyinstaller" if packaging == "pyinstaller" else "python -m nuitka")
+    command = ["-m", "PyInstaller", *options] if tool == "pyinstaller" else options
+    (work / "dist").mkdir(exist_ok=True)
+    run_tool(work, *command)
+    return work / "dist" / "app"
+
+
+def readme_command(start: str) -> list[str]:
+    """The words of the README's line that begins so, without its comment."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    [line] = re.findall(rf"^    ({re.escape(start)} .*)$", text, re.MULTILINE)
+    return shlex.split(line, comments=True)
 
 
 def _install(folder: Path) -> None:
-    """The package as it is when it is installed: bundlers do not see what is installed as editable."""
-    package = folder / "pypatcher"
-    if not package.exists():
-        shutil.copytree(REPOSITORY / "pypatcher", package, ignore=shutil.ignore_patterns("__pycache__", "_targets"))
-        shutil.copytree(REPOSITORY / "targets", package / "_targets")
+    """The package as ``pip install .`` installs it, from a copy of the repository, in which it leaves its traces."""
+    if (folder / "pypatcher").exists():
+        return
+    copy = folder.parent / "repository"
+    ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
+    for name in ("pypatcher", "_speedups", "targets"):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=ignore)
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
+        shutil.copy(REPOSITORY / name, copy / name)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    run_tool(folder.parent, "-m", "pip", "install", *options, "--target", str(folder), str(copy))
 
 
 class Program(PackagedProgram):
