@@ -91,7 +91,9 @@ def _table(status: Status, report: Report | None, needs: list[str], unknown: lis
             "reboots": trial.reboots,
             "rolling_back": trial.rolling_back,
         },
-        "refused": [{"sha512": one.sha512.hex(), "reason": one.reason} for one in status.refused],
+        "refused": [
+            {"sha512": one.sha512.hex(), "reason": one.reason, "again": one.again or None} for one in status.refused
+        ],
         "node": None
         if report is None
         else {
@@ -127,7 +129,8 @@ def _lines(
     if status.previous is not None:
         yield "previous", str(status.previous)
     for refused in status.refused:
-        yield "refused", refused.reason or refused.sha512.hex()[:16]
+        said = refused.reason or refused.sha512.hex()[:16]
+        yield "refused", f"{said}; {refused.again or 'for good'}"
     if report is None:
         yield "node", "has not said anything here yet"
     else:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pypatcher.errors import NotNewerError, RefusedReleaseError
 from pypatcher.install.examine import Found, Kind
+from pypatcher.install.second_trial import FailedTrial
 from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Trial, TrialState
 from pypatcher.version import Version
@@ -23,10 +24,12 @@ __all__ = [
     "Decision",
     "Facts",
     "Limits",
+    "chance",
     "check_stageable",
     "check_wanted",
     "closed_trial",
     "decide",
+    "let_in_again",
 ]
 
 
@@ -36,6 +39,8 @@ class Limits:
 
     failed: int = 3
     reboots: int = 10
+    again: tuple[int, ...] = tuple(86400 << number for number in range(5))
+    """Seconds of uptime after which a release that failed gets another trial: the first, the second, and so on."""
 
     def reached(self, trial: Trial) -> bool:
         """Whether the version has had its chances."""
@@ -197,6 +202,40 @@ def closed_trial(trial: Trial, fate: Fate) -> Trial:
     if fate is Fate.REBOOTED:
         return replace(trial, reboots=trial.reboots + 1, open=None)
     return trial
+
+
+def let_in_again(
+    failed: tuple[FailedTrial, ...],
+    state: TrialState | None,
+    program: Version | None,
+    staged: Version | None,
+    limits: Limits,
+) -> FailedTrial | None:
+    """The release that gets another trial now (install.md "Second trials"), if one does.
+
+    Never while another is on trial, nor one that is not newer than all that is here: what runs, what was ever
+    confirmed, what is staged.
+    """
+    if state is None or state.trial is not None or program is None:
+        return None
+    newest = max(version for version in (state.newest, program, staged) if version is not None)
+    due = [
+        one
+        for one in failed
+        if one.program.sha512 in state.refused
+        and one.program.version > newest
+        and one.again < len(limits.again)
+        and one.waited >= limits.again[one.again]
+    ]
+    return max(due, key=lambda one: one.program.version, default=None)
+
+
+def chance(one: FailedTrial, state: TrialState | None, limits: Limits) -> str:
+    """When a release that failed its trial gets another, in words; empty for never."""
+    if state is None or one.again >= len(limits.again) or one.program.version <= state.newest:
+        return ""
+    hours = -(-max(0, limits.again[one.again] - one.waited) // 3600)
+    return f"tried again after {hours} hours of uptime ({one.again + 1} of {len(limits.again)})"
 
 
 def check_stageable(release: ProgramId, program: Version, state: TrialState | None, staged: ProgramId | None) -> None:

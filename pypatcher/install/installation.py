@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
-from pypatcher.install.decide import LIMITS, Limits, check_wanted
+from pypatcher.install.decide import LIMITS, Limits, chance, check_wanted
 from pypatcher.install.examine import Examiner, Found, Kind, Verify, vouched
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
@@ -34,7 +34,7 @@ from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folder
 from pypatcher.install.status import Presence, Status, describe
 from pypatcher.install.transaction import Session, open_session
 from pypatcher.install.trial import ProgramId
-from pypatcher.install.trial_end import confirm, end_start
+from pypatcher.install.trial_end import confirm, count_uptime, end_start
 from pypatcher.shortage import persisting
 from pypatcher.trusted_path import resolve
 from pypatcher.version import Version
@@ -339,6 +339,28 @@ class Installation:
         with self._session() as session:
             return roll_back(session)
 
+    def may_be_let_in(self) -> bool:
+        """Whether a release waits for another trial; cheap, and no folder is made."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                return bool(Operations(files, self.layout).read_failed())
+        except (OSError, PatcherError):
+            return False
+
+    def count_uptime(self, seconds: int) -> Version | None:
+        """So long the node was up since it was asked last: what failed its trial may get another by now.
+
+        Only the holder of `updater_lock` may.
+
+        Returns:
+            The version that is refused no longer.
+
+        Raises:
+            CannotReplaceError, OSError: it cannot be written down; it stays refused.
+        """
+        with self._session() as session:
+            return count_uptime(session, seconds, self._limits)
+
     def adopt(self, source: int) -> Version:
         """By hand: put the release in the open file ``source`` to `P`, whole, whatever its version.
 
@@ -393,8 +415,12 @@ class Installation:
             CannotReplaceError, OSError: the folders cannot be read.
         """
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
-            state = Operations(files, self.layout).read_state()
-            return describe(self.layout, state, lambda entry: vouched(self._examiner.examine(files, entry), state))
+            operations = Operations(files, self.layout)
+            state, failed = operations.read_state(), operations.read_failed()
+            chances = {one.program.sha512: chance(one, state, self._limits) for one in failed}
+            return describe(
+                self.layout, state, lambda entry: vouched(self._examiner.examine(files, entry), state), chances
+            )
 
     def presence(self) -> Presence:
         """Whether the program runs and updates itself, as its locks tell."""

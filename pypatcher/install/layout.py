@@ -71,6 +71,12 @@ class Layout:
     state_new = Entry(Folder.STATE, "trial.json.new")
     """`J` while it is written."""
 
+    second_trials = Entry(Folder.STATE, "second-trials.json")
+    """Releases that failed their trial and may get another; absent, all that is refused stays so."""
+
+    second_trials_new = Entry(Folder.STATE, "second-trials.json.new")
+    """`second_trials` while it is written."""
+
     report = Entry(Folder.STATE, "node.json")
     """What the node of this program last said about itself; for people, nothing is decided from it."""
 

@@ -12,7 +12,7 @@ import errno
 import secrets
 
 from pypatcher.errors import CannotReplaceError, StateError
-from pypatcher.install.examine import Verify
+from pypatcher.install.examine import Kind, Verify
 from pypatcher.install.staging import place
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
@@ -158,7 +158,7 @@ def _check_replaceable(session: Session) -> None:
     from pypatcher.artifact.sections import ELF_MAGIC
 
     found = session.files.stat(session.layout.target)
-    if found is None:
+    if found is None or session.examine(session.layout.target).kind is not Kind.INVALID:
         return
     fd = session.files.open(session.layout.target) if found.regular else None
     head = b""

@@ -7,6 +7,7 @@ code runs on a simulated disk. Callers hold the flock ``lock``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,6 +15,14 @@ from dataclasses import replace
 from pypatcher.errors import StateError
 from pypatcher.install.files import Files, FileStat
 from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
+from pypatcher.install.second_trial import (
+    SECOND_TRIALS_LIMIT,
+    FailedTrial,
+    decode_failed,
+    encode_failed,
+    with_failure,
+    without,
+)
 from pypatcher.install.trial import STATE_LIMIT, ProgramId, Trial, TrialState, decode_state, encode_state
 from pypatcher.shortage import is_shortage
 
@@ -71,6 +80,48 @@ class Operations:
             self._files.close(fd)
         self._files.rename(self._layout.state_new, self._layout.state)
         self._files.sync_folder(Folder.STATE)
+
+    def read_failed(self) -> tuple[FailedTrial, ...]:
+        """The releases that failed their trial, as far as can be read."""
+        try:
+            fd = self._files.open(self._layout.second_trials)
+        except OSError:
+            return ()
+        try:
+            return decode_failed(self._files.read(fd, SECOND_TRIALS_LIMIT + 1))
+        except OSError:
+            return ()
+        finally:
+            self._files.close(fd)
+
+    def write_failed(self, failed: tuple[FailedTrial, ...]) -> None:
+        """**Second trials**: durable before any step that relies on it."""
+        self._files.unlink(self._layout.second_trials_new)
+        fd = self._files.create(self._layout.second_trials_new)
+        try:
+            self._files.write(fd, encode_failed(failed))
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
+        self._files.rename(self._layout.second_trials_new, self._layout.second_trials)
+        self._files.sync_folder(Folder.STATE)
+
+    def note_failed_trial(self, state: TrialState) -> None:
+        """Before a refusal by trial: the release may be tried again. What cannot be noted is refused for good."""
+        with contextlib.suppress(OSError):
+            self.write_failed(with_failure(self.read_failed(), _trial_of(state).program))
+
+    def refuse_for_good(self, sha512: bytes) -> None:
+        """Before a refusal that is not by trial, of what may have failed one before."""
+        failed = self.read_failed()
+        if (left := without(failed, sha512)) != failed:
+            self.write_failed(left)
+
+    def let_in_again(self, failed: tuple[FailedTrial, ...], again: FailedTrial, state: TrialState) -> None:
+        """**Second trials**: counted first, so that no power cut makes more of them."""
+        counted = replace(again, again=again.again + 1, waited=0)
+        self.write_failed(tuple(counted if one is again else one for one in failed))
+        self.write_state(state.accepting(again.program.sha512))
 
     def adopt(self, program: ProgramId, state: TrialState | None) -> None:
         """Rows 3, 4, 9, **By hand**: what is at `P` is the confirmed program from now on, refused or not."""
@@ -135,6 +186,7 @@ class Operations:
     def replace_trial(self, staged: ProgramId, state: TrialState, note: str) -> None:
         """Row 13: the version on trial failed without a way back, a newer one is here; one write says both."""
         trial = _trial_of(state)
+        self.note_failed_trial(state)
         self.write_state(replace(state.refusing(trial.program.sha512, note), trial=Trial(staged)))
         self.rename_to_program(self._layout.staged)
 
@@ -155,6 +207,15 @@ class Operations:
 
     def intend_rollback(self, state: TrialState, note: str) -> TrialState:
         """**Roll back**, first write: the hash is refused and the trial still there; this is the intent."""
+        self.refuse_for_good(_trial_of(state).program.sha512)
+        return self._intend_rollback(state, note)
+
+    def intend_rollback_by_trial(self, state: TrialState, note: str) -> TrialState:
+        """The same for a version that failed its trial, which may get another."""
+        self.note_failed_trial(state)
+        return self._intend_rollback(state, note)
+
+    def _intend_rollback(self, state: TrialState, note: str) -> TrialState:
         intent = state.refusing(_trial_of(state).program.sha512, note)
         self.write_state(intent)
         return intent

@@ -168,7 +168,7 @@ class _Settling:
                 operations.replace_trial(_id(facts.staged), state, self._note(facts))
                 self._note_change(activated=_id(facts.staged).version, rolled_back=_id(program).version)
             case Action.ROLL_BACK:
-                intent = operations.intend_rollback(state, self._note(facts))
+                intent = operations.intend_rollback_by_trial(state, self._note(facts))
                 self._finish_rollback(facts, intent)
             case Action.FINISH_ROLLBACK:
                 self._finish_rollback(facts, state)

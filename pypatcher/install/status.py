@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pypatcher.install.examine import Found, Kind
@@ -25,10 +25,11 @@ class TrialStatus:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRelease:
-    """A file that this device never installs or serves again."""
+    """A file that this device does not install or serve; ``again``: when it gets another trial, empty for never."""
 
     sha512: bytes
     reason: str
+    again: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,10 @@ class Status:
     needs: str
 
 
-def describe(layout: Layout, state: TrialState | None, examine: Callable[[Entry], Found]) -> Status:
-    """Put what is on disk into words."""
+def describe(
+    layout: Layout, state: TrialState | None, examine: Callable[[Entry], Found], chances: Mapping[bytes, str]
+) -> Status:
+    """Put what is on disk into words; ``chances``: by its hash, when a refused file gets another trial."""
     program, staged, previous = examine(layout.target), examine(layout.staged), examine(layout.previous)
     trial = None
     if state is not None and state.trial is not None:
@@ -79,7 +82,9 @@ def describe(layout: Layout, state: TrialState | None, examine: Callable[[Entry]
         trial=trial,
         refused=()
         if state is None
-        else tuple(RefusedRelease(known, state.notes.get(known, "")) for known in state.refused),
+        else tuple(
+            RefusedRelease(known, state.notes.get(known, ""), chances.get(known, "")) for known in state.refused
+        ),
         needs=_needs(layout, state, program, previous),
     )
 

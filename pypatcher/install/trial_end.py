@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pypatcher.install.decide import closed_trial
+from pypatcher.install.decide import Limits, closed_trial, let_in_again
+from pypatcher.install.examine import Found
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
 from pypatcher.version import Version
 
-__all__ = ["confirm", "end_start"]
+__all__ = ["confirm", "count_uptime", "end_start"]
 
 
 def confirm(session: Session, own: bytes) -> Version | None:
@@ -42,3 +43,29 @@ def end_start(session: Session, requested: bool, caller: Caller, how: str = "") 
     ended = replace(trial, open=None) if requested else replace(closed_trial(trial, Fate.ENDED), ended=how)
     session.operations.count_start(state, ended)
     return True
+
+
+def count_uptime(session: Session, seconds: int, limits: Limits) -> Version | None:
+    """Let what failed its trial in again once it waited long enough; see `Installation.count_uptime`."""
+    operations = session.operations
+    operations.begin()
+    state = operations.read_state()
+    if state is None:
+        return None
+    failed = tuple(
+        replace(one, waited=one.waited + seconds) if one.program.sha512 in state.refused else one
+        for one in operations.read_failed()
+        if one.program.version > state.newest
+    )
+    program, staged = session.examine(session.layout.target), session.examine(session.layout.staged)
+    again = let_in_again(failed, state, _version(program), _version(staged), limits)
+    if again is None:
+        if failed != operations.read_failed():
+            operations.write_failed(failed)
+        return None
+    operations.let_in_again(failed, again, state)
+    return again.program.version
+
+
+def _version(found: Found) -> Version | None:
+    return None if found.id is None else found.id.version

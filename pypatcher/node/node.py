@@ -39,6 +39,8 @@ _CONFIRM_AFTER = 300.0
 _SAVE_EVERY = 600.0
 _LOCK_RETRY = 60.0
 _REPORT_PAUSE = 1.0
+_UPTIME_PAUSE = 3600.0
+"""Seconds of uptime that are counted at once: what a restart loses of them is small beside a day."""
 _REMEMBERED_RELEASES = 64
 
 
@@ -144,6 +146,7 @@ class Node:
                     async with asyncio.TaskGroup() as tasks:
                         if not self._beside:
                             tasks.create_task(self._write_reports())
+                            tasks.create_task(self._count_uptime(updater))
                         await updater.run()
             if not said:
                 _log.info("another process of %s looks for updates; this one does not", self._installation.program)
@@ -165,6 +168,21 @@ class Node:
                         self._on_change()
                 await self._program_started.wait()
             await self.serve()
+
+    async def _count_uptime(self, updater: Updater) -> None:
+        """Hour by hour, let what failed its trial here in again once it waited long enough."""
+        while True:
+            await asyncio.sleep(_UPTIME_PAUSE)
+            try:
+                if not await asyncio.to_thread(self._installation.may_be_let_in):
+                    continue
+                version = await asyncio.to_thread(self._installation.count_uptime, int(_UPTIME_PAUSE))
+            except (PatcherError, OSError) as error:
+                _log.debug("what failed its trial stays refused: %s", error)
+                continue
+            if version is not None:
+                _log.info("version %s failed its trial here, and gets another", version)
+                updater.forget_refusals()
 
     async def _write_reports(self) -> None:
         """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""

@@ -52,6 +52,11 @@ SCENARIOS = {
     "a person's mv between any two operations": Scenario.of(crashing="2", releases="23", race=True),
     "a person's scp, also within a start": Scenario.of(crashing="2", releases="23", scp=True),
     "a damaged trial.json": Scenario.of(crashing="2", releases="23", damage=True),
+    "time passes": Scenario.of(crashing="2", releases="2", time=True),
+    "time passes, with a hotfix, a guard and a full disk": Scenario.of(
+        crashing="2", releases="23", time=True, launchers=("guard",), full=True
+    ),
+    "time passes, and a person rolls back": Scenario.of(crashing="2", releases="23", time=True, rollback=True),
     "a rollback by hand": Scenario.of(releases="23", rollback=True),
     "two processes": Scenario.of(crashing="2", releases="23", second=True),
     "a full disk at any write": Scenario.of(crashing="2", releases="23", full=True),
@@ -90,7 +95,9 @@ FSYNCS = (
 """Every fsync that install.md orders, by the function that makes it and what it syncs."""
 
 BY_RULE_ALONE = {"adopt_with_way_back: fsync previous", "intend_rollback_of_confirmed: fsync previous"}
-"""No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made."""
+BY_RULE_ALONE |= {"write_failed: fsync second-trials.json.new", "write_failed: fsync S"}
+"""No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made. And
+no release is let in before that was counted: a record that is lost or torn lets nothing in."""
 
 REVEALING = (
     (Scenario.of(crashing="2", releases="2", cuts=False), 250),

@@ -104,8 +104,8 @@ def test_what_follows_imports_alone_finds_all_that_an_app_needs(source: Path, tm
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(module.__file__, copy)
     program = (
-        "from pypatcher.targets import load_targets\nfrom pypatcher.app import patcher\nfrom pypatcher.node import node\n"
-        "print(*load_targets())"
+        "from pypatcher.targets import load_targets\nfrom pypatcher.app import patcher\n"
+        "from pypatcher.node import node\nprint(*load_targets())"
     )
     isolated = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(bundle)!r})\n{program}"]
     done = subprocess.run(isolated, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -73,6 +73,8 @@ class DeviceEvents:
             yield from self._stages(world, world.running)
             if world.running[1] not in self.scenario.crashing:
                 yield from self._confirms(world, world.running)
+            if self.scenario.time and not self._fair:
+                yield from self._passes(world)
         if not self._fair:
             yield from self._people(world)
             if self.scenario.cuts:
@@ -312,6 +314,30 @@ class DeviceEvents:
                     check_durable("confirmed" + room, run.end)
                 yield ("confirmed" if run.result else "nothing confirmed") + room, world._replace(disk=run.end)
 
+    # Time
+
+    def _passes(self, world: DeviceState) -> Iterator[Event]:
+        for room, run in self._with_room_and_without(("time",), world, _pass_time):
+            if run.end != world.disk:
+                for what, after in self._interrupted("time passing" + room, world, run):
+                    yield what, self._let_in(what, world, after)
+                check_durable("time passed" + room, run.end, {"P", STATE_FILE, "second-trials.json"})
+                yield "time passed" + room, self._let_in("time passed", world, world._replace(disk=run.end))
+
+    def _let_in(self, what: object, before: DeviceState, after: DeviceState) -> DeviceState:
+        """What is refused no longer, counted: never more often than the limits say."""
+        old, new = state_on(before.disk), state_on(after.disk)
+        gone = frozenset(old.refused if old else ()) - frozenset(new.refused if new else ())
+        counts = after.let_in
+        for data in self.scenario.programs:
+            if release(data).sha512 in gone:
+                counts = count(counts, data, 9)
+                if dict(counts)[data] > len(self.scenario.limits.again):
+                    raise InvariantError(f"{what}: {data!r} was let in {dict(counts)[data]} times")
+                if new is not None and release(data).info.version <= new.newest:
+                    raise InvariantError(f"{what}: {data!r} was let in, and is not newer than {new.newest}")
+        return after._replace(refused=after.refused - gone, let_in=counts)
+
     # People
 
     def _people(self, world: DeviceState) -> Iterator[Event]:
@@ -350,6 +376,10 @@ def _stage(data: bytes, installation: Installation) -> bool:
     except PatcherError:
         return False
     return True
+
+
+def _pass_time(installation: Installation) -> bool:
+    return installation.may_be_let_in() and installation.count_uptime(1) is not None
 
 
 def _roll_back(installation: Installation) -> bool:

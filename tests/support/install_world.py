@@ -52,6 +52,7 @@ class DeviceState(NamedTuple):
         torn_by_hand: whether that was done in place and not synced.
         failures, cuts: per content: ends of it that nobody asked for, and power cuts under it.
         refused: hashes that a finished transaction refused.
+        let_in: per content: how often it got another trial.
     """
 
     disk: Image
@@ -64,6 +65,7 @@ class DeviceState(NamedTuple):
     failures: Counts = ()
     cuts: Counts = ()
     refused: frozenset[bytes] = frozenset()
+    let_in: Counts = ()
 
     @property
     def program(self) -> bytes:
@@ -84,6 +86,7 @@ class Scenario:
         hands: what a person may put at P, by mv.
         race: the person does it between any two operations of a start.
         scp: the person does it in place as well, also just after a start's **Begin**, and copies J back.
+        time: it passes, so that a release that failed its trial may get another.
         full: the disk is full from any operation of a transaction on that needs room, until that transaction ends.
     """
 
@@ -99,9 +102,10 @@ class Scenario:
     rollback: bool = False
     second: bool = False
     full: bool = False
+    time: bool = False
     cuts: bool = True
     links: bool = True
-    limits: Limits = field(default_factory=lambda: Limits(failed=2, reboots=2))
+    limits: Limits = field(default_factory=lambda: Limits(failed=2, reboots=2, again=(1,)))
     without_sync: str | None = None
 
     def without(self, fsync: str) -> Scenario:
