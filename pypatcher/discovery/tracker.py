@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,9 @@ _log = logging.getLogger("pypatcher")
 _OPEN_LIMIT = 128
 _OPEN_AT_ONCE = 8
 _DHT_TIMEOUT = 60.0
+_REMEMBERED = 3600.0
+"""Seconds for which a newer release that somebody named keeps us silent."""
+_REMEMBERED_RELEASES = 8
 _ANYWAY = 0.25
 
 
@@ -105,7 +108,12 @@ class Tracker:
         self._identity = identity
         self._now = now
         self._rng = rng or random.Random()  # noqa: S311 - a fair draw, no secret
-        self._newest: Version | None = None
+        self._newer: dict[PatchInfo, float] = {}
+        self._wanted: frozenset[PatchInfo] | None = None
+
+    def heed(self, releases: Collection[PatchInfo] | None) -> None:
+        """Which of the releases heard of this node takes: no other makes it silent. None: it takes nothing."""
+        self._wanted = None if releases is None else frozenset(releases)
 
     async def look(self) -> list[Heard]:
         """Who was heard in the current and the previous minute: one record per node, the newest versions first."""
@@ -144,7 +152,25 @@ class Tracker:
             return Published(slot.minute, 0)
 
     def _is_outdated(self, info: PatchInfo) -> bool:
-        return self._newest is not None and self._newest > info.version
+        """Whether somebody said of late that a newer release is out, which this node takes.
+
+        What does not fit here, such as a release for another target under a shared key, silences nobody. Nor does one
+        that nobody names any more: its last holder may be gone, and we may be the last of ours.
+        """
+        now = self._now()
+        return any(
+            other.version > info.version
+            and abs(now - heard) < _REMEMBERED
+            and (self._wanted is None or other in self._wanted)
+            for other, heard in self._newer.items()
+        )
+
+    def _note_newest(self, found: Sequence[Heard]) -> None:
+        for heard in found[:_REMEMBERED_RELEASES]:
+            self._newer.pop(heard.info, None)
+            self._newer[heard.info] = self._now()
+        while len(self._newer) > _REMEMBERED_RELEASES:
+            del self._newer[min(self._newer, key=lambda info: self._newer[info])]
 
     async def _visit(self, slot: Slot) -> tuple[MutableLookup | None, list[Heard]]:
         """Look a slot up: where to store (None when the lookup failed) and who was heard in it, one record per node."""
@@ -166,8 +192,7 @@ class Tracker:
             except (CodecError, ArtifactError) as error:
                 _log.debug("a value in minute %d does not count: %s", slot.minute, error)
         found = _one_per_node(each for each in heard if each.node_id != self._identity.public)
-        if found and (self._newest is None or found[0].info.version > self._newest):
-            self._newest = found[0].info.version
+        self._note_newest(found)
         return lookup, found
 
     def _open(self, slot: Slot, value: bytes) -> Heard:

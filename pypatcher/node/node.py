@@ -146,7 +146,7 @@ class Node:
                     async with asyncio.TaskGroup() as tasks:
                         if not self._beside:
                             tasks.create_task(self._write_reports())
-                            tasks.create_task(self._count_uptime(updater))
+                            tasks.create_task(self._count_uptime())
                         await updater.run()
             if not said:
                 _log.info("another process of %s looks for updates; this one does not", self._installation.program)
@@ -169,7 +169,7 @@ class Node:
                 await self._program_started.wait()
             await self.serve()
 
-    async def _count_uptime(self, updater: Updater) -> None:
+    async def _count_uptime(self) -> None:
         """Hour by hour, let what failed its trial here in again once it waited long enough."""
         while True:
             await asyncio.sleep(_UPTIME_PAUSE)
@@ -182,7 +182,8 @@ class Node:
                 continue
             if version is not None:
                 _log.info("version %s failed its trial here, and gets another", version)
-                updater.forget_refusals()
+                self._findings.unfit.clear()
+                self.save()
 
     async def _write_reports(self) -> None:
         """Keep what ``pypatcher status`` tells beside the program, for as long as we are its updater."""

@@ -304,13 +304,6 @@ class Updater:
         self._say_once(PreflightFailed(str(error)))
         self._not_before = self._clock() + self._preflight_backoff.fail()
 
-    def forget_refusals(self) -> None:
-        """Judge what was refused anew: something changed here."""
-        self._refused.clear()
-        self._known.unfit.clear()
-        self._known.save()
-        self.wake()
-
     def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
         if isinstance(error, RefusedReleaseError):

@@ -109,6 +109,8 @@ class WorldPeers:
     def want(self, releases: Collection[PatchInfo] | None) -> None:
         self.source.want(releases)
 
+    def heed(self, releases: Collection[PatchInfo] | None) -> None: ...
+
     async def joined(self) -> None: ...
 
     async def look(self) -> list[Heard]:

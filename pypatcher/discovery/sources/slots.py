@@ -72,6 +72,7 @@ class SlotSource:
 
     def want(self, releases: Collection[PatchInfo] | None) -> None:
         """Look, whatever is known already, unless nothing is taken here."""
+        self._tracker.heed(releases)
         if releases is not None:
             self._is_wanting.set()
         else:

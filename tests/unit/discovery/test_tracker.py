@@ -243,7 +243,7 @@ class TestNewerReleases:
         device = tracker(dht, 2, clock=clock)
         await tracker(dht, 1, clock=clock).publish(release("1.3.0"), [])
         await device.look()
-        clock.minute += 100
+        clock.minute += 50
         lookups = dht.lookups
         assert (await device.publish(release("1.2.3"), [])).newer
         assert dht.lookups == lookups
@@ -297,3 +297,39 @@ async def test_an_item_is_signed_by_the_slot_and_fits_what_nodes_keep() -> None:
     assert item.verify()
     assert (item.public_key, item.salt, item.seq) == (slot.key_pair.public, slot.salt, (1 << 53) - (1 << 12))
     assert len(item.value) <= 996
+
+
+class TestSilenceForANewerRelease:
+    """A true release of another target under a shared key must not silence holders, and none does so for good."""
+
+    async def heard(self, clock: MinuteClock) -> tuple[Tracker, MemoryDht, PatchInfo]:
+        dht, newer = MemoryDht(), release("2.0.0")
+        await tracker(dht, 1, clock=clock).publish(newer, [])
+        device = tracker(dht, 2, clock=clock)
+        await device.look()
+        return device, dht, newer
+
+    async def test_what_this_node_does_not_take_counts_for_nothing(self) -> None:
+        device, _, newer = await self.heard(MinuteClock())
+        device.heed([newer])
+        assert (await device.publish(release("1.0.0"), [])).newer
+        device.heed([])  # its download, or a look at it, showed that it does not fit
+        published = await device.publish(release("1.0.0"), [])
+        assert (published.newer, published.stored) == (False, 2)
+
+    async def test_one_that_nobody_names_any_more_lapses_after_an_hour(self) -> None:
+        clock = MinuteClock()
+        device, _, newer = await self.heard(clock)
+        device.heed([newer])
+        clock.minute += 59
+        assert (await device.publish(release("1.0.0"), [])).newer
+        clock.minute += 1
+        assert (await device.publish(release("1.0.0"), [])).stored == 2
+
+    async def test_many_releases_are_not_remembered(self) -> None:
+        device, dht, _ = await self.heard(MinuteClock())
+        for number in range(20):
+            await tracker(dht, 10 + number).publish(release(f"3.0.{number}"), [])
+        await device.look()
+        assert (await device.publish(release("1.0.0"), [])).newer
+        assert len(device._newer) <= 8
