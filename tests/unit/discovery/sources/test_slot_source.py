@@ -35,6 +35,9 @@ class NotedSlots:
     def own_addresses(self) -> tuple[Address, ...]:
         return self.own
 
+    def heed(self, releases: object) -> None:
+        """Nothing is published here."""
+
     async def look(self) -> list[Heard]:
         self.looks.append(asyncio.get_running_loop().time())
         await asyncio.sleep(2)
