@@ -38,7 +38,8 @@ from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.offer_exchange import NOBODY
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
-from pypatcher.update.updater import PastDownloads, Updater
+from pypatcher.update.updater import Updater
+from pypatcher.update.wanted import PastDownloads
 
 __all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
 

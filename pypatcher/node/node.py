@@ -29,7 +29,8 @@ from pypatcher.node.report import NodeReport
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.shelf import Shelf
-from pypatcher.update.updater import PastDownloads, Updater
+from pypatcher.update.updater import Updater
+from pypatcher.update.wanted import PastDownloads
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Node", "namespace_for"]

@@ -1,6 +1,6 @@
 """Brings a newer release beside the program: choose, fetch, verify, stage.
 
-What is wanted is decided by ``pypatcher.install``, who may be asked by ``FetchBudget``, how many at once by ``Race``;
+What is wanted is decided by ``Wanted``, who may be asked by ``FetchBudget``, how many at once by ``Race``;
 this module only moves things along. It reads who has what and who can be reached, and nobody calls it but with offers.
 One peer's failure leads to the next peer, one release's failure to the next release, and no failure ends the loop.
 design.md "Transport and transfer" (fetching).
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pypatcher.addresses import Address, format_address, is_lan
@@ -31,28 +31,26 @@ from pypatcher.errors import (
 )
 from pypatcher.events import (
     Emit,
-    Event,
     FetchFailed,
     PreflightFailed,
     ReleaseFound,
-    ReleaseRefused,
 )
 from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.ways import Reachability
 from pypatcher.settings import Settings
 from pypatcher.transfer.download import Delivery, Destination, Fetch
 from pypatcher.transfer.hedging import Race, Runner
-from pypatcher.transfer.peer_budget import FetchBudget, Turns
+from pypatcher.transfer.peer_budget import Turns
+from pypatcher.update.wanted import PastDownloads, SayOnce, Wanted
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["PastDownloads", "Peers", "Updater"]
+__all__ = ["Peers", "Updater"]
 
 _ROUND = Limit("fetches", 32, 30.0)
 _RETRY = 30.0
 _CHECK = 10.0
 _LONGEST_WAIT = 3600.0
 _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
-_SAID_LIMIT = 256
 
 
 class Peers(Protocol):
@@ -76,28 +74,6 @@ class Peers(Protocol):
         self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
     ) -> PatchInfo:
         """See ``Fetch``."""
-
-
-class PastDownloads:
-    """What earlier downloads showed, in this run or another: a release is judged by it before it is fetched again.
-
-    Attributes:
-        files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here.
-        unfit: a release's signature, hex -> why this device does not take it.
-        budget: what peers cost so far.
-    """
-
-    def __init__(self, files: Mapping[str, str] | None = None, unfit: Mapping[str, str] | None = None) -> None:
-        self.files = dict(files or {})
-        self.unfit = dict(unfit or {})
-        self.budget = FetchBudget()
-
-    def refuse(self, info: PatchInfo, reason: str) -> None:
-        """Its download showed that this device does not take it."""
-        self.unfit[info.signature.hex()] = reason
-
-    async def staged(self, info: PatchInfo) -> None:
-        """It is beside the program now."""
 
 
 class Updater:
@@ -128,6 +104,8 @@ class Updater:
         self._budget = past.budget
         self._settings = settings
         self._emit = emit
+        self._once = SayOnce(emit)
+        self._wanted = Wanted(destination, past, self._once)
         self._rng = rng
         self._clock = clock
         self._is_at_work = False
@@ -139,8 +117,6 @@ class Updater:
         self._begun = WindowLimiter()
         self._preflight_backoff = Backoff(*_PREFLIGHT_PAUSES)
         self._not_before = 0.0
-        self._refused: set[PatchInfo] = set()
-        self._said: set[str] = set()
 
     async def run(self) -> None:
         """Fetch what is wanted until cancelled. Until then nothing is taken, and nothing looked for."""
@@ -165,7 +141,7 @@ class Updater:
         Raises:
             PeerBusyError: it is, but not just now.
         """
-        if not self._is_at_work or not await self._wants(info):
+        if not self._is_at_work or not await self._wanted.wants(info):
             return False
         now = self._clock()
         paused = max(self._not_before - now, self._budget.wait(info.hash.hex(), address, now))
@@ -186,7 +162,7 @@ class Updater:
         """Begin one fetch at most, of the newest release first; returns the seconds until the next try makes sense."""
         now = self._clock()
         releases = self._peers.census.releases()
-        wanted = {info: candidates for info, candidates in releases.items() if await self._wants(info)}
+        wanted = {info: candidates for info, candidates in releases.items() if await self._wanted.wants(info)}
         self._turns = {info: turns for info, turns in self._turns.items() if info in wanted}
         self._peers.want(list(wanted))
         self._peers.ways.wish({candidate.address for candidates in wanted.values() for candidate in candidates})
@@ -209,7 +185,7 @@ class Updater:
 
     def _say_found(self, heard: Candidate) -> None:
         found = ReleaseFound(str(heard.info.version), heard.node_id.hex(), heard.source)
-        self._say_once(found, f"found {heard.info.version} {heard.info.hash.hex()}")
+        self._once.say(found, f"found {heard.info.version} {heard.info.hash.hex()}")
 
     def _begin_one_of(self, tasks: asyncio.TaskGroup, info: PatchInfo, candidates: list[Candidate]) -> float:
         """0 when a fetch began, else the seconds until a candidate may be asked (again)."""
@@ -265,7 +241,7 @@ class Updater:
         except OSError as error:
             self._pause(CannotReplaceError(f"cannot keep {info.version} beside the program: {error}"))
         except (NotNewerError, RefusedReleaseError) as error:
-            self._refuse(info, error)
+            self._wanted.refuse(info, error)
         except (PeerError, ArtifactError) as error:
             self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
             if moves != self._peers.moves and isinstance(error, PeerError):
@@ -301,36 +277,8 @@ class Updater:
             # There is room for one, and another is under way.
             self._race.rest(self._clock())
             return
-        self._say_once(PreflightFailed(str(error)))
+        self._once.say(PreflightFailed(str(error)))
         self._not_before = self._clock() + self._preflight_backoff.fail()
-
-    def _refuse(self, info: PatchInfo, error: PatcherError) -> None:
-        """Remember what a download showed: nobody is asked for that release again."""
-        if isinstance(error, RefusedReleaseError):
-            self._past.refuse(info, str(error))
-        if len(self._refused) >= _SAID_LIMIT:
-            self._refused.clear()
-        self._refused.add(info)
-        self._say_once(ReleaseRefused(str(info.version), str(error)))
-
-    async def _wants(self, info: PatchInfo) -> bool:
-        if info in self._refused:
-            return False
-        if (reason := self._past.unfit.get(info.signature.hex())) is not None:
-            self._say_once(ReleaseRefused(str(info.version), reason))
-            return False
-        sha512 = bytes.fromhex(self._past.files.get(info.signature.hex(), ""))
-        try:
-            await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
-        except NotNewerError:
-            return False
-        except RefusedReleaseError as error:
-            self._say_once(ReleaseRefused(str(info.version), str(error)))
-            return False
-        except (CannotReplaceError, OSError) as error:
-            self._say_once(PreflightFailed(str(error)))
-            return False
-        return True
 
     def _note_break(self, delivery: Delivery) -> None:
         """Our address changed meanwhile, which is nobody's fault; who was there a moment ago is asked again at once."""
@@ -347,12 +295,3 @@ class Updater:
         else:
             self._budget.unreachable(address, now)
             self._peers.ways.failed(address)
-
-    def _say_once(self, event: Event, what: str | None = None) -> None:
-        """Say what would else be repeated at every round; ``what`` names it, else the event's own text does."""
-        what = what or str(event)
-        if what not in self._said:
-            if len(self._said) >= _SAID_LIMIT:
-                self._said.clear()
-            self._said.add(what)
-            self._emit(event)

@@ -19,7 +19,8 @@ from pypatcher.errors import PeerError
 from pypatcher.install.layout import Layout
 from pypatcher.nat.ways import EveryWay, Reachability
 from pypatcher.settings import Settings
-from pypatcher.update.updater import PastDownloads, Updater
+from pypatcher.update.updater import Updater
+from pypatcher.update.wanted import PastDownloads
 from tests.support.discovery import node, release
 from tests.support.node_fakes import EventLog, FakeInstallation
 

@@ -1,0 +1,103 @@
+"""Whether this device takes a release: the one place that answers for records and for offers.
+
+Asks in turn what earlier downloads showed and what the destination, the program on disk, takes; whatever else may
+forbid a release (a rollout) is asked here, too. What is refused is said once. Not here: who is asked for a release, and
+when (``updater``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from pypatcher.artifact import PatchInfo
+from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, RefusedReleaseError
+from pypatcher.events import Emit, Event, PreflightFailed, ReleaseRefused
+from pypatcher.transfer.download import Destination
+from pypatcher.transfer.peer_budget import FetchBudget
+
+__all__ = ["PastDownloads", "SayOnce", "Wanted"]
+
+_LIMIT = 256
+
+
+class PastDownloads:
+    """What earlier downloads showed, in this run or another: a release is judged by it before it is fetched again.
+
+    Attributes:
+        files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here.
+        unfit: a release's signature, hex -> why this device does not take it.
+        budget: what peers cost so far.
+    """
+
+    def __init__(self, files: Mapping[str, str] | None = None, unfit: Mapping[str, str] | None = None) -> None:
+        self.files = dict(files or {})
+        self.unfit = dict(unfit or {})
+        self.budget = FetchBudget()
+
+    def refuse(self, info: PatchInfo, reason: str) -> None:
+        """Its download showed that this device does not take it."""
+        self.unfit[info.signature.hex()] = reason
+
+    async def staged(self, info: PatchInfo) -> None:
+        """It is beside the program now."""
+
+
+class SayOnce:
+    """Says what would else be repeated at every round; 256 events are remembered."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._said: set[str] = set()
+
+    def say(self, event: Event, what: str | None = None) -> None:
+        """Say it; ``what`` names it, else the event's own text does."""
+        what = what or str(event)
+        if what not in self._said:
+            if len(self._said) >= _LIMIT:
+                self._said.clear()
+            self._said.add(what)
+            self._emit(event)
+
+
+class Wanted:
+    """The answer of one device.
+
+    Args:
+        past: what earlier downloads showed; told what this one's do.
+    """
+
+    def __init__(self, destination: Destination, past: PastDownloads, once: SayOnce) -> None:
+        self._destination = destination
+        self._past = past
+        self._once = once
+        self._refused: set[PatchInfo] = set()
+
+    async def wants(self, info: PatchInfo) -> bool:
+        """Whether it is worth fetching, as far as is known before that."""
+        if info in self._refused:
+            return False
+        if (reason := self._past.unfit.get(info.signature.hex())) is not None:
+            self._once.say(ReleaseRefused(str(info.version), reason))
+            return False
+        sha512 = bytes.fromhex(self._past.files.get(info.signature.hex(), ""))
+        try:
+            await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
+        except NotNewerError:
+            return False
+        except RefusedReleaseError as error:
+            self._once.say(ReleaseRefused(str(info.version), str(error)))
+            return False
+        except (CannotReplaceError, OSError) as error:
+            self._once.say(PreflightFailed(str(error)))
+            return False
+        return True
+
+    def refuse(self, info: PatchInfo, error: PatcherError) -> None:
+        """Remember what a download showed: nobody is asked for that release again."""
+        if isinstance(error, RefusedReleaseError):
+            self._past.refuse(info, str(error))
+        if len(self._refused) >= _LIMIT:
+            self._refused.clear()
+        self._refused.add(info)
+        self._once.say(ReleaseRefused(str(info.version), str(error)))
