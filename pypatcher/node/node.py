@@ -183,7 +183,7 @@ class Node:
                 continue
             if version is not None:
                 _log.info("version %s failed its trial here, and gets another", version)
-                self._findings.unfit.clear()
+                self._past.unfit.clear()
                 self.save()
 
     async def _write_reports(self) -> None:
