@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pypatcher.errors import CannotReplaceError
 
-__all__ = ["open_folder", "resolve", "who_else_controls"]
+__all__ = ["open_folder", "others_can_rename_in", "resolve", "who_else_controls"]
 
 _WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = 40
@@ -72,6 +72,23 @@ def who_else_controls(path: Path) -> str:
         found = path.stat()
         controller = _who(found)
     return controller
+
+
+def others_can_rename_in(folder: Path) -> bool:
+    """Whether anybody but root and this user could rename what this user makes in a folder, or the folder itself.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    path = Path(os.path.realpath(folder))
+    for each in (path, *path.parents):
+        found = each.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            return True
+        writable = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
+        if writable and not found.st_mode & stat.S_ISVTX:
+            return True
+    return False
 
 
 def _follow(path: Path) -> tuple[Path, str]:

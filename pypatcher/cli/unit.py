@@ -20,6 +20,7 @@ from pypatcher.cli.run import RUN_OPTIONS, add_run_options, run_options
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.keys import OwnerKey
 from pypatcher.settings import check_variables
+from pypatcher.trusted_path import who_else_controls
 
 if TYPE_CHECKING:
     from pypatcher.process.unit import UnitPlan
@@ -117,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
     options = run_options(args)
     inside = not args.offline and _updates_itself(program)
     guarded = args.guard or (bool(keys) and inside and not options)
+    if args.user is None and not args.offline:
+        _check_root_may_run(program)
     plan = UnitPlan(
         program,
         arguments,
@@ -135,6 +138,19 @@ def run(args: argparse.Namespace) -> int:
     for doubt in [*_who_wins(program, plan, args, inside=inside), *doubts]:
         print(f"pypatcher unit: {doubt}", file=sys.stderr)
     return 0
+
+
+def _check_root_may_run(program: Path) -> None:
+    """Without ``--user`` the unit is root's: whoever else can change the program would be root, too.
+
+    Raises:
+        SettingError: somebody can.
+    """
+    if controller := who_else_controls(program):
+        raise SettingError(
+            f"without --user the unit runs {program} as root, and {controller} can change it: say whose rights it gets "
+            "(--user U, to whom its folder must belong), or let the folder, and those above it, be root's alone"
+        )
 
 
 def _who_wins(program: Path, plan: UnitPlan, args: argparse.Namespace, *, inside: bool) -> Iterator[str]:

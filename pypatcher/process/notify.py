@@ -30,6 +30,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pypatcher.trusted_path import others_can_rename_in
+
 __all__ = ["Notifier", "NotifyProxy", "filter_message", "is_proxy"]
 
 _FOLDER_PREFIX = "pypatcher-run-"
@@ -120,6 +122,7 @@ class NotifyProxy:
         self._stop_requested = stop_requested
         self._users = (0, os.geteuid())
         self._folder: Path | None = None
+        self._bound: tuple[int, int] | None = None
         self._lock = -1
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
@@ -133,10 +136,13 @@ class NotifyProxy:
     def _bind(self) -> str:
         for base in _folders():
             with contextlib.suppress(OSError):
+                if others_can_rename_in(Path(base)):
+                    continue  # they could put a socket of their own where the program looks for ours
                 _remove_leftovers(base)
                 self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=base))
                 self._keep_from_cleaners(self._folder)
                 self._socket.bind(str(self._folder / _NAME))
+                self._bound = _identity(self._folder / _NAME)
                 return str(self._folder / _NAME)
             self._drop_folder()
         name = f"{_FOLDER_PREFIX}{secrets.token_hex(8)}/{_NAME}"
@@ -154,8 +160,8 @@ class NotifyProxy:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether a program finds the socket at its address, if nobody removed it."""
-        return self._folder is None or Path(self.address).exists()
+        """Whether a program finds our socket at its address, and not another one or none."""
+        return self._folder is None or _identity(self._folder / _NAME) == self._bound
 
     def _keep_from_cleaners(self, folder: Path) -> None:
         """systemd-tmpfiles removes what lies in /tmp for days, a live socket too, unless its folder is locked."""
@@ -196,6 +202,15 @@ class NotifyProxy:
             self._upstream.send(forwarded, descriptors)
         if ready:
             self._on_ready()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there, whatever its name; None where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _folders() -> tuple[str, ...]:

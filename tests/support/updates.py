@@ -89,10 +89,11 @@ def _build_one(packaging: str, work: Path, version: str) -> Path:
 
 
 def readme_command(start: str) -> list[str]:
-    """The words of the README's line that begins so, without its comment."""
+    """The words of the README's lines that begin so, which say the same, without their comments."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    [line] = re.findall(rf"^    ({re.escape(start)} .*)$", text, re.MULTILINE)
-    return shlex.split(line, comments=True)
+    lines = re.findall(rf"^    ({re.escape(start)} .*)$", text, re.MULTILINE)
+    [words] = {tuple(shlex.split(line, comments=True)) for line in lines}
+    return list(words)
 
 
 def _install(folder: Path) -> None:

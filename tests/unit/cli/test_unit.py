@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipapp
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import embed_region, sign_file
+from pypatcher.cli import unit
 from pypatcher.keys import KeyPair, encode_key
+from pypatcher.trusted_path import who_else_controls
 from pypatcher.version import Version
 from tests.unit.cli.conftest import Run
 
@@ -18,11 +21,31 @@ KEY = encode_key(PAIR.public)
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program whose place is root's alone, whoever runs the tests."""
+    monkeypatch.setattr(unit, "who_else_controls", lambda _: "")
     path = tmp_path / "app"
     path.write_bytes(Path("/bin/true").read_bytes())
     path.chmod(0o755)
     return path
+
+
+@pytest.mark.parametrize("writers", ["user 4711", "everybody"])
+def test_no_unit_lets_root_run_what_others_can_change(
+    run: Run, program: Path, monkeypatch: pytest.MonkeyPatch, writers: str
+) -> None:
+    monkeypatch.setattr(unit, "who_else_controls", who_else_controls)
+    if writers == "everybody":
+        program.parent.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(program.parent, 4711, 4711)
+    outcome = run("unit", "--out", "app.service", program)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert f"as root, and {writers if os.geteuid() == 0 else 'user'}" in outcome.err
+    assert "--user" in outcome.err
+    assert not Path("app.service").exists()
+    assert run("unit", "--user", "nobody", program).status == 0
+    assert run("unit", "--offline", program).status == 0
 
 
 @pytest.mark.parametrize("option", ["--user", "--mode=now", "--public-key", "--guard"])

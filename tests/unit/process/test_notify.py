@@ -227,6 +227,33 @@ def test_without_a_usable_folder_it_lies_elsewhere_and_leaves_nothing(upstream, 
     assert not folder.exists() or not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("parent", ["itself", "above"])
+def test_a_folder_in_which_others_can_rename_swallows_no_ready(upstream, tmp_path, monkeypatch, parent):
+    folder = tmp_path / "shared" / "tmp"
+    folder.mkdir(parents=True)
+    (folder if parent == "itself" else folder.parent).chmod(0o777)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with contextlib.closing(NotifyProxy(upstream, lambda: None, lambda: False)) as proxy:
+        assert folder not in Path(proxy.address).parents
+    folder.chmod(0o1777)
+    folder.parent.chmod(0o755)
+    with contextlib.closing(NotifyProxy(upstream, lambda: None, lambda: False)) as proxy:
+        assert folder in Path(proxy.address).parents
+
+
+def test_a_socket_that_took_the_place_of_ours_is_known_to_be_another(proxy):
+    assert proxy.is_reachable
+    place = Path(proxy.address)
+    place.rename(place.with_name("away"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(place))
+        assert not proxy.is_reachable
+        place.unlink()
+        assert not proxy.is_reachable
+    place.with_name("away").rename(place)
+    assert proxy.is_reachable
+
+
 def test_without_any_folder_ready_is_heard_all_the_same(upstream, manager, heard, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
     monkeypatch.setattr(notify, "_FOLDERS", (str(tmp_path / "missing as well"),))
