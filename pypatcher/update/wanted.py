@@ -97,7 +97,8 @@ class Wanted:
         """Remember what a download showed: nobody is asked for that release again."""
         if isinstance(error, RefusedReleaseError):
             self._past.refuse(info, str(error))
-        if len(self._refused) >= _LIMIT:
-            self._refused.clear()
-        self._refused.add(info)
+        else:
+            if len(self._refused) >= _LIMIT:
+                self._refused.clear()
+            self._refused.add(info)
         self._once.say(ReleaseRefused(str(info.version), str(error)))

@@ -12,6 +12,7 @@ from pypatcher.errors import (
     StateError,
     WrongTargetError,
 )
+from pypatcher.update.updater import Updater
 from tests.support.node_fakes import run_alone
 from tests.support.updater_world import NEW, NEWER, UpdaterWorld
 
@@ -96,3 +97,17 @@ def test_a_device_that_cannot_keep_it_asks_no_other_peer(world: UpdaterWorld, wh
     assert len(world.asked) <= 12
     assert world.heard.names().count("preflight.failed") == 1
     setattr(world.installation, where, None)
+
+
+def test_what_is_unfit_no_more_is_fetched_without_a_restart(world: UpdaterWorld) -> None:
+    world.peer("10.0.0.1")
+    world.installation.stage_error = RefusedReleaseError("it failed here before")
+
+    async def later(_updater: Updater) -> None:
+        await asyncio.sleep(1000)
+        assert (len(world.asked), world.staged) == (1, [])
+        world.installation.stage_error = None
+        world.past.unfit.clear()
+
+    run_alone(world.run(3600, beside=later))
+    assert world.staged == [NEW]
