@@ -14,11 +14,17 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
+from collections import OrderedDict
 from collections.abc import Mapping
 
+from pypatcher.addresses import Address, machine_of
 from pypatcher.bencode import Value
+from pypatcher.bounded import bound
 
-__all__ = ["FIELD", "NONCE_SIZE", "Answered", "answer_knock", "ask", "is_proven"]
+__all__ = ["FIELD", "NONCE_SIZE", "Answered", "SeenKnocks", "answer_knock", "ask", "is_proven"]
+
+_ANSWERS = 3
+"""To one knock: a packet is sent twice at most, and may be doubled on its way."""
 
 FIELD = b"knock"
 """The field of questions and answers."""
@@ -47,6 +53,29 @@ def answer_knock(secret: bytes, arguments: Mapping[bytes, Value]) -> dict[bytes,
     if not hmac.compare_digest(ask(secret, nonce), asked):
         return {}
     return {FIELD: _mac(secret, b"answer" + nonce)}
+
+
+class SeenKnocks:
+    """Which knocks were answered, and to whom: who saw one on its way learns nothing by sending it from elsewhere.
+
+    A knock is answered to the host that it came from first, with its repetitions; 4096 are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+
+    def admits(self, arguments: Mapping[bytes, Value], source: Address) -> bool:
+        """Whether a valid knock from there is to be answered with the proof; if so it is counted."""
+        asked, host = arguments.get(FIELD), machine_of(source)
+        if not isinstance(asked, bytes):
+            return False
+        first, answers = self._seen.get(asked, (host, 0))
+        if first != host or answers >= _ANSWERS:
+            return False
+        self._seen[asked] = first, answers + 1
+        self._seen.move_to_end(asked)
+        bound(self._seen)
+        return True
 
 
 def is_proven(secret: bytes, nonce: bytes, values: Mapping[bytes, Value]) -> bool:

@@ -15,7 +15,7 @@ from random import Random
 from pypatcher.addresses import Address, host_of, is_lan, pack_compact
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
-from pypatcher.dht.knock import answer_knock
+from pypatcher.dht.knock import SeenKnocks, answer_knock
 from pypatcher.dht.krpc import Query, RemoteError
 from pypatcher.dht.nodeid import ID_SIZE
 from pypatcher.dht.routing import RoutingTable
@@ -65,6 +65,7 @@ class Server:
         self.siblings: dict[int, RoutingTable] = {}
         self._family = family
         self._secret = secret
+        self._seen_knocks = SeenKnocks()
         self._random = random
         self._tokens = Tokens(random, now)
         self._pings, self._knocks = (_Budget((2_000.0, 10_000.0), (50_000.0, 100_000.0)) for _ in range(2))
@@ -81,21 +82,24 @@ class Server:
 
     def answer(self, query: Query, source: Address, now: float) -> bytes | None:
         """The datagram to send back, or None for a source that asks too much."""
-        budget = self._budget(query, source)
+        proof = answer_knock(self._secret, query.arguments) if query.method == b"ping" else {}
+        if proof and not self._seen_knocks.admits(query.arguments, source):
+            proof = {}
+        budget = self._budget(query, source, bool(proof))
         if not budget.admits(source, now):
             return None
         method = self._methods.get(query.method)
         try:
             if method is None:
                 raise RemoteError(204, "method unknown")
-            data = self._encode(query.transaction, method(query.arguments, source, now), source)
+            data = self._encode(query.transaction, {**method(query.arguments, source, now), **proof}, source)
         except RemoteError as error:
             data = krpc.encode_failure(query.transaction, error.code, error.text)
         return data if budget.covers(source, now, len(data)) else None
 
-    def _budget(self, query: Query, source: Address) -> _Budget:
+    def _budget(self, query: Query, source: Address, is_knock: bool) -> _Budget:
         if query.method == b"ping":
-            return self._knocks if answer_knock(self._secret, query.arguments) else self._pings
+            return self._knocks if is_knock else self._pings
         return self._near if is_lan(source) else self._far
 
     def _encode(self, transaction: bytes, values: dict[bytes, Value], source: Address) -> bytes:
@@ -113,7 +117,7 @@ class Server:
         return data
 
     def _ping(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
-        return answer_knock(self._secret, arguments)
+        return {}
 
     def _find_node(self, arguments: Mapping[bytes, Value], source: Address, now: float) -> dict[bytes, Value]:
         return self._nodes(_target(arguments, b"target"), arguments, source, _NODES_ALONE)
