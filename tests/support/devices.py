@@ -32,7 +32,7 @@ from pypatcher.events import Event
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.config import NodeConfig, NodeProgram
-from pypatcher.node.device import own_target
+from pypatcher.node.device import Kind, own_target
 from pypatcher.node.node import Node
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
@@ -70,7 +70,14 @@ class Device:
     """A folder with a program in it, and its node."""
 
     def __init__(
-        self, folder: Path, program: Path, owner: OwnerKey, bootstrap: tuple[Address, ...], stall: StallRule = _QUICK
+        self,
+        folder: Path,
+        program: Path,
+        owner: OwnerKey,
+        bootstrap: tuple[Address, ...],
+        stall: StallRule = _QUICK,
+        *,
+        kind: Kind = "pypatcher",
     ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
@@ -85,7 +92,7 @@ class Device:
             look_interval=0.3,
             state=folder / "state",
         )
-        config = NodeConfig({None: owner}, settings=settings, stall=stall)
+        config = NodeConfig({None: owner}, kind, settings=settings, stall=stall)
         self.node = Node(config, NodeProgram(here(), owner, self.installation), self._heard)
         self.task = asyncio.create_task(self.node.run())
 
@@ -140,10 +147,10 @@ class LoopbackFleet:
         path = compile_app(self.folder / f"app-{version}-{len(list(self.folder.iterdir()))}", version)
         return path, sign_file(path, key or self.key, None, here())
 
-    def device(self, program: Path, stall: StallRule = _QUICK) -> Device:
+    def device(self, program: Path, stall: StallRule = _QUICK, kind: Kind = "pypatcher") -> Device:
         """A device that runs that program; its node is at work at once, and waits for no peer slower than ``stall``."""
         folder = self.folder / f"device-{len(self.devices)}"
-        self.devices.append(Device(folder, program, self.owner, self.net.bootstrap, stall))
+        self.devices.append(Device(folder, program, self.owner, self.net.bootstrap, stall, kind=kind))
         return self.devices[-1]
 
 
