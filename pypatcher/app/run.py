@@ -12,12 +12,13 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypatcher.app.keep_node import keep_node
+from pypatcher.app.starter import only_starts
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Restart, TrialConfirmed
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -125,6 +126,8 @@ class _Runner:
 
     def _before_start(self) -> None:
         settled = self._installation.settle("run")
+        if settled.reason and (instead := only_starts(self._plan.program.path, self._plan.program.argv[1:])):
+            settled = replace(settled, reason=instead)
         say_settled(settled, self._emit)
         report_obstacle(self._installation, settled.reason)
 

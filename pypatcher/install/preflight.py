@@ -155,9 +155,10 @@ class Preflight:
             try:
                 files.copy_attributes(source, target)
             except OSError as error:
+                names = ", ".join(_attribute_names(path)) or "none"
                 raise CannotReplaceError(
                     f"owner, mode or extended attributes of {path} cannot be kept by user {os.geteuid()}: "
-                    f"{error.strerror}"
+                    f"{error.strerror} (its attributes: {names})"
                 ) from None
             finally:
                 files.close(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
+from pypatcher.artifact import embed_region
 from pypatcher.cli.owners import read_keys
 from pypatcher.errors import SettingError
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.node.device import own_target
 from pypatcher.targets import load_targets
+from pypatcher.version import Version
+from tests.support.programs import with_comment
 
 Run = Callable[..., Any]
 PUBLIC = encode_key(KeyPair.from_seed(bytes(range(32))).public)
@@ -112,6 +117,32 @@ def test_run_ends_as_its_program_does_though_it_gets_no_updates(tmp_path: Path) 
     assert (done.returncode, done.stdout) == (7, "two words --mode x\n")
     assert "no updates" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("starter", [["nice", "-n", "1"], ["env", "A=b"], ["python3"], ["ld.so"]])
+def test_run_names_the_program_that_a_starter_hides(tmp_path: Path, starter: list[str]) -> None:
+    app = tmp_path / "app"
+    if starter == ["python3"]:
+        app.write_bytes(with_comment("1.0.0", {"__main__.py": b"print('runs')"}))
+        starter = [sys.executable]
+    else:
+        shutil.copy("/bin/echo", app)
+        embed_region(app, Version(1, 0, 0))
+    if starter == ["ld.so"]:
+        with app.open("rb") as file:
+            starter = [ELFFile(file).get_section_by_name(".interp").data().rstrip(b"\0").decode()]
+    done = supervise(tmp_path, "--public-key", PUBLIC, "--", *starter, "./app", "runs")
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+    assert "only starts ./app" in done.stderr
+    assert "pypatcher embed" not in done.stderr
+
+
+def test_run_follows_a_link_to_the_program(tmp_path: Path) -> None:
+    shutil.copy("/bin/echo", tmp_path / "app")
+    (tmp_path / "link").symlink_to("app")
+    done = supervise(tmp_path, "--public-key", PUBLIC, "--", "./link", "runs")
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+    assert f"{tmp_path / 'app'} gets no updates" in done.stderr
 
 
 @pytest.mark.parametrize("variable", ["PYPATCHER_UPLOAD=much", "PYPATCHER_LOG=xml", "PYPATCHER_BIND=here"])

@@ -6,7 +6,9 @@ import errno
 import grp
 import os
 import pwd
+import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,7 +16,7 @@ from pypatcher.errors import CannotReplaceError
 from pypatcher.install import Installation, filesystem_type
 from pypatcher.install.files import OsFiles
 from tests.support.installations import MakeInstallation
-from tests.support.text_programs import verify_program
+from tests.support.text_programs import verify_program, write_program
 
 
 def reason(device: Installation, size: int = 1000) -> str:
@@ -136,6 +138,28 @@ def test_a_folder_of_another_user_is_refused(make: MakeInstallation, monkeypatch
     else:
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     assert "belongs to user" in reason(device)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file capabilities")
+def test_file_capabilities_are_said_before_a_download() -> None:
+    """A service without rights of its own cannot give the next version what a person gave this one by setcap."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        program = write_program(folder / "app", "1.0.0")
+        for path in (folder, program):
+            path.chmod(0o755)
+            os.chown(path, 4711, 4711)
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+        device = Installation(program, verify_program, kind=lambda _: "ext4")
+        os.setegid(4711)
+        os.seteuid(4711)
+        try:
+            said = reason(device)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+    assert "cannot be kept by user 4711" in said
+    assert "security.capability" in said
 
 
 def test_attributes_that_cannot_be_kept_are_refused(make: MakeInstallation, monkeypatch: pytest.MonkeyPatch) -> None:
