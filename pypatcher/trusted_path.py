@@ -30,7 +30,7 @@ def resolve(path: Path) -> Path:
     """
     if os.geteuid() != 0:
         return Path(os.path.realpath(path))
-    return _follow(Path(os.path.abspath(path)))[0]  # noqa: PTH100 - '..' behind a link is followed below
+    return _follow(_absolute(path))[0]
 
 
 def open_folder(folder: Path) -> int:
@@ -67,7 +67,7 @@ def who_else_controls(path: Path) -> str:
     Raises:
         OSError: the path cannot be looked at.
     """
-    _, controller = _follow(Path(os.path.abspath(path)))  # noqa: PTH100
+    _, controller = _follow(_absolute(path))
     if not controller and path.exists():
         found = path.stat()
         controller = _who(found)
@@ -89,6 +89,11 @@ def others_can_rename_in(folder: Path) -> bool:
         if writable and not found.st_mode & stat.S_ISVTX:
             return True
     return False
+
+
+def _absolute(path: Path) -> Path:
+    """With every '..' in its place: behind a link it does not lead back to where the link is."""
+    return path if path.is_absolute() else Path.cwd() / path
 
 
 def _follow(path: Path) -> tuple[Path, str]:

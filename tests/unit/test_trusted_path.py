@@ -134,7 +134,10 @@ def test_root_follows_its_own_links(tmp_path: Path) -> None:
     (tmp_path / "v1" / "app").write_bytes(make_elf())
     (tmp_path / "current").symlink_to("v1")
     (tmp_path / "app").symlink_to("current/../current/app")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "short").symlink_to("deep/er")
     assert resolve(tmp_path / "app") == tmp_path / "v1" / "app"
+    assert resolve(tmp_path / "short" / ".." / "app") == tmp_path / "deep" / "app"
     assert who_else_controls(tmp_path / "app") == ""
     os.close(open_folder(tmp_path / "v1"))
 
