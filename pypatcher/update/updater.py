@@ -44,7 +44,7 @@ from pypatcher.transfer.peer_budget import Turns
 from pypatcher.update.wanted import PastDownloads, SayOnce, Wanted
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["Peers", "Updater"]
+__all__ = ["PeersView", "Updater"]
 
 _ROUND = Limit("fetches", 32, 30.0)
 _RETRY = 30.0
@@ -53,7 +53,7 @@ _LONGEST_WAIT = 3600.0
 _PREFLIGHT_PAUSES = (60.0, 6 * 3600.0)
 
 
-class Peers(Protocol):
+class PeersView(Protocol):
     """The other nodes, as the updater sees them: it reads census and ways, and says what it wants.
 
     Attributes:
@@ -80,7 +80,7 @@ class Updater:
     """One per node: brings the newest release that this device takes beside the program.
 
     Args:
-        peers: see ``Peers``.
+        peers: see ``PeersView``.
         destination: see ``Destination``.
         past: see ``PastDownloads``; told what this updater finds.
         settings: whether it may be installed where an update is lost at the next boot.
@@ -89,7 +89,7 @@ class Updater:
 
     def __init__(
         self,
-        peers: Peers,
+        peers: PeersView,
         destination: Destination,
         past: PastDownloads,
         settings: Settings,

@@ -9,10 +9,19 @@ from collections.abc import Callable
 
 from pypatcher.discovery.sources.lan import lan_source
 from pypatcher.discovery.sources.slots import slot_source
-from pypatcher.discovery.sources.source import AddressLimits, AddressSource, Found, Listener, Place, Surroundings
+from pypatcher.discovery.sources.source import AddressLimits, AddressSource, Found, Listener, SourceHost, Surroundings
 from pypatcher.discovery.sources.swarm import swarm_source
 
-__all__ = ["SOURCES", "AddressLimits", "AddressSource", "Found", "Listener", "Place", "Surroundings", "open_sources"]
+__all__ = [
+    "SOURCES",
+    "AddressLimits",
+    "AddressSource",
+    "Found",
+    "Listener",
+    "SourceHost",
+    "Surroundings",
+    "open_sources",
+]
 
 SOURCES: list[Callable[[Surroundings], AddressSource | None]] = [
     slot_source,

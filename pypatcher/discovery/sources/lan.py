@@ -251,11 +251,11 @@ class _Collected:
 
 def lan_source(around: Surroundings) -> Lan | None:
     """Unless the settings or the namespace forbid it; a node that is bound to loopback has no LAN."""
-    place = around.place
-    if not place.namespace.meets:
+    host = around.host
+    if not host.namespace.meets:
         return None
-    ports = place.ports if around.settings.lan else {}
-    return Lan(namespace_hash(place.namespace), ports, clock=around.clock, rng=around.rng)
+    ports = host.ports if around.settings.lan else {}
+    return Lan(namespace_hash(host.namespace), ports, clock=around.clock, rng=around.rng)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class SlotSource:
 
     async def look(self) -> Found:
         """Look into this minute's slot and the last one's."""
-        await self._around.place.joined()
+        await self._around.host.joined()
         heard = await self._tracker.look()
         candidates = [
             Candidate(each.info, each.node_id, address, f"slot of minute {each.minute}")
@@ -62,7 +62,7 @@ class SlotSource:
 
     def address_changed(self) -> None:
         """Publish anew, if what is in our record is not true any more."""
-        if self._around.place.own_addresses() != self._published:
+        if self._around.host.own_addresses() != self._published:
             self._publisher.announce(self._held)
 
     def announce(self, info: PatchInfo | None) -> None:
@@ -89,12 +89,12 @@ class SlotSource:
                 await asyncio.sleep(jittered(pause, self._around.rng))
 
     async def _publish(self, info: PatchInfo) -> Published:
-        await self._around.place.joined()
-        self._published = self._around.place.own_addresses()
+        await self._around.host.joined()
+        self._published = self._around.host.own_addresses()
         return await self._tracker.publish(info, self._published)
 
 
 def slot_source(around: Surroundings) -> SlotSource:
     """Every namespace has slots."""
-    place = around.place
-    return SlotSource(Tracker(place.dht, place.namespace, place.identity, now=time.time), around)
+    host = around.host
+    return SlotSource(Tracker(host.dht, host.namespace, host.identity, now=time.time), around)

@@ -20,7 +20,7 @@ from pypatcher.events import Emit
 from pypatcher.keys import KeyPair
 from pypatcher.settings import Settings
 
-__all__ = ["AddressLimits", "AddressSource", "Found", "Listener", "Place", "Surroundings"]
+__all__ = ["AddressLimits", "AddressSource", "Found", "Listener", "SourceHost", "Surroundings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class AddressSource(Protocol):
         """These releases are known of and wanted, the newest first. None: whatever there is, nobody here takes it."""
 
 
-class Place(Protocol):
+class SourceHost(Protocol):
     """A node's place in the network, as its sources see it."""
 
     @property
@@ -134,7 +134,7 @@ class Surroundings:
         clock: monotonic seconds.
     """
 
-    place: Place
+    host: SourceHost
     settings: Settings
     emit: Emit
     rng: random.Random

@@ -265,8 +265,8 @@ class Swarm:
 
 def swarm_source(around: Surroundings) -> Swarm | None:
     """Of namespaces whose nodes meet."""
-    place = around.place
-    if not place.namespace.meets:
+    host = around.host
+    if not host.namespace.meets:
         return None
-    schedule = SwarmSchedule(place.namespace, around.rng, interval=around.settings.look_interval)
-    return Swarm(place.dht, schedule, joined=place.joined, clock=around.clock, port=place.mapped_port)
+    schedule = SwarmSchedule(host.namespace, around.rng, interval=around.settings.look_interval)
+    return Swarm(host.dht, schedule, joined=host.joined, clock=around.clock, port=host.mapped_port)
