@@ -63,6 +63,15 @@ async def test_a_clock_wrong_by_any_amount_blocks_nobody_in_our_namespace(tmp_pa
         assert len(server.outcomes) <= 1
 
 
+@pytest.mark.parametrize(("off", "ahead"), [(0, []), (1, []), (-7, [7]), (500, [-500])])
+async def test_a_clock_that_differs_from_a_peers_is_told(tmp_path: Path, off: int, ahead: list[int]) -> None:
+    info, body = make_release(tmp_path)
+    told: list[int] = []
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
+        assert await fetch(server, client, at=MINUTE + off, on_minutes_ahead=told.append) == body
+    assert told == ahead
+
+
 async def test_the_rust_namespace_refuses_a_wrong_minute_without_a_word(tmp_path: Path) -> None:
     info, body = make_release(tmp_path)
     async with (
