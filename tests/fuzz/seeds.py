@@ -10,9 +10,9 @@ from pypatcher.artifact import Patch
 from pypatcher.artifact.region import pack_region
 from pypatcher.artifact.tree import Node
 from pypatcher.dht import krpc
-from pypatcher.discovery import lan
 from pypatcher.discovery.announcement import encode_content
 from pypatcher.discovery.records import Record, encrypt_record
+from pypatcher.discovery.sources import lan
 from pypatcher.install.trial import ProgramId, Start, Trial, TrialState, encode_state
 from pypatcher.node.report import Report, encode_report
 from pypatcher.transfer.v1.answers import encode_nodes, encode_piece
