@@ -28,6 +28,7 @@ from pypatcher.node.device import Kind
 from pypatcher.node.log import json_lines, log_as_json, say_settled
 from pypatcher.node.report import report_obstacle
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
+from pypatcher.process.ending import Ending
 from pypatcher.settings import Settings
 from pypatcher.shortage import persisting
 from pypatcher.targets import find_target
@@ -76,6 +77,7 @@ class Patcher:
         self._thread: NodeThread | None = None
         self._on_restart: list[Callable[[], object]] = []
         self._json_lines: Callable[[], None] | None = None
+        self._ending = Ending()
 
     def trust(
         self, key: str | None, keys: Mapping[str, str], kind: Kind, previous: str | Mapping[str, str] | None = None
@@ -89,6 +91,8 @@ class Patcher:
             raise SettingError('give one key, public_key("..."), or one per target, public_key(armv7="...", ...)')
         if kind not in ("pypatcher", "rustpatcher"):
             raise SettingError(f"namespace {kind!r} is unknown: choose pypatcher or rustpatcher")
+        if threading.current_thread() is threading.main_thread():
+            self._ending.attach()  # spawn may be called in another one
         self._kind = kind
         self._keys = _read_keys(key if key is not None else keys)
         self._previous = {} if previous is None else _read_keys(previous)
@@ -205,9 +209,8 @@ class Patcher:
                 return self._running
             self._looked = True
             try:
-                running = persisting(
-                    lambda: _Running(detect(), NodeConfig(self._keys, self._kind, self._previous), self.bus)
-                )
+                config = NodeConfig(self._keys, self._kind, self._previous)
+                running = persisting(lambda: _Running(detect(), config, self.bus, self._ending))
             except (PatcherError, OSError) as error:
                 _log.warning("no updates: %s", error)
                 return None
@@ -235,9 +238,15 @@ class Patcher:
             if self._thread is not None:
                 self._thread.note(waits)
             return True
-        if running.restarter.request(functools.partial(self._activate, running)):
+        if running.restarter.request(functools.partial(self._activate, running), self._end_node):
             self.bus.emit(Restart(version, plan.how.value))
         return running.restarter.is_requested
+
+    def _end_node(self) -> None:
+        """The application is told to end: nothing of ours is left to do when it has."""
+        thread = self._thread
+        if thread is not None:
+            thread.end()
 
     def _activate(self, running: _Running) -> None:
         """The last act of this process: its application has ended, the next one is to find the new file at P."""
@@ -260,8 +269,8 @@ def _read_keys(keys: str | Mapping[str, str]) -> dict[str | None, OwnerKey]:
 class _Running:
     """The program of this process, and whose releases it takes."""
 
-    def __init__(self, process: Program, config: NodeConfig, bus: EventBus) -> None:
-        self.restarter = Restarter(process)
+    def __init__(self, process: Program, config: NodeConfig, bus: EventBus, ending: Ending) -> None:
+        self.restarter = Restarter(process, ending=ending)
         self.program = NodeProgram.find(process.path, process.executable, config)
         self.under_run = is_under_run(process)
         self._launcher = process.launcher

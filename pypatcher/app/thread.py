@@ -13,14 +13,16 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pypatcher.app.executor import DaemonExecutor
 from pypatcher.app.keep_node import keep_node
 from pypatcher.backoff import Backoff
 from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Event
 from pypatcher.install import Settled
 from pypatcher.node.config import NodeConfig, NodeProgram
+from pypatcher.process.ending import block_signals
 from pypatcher.shortage import start_thread
-from pypatcher.tasks import Threads, interpreter_ends
+from pypatcher.tasks import interpreter_ends
 from pypatcher.update.activation import Activation
 
 if TYPE_CHECKING:
@@ -70,10 +72,14 @@ class NodeThread:
         """
         self._thread = start_thread(self._run, "pypatcher")
 
-    def stop(self) -> None:
-        """End the node and wait for it, 5 seconds at most."""
+    def end(self) -> None:
+        """Tell the node to end; returns at once."""
         self._stopping.set()
         self._call(lambda: self._task.cancel() if self._task is not None else None)
+
+    def stop(self) -> None:
+        """End the node and wait for it, 5 seconds at most."""
+        self.end()
         if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(_STOP_SECONDS)
 
@@ -93,6 +99,7 @@ class NodeThread:
                 loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
+        block_signals()
         pauses = Backoff(*_PAUSES)
         while not self._stopping.is_set():
             try:
@@ -118,7 +125,7 @@ class NodeThread:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.set_default_executor(Threads())
+        self._loop.set_default_executor(DaemonExecutor())
         self._task = asyncio.current_task()
         if self._stopping.is_set():
             return

@@ -4,9 +4,10 @@ Not here: what is installed and on trial (``install``), and anything of the netw
 """
 
 from pypatcher.process.child import end_like, how_it_ended
+from pypatcher.process.detection import detect, known_packagings
 from pypatcher.process.image import EXIT_OWN_FAILURE
 from pypatcher.process.notify import Notifier, is_proxy
-from pypatcher.process.packaging import Packaging, Program, detect, known_packagings
+from pypatcher.process.packaging import Packaging, Program
 from pypatcher.process.packagings.native import native
 from pypatcher.process.plan import Restarting
 from pypatcher.process.restart import Restarter

@@ -16,14 +16,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NoReturn
 
+from pypatcher.process.detection import start_environment
 from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors
 from pypatcher.process.packaging import Program
 from pypatcher.shortage import start_thread
 
-__all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "descendants", "end_like", "how_it_ended", "start_child"]
+__all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "end_like", "how_it_ended", "is_foreground", "start_child"]
 
 EXIT_CANNOT_EXECUTE = 126
 EXIT_NOT_FOUND = 127
@@ -98,7 +98,9 @@ def start_child(program: Program, added: Mapping[str, str], removed: frozenset[s
         OSError: no process can be made.
     """
     path, argv = os.fspath(program.executable), program.argv
-    environment = {name: value for name, value in program.environment().items() if name not in removed} | dict(added)
+    environment = {name: value for name, value in start_environment(program).items() if name not in removed} | dict(
+        added
+    )
     own_pid = os.getpid()
     listen = listen_descriptors(environment, own_pid)
     libc = ctypes.CDLL(None)
@@ -177,22 +179,6 @@ async def wait_for_end(child: Child) -> None:
     await ended.wait()
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on of ``pid``; those that a killed launcher would leave behind."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            parent = int(entry.read_bytes().rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.parent.name))
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        below = children.pop(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
-
-
 def end_like(returncode: int) -> NoReturn:
     """End this process as its program did: the same exit status, or by the same signal. Runs no atexit handlers."""
     for stream in (sys.stdout, sys.stderr):
@@ -211,3 +197,17 @@ def end_like(returncode: int) -> NoReturn:
         os.kill(os.getpid(), number)
     # Process 1 of a container cannot end by a signal of its own.
     os._exit(_SIGNAL_STATUS + number)
+
+
+def is_foreground() -> bool:
+    """Is our process group the one that a terminal's keys send signals to?"""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

@@ -19,6 +19,7 @@ import select
 import time
 from typing import NoReturn
 
+from pypatcher.process.ending import exit_now
 from pypatcher.process.image import Image
 
 __all__ = ["Helper"]
@@ -46,7 +47,8 @@ class Helper:
             watch = -1  # kernels before 5.3, some sandboxes
         reader, self._writer = os.pipe()
         try:
-            _fork_away(image, awaited, watch, reader)
+            self.pid = _fork_away(image, awaited, watch, reader)
+            """Its process id, 0 if there was no room for it."""
         finally:
             os.close(reader)
             if watch >= 0:
@@ -57,29 +59,39 @@ class Helper:
         os.write(self._writer, _GO)
 
 
-def _fork_away(image: Image, awaited: int, watch: int, reader: int) -> None:
+def _fork_away(image: Image, awaited: int, watch: int, reader: int) -> int:
     intermediate = 0
-    # Python 3.12 and newer warn about forks of processes with threads; the copy makes system calls only.
-    with contextlib.suppress(DeprecationWarning):
-        intermediate = os.fork()
-        if intermediate == 0:
-            _become_helper(image, awaited, watch, reader)
+    answer, says = os.pipe()
+    with open(answer, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        try:
+            # Python 3.12 and newer warn about forks of processes with threads; the copy makes system calls only.
+            with contextlib.suppress(DeprecationWarning):
+                intermediate = os.fork()
+                if intermediate == 0:
+                    _become_helper(image, awaited, watch, reader, says)
+        finally:
+            os.close(says)
+        pid = int.from_bytes(pipe.read(4), "little")
     if intermediate:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(intermediate, 0)
+    return pid
 
 
-def _become_helper(image: Image, awaited: int, watch: int, reader: int) -> NoReturn:
+def _become_helper(image: Image, awaited: int, watch: int, reader: int, says: int) -> NoReturn:
     try:
         image.reset_signals()
-        if os.fork() == 0:
+        helper = os.fork()
+        if helper:
+            os.write(says, helper.to_bytes(4, "little"))
+        else:
             # Locks and ports of the application must be free when it has ended, not when the helper ends.
             image.close_descriptors(keep=(watch, reader))
             _wait(awaited, watch, reader)
             if os.read(reader, len(_GO)) == _GO:
                 image.execute()
     finally:
-        os._exit(0)
+        exit_now(0)
 
 
 def _wait(awaited: int, watch: int, reader: int) -> None:

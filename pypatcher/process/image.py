@@ -21,6 +21,8 @@ import signal
 from collections.abc import Mapping
 from typing import NoReturn
 
+from pypatcher.process.detection import start_environment
+from pypatcher.process.ending import exit_now
 from pypatcher.process.packaging import Program
 
 __all__ = ["EXIT_OWN_FAILURE", "Image", "listen_descriptors"]
@@ -46,7 +48,7 @@ class Image:
     def __init__(self, program: Program) -> None:
         self._path = os.fspath(program.executable)
         self._argv = program.argv
-        self._environment = program.environment()
+        self._environment = start_environment(program)
         self._origin = program.origin
         self._listen = listen_descriptors(self._environment, os.getpid(), program.launcher)
         self._signals = tuple(int(number) for number in signal.valid_signals())
@@ -61,6 +63,10 @@ class Image:
             if number > 2 and number not in keep and number not in self._listen:
                 with contextlib.suppress(OSError):
                     os.close(number)
+
+    def discard(self, number: int) -> None:
+        """Forget a signal that is held back; what is ignored cannot be."""
+        self._set_disposition(number, _SIG_IGN)
 
     def reset_signals(self) -> None:
         """Dispositions as at the start, nothing blocked. A stop signal that was held back takes effect here."""
@@ -88,7 +94,7 @@ class Image:
             message = f"pypatcher: cannot start {self._path} again: {error.strerror}\n"
         with contextlib.suppress(OSError):
             os.write(2, message.encode(errors="replace"))
-        os._exit(EXIT_OWN_FAILURE)
+        exit_now(EXIT_OWN_FAILURE)
 
 
 def _open_descriptors() -> list[int]:

@@ -19,6 +19,7 @@ no such folder can be made, or only with too long a path, an abstract name is be
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import fcntl
 import itertools
@@ -27,7 +28,7 @@ import secrets
 import socket
 import struct
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from pypatcher.trusted_path import others_can_rename_in
@@ -79,6 +80,25 @@ class Notifier:
             except OSError:
                 return False
         return True
+
+    @contextlib.asynccontextmanager
+    async def watchdog_kept(self) -> AsyncIterator[None]:
+        """Say WATCHDOG=1 during the block: between two programs nobody else does."""
+        if not self.watchdog:
+            yield
+            return
+        task = asyncio.create_task(self._keep_watchdog())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep_watchdog(self) -> None:
+        while True:
+            self.send("WATCHDOG=1")
+            await asyncio.sleep(self.watchdog / 4)
 
 
 def filter_message(message: bytes, *, stop_requested: bool) -> tuple[bytes, bool]:

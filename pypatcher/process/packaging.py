@@ -1,30 +1,23 @@
 """Which single file is running, and how it was packed (design.md "Restart").
 
-Lives here: what a packaging is (``Packaging``), what is found of a program (``Program``), and asking every module of
-``pypatcher.process.packagings`` about this process, without changing anything. Not here: anything that is true of one
-packaging only, whether the file is signed (artifact) or may be replaced (install).
+Lives here: the words for it, ``Packaging`` and ``Program``. Not here: anything that is true of one packaging only
+(``packagings``), and asking each of them about this process (``detection``).
 
 A onefile is two processes: a launcher, which waits for the application and then deletes the unpacked folder, and the
-application, which is us. A process that the application started from its own file (a worker of multiprocessing, say)
-is no start of the program: ``detect`` refuses it, so that only one process updates.
+application, which is us.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import stat
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pypatcher.errors import NotSingleFileError
-from pypatcher.process import packagings
-from pypatcher.process.origin import Origin, without_bundle
+from pypatcher.process.origin import Origin
 
-__all__ = ["Packaging", "Program", "detect", "known_packagings", "regular_file"]
+__all__ = ["Packaging", "Program", "regular_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,40 +61,6 @@ class Program:
     launcher: int | None = None
     unpacked: Path | None = None
 
-    def environment(self) -> dict[str, str]:
-        """The environment to start it with again: the one it was started with, minus what belongs to its bundle.
-
-        The variables of every packaging are dropped: a zipapp that a onefile started is no part of that bundle.
-        """
-        own = [name for packaging in known_packagings() for name in packaging.variables]
-        folder = None if self.unpacked is None else str(self.unpacked)
-        return without_bundle(self.origin.environment, own, dict(self.packaging.saved_variables), folder)
-
-
-@cache
-def known_packagings() -> tuple[Packaging, ...]:
-    """What each module of the folder says of itself."""
-    names = sorted(found.name for found in pkgutil.iter_modules(packagings.__path__))
-    return tuple(importlib.import_module(f"{packagings.__name__}.{name}").PACKAGING for name in names)
-
-
-def detect() -> Program:
-    """The single-file program that this process is; call it early, before the application changed its surroundings.
-
-    Raises:
-        NotSingleFileError: this is plain ``python script.py``, an interactive session, a one-folder bundle, or a
-            worker process of a single-file program.
-    """
-    _refuse_workers()
-    names = []
-    for packaging in known_packagings():
-        if packaging.detect is not None:
-            program = packaging.detect()
-            if program is not None:
-                return program
-            names.append(packaging.name)
-    raise NotSingleFileError(f"this is no single-file program ({', '.join(names)}): nothing here could be replaced")
-
 
 def regular_file(path: Path) -> Path:
     """``path``, absolute and with every link resolved.
@@ -117,10 +76,3 @@ def regular_file(path: Path) -> Path:
     if not stat.S_ISREG(mode):
         raise NotSingleFileError(f"{resolved} is not a regular file, so it cannot be replaced")
     return resolved
-
-
-def _refuse_workers() -> None:
-    """A worker of multiprocessing imports ``__main__`` again; that is no start of the program."""
-    module = sys.modules.get("multiprocessing.process")
-    if module is not None and module.parent_process() is not None:
-        raise NotSingleFileError("this is a worker process of multiprocessing; only the first process updates")

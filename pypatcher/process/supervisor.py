@@ -17,13 +17,14 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from pypatcher.errors import PatcherError
-from pypatcher.process.child import Child, descendants, persist_in_starting, start_child, wait_for_end
+from pypatcher.process.child import Child, is_foreground, persist_in_starting, start_child, wait_for_end
+from pypatcher.process.children import adopt_orphans, descendants, end_children
 from pypatcher.process.notify import Notifier, NotifyProxy
 from pypatcher.process.packaging import Program
 from pypatcher.tasks import in_own_thread
@@ -44,6 +45,7 @@ _FORWARDED = (
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
 _LAUNCHER_PATIENCE = 2.0
+_CHILDREN_GRACE = 5.0
 _Result = TypeVar("_Result")
 _WATCHDOG_VARIABLES = frozenset({"WATCHDOG_PID"})
 
@@ -105,6 +107,7 @@ class Supervisor:
         self._forwarded: set[int] = set()
         self._replacement: _Replacement | None = None
         self._ready_said = False
+        self._adopts_orphans = False
 
     @property
     def pid(self) -> int | None:
@@ -123,6 +126,7 @@ class Supervisor:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a program can only be supervised from the main thread")
         with contextlib.ExitStack() as cleanup:
+            self._adopts_orphans = adopt_orphans()
             self._handle_signals(cleanup)
             return await self._run_until_end(self._told | self._open_proxy(cleanup))
 
@@ -138,7 +142,7 @@ class Supervisor:
         replacement = self._replacement = _Replacement(activate)
         if self._child is not None:
             self._call(self._hooks.before_stop)
-            async with self._watchdog_kept():
+            async with self._upstream.watchdog_kept():
                 await self._end_child(self._child)
         await replacement.done.wait()
 
@@ -151,7 +155,7 @@ class Supervisor:
         """End the program as one that failed; ``ended`` then says what comes next, as if it had ended by itself."""
         if self._child is not None and self._replacement is None and self._stop is None:
             _log.warning("the program is stopped: %s", why)
-            async with self._watchdog_kept():
+            async with self._upstream.watchdog_kept():
                 await self._end_child(self._child)
 
     def _open_proxy(self, cleanup: contextlib.ExitStack) -> dict[str, str]:
@@ -170,7 +174,7 @@ class Supervisor:
 
     async def _run_until_end(self, added: dict[str, str]) -> int:
         while True:
-            async with self._watchdog_kept():
+            async with self._upstream.watchdog_kept():
                 await self._activate()
                 await self._in_thread(self._hooks.before_start, None)
             if self._stop is not None:
@@ -180,12 +184,15 @@ class Supervisor:
                 continue  # asked for since
             returncode = await self._run_once(added)
             if self._was_asked_to_end(returncode):
+                await self._end_what_is_left()
                 self._finish_replacement()
                 return returncode
             if self._replacement is not None:
+                await self._end_what_is_left()
                 continue
             if not await self._in_thread(partial(self._hooks.ended, returncode), False):
                 return returncode
+            await self._end_what_is_left()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), self._again_after)
 
@@ -239,6 +246,11 @@ class Supervisor:
             child.send(signal.SIGKILL)
             await waiting
 
+    async def _end_what_is_left(self) -> None:
+        """What the program started does not live on beside its next start, nor after a stop."""
+        async with self._upstream.watchdog_kept():
+            await self._in_thread(partial(end_children, _CHILDREN_GRACE), None)
+
     def _say_ready(self) -> None:
         """Once: the unit is up when its program runs, whether or not the program itself knows systemd."""
         if not self._ready_said:
@@ -254,12 +266,12 @@ class Supervisor:
                 loop.add_signal_handler(number, self._on_signal, number)
                 cleanup.callback(loop.remove_signal_handler, number)
 
-        if os.getpid() == 1:
+        if self._adopts_orphans or os.getpid() == 1:
             loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
             cleanup.callback(loop.remove_signal_handler, signal.SIGCHLD)
 
     def _reap_orphans(self) -> None:
-        """The first process of a container is given every process there whose parent has ended."""
+        """We are given every process below us, in a container every one of it, whose parent has ended."""
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                 if self._child is not None and ended.si_pid == self._child.pid:
@@ -274,7 +286,7 @@ class Supervisor:
             self._stopped.set()
         self._forwarded.add(number)
         # What is typed at a terminal has reached the whole process group already.
-        if self._child is not None and not (number in _FROM_TERMINAL and _is_foreground()):
+        if self._child is not None and not (number in _FROM_TERMINAL and is_foreground()):
             self._child.send(number)
 
     def _was_asked_to_end(self, returncode: int) -> bool:
@@ -295,25 +307,6 @@ class Supervisor:
         except Exception as error:
             _say_failed(error)
             return otherwise
-
-    @contextlib.asynccontextmanager
-    async def _watchdog_kept(self) -> AsyncIterator[None]:
-        """Between two programs nobody else says WATCHDOG=1."""
-        if not self._upstream.watchdog:
-            yield
-            return
-        task = asyncio.create_task(self._keep_watchdog())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _keep_watchdog(self) -> None:
-        while True:
-            self._upstream.send("WATCHDOG=1")
-            await asyncio.sleep(self._upstream.watchdog / 4)
 
 
 @dataclass(slots=True)
@@ -336,17 +329,3 @@ async def _ends_within(waiting: asyncio.Task[None], seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _is_foreground() -> bool:
-    """Is our process group the one that a terminal's keys send signals to?"""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)

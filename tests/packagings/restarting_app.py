@@ -121,7 +121,9 @@ class NoteImports:
 def ask_soon(restarter: Restarter, activate) -> None:
     def ask() -> None:
         time.sleep(0.2)
-        while (STATE / "hold").exists():
+        while (STATE / "hold").exists() or (
+            sys.argv[1] == "slow-end" and not callable(signal.getsignal(signal.SIGTERM))
+        ):
             time.sleep(0.02)
         restarter.request(activate)
 
@@ -175,7 +177,11 @@ async def async_callback() -> None:
 
 
 def ends_slowly() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: note("stop"))
+    def stop(*_: object) -> None:
+        note("stop")
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         time.sleep(60)
     finally:

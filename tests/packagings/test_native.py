@@ -256,3 +256,37 @@ def test_descriptors_that_we_opened_are_not_inherited(unit):
     pid = unit.wait_for_running()
     own = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if int(entry.name) > 2}
     assert not any(name.startswith(("socket:", "anon_inode:", "pipe:")) for name in own)
+
+
+LAUNCHER = """#!/bin/sh
+# A launcher script, as many programs have one: it leaves something behind, in a session of its own, and becomes them.
+(setsid sh -c 'echo left $$ 0 >> "$APP_NOTES"; {before}exec sleep 600' &)
+exec "$0.real" "$@"
+"""
+
+
+@pytest.mark.parametrize("before", ["", "trap '' TERM; "], ids=["ends at once", "ignores SIGTERM"])
+def test_what_a_launcher_script_left_behind_ends_with_it(unit, before):
+    def left() -> list[int]:
+        return [int(line.split()[1]) for line in unit.lines("notes") if line.startswith("left")]
+
+    def launcher(path: Path) -> None:
+        path.write_text(LAUNCHER.format(before=before))
+        path.chmod(0o755)
+
+    unit.path.rename(unit.folder / "app.real")
+    launcher(unit.path)
+    unit.start("serve")
+    unit.wait_for_running()
+    wait_until(left, "the launcher's helper")
+    launcher(unit.folder / "copy")
+    (unit.folder / "copy").rename(unit.folder / "next")
+    unit.wait_for_running(2)
+    wait_until(lambda: len(left()) == 2, "the second one's helper")
+    first, second = left()
+    assert not is_running(first)
+    assert is_running(second)
+    assert unit.process is not None
+    unit.process.terminate()
+    assert unit.process.wait(20) == 0
+    assert not is_running(second)

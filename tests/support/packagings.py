@@ -28,7 +28,8 @@ DEADLINE = 40.0
 
 def _sources() -> list[Path]:
     package = REPOSITORY / "pypatcher"
-    return [package / "errors.py", *sorted((package / "process").rglob("*.py"))]
+    values = [path for path in sorted(package.glob("*.py")) if not path.name.startswith("__")]
+    return [*values, *sorted((package / "process").rglob("*.py"))]
 
 
 def _key(tool: str) -> str:

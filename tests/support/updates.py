@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import shlex
 import shutil
@@ -25,28 +26,36 @@ from tests.support.devices import compile_app, here
 from tests.support.packagings import REPOSITORY, PackagedProgram, run_tool, wait_until
 from tests.support.transport import loopback
 
-__all__ = ["KEY", "NEW", "OLD", "Program", "build"]
+__all__ = ["ENDING_APP", "KEY", "NEW", "OLD", "SERVERS", "UPDATING_APP", "WHOLE", "Program", "build"]
 
 KEY = KeyPair.from_seed(bytes(range(1, 33)))
 OLD, NEW = "1.0.0", "2.0.0"
-_APP = REPOSITORY / "tests" / "packagings" / "updating_app.py"
+_APPS = REPOSITORY / "tests" / "packagings"
+UPDATING_APP = (_APPS / "updating_app.py",)
+ENDING_APP = (_APPS / "ending_app.py", _APPS / "ending_asgi.py", _APPS / "ending_notes.py")
+WHOLE = os.environ.get("PYPATCHER_PACKAGINGS") == "all"
+SERVERS = ("aiohttp", "cherrypy", "flask", "gunicorn", "tornado", "twisted", "uvicorn", "waitress")
+"""They are bundled only where they are tried, since that takes minutes."""
+_BY_NAME = {ENDING_APP: ("gunicorn", "uvicorn")}
+"""What an application imports by name at run time, so that a bundler does not see it."""
 _CACHE = REPOSITORY / ".cache" / "updates"
 
 
-def build(packaging: str) -> dict[str, Path]:
-    """The application in both versions, each one signed file; built once."""
+def build(packaging: str, app: tuple[Path, ...] = UPDATING_APP) -> dict[str, Path]:
+    """The application, its main module and those beside it, in both versions, each one signed file; built once."""
     _CACHE.mkdir(parents=True, exist_ok=True)
-    folder = _CACHE / f"{packaging}-{_identity(packaging)}"
-    with (_CACHE / f"{packaging}.lock").open("w") as lock:
+    kind = f"{app[0].stem}-{packaging}"
+    folder = _CACHE / f"{kind}-{_identity(packaging, app)}"
+    with (_CACHE / f"{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            for old in _CACHE.glob(f"{packaging}-*"):
+            for old in _CACHE.glob(f"{kind}-*"):
                 shutil.rmtree(old)
-            work = _CACHE / f"work-{packaging}"
+            work = _CACHE / f"work-{kind}"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             for version in (OLD, NEW):
-                path = _build_one(packaging, work, version)
+                path = _build_one(packaging, app, work, version)
                 if packaging != "elf":
                     embed_region(path, Version.parse(version))
                 sign_file(path, KEY, None, here())
@@ -57,32 +66,40 @@ def build(packaging: str) -> dict[str, Path]:
     return {version: folder / version for version in (OLD, NEW)}
 
 
-def _identity(packaging: str) -> str:
-    content = hashlib.sha256(f"{packaging} {sys.version}".encode())
+def _identity(packaging: str, app: tuple[Path, ...]) -> str:
+    content = hashlib.sha256(f"{packaging} {sys.version} {WHOLE}".encode())
     inside = [] if packaging == "zipapp" else sorted((REPOSITORY / "pypatcher").rglob("*.py"))
     here_too = [Path(__file__).with_name(name) for name in ("updates.py", "packagings.py", "small_app.c")]
     said = [REPOSITORY / "README.md", REPOSITORY / "setup.py", *sorted((REPOSITORY / "targets").glob("*"))]
-    for path in (_APP, *here_too, *inside, *said):
+    for path in (*app, *here_too, *inside, *said):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
 
 
-def _build_one(packaging: str, work: Path, version: str) -> Path:
+def _build_one(packaging: str, app: tuple[Path, ...], work: Path, version: str) -> Path:
     if packaging == "elf":
         return compile_app(work / "app", version)
     source = work / "source"
     source.mkdir(exist_ok=True)
     (source / "app_version.py").write_text(f'VERSION = "{version}"\nPUBLIC_KEY = "{encode_key(KEY.public)}"\n')
     (source / "late_module.py").write_text(f'VERSION = "{version}"\n')
+    main, *beside = app
+    for path in beside:
+        shutil.copy(path, source)
     if packaging == "zipapp":
-        shutil.copy(_APP, source / "__main__.py")
+        shutil.copy(main, source / "__main__.py")
         zipapp.create_archive(source, work / "app", interpreter=sys.executable)
         return work / "app"
-    shutil.copy(_APP, work / "app.py")
+    shutil.copy(main, work / "app.py")
     _install(source)
     # Word for word as the README says; ``dist/app`` is where it says that the program is.
     (tool, *options) = readme_command("pyinstaller" if packaging == "pyinstaller" else "python -m nuitka")
     command = ["-m", "PyInstaller", *options] if tool == "pyinstaller" else options
+    if beside:  # what it imports by name, or nobody tries here, is its own affair
+        include = "--collect-submodules" if tool == "pyinstaller" else "--include-package"
+        leave_out = "--exclude-module" if tool == "pyinstaller" else "--nofollow-import-to"
+        command[2:2] = [f"{include}={name}" for name in _BY_NAME.get(app, ()) if WHOLE]
+        command[2:2] = [f"{leave_out}={name}" for name in SERVERS if not WHOLE]
     (work / "dist").mkdir(exist_ok=True)
     run_tool(work, *command)
     return work / "dist" / "app"

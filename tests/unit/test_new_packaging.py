@@ -68,9 +68,10 @@ def test_a_new_file_is_a_packaging_found_cleaned_and_restarted(tree: Path) -> No
     script = """
 import os
 from pypatcher.process import detect
+from pypatcher.process.detection import start_environment
 from pypatcher.process.plan import plan_restart
 program = detect()
-environment = program.environment()
+environment = start_environment(program)
 print(program.packaging.name, program.path, environment["PATH"], *[n for n in environment if n.startswith("CRATE")])
 print(plan_restart(program).how.name)
 """
@@ -90,7 +91,7 @@ except NotSingleFileError as error:
     assert "(crate, Nuitka onefile, PyInstaller onefile, zipapp)" in python(tree, "-c", script)
 
 
-def test_a_new_file_says_where_the_region_of_such_a_program_goes(tree: Path) -> None:
+def test_a_new_file_says_where_its_region_goes(tree: Path) -> None:
     said = python(tree, "-m", "pypatcher", "embed", "app", "--version", "1.0.0")
     assert f"({Carrier.TAIL.value})" in said
 
@@ -98,10 +99,12 @@ def test_a_new_file_says_where_the_region_of_such_a_program_goes(tree: Path) -> 
 def test_every_packaging_names_a_carrier_and_every_file_is_one() -> None:
     files = {path.stem for path in PACKAGINGS.glob("*.py")} - {"__init__"}
     assert len(known_packagings()) == len(files)
+    imported = f"from pypatcher.process.packagings import {', '.join(sorted(files))}\n"
+    assert imported in (PACKAGINGS.parent / "detection.py").read_text(), "Nuitka would leave the new one out"
     assert {packaging.carrier for packaging in known_packagings()} == {carrier.value for carrier in Carrier}
 
 
-def test_no_other_code_of_the_room_knows_what_is_of_one_packaging() -> None:
+def test_no_other_code_knows_what_is_of_one_packaging() -> None:
     own = {
         mark.rstrip("*")
         for packaging in known_packagings()

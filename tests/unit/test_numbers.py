@@ -147,7 +147,10 @@ After {install.decide.LIMITS.failed} failed starts, or {install.decide.LIMITS.re
 
 {minutes(process.restart.DELAY_LIMIT)} at most for all
 
-ended after {process.restart.GRACE} s is replaced by force
+ended {process.restart.GRACE} s after SIGTERM is interrupted as if it had no handler;
+after {process.restart._LAST_GRACE} s more, or {process.restart.GRACE} s after an interruption
+
+SIGTERM, as from systemd, and after {process.restart._CHILDREN_GRACE} s SIGKILL
 
 waits for the launcher to end, {minutes(process.handover._PATIENCE)} at most
 

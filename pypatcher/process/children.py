@@ -1,0 +1,89 @@
+"""The processes below this one, and ending those that a program leaves behind.
+
+Lives here: who they are, and SIGTERM, time and SIGKILL for all of them, as a service manager does to what is left of a
+unit. Not here: the program that is supervised (child), when they are to end (restart, supervisor).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+__all__ = ["adopt_orphans", "descendants", "end_children"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL = 0.02
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of what our descendants leave behind, instead of process 1; whether the kernel allows it."""
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, grandchildren and so on of ``pid`` that have not ended; those that a killed launcher leaves behind."""
+    return list(_below(pid))
+
+
+def end_children(grace: float, *, spare: Collection[int] = ()) -> None:
+    """End all processes below this one but ``spare``: SIGTERM, ``grace`` seconds, SIGKILL. Collects its children."""
+    _reap()
+    ending: dict[int, bytes] = {}
+    deadline = time.monotonic() + grace
+    force = False
+    while True:
+        below = {pid: started for pid, started in _below(os.getpid()).items() if pid not in spare}
+        # One whose parent has ended is no descendant any more.
+        ending = {pid: started for pid, started in ending.items() if _start_of(pid) == started}
+        for pid in below.keys() | ending.keys() if force else below.keys() - ending.keys():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL if force else signal.SIGTERM)
+        ending |= below
+        if not ending or (force and time.monotonic() > deadline):
+            return
+        time.sleep(_POLL)
+        _reap()
+        if not force and time.monotonic() > deadline:
+            force, deadline = True, time.monotonic() + grace
+
+
+def _below(pid: int) -> dict[int, bytes]:
+    """Living descendants and when each was started."""
+    children: dict[int, dict[int, bytes]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, parent, started = _read_stat(entry)
+            if state != b"Z":
+                children.setdefault(parent, {})[int(entry.parent.name)] = started
+    found: dict[int, bytes] = {}
+    waiting = [pid]
+    while waiting:
+        below = children.pop(waiting.pop(), {})
+        found |= below
+        waiting += below
+    return found
+
+
+def _start_of(pid: int) -> bytes | None:
+    """When ``pid`` was started, which tells it from a later process of that number; None if it has ended."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        state, _, started = _read_stat(Path(f"/proc/{pid}/stat"))
+        return None if state == b"Z" else started
+    return None
+
+
+def _read_stat(path: Path) -> tuple[bytes, int, bytes]:
+    """State, parent and start time (proc_pid_stat(5))."""
+    fields = path.read_bytes().rpartition(b")")[2].split()
+    return fields[0], int(fields[1]), fields[19]
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

@@ -1,0 +1,65 @@
+"""Which packaging this process is of, asked of every module of ``pypatcher.process.packagings``; nothing is changed.
+
+A process that the application started from its own file (a worker of multiprocessing, say) is no start of the program:
+it is refused, so that only one process updates. Whether the file is signed, or may be replaced, is not decided here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from functools import cache
+
+from pypatcher.errors import NotSingleFileError
+from pypatcher.process import packagings
+from pypatcher.process.origin import without_bundle
+from pypatcher.process.packaging import Packaging, Program
+
+# By name, too: bundlers such as Nuitka follow imports, and do not look into folders.
+from pypatcher.process.packagings import native, nuitka, pyinstaller, zipapp
+
+__all__ = ["detect", "known_packagings", "start_environment"]
+
+
+@cache
+def known_packagings() -> tuple[Packaging, ...]:
+    """What each module of the folder says of itself."""
+    named = {module.__name__.rpartition(".")[2] for module in (native, nuitka, pyinstaller, zipapp)}
+    names = sorted(named | {found.name for found in pkgutil.iter_modules(packagings.__path__)})
+    return tuple(importlib.import_module(f"{packagings.__name__}.{name}").PACKAGING for name in names)
+
+
+def detect() -> Program:
+    """The single-file program that this process is; call it early, before the application changed its surroundings.
+
+    Raises:
+        NotSingleFileError: this is plain ``python script.py``, an interactive session, a one-folder bundle, or a
+            worker process of a single-file program.
+    """
+    _refuse_workers()
+    names = []
+    for packaging in known_packagings():
+        if packaging.detect is not None:
+            program = packaging.detect()
+            if program is not None:
+                return program
+            names.append(packaging.name)
+    raise NotSingleFileError(f"this is no single-file program ({', '.join(names)}): nothing here could be replaced")
+
+
+def start_environment(program: Program) -> dict[str, str]:
+    """The environment to start it with again: the one it was started with, minus what belongs to its bundle.
+
+    The variables of every packaging are dropped: a zipapp that a onefile started is no part of that bundle.
+    """
+    own = [name for packaging in known_packagings() for name in packaging.variables]
+    folder = None if program.unpacked is None else str(program.unpacked)
+    return without_bundle(program.origin.environment, own, dict(program.packaging.saved_variables), folder)
+
+
+def _refuse_workers() -> None:
+    """A worker of multiprocessing imports ``__main__`` again; that is no start of the program."""
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None and module.parent_process() is not None:
+        raise NotSingleFileError("this is a worker process of multiprocessing; only the first process updates")

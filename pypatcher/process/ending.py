@@ -1,0 +1,316 @@
+"""Telling the application of this process to end, as a stop would (design.md "Restart").
+
+Lives here: its main thread, its signals and its event loop. Not here: when it is told, and what follows (restart).
+
+The rule: a restart is SIGTERM to oneself. Who has a handler for it, or waits for it (``sigwait``, ``signalfd``), is
+sent it, and does what it does at a stop. Who has neither would just be killed, so it is interrupted instead: a
+decorated async main by cancelling its task, a loop that only called ``spawn`` by ``RestartExit`` raised in the loop
+(asyncio.run then cancels all tasks), anything else by a real-time signal to the main thread whose handler raises
+``RestartExit`` there. That reaches ``time.sleep``, waits for locks, threads, sockets and children at once, and a long C
+call when it returns. ``RestartExit`` is a ``SystemExit``: ``finally`` and ``with`` work, ``except Exception`` does not
+catch it.
+
+A stop may end in ways from which no program comes back: ``os._exit`` in the handler, or SIGTERM once more with its
+default put back (as uvicorn does). From the moment the application is told, in this process and not in its forks, the
+first goes on with the restart, and the second raises ``RestartExit``.
+
+A stop that is asked for meanwhile (SIGTERM, SIGINT or SIGQUIT, whose handlers the application has) is noted, and wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias
+
+__all__ = ["Ending", "RestartExit", "block_signals", "exit_now"]
+
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_WATCH_LIMIT = 0.5
+"""Seconds for the main thread to come to our handler; in a long C call or ``sigwait`` it does not."""
+_HEARD_LIMIT = 0.5
+"""Seconds for somebody to take a SIGTERM that was blocked; who does not wait for it is interrupted."""
+_JOIN_LIMIT = 2.0
+"""Seconds for the main thread to end by itself once the loop of another thread has ended."""
+_POLL = 0.02
+
+_BIT = 1 << (signal.SIGTERM - 1)
+_SENDING = frozenset({"raise_signal", "kill", "pthread_kill"})
+_Handler: TypeAlias = Callable[[int, FrameType | None], object]
+
+exit_now = os._exit
+"""``os._exit`` itself."""
+_set_handler: Callable[[int, Any], Any] = signal.signal
+
+
+class RestartExit(SystemExit):
+    """Raised in the main thread to end the application before it is started again; do not catch it."""
+
+
+def block_signals() -> None:
+    """Called in each thread of ours: a stop is for the application, some of whose threads may wait for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+class Ending:
+    """How this process's application is told to end; one a process."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """A stop was asked for since ``watch``."""
+        self.interrupted = False
+        """It was told by an exception; where main swallows that, its end is the program's all the same."""
+        self.was_sent = False
+        """It was told by SIGTERM."""
+        self._pid = os.getpid()
+        self._leave: Callable[[], NoReturn] | None = None
+        self._finish: Callable[[], None] = lambda: None
+        self._signal: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._task: asyncio.Task[object] | None = None
+        self._watches = False
+        self._came = threading.Event()
+        self._sent = False
+
+    def attach(self) -> None:
+        """Make the calling thread interruptible, and its running loop; best from the main thread.
+
+        From another thread only the loop is: the main thread then has to end by itself, unless it attached before.
+        """
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+            self._loop_thread = threading.get_ident()
+        if threading.current_thread() is threading.main_thread() and self._signal is None:
+            self._signal = _take_free_signal(self._on_signal)
+
+    @contextlib.contextmanager
+    def around_main(self) -> Iterator[None]:
+        """Wrap the application's main, sync or async, in the task or thread that runs it.
+
+        Raises:
+            RestartExit: at its end, if it ended because it was interrupted.
+        """
+        self.attach()
+        with contextlib.suppress(RuntimeError):
+            self._task = asyncio.current_task()
+        try:
+            yield
+        except (asyncio.CancelledError, RestartExit):
+            if not self.interrupted:
+                raise
+        finally:
+            self._task = None
+        if self.interrupted:
+            _raise()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The application's loop."""
+        return self._loop
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a stop that is asked for would be noted."""
+        return self._watches
+
+    def is_running(self) -> bool:
+        """Whether the application runs: its main thread, or work that goes on in threads after main returned."""
+        main = threading.main_thread()
+        return main.is_alive() or any(
+            thread.is_alive() and not thread.daemon for thread in threading.enumerate() if thread is not main
+        )
+
+    def watch(self) -> None:
+        """Note stops from now on, before the application's handlers get them; exec would make them forgotten."""
+        self._came.clear()
+        if self._signal_main():
+            self._came.wait(_WATCH_LIMIT)
+
+    def tell(self, leave: Callable[[], NoReturn], finish: Callable[[], None]) -> None:
+        """Tell the application to end; called in a thread of ours.
+
+        Args:
+            leave: goes on with the restart at once, where the application ends the process by ``os._exit``.
+            finish: ends the interpreter in good order, in the main thread: where main has returned already.
+        """
+        self._leave, self._finish = leave, finish
+        os._exit = self._leave_instead
+        signal.signal = self._keep_default_away  # type: ignore[assignment]
+        if not self._send_stop():
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Tell the application by an exception or a cancelled task."""
+        self.interrupted = True
+        loop, task = self._loop, self._task
+        if loop is not None and loop.is_running():
+            with contextlib.suppress(RuntimeError):  # closed since
+                loop.call_soon_threadsafe(self._interrupt_loop, task)
+                if self._loop_thread == threading.main_thread().ident:
+                    return
+                # The main thread may be joining that one, and end by itself.
+                _wait_until(lambda: not loop.is_running(), None)
+                _wait_until(lambda: not threading.main_thread().is_alive(), _JOIN_LIMIT)
+        self._signal_main()
+
+    def raise_now(self) -> NoReturn:
+        """End the application from its main thread, or its loop.
+
+        Raises:
+            RestartExit: always.
+        """
+        self.interrupted = True
+        self._wrap_handlers()
+        _raise()
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether our SIGTERM still waits for somebody to take it: at exec it would end the new program."""
+        return self._sent and _signals(os.getpid(), "SigPnd", "ShdPnd") & _BIT != 0
+
+    def _send_stop(self) -> bool:
+        """Send SIGTERM, if the application hears it; whether it did."""
+        handler = signal.getsignal(signal.SIGTERM)
+        blocked = _signals(os.getpid(), "SigBlk") & _BIT != 0
+        if handler is signal.SIG_IGN:
+            return False
+        if handler is signal.SIG_DFL:
+            # Who waits in sigwait shows no blocked signal, and does not come to our handler.
+            return (blocked or not self._came.is_set()) and self._send_harmlessly(blocked)
+        self._sent = self.was_sent = True
+        if not blocked:
+            # To the main thread, whose wait it ends; another one might take it.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            return True
+        os.kill(os.getpid(), signal.SIGTERM)
+        return _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT)
+
+    def _send_harmlessly(self, blocked: bool) -> bool:
+        """Send SIGTERM to who may wait for it, such that it ends nobody who does not."""
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+        nothing = ctypes.cast(libc.abs, ctypes.c_void_p).value
+        libc.signal(int(signal.SIGTERM), nothing)
+        try:
+            self._sent = self.was_sent = True
+            if blocked:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            return self._came.wait(_HEARD_LIMIT)
+        finally:
+            found = libc.signal(int(signal.SIGTERM), 0)
+            if found not in (None, nothing):  # the application's, since
+                libc.signal(int(signal.SIGTERM), found)
+
+    def _signal_main(self) -> bool:
+        if self._signal is None:
+            return False
+        with contextlib.suppress(OSError):
+            signal.pthread_kill(threading.main_thread().ident or 0, self._signal)
+            return True
+        return False
+
+    def _on_signal(self, *_: object) -> None:
+        """Our own signal, in the main thread."""
+        self._wrap_handlers()
+        self._watches = True
+        self._came.set()
+        if not self.interrupted:
+            return
+        if threading.main_thread().is_alive():
+            raise RestartExit
+        if self.is_running():  # main has returned, and the interpreter waits for other threads
+            self._finish()
+
+    def _interrupt_loop(self, task: asyncio.Task[object] | None) -> None:
+        if task is None or task.done():
+            self.raise_now()
+        self._wrap_handlers()
+        task.cancel()
+
+    def _wrap_handlers(self) -> None:
+        if threading.get_ident() != threading.main_thread().ident:
+            return  # Python sets handlers in the main thread only
+        for number in _STOPS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                _set_handler(number, self._noting(handler))
+
+    def _noting(self, handler: _Handler) -> _Handler:
+        known = getattr(handler, "func", handler) in (self._note_stop, self._stop_by_default)
+        return handler if known else functools.partial(self._note_stop, handler)
+
+    def _note_stop(self, handler: _Handler, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM and self._sent:
+            self._sent = False
+        else:
+            self.stopped = True
+        handler(number, frame)
+
+    def _stop_by_default(self, _number: int, frame: FrameType | None) -> NoReturn:
+        """SIGTERM after the application put its default back: most send it to themselves, to end as a stop would."""
+        if frame is None or _SENDING.isdisjoint(frame.f_code.co_names):
+            self.stopped = True
+        self.raise_now()
+
+    def _keep_default_away(self, number: int, handler: Any) -> Any:
+        """Instead of ``signal.signal``."""
+        if os.getpid() == self._pid and number in _STOPS:
+            if handler is signal.SIG_DFL and number == signal.SIGTERM:
+                handler = self._stop_by_default
+            elif callable(handler):
+                handler = self._noting(handler)
+        return _set_handler(number, handler)
+
+    def _leave_instead(self, status: int) -> NoReturn:
+        """Instead of ``os._exit``."""
+        if os.getpid() == self._pid and self._leave is not None and not self.stopped:
+            self._leave()
+        exit_now(status)
+
+
+def _raise() -> NoReturn:
+    # In another thread than the main one Python keeps silent about SystemExit alone, not about its kin.
+    raise (RestartExit if threading.get_ident() == threading.main_thread().ident else SystemExit)
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float | None) -> bool:
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while not condition():
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
+def _signals(thread: int, *fields: str) -> int:
+    """The signals in these fields of a thread's ``status`` (proc_pid_status(5)), as bits; none if it has ended."""
+    found = 0
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/self/task/{thread}/status").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name in fields:
+                found |= int(value, 16)
+    return found
+
+
+def _take_free_signal(handler: Callable[..., object]) -> int | None:
+    """Put ``handler`` on a real-time signal that the application does not use; None if there is none."""
+    # Not from the very top: emulators of another processor have fewer than the processor they emulate.
+    for number in range(signal.SIGRTMAX - 8, signal.SIGRTMIN, -1):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(OSError, ValueError):
+                _set_handler(number, handler)
+                return number
+    return None

@@ -1,0 +1,238 @@
+"""What device programs are made of: servers, helper processes, loops in threads. Each says how it ends, in its words.
+
+``$APP_STATE/starts`` gets a line from each start, ``$APP_STATE/notes`` what the program does when it is stopped. The
+first argument says which program it is, the second the port that it listens on. Nothing here knows of restarts, but for
+``drain``, whose ``on_restart`` ends it.
+"""
+
+import asyncio
+import atexit
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import ending_asgi  # noqa: F401 - uvicorn imports it by its name
+from app_version import PUBLIC_KEY
+from ending_notes import note, say, up
+
+import pypatcher
+
+HERE = "127.0.0.1"
+
+
+def start() -> None:
+    note("began")
+    atexit.register(note, "atexit")
+    pypatcher.on_event(lambda event: say("events", **event.to_dict()))
+    pypatcher.start(pypatcher.UpdaterMode.Now)
+
+
+def run_twisted(port: int) -> None:
+    from twisted.internet import reactor
+    from twisted.web import resource, server
+
+    reactor.addSystemEventTrigger("before", "shutdown", note, "stopped")
+    reactor.listenTCP(port, server.Site(resource.Resource()), interface=HERE)
+    reactor.callWhenRunning(up)
+    reactor.run()
+
+
+def run_aiohttp(port: int) -> None:
+    from aiohttp import web
+
+    async def begin(_: web.Application) -> None:
+        up()
+
+    async def end(_: web.Application) -> None:
+        note("stopped")
+
+    app = web.Application()
+    app.on_startup.append(begin)
+    app.on_cleanup.append(end)
+    web.run_app(app, host=HERE, port=port, print=None)
+
+
+def run_flask(port: int) -> None:
+    import flask
+
+    threading.Timer(0.1, up).start()
+    try:
+        flask.Flask("app").run(HERE, port)
+    finally:
+        note("stopped")
+
+
+def run_waitress(port: int) -> None:
+    import waitress
+
+    server = waitress.create_server(lambda _environ, _start: [], host=HERE, port=port)
+    up()
+    server.run()
+    note("stopped")
+
+
+def run_cherrypy(port: int) -> None:
+    import cherrypy
+
+    cherrypy.config.update({"server.socket_host": HERE, "server.socket_port": port, "log.screen": False})
+    cherrypy.engine.subscribe("start", up, priority=100)
+    cherrypy.engine.subscribe("stop", lambda: note("stopped"))
+    cherrypy.quickstart(type("Root", (), {})(), "/", {})
+
+
+def run_tornado(port: int) -> None:
+    import tornado.web
+
+    async def serve() -> None:
+        tornado.web.Application([]).listen(port, HERE)
+        up()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("stopped")
+
+    asyncio.run(serve())
+
+
+def run_uvicorn(port: int, **options: object) -> None:
+    import uvicorn
+
+    uvicorn.run("ending_asgi:application", host=HERE, port=port, log_level="warning", **options)
+
+
+def run_gunicorn(port: int) -> None:
+    from gunicorn.app.base import BaseApplication
+
+    class Application(BaseApplication):
+        def load_config(self) -> None:
+            self.cfg.set("bind", f"{HERE}:{port}")
+            self.cfg.set("workers", 2)
+            self.cfg.set("when_ready", lambda _server: up())
+            self.cfg.set("on_exit", lambda _server: note("stopped"))
+
+        def load(self):
+            return lambda _environ, _start: []
+
+    Application().run()
+
+
+def run_sigwait(_port: int) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    up()
+    signal.sigwait([signal.SIGTERM])
+    note("stopped")
+
+
+def run_forker(port: int) -> None:
+    """A helper process holds the listening socket; the handler of SIGTERM ends it, and then this one at once."""
+    child = _fork_helper(port)
+
+    def stop(*_: object) -> None:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        note("stopped")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    up()
+    while True:
+        time.sleep(0.2)
+
+
+def run_deaf_forker(port: int) -> None:
+    """The same without a handler: at a stop, whoever stops a service ends them all."""
+    _fork_helper(port)
+    up()
+    try:
+        time.sleep(600)
+    finally:
+        note("stopped")
+
+
+def _fork_helper(port: int) -> int:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((HERE, port))
+    listening.listen()
+    child = os.fork()
+    if child == 0:
+        while True:
+            time.sleep(1)
+    return child
+
+
+def run_thread(_port: int) -> None:
+    """Main returns, and the work goes on in a thread."""
+
+    def work() -> None:
+        up()
+        while True:
+            time.sleep(0.2)
+
+    note("stopped")
+    threading.Thread(target=work).start()
+
+
+def run_drain(_port: int) -> None:
+    """It says otherwise: what ends it is its own callback, not SIGTERM."""
+    ended = threading.Event()
+    pypatcher.on_restart(ended.set)
+    pypatcher.on_restart(lambda: time.sleep(5))
+    up()
+    ended.wait()
+    note("stopped")
+
+
+def run_loop_in_thread(_port: int) -> None:
+    async def serve() -> None:
+        pypatcher.on_event(lambda event: say("events", **event.to_dict()))
+        await pypatcher.spawn(pypatcher.UpdaterMode.Now)
+        up()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("stopped")
+
+    note("began")
+    atexit.register(note, "atexit")
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    thread.join()
+
+
+PROGRAMS = {
+    "twisted": run_twisted,
+    "aiohttp": run_aiohttp,
+    "flask": run_flask,
+    "waitress": run_waitress,
+    "cherrypy": run_cherrypy,
+    "tornado": run_tornado,
+    "uvicorn": run_uvicorn,
+    "uvicorn-workers": lambda port: run_uvicorn(port, workers=2),
+    "gunicorn": run_gunicorn,
+    "sigwait": run_sigwait,
+    "forker": run_forker,
+    "deaf-forker": run_deaf_forker,
+    "thread": run_thread,
+    "drain": run_drain,
+}
+
+
+@pypatcher.public_key(PUBLIC_KEY)
+def main() -> None:
+    start()
+    PROGRAMS[sys.argv[1]](int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    import multiprocessing
+
+    multiprocessing.freeze_support()
+    if sys.argv[1] == "loop-in-thread":
+        pypatcher.public_key(PUBLIC_KEY)
+        run_loop_in_thread(0)
+    else:
+        main()

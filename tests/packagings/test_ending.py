@@ -1,0 +1,128 @@
+"""A restart looks like a stop to the application: what it does at a stop runs, and nothing of the old one lives on.
+
+The matrix is program x packaging x launcher; whole in ``make packagings``. What CI runs everywhere is the programs that
+need nothing but Python, and the servers of the extra ``test`` as zipapps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pypatcher.dht import Testnet
+from pypatcher.keys import OwnerKey
+from tests.support.devices import Device
+from tests.support.packagings import wait_until
+from tests.support.transport import loopback
+from tests.support.updates import ENDING_APP, KEY, NEW, OLD, WHOLE, Program, build
+
+pytestmark = pytest.mark.timeout(2400)
+
+OWN = ["sigwait", "forker", "deaf-forker", "thread", "drain", "loop-in-thread"]
+SERVERS = ["twisted", "uvicorn", "uvicorn-workers", "gunicorn"]
+if WHOLE:
+    SERVERS += ["aiohttp", "flask", "waitress", "cherrypy", "tornado"]
+LAUNCHERS = ["shell", "unit"] if WHOLE else ["shell"]
+LISTENING = {*SERVERS, "forker", "deaf-forker"}
+
+Make = Callable[[str], Awaitable[Program]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "program" in metafunc.fixturenames:
+        onefiles = ["pyinstaller", "nuitka"] if WHOLE else ["pyinstaller"]
+        cells = [(program, "zipapp") for program in (*OWN, *SERVERS)]
+        cells += [(program, onefile) for onefile in onefiles for program in (OWN + SERVERS if WHOLE else OWN)]
+        metafunc.parametrize(("program", "packed"), cells)
+    if "launcher" in metafunc.fixturenames:
+        metafunc.parametrize("launcher", LAUNCHERS)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes a device at the old version, and a peer that has the new one."""
+    async with Testnet(8, host=loopback()) as net:
+        programs: list[Program] = []
+        peers: list[Device] = []
+
+        async def make(packaging: str) -> Program:
+            built = await asyncio.to_thread(build, packaging, ENDING_APP)
+            programs.append(Program(tmp_path / "device", built, net.bootstrap))
+            peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
+            return programs[-1]
+
+        yield make
+        for program in programs:
+            program.close()
+        for peer in peers:
+            await peer.stop()
+
+
+async def away(function: Callable[..., Any], *arguments: object) -> Any:
+    """Wait for what processes do without stopping the peer."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def command(packed: str, launcher: str, program: str, port: int) -> list[str]:
+    """As a shell starts it, or as systemd does with a unit that asks for a restart by an exit status."""
+    words = [*([sys.executable] if packed == "zipapp" else []), "./app", program, str(port)]
+    again = 'while SYSTEMD_EXEC_PID= INVOCATION_ID= "$@"; [ $? = 86 ]; do :; done'
+    return words if launcher == "shell" else ["sh", "-c", again, "sh", *words]
+
+
+async def test_a_restart_is_a_stop_to_the_program(fleet: Make, program: str, packed: str, launcher: str) -> None:
+    device = await fleet(packed)
+    port = free_port()
+    variables = {"PYPATCHER_RESTART_STATUS": "86"} if launcher == "unit" else {}
+    device.start(*command(packed, launcher, program, port), **variables)
+    await away(
+        wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], f"a restart: {told(device)}"
+    )
+    notes = [one["text"] for one in device.said("notes") if one["by"] == OLD]
+    assert "stopped" in notes, told(device)
+    assert "by force" not in device.text("errors"), told(device)
+    assert "Traceback" not in device.text("errors"), told(device)
+    old, new = (
+        {one["pid"] for one in device.said("starts") + device.said("notes") if one["by"] == by} for by in (OLD, NEW)
+    )
+    await away(wait_until, lambda: not (old - new) & set(device.processes()), "the end of the old version")
+    if program in LISTENING:
+        await away(wait_until, lambda: is_open(port), "the new version's port")
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def told(device: Program) -> str:
+    return f"{device.said('notes')} {device.text('errors')[-3000:]}"
+
+
+@pytest.mark.parametrize("workers", ["uvicorn", "uvicorn-workers"])
+async def test_a_request_under_way_is_answered_before_the_restart(fleet: Make, workers: str) -> None:
+    device = await fleet("zipapp")
+    port = free_port()
+    device.start(*command("zipapp", "shell", workers, port))
+    await away(device.wait_for_event, "release.staged")
+    answer = await away(ask, port)
+    assert answer in (OLD, NEW)
+    await away(wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], told(device))
+
+
+def ask(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+        return answer.read().decode()
