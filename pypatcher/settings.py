@@ -38,13 +38,14 @@ class Settings:
 
     Attributes:
         bootstrap: DHT entry points, names or addresses; empty for none. ``PYPATCHER_BOOTSTRAP``.
-        bind: addresses of the sockets, at most one per family; port 0 is any. ``PYPATCHER_BIND``.
+        bind: addresses of the sockets, at most one per family; port 0 is any. What is bound to one address stays there.
+            ``PYPATCHER_BIND``.
         publish_interval: seconds between publications. ``PYPATCHER_PUBLISH_INTERVAL``.
         look_interval: seconds between looks, or None for 55 in the first 10 minutes and 300 later.
             ``PYPATCHER_LOOK_INTERVAL``.
         upload: bytes a second to outside the LAN; 0 serves nobody. ``PYPATCHER_UPLOAD``.
-        port_mapping: ask the router to open our port, unless we are bound to loopback. ``PYPATCHER_PORTMAP=0``: off.
-        lan: find neighbours by multicast, unless we are bound to loopback. ``PYPATCHER_LAN=0``: off.
+        port_mapping: ask the router to open our port, unless bound to one address. ``PYPATCHER_PORTMAP=0``: off.
+        lan: find neighbours by multicast, unless bound to one address. ``PYPATCHER_LAN=0``: off.
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
         allow_volatile: install on an overlay, tmpfs or ramfs too, where an update is lost at the next boot.
             ``PYPATCHER_ALLOW_VOLATILE=1``.

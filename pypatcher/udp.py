@@ -3,12 +3,17 @@
 Knows nothing of what they carry. design.md "Transport and transfer": the socket is read until it is empty or 64 reads
 were made, and the owner is then told once that the batch is over. Linux joins datagrams of one sender for us
 (``UDP_GRO``) and takes a train of equal ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
+A socket that is bound to every address answers from the one that was asked (``IP_PKTINFO``), for as long as it is ours:
+who asked a second address, or one that IPv6 has changed since, knows no other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import ipaddress
+import logging
 import socket
 import struct
 from collections import deque
@@ -19,6 +24,7 @@ from pypatcher.errors import SettingError
 
 __all__ = ["DatagramSocket", "open_sockets"]
 
+_log = logging.getLogger("pypatcher")
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _READS_PER_WAKE_UP = 64
 _TRAIN_DATAGRAMS = 60
@@ -26,9 +32,12 @@ _TRAIN_BYTES = 65000
 _BUFFER = 1 << 21
 _QUEUE = 512
 _PORT_TRIES = 16
-_NO_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
+_NO_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES))
+_FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 _LARGEST = 65536
-_ANCILLARY = socket.CMSG_SPACE(4)
+_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
+_ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_ASKED_BY = 4096
 _UNSUPPORTED = frozenset((errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
 
 
@@ -50,6 +59,8 @@ class DatagramSocket:
         self.family = socket_family(bind)
         self._on_datagram, self._on_batch_end, self._on_writable = on_datagram, on_batch_end, on_writable
         self._queue: deque[tuple[bytes, Address]] = deque()
+        self._asked: dict[Address, bytes] = {}
+        """Who asked which address of ours, as pktinfo to answer with; the latest ones."""
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(self.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
@@ -59,7 +70,12 @@ class DatagramSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             self._segments = self._try_option(_UDP_SEGMENT, 0)
             self._try_option(_UDP_GRO, 1)
-            self._socket.bind(bind)
+            if ipaddress.ip_address(bind[0]).is_unspecified:
+                v6 = self.family == socket.AF_INET6
+                option = (socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO)
+                with contextlib.suppress(OSError):
+                    self._socket.setsockopt(*option, 1)
+            self._bind(bind)
         except OSError:
             self._socket.close()
             raise
@@ -110,6 +126,17 @@ class DatagramSocket:
             self._socket.close()
             self._queue.clear()
 
+    def _bind(self, bind: Address) -> None:
+        """Where the address is none of this machine's yet, as before a VPN is up, the socket waits for it."""
+        try:
+            self._socket.bind(bind)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            self._socket.setsockopt(*_FREEBIND[self.family], 1)
+            self._socket.bind(bind)
+            _log.warning("%s is no address of this machine now; it is used from when it is one", bind[0])
+
     def _try_option(self, option: int, value: int) -> bool:
         try:
             self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
@@ -128,7 +155,12 @@ class DatagramSocket:
                 # An ICMP error about something we sent earlier; the socket itself is fine.
                 continue
             address = (source[0], source[1])
-            size = struct.unpack_from("=i", ancillary[0][2])[0] if ancillary else 0
+            size = 0
+            for level, kind, content in ancillary:
+                if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
+                    size = struct.unpack_from("=i", content)[0]
+                elif self._asked.get(address) != (answer := _answer_from(level, kind, content)):
+                    self._remember(address, answer)
             if 0 < size < len(data):
                 for offset in range(0, len(data), size):
                     deliver(data[offset : offset + size], address)
@@ -138,8 +170,44 @@ class DatagramSocket:
                 return
         self._on_batch_end()
 
+    def asked_at(self, address: Address) -> str | None:
+        """Our address that somebody asked last, if that is known: answers leave from there."""
+        answer = self._asked.get(address)
+        if not answer:
+            return None
+        if self.family == socket.AF_INET6:
+            return socket.inet_ntop(socket.AF_INET6, answer[:16])
+        return socket.inet_ntop(socket.AF_INET, answer[4:8])
+
+    def forget_asked(self, keep: Callable[[Address], bool] = lambda _: False) -> None:
+        """We are somewhere else: answer from wherever the routing table says, but to whom ``keep`` says."""
+        self._asked = {address: answer for address, answer in self._asked.items() if keep(address)}
+
+    def _remember(self, address: Address, answer: bytes) -> None:
+        self._asked.pop(address, None)
+        if answer:
+            self._asked[address] = answer
+            if len(self._asked) > _ASKED_BY:
+                del self._asked[next(iter(self._asked))]
+
+    def _from(self, address: Address) -> list[tuple[int, int, bytes]]:
+        answer = self._asked.get(address)
+        if not answer:
+            return []
+        v6 = self.family == socket.AF_INET6
+        return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, answer) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO, answer)]
+
     def _send_now(self, data: bytes, address: Address) -> bool:
         try:
+            if address in self._asked:
+                try:
+                    self._socket.sendmsg((data,), self._from(address), 0, address)
+                except BlockingIOError:
+                    raise
+                except OSError:
+                    del self._asked[address]  # that address is ours no more, perhaps
+                else:
+                    return True
             self._socket.sendto(data, address)
         except BlockingIOError:
             return False
@@ -149,13 +217,13 @@ class DatagramSocket:
         return True
 
     def _send_train(self, datagrams: list[bytes], address: Address) -> bool:
-        control = ((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0]))),)
+        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0]))), *self._from(address)]
         try:
             self._socket.sendmsg(datagrams, control, 0, address)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _UNSUPPORTED:
+            if error.errno in _UNSUPPORTED and address not in self._asked:
                 self._segments = False
             for index, data in enumerate(datagrams):
                 if not self._send_now(data, address):
@@ -227,6 +295,16 @@ def _open_if_possible(
         if optional and error.errno in _NO_FAMILY:
             return None
         raise
+
+
+def _answer_from(level: int, kind: int, content: bytes) -> bytes:
+    """Pktinfo of what arrived as pktinfo of an answer: from the same address, over whatever interface leads there."""
+    if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+        return bytes(4) + content[4:8] + bytes(4)
+    if (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO) and content[0] != 0xFF:
+        is_link_local = content[0] == 0xFE and content[1] & 0xC0 == 0x80
+        return content[:16] + (content[16:20] if is_link_local else bytes(4))
+    return b""
 
 
 def _train_end(datagrams: list[tuple[bytes, Address]], start: int) -> int:

@@ -13,7 +13,7 @@ from pypatcher.addresses import Address, family
 from pypatcher.discovery import HINT_LIMIT
 from pypatcher.transport import internet_source
 
-__all__ = ["own_addresses", "ports_beyond_loopback"]
+__all__ = ["own_addresses", "ports_everywhere"]
 
 
 def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Address, ...]:
@@ -27,9 +27,12 @@ def own_addresses(bound: Sequence[Address], seen: Iterable[Address]) -> tuple[Ad
     return tuple(dict.fromkeys(found))[:HINT_LIMIT]
 
 
-def ports_beyond_loopback(bound: Iterable[Address]) -> dict[int, int]:
-    """Our ports by family, 4 and 6, that somebody else can reach: none of a socket that is bound to loopback."""
-    return {family((host, port)): port for host, port in bound if not ipaddress.ip_address(host).is_loopback}
+def ports_everywhere(bound: Iterable[Address]) -> dict[int, int]:
+    """Our ports by family, 4 and 6, of sockets that are bound to every address.
+
+    Whoever binds one to an address keeps everything there: nothing of it is said on other interfaces or to a router.
+    """
+    return {family((host, port)): port for host, port in bound if ipaddress.ip_address(host).is_unspecified}
 
 
 def _route_source(kind: int) -> str | None:

@@ -7,6 +7,7 @@ streams. A connection owns no task; whatever ends it fails every wait on it and 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from pypatcher.transport.stream import Stream
 __all__ = ["Connection"]
 
 _WAITING_STREAMS = 4
+_log = logging.getLogger("pypatcher.transport")
 
 
 class ConnectionHost(Protocol):
@@ -333,7 +335,13 @@ class Connection:
         now = self._loop.time()
         at = self._quic.get_timer()
         if at is not None and now >= at:
-            self._quic.handle_timer(now)
+            try:
+                self._quic.handle_timer(now)
+            except Exception:
+                # Without its timer it would never end, and keep its place and who waits on it.
+                _log.debug("the timer of a connection broke", exc_info=True)
+                self.abandon(PeerError("the connection broke"))
+                return
             self._host.wake(self)
         else:
             self._arm(at)

@@ -27,7 +27,7 @@ from pypatcher.transport.quic import (
     RawKeyConnection,
 )
 from pypatcher.transport.rawkeys import QuicIdentity
-from pypatcher.transport.source_address import source_for
+from pypatcher.transport.source_address import goes_on, source_for
 from pypatcher.udp import DatagramSocket, open_sockets
 
 __all__ = ["Endpoint", "Handler"]
@@ -168,9 +168,18 @@ class Endpoint:
 
         Only the address of who dialed may change (RFC 9000 section 9); who was dialed is not heard from another one.
         """
+        kept = {
+            connection.peer_address
+            for connection, entry in self._connections.items()
+            if goes_on(entry.udp.asked_at(connection.peer_address), source_for(connection.peer_address))
+        }
+        for udp in self._sockets.values():
+            udp.forget_asked(kept.__contains__)
         for connection, entry in list(self._connections.items()):
             if connection.is_established and source_for(connection.peer_address) != entry.source:
                 entry.source = source_for(connection.peer_address)
+                if connection.peer_address in kept:
+                    continue  # another address of the same network, as IPv6 takes every few hours
                 if connection.dialed:
                     connection.nudge()
                 else:

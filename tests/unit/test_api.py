@@ -253,7 +253,7 @@ def test_a_program_without_a_network_says_so_and_ends_as_it_wants(tmp_path: Path
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"PYPATCHER_BIND": "203.0.113.7:0"}, "cannot bind 203.0.113.7:0"),
+        ({"PYPATCHER_BIND": "203.0.113.7:0"}, "203.0.113.7 is no address of this machine now"),
         ({"PYPATCHER_STATE": "/proc/nowhere"}, "updates still work"),
         ({"PYPATCHER_BOOTSTRAP": "nowhere.invalid:1"}, ""),
     ],

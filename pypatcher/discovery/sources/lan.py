@@ -250,7 +250,7 @@ class _Collected:
 
 
 def lan_source(around: Surroundings) -> Lan | None:
-    """Unless the settings or the namespace forbid it; a node that is bound to loopback has no LAN."""
+    """Unless the settings or the namespace forbid it; a node that is bound to one address has no LAN."""
     host = around.host
     if not host.namespace.meets:
         return None

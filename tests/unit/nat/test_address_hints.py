@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pypatcher.discovery import HINT_LIMIT
-from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback
+from pypatcher.nat.address_hints import own_addresses, ports_everywhere
 
 SEEN = ("203.0.113.9", 40000)
 
@@ -26,5 +26,5 @@ def test_there_are_eight_at_most_and_none_twice() -> None:
 
 
 def test_a_socket_on_loopback_has_no_port_for_others() -> None:
-    assert ports_beyond_loopback([("0.0.0.0", 6881), ("::1", 6881)]) == {4: 6881}
-    assert ports_beyond_loopback([("127.0.0.1", 1), ("::", 2)]) == {6: 2}
+    assert ports_everywhere([("0.0.0.0", 6881), ("::1", 6881)]) == {4: 6881}
+    assert ports_everywhere([("127.0.0.1", 1), ("::", 2)]) == {6: 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from pathlib import Path
@@ -298,13 +299,21 @@ async def test_both_families_get_one_port_and_a_taken_one_is_left_alone() -> Non
         await second.close()
 
 
-async def test_a_family_that_this_machine_does_not_have_is_left_out() -> None:
-    nowhere = ("2001:db8::1", 0)
-    endpoint = await Endpoint.open(KeyPair.generate(), [nowhere, ("127.0.0.1", 0)])
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EPERM, errno.EACCES])
+async def test_a_family_that_this_machine_forbids_is_left_out(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket.bind
+
+    def bind(opened: socket.socket, address: tuple[str, int]) -> None:
+        if opened.family == socket.AF_INET6:
+            raise OSError(number, "not here")
+        real(opened, address)
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    endpoint = await Endpoint.open(KeyPair.generate(), [("::1", 0), ("127.0.0.1", 0)])
     assert [host for host, _ in endpoint.addresses] == ["127.0.0.1"]
     await endpoint.close()
     with pytest.raises(SettingError):
-        await Endpoint.open(KeyPair.generate(), [nowhere])
+        await Endpoint.open(KeyPair.generate(), [("::1", 0)])
 
 
 async def test_it_works_over_ipv6() -> None:

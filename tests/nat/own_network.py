@@ -1,0 +1,202 @@
+"""What one machine does with its own addresses and interfaces: ``python -m tests.nat.own_network NAME``.
+
+Each runs in a network namespace of its own, which ends with the process, and fails with a traceback. Needs root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from pypatcher.addresses import Address
+from pypatcher.discovery.sources.lan import Lan, all_interfaces
+from pypatcher.keys import KeyPair
+from pypatcher.transport import Connection, Endpoint, endpoint, internet_source
+from pypatcher.udp import DatagramSocket
+
+_CLONE_NEWNET = 0x40000000
+_SECONDS = 30.0
+
+
+def _ip(*lines: str) -> None:
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
+
+
+def _link(name: str, *addresses: str) -> None:
+    _ip(f"link add {name} type veth peer name {name}p", f"link set {name}p up", f"link set {name} up")
+    _ip(*(f"address add {address} dev {name}" for address in addresses))
+
+
+async def answers_leave_from_the_address_that_was_asked() -> None:
+    _link("d0", "10.5.0.1/24", "10.5.0.2/24", "10.5.0.9/24")
+    _ip(*(f"address add fd05::{number}/64 dev d0 nodad" for number in (1, 2, 9)))
+    await _ask("0.0.0.0", "10.5.0.2", "10.5.0.9", 24)
+    await _ask("::", "fd05::2", "fd05::9", 64)
+
+
+async def _ask(bind: str, asked: str, asker: str, bits: int) -> None:
+    """Ask at ``asked``, then once more after that is taken away."""
+    loop = asyncio.get_running_loop()
+
+    def answer(data: bytes, source: Address) -> None:
+        opened.send(data, source)
+        opened.send_all([(bytes(100), source), (bytes(100), source), (bytes(50), source)])
+
+    opened = DatagramSocket((bind, 0), answer)
+    with socket.socket(opened.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
+        peer.bind((asker, 0))
+        peer.sendto(b"hello", (asked, opened.address[1]))
+        for _ in range(4):
+            _, source = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), _SECONDS)
+            assert source[0] == asked, source
+        _ip(f"address delete {asked}/{bits} dev d0")
+        opened.send(b"still here", peer.getsockname()[:2])
+        _, source = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), _SECONDS)
+        assert source[0] != asked, source
+    opened.close()
+
+
+async def a_transfer_survives_a_new_temporary_address() -> None:
+    _link("d0")
+    _ip("address add fd05::1/64 dev d0 nodad", "address add fd05::9/64 dev d0 nodad")
+    _ip("route add ::/0 dev d0")
+    # To a peer on this machine the kernel takes no preferred address; to others it would.
+    preferred = ["fd05::1"]
+    endpoint.source_for = lambda _destination: preferred[0]  # type: ignore[assignment]
+    giver = await Endpoint.open(KeyPair.generate(), [("::", 0)])
+    taker = await Endpoint.open(KeyPair.generate(), [("fd05::9", 0)])
+    go_on = asyncio.Event()
+
+    async def give(connection: Connection) -> None:
+        stream = await connection.open_uni()
+        await stream.write(b"first")
+        await go_on.wait()
+        await stream.write(b"second")
+        await stream.finish()
+        await connection.wait_closed()
+
+    giver.serve("a-test", give)
+    connection = await taker.connect(("fd05::1", giver.addresses[0][1]), node_id=None, alpn="a-test")
+    stream = await connection.accept_uni()
+    assert await stream.read_exactly(5) == b"first"
+    # A newer address, which new packets leave from; the one before is still valid.
+    _ip("address add fd05::2/64 dev d0 nodad", "address change fd05::1/64 dev d0 preferred_lft 0")
+    preferred[0] = "fd05::2"
+    giver.address_changed()
+    go_on.set()
+    assert await asyncio.wait_for(stream.read_exactly(6), _SECONDS) == b"second"
+    connection.close()
+    await taker.close()
+    await giver.close()
+
+
+async def an_address_that_comes_later_is_used_when_it_comes() -> None:
+    heard = asyncio.Event()
+    opened = DatagramSocket(("10.6.0.1", 0), lambda _data, _source: heard.set())
+    _link("d0", "10.6.0.1/24")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.sendto(b"hello", opened.address)
+    await asyncio.wait_for(heard.wait(), _SECONDS)
+    opened.close()
+
+
+async def a_null_route_for_documentation_is_no_missing_internet() -> None:
+    assert internet_source(4) is None
+    _link("d0", "10.7.0.1/24")
+    _ip("route add default dev d0", "route add blackhole 192.0.2.0/24")
+    assert internet_source(4) == "10.7.0.1"
+
+
+class _Listener:
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    def hear(self, _found: object) -> None:
+        self.heard.set()
+
+
+def _lan(port: int) -> Lan:
+    return Lan(bytes(20), {4: port}, clock=time.monotonic, rng=random.Random(port))
+
+
+async def any_of_forty_interfaces_has_neighbours() -> None:
+    for number in range(40):
+        _link(f"v{number}", f"10.8.{number}.1/24")
+    assert len(all_interfaces()) == 80  # both ends of each
+    # The last one alone has a neighbour, in another namespace.
+    await _meet("v39", "10.8.39.2/24", _lan(1000))
+
+
+async def interfaces_that_come_and_go_leave_room_for_others() -> None:
+    listener, lan = _Listener(), _lan(1000)
+    running = asyncio.create_task(lan.run(listener))
+    for _ in range(25):
+        _link("gone", "10.9.1.1/24")
+        lan.address_changed()
+        await asyncio.sleep(0.05)
+        _ip("link delete gone")
+    running.cancel()
+    _link("late", "10.9.0.1/24")
+    await _meet("late", "10.9.0.2/24", lan)
+
+
+async def _meet(name: str, address: str, lan: Lan) -> None:
+    """A neighbour at the other end of a link, once that is up, hears us within two politely spaced words, or we it."""
+    listener = _Listener()
+    running = asyncio.create_task(lan.run(listener))
+    await asyncio.sleep(0)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.nat.own_network", "neighbour", address,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdout.readline()
+    _ip(f"link set {name}p netns {process.pid}")
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(listener.heard.wait(), _SECONDS)
+    finally:
+        running.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def neighbour(address: str) -> None:
+    """The other end: waits for its interface, and announces itself there."""
+    print("in a network of its own", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    name = next(name for _, name in socket.if_nameindex() if name != "lo")
+    _ip(f"link set {name} up", f"address add {address} dev {name}")
+    await _lan(2000).run(_Listener())
+
+
+TESTS: tuple[Callable[[], Awaitable[None]], ...] = (
+    answers_leave_from_the_address_that_was_asked,
+    a_transfer_survives_a_new_temporary_address,
+    an_address_that_comes_later_is_used_when_it_comes,
+    a_null_route_for_documentation_is_no_missing_internet,
+    any_of_forty_interfaces_has_neighbours,
+    interfaces_that_come_and_go_leave_room_for_others,
+)
+
+
+def main() -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "no network namespace")
+    _ip("link set lo up")
+    tests = {test.__name__: test for test in TESTS}
+    test = tests.get(sys.argv[1])
+    asyncio.run(neighbour(sys.argv[2]) if test is None else test())  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
