@@ -16,7 +16,7 @@ from pypatcher.addresses import Address, family, is_ipv6
 from pypatcher.dht import Answered, Dht, DhtNode
 from pypatcher.discovery import Namespace
 from pypatcher.keys import KeyPair
-from pypatcher.nat.address_hints import own_addresses, ports_beyond_loopback
+from pypatcher.nat.address_hints import own_addresses, ports_everywhere
 from pypatcher.nat.portmap import PortMapper, default_gateway
 from pypatcher.node.cache import Memory
 from pypatcher.settings import Settings
@@ -54,7 +54,7 @@ class Network:
     @property
     def ports(self) -> dict[int, int]:
         """Our UDP port by family, 4 and 6, where somebody beyond this machine can reach it."""
-        return ports_beyond_loopback(self.endpoint.addresses)
+        return ports_everywhere(self.endpoint.addresses)
 
     def own_addresses(self) -> tuple[Address, ...]:
         """Where others may reach us, as far as we know."""
@@ -76,9 +76,13 @@ class Network:
     def mapped_address(self) -> Address | None:
         """Where the router opened our port, if that is in the Internet and nobody sees us elsewhere."""
         mapping = None if self.port_mapper is None else self.port_mapper.mapping
-        if mapping is None or not mapping.is_public:
+        if mapping is None:
             return None
         seen = [host for host, _ in self.dht.external_addresses if not is_ipv6(host)]
+        if mapping.is_somewhere:
+            return (seen[0], mapping.address[1]) if seen else None
+        if not mapping.is_public:
+            return None
         return mapping.address if not seen or mapping.address[0] in seen else None
 
     def mapped_port(self) -> int | None:
@@ -139,5 +143,5 @@ async def open_network(
 
 def port_mapper(bound: Sequence[Address], kind: int) -> PortMapper | None:
     """Who asks the router for our port of that family, 4 or 6; None on loopback and without that family."""
-    port = ports_beyond_loopback(bound).get(kind)
+    port = ports_everywhere(bound).get(kind)
     return None if port is None else PortMapper(port, gateway=lambda: default_gateway(kind))

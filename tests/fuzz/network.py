@@ -239,9 +239,9 @@ def _http(data: bytes) -> None:
     except PortMapError:
         status, body = 200, data
     try:
-        service = upnp_messages.parse_description(body, f"http://{ROUTER}:5000/root.xml")
-        assert service.server[0] == ROUTER
-        upnp_messages.encode_call(service, "AddPortMapping", {"NewRemoteHost": "<&>"})
+        for service in upnp_messages.parse_description(body, f"http://{ROUTER}:5000/root.xml"):
+            assert service.server[0] == ROUTER
+            upnp_messages.encode_call(service, "AddPortMapping", {"NewRemoteHost": "<&>"})
     except PortMapError:
         pass
     upnp_messages.parse_result(status, body)

@@ -33,6 +33,7 @@ _SOONEST_RENEWAL, _LATEST_RENEWAL = 30.0, 900.0
 _FIRST_RETRY, _LAST_RETRY = 60.0, 3600.0
 _GIVE_BACK_SECONDS = 3.0
 _LOOK_AT_ROUTER = 5.0
+_UNKNOWN = "0.0.0.0"  # noqa: S104 - no address
 
 
 class Client(Protocol):
@@ -51,11 +52,17 @@ class Mapping:
 
     Attributes:
         protocol: PCP, NAT-PMP or UPnP.
-        address: where the router says it is; its host is private if that router is behind another one.
+        address: where the router says it is; its host is private if that router is behind another one, and
+            0.0.0.0 if it does not say.
     """
 
     protocol: str
     address: Address
+
+    @property
+    def is_somewhere(self) -> bool:
+        """Whether the router says no address: the port is open where others see us."""
+        return self.address[0] == _UNKNOWN
 
     @property
     def is_public(self) -> bool:
@@ -142,7 +149,8 @@ class PortMapper:
                 self.refusals[client.name] = str(error)
                 continue
             self._client = client
-            self._say(None if granted.host is None else Mapping(client.name, (granted.host, granted.port)))
+            host = granted.host or (None if is_ipv6(way[0]) else _UNKNOWN)
+            self._say(None if host is None else Mapping(client.name, (host, granted.port)))
             return max(_SOONEST_RENEWAL, min(granted.seconds / 2, _LATEST_RENEWAL))
         self._client = None
         self._say(None)

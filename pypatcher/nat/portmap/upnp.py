@@ -32,7 +32,9 @@ _SEARCH_SECONDS = 2.5
 _MOST_DATAGRAMS = 64
 _MOST_DESCRIPTIONS = 4
 _PORTS_TO_TRY = 4
-_CONFLICT, _PERMANENT_ONLY = "718", "725"
+_CONFLICT = "718"
+_WITHOUT_END = ("402", "501", "725")
+"""What routers say that take a mapping for good only: 725, and two that misread how long it is to last."""
 _ASSUMED_SECONDS = 3600  # of a mapping that the router makes for good: renewed all the same, since routers restart
 
 
@@ -52,12 +54,23 @@ class UpnpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        if self._service is None:
-            self._service = await self._find()
+        services = [self._service] if self._service is not None else await self._find()
+        refusal = PortMapError("the router has no free port for us by UPnP")
+        for service in services:
+            try:
+                return await self._open_at(service, port, seconds)
+            except PortMapError as error:
+                refusal = error
+        self._service = None
+        raise refusal
+
+    async def _open_at(self, service: Service, port: int, seconds: int) -> Granted:
+        """Ask one of the router's ways out."""
+        self._service = service
         external = self._external or port
         for _ in range(_PORTS_TO_TRY):
             error = await self._add(port, external, seconds)
-            if error == _PERMANENT_ONLY and seconds:
+            if error in _WITHOUT_END and seconds:
                 seconds = 0
                 error = await self._add(port, external, seconds)
             if error is None:
@@ -96,10 +109,10 @@ class UpnpClient:
         return result["errorCode"][:8] if "errorCode" in result else None
 
     async def _outside(self) -> str | None:
-        result = await self._call("GetExternalIPAddress", {})
         try:
+            result = await self._call("GetExternalIPAddress", {})
             return str(ipaddress.IPv4Address(result.get("NewExternalIPAddress", "")))
-        except ValueError:
+        except (ValueError, PortMapError):
             return None
 
     async def _call(self, action: str, arguments: dict[str, str]) -> dict[str, str]:
@@ -109,8 +122,8 @@ class UpnpClient:
         request = encode_request("POST", self._service.path, self._service.server, headers, body)
         return parse_result(*await exchange(self._service.server, request))
 
-    async def _find(self) -> Service:
-        """The first description from our own router that has what we need."""
+    async def _find(self) -> list[Service]:
+        """What the first description from our own router names that has what we need."""
         refusal = PortMapError("no router answers to UPnP")
         for url in await self._search():
             try:

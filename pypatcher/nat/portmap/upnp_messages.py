@@ -35,6 +35,7 @@ _SERVICES = (
     "urn:schemas-upnp-org:service:WANIPConnection:1",
     "urn:schemas-upnp-org:service:WANPPPConnection:1",
 )
+_MOST_SERVICES = 8
 _LARGEST, _DEEPEST, _MOST_ELEMENTS, _LONGEST_TEXT = 128 * 1024, 40, 4000, 1024
 
 
@@ -68,8 +69,8 @@ def parse_location(datagram: bytes, source: str) -> str | None:
     return None
 
 
-def parse_description(data: bytes, url: str) -> Service:
-    """The service that maps ports, of a device description from ``url``.
+def parse_description(data: bytes, url: str) -> list[Service]:
+    """The services that map ports, of a device description from ``url``; a router with two ways out has one for each.
 
     Raises:
         PortMapError: there is none, or it would lead elsewhere.
@@ -83,6 +84,7 @@ def parse_description(data: bytes, url: str) -> Service:
             kind = text
         elif name == "controlURL" and kind in _SERVICES:
             services.append((kind, text))
+    found = []
     for kind, path in sorted(services, key=lambda each: _SERVICES.index(each[0])):
         try:
             control = urljoin(url, path)
@@ -91,8 +93,10 @@ def parse_description(data: bytes, url: str) -> Service:
         server = _server(control, host)
         target = control.split("/", 3)
         if server is not None and len(target) == 4 and target[3].isascii() and target[3].isprintable():
-            return Service(server, "/" + target[3].replace(" ", "%20"), kind)
-    raise PortMapError("the router's UPnP description names no service that maps ports")
+            found.append(Service(server, "/" + target[3].replace(" ", "%20"), kind))
+    if not found:
+        raise PortMapError("the router's UPnP description names no service that maps ports")
+    return found[:_MOST_SERVICES]
 
 
 def encode_call(service: Service, action: str, arguments: dict[str, str]) -> tuple[dict[str, str], bytes]:

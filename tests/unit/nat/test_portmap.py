@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.errors import PortMapError
-from pypatcher.nat.portmap import Mapping, PortMapper, natpmp, pcp, upnp_messages
+from pypatcher.nat.portmap import Mapping, PortMapper, natpmp, pcp, upnp, upnp_messages
 from pypatcher.nat.portmap.gateway import parse_routes, parse_routes6
 from pypatcher.nat.portmap.http import encode_request, exchange, parse_answer
 from pypatcher.nat.portmap.mapper import Client
 from pypatcher.nat.portmap.pcp import Granted
+from pypatcher.node.network import Network
 
 NONCE = bytes(range(12))
 URL = "http://192.168.1.1:5000/rootDesc.xml"
@@ -147,9 +149,8 @@ def test_the_location_must_be_on_the_host_that_answered() -> None:
 
 
 def test_the_description_leads_to_the_service() -> None:
-    assert upnp_messages.parse_description(description(), URL) == upnp_messages.Service(
-        ("192.168.1.1", 5000), "/ctl/IPConn", WAN
-    )
+    service = upnp_messages.Service(("192.168.1.1", 5000), "/ctl/IPConn", WAN)
+    assert upnp_messages.parse_description(description(), URL) == [service]
 
 
 @pytest.mark.parametrize(
@@ -345,3 +346,53 @@ async def test_a_router_that_takes_a_question_and_never_answers_timed_out(monkey
     monkeypatch.setattr("pypatcher.nat.portmap.http._TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(PortMapError, match="timeout"):
         await exchange(server.getsockname(), b"GET / HTTP/1.1\r\n\r\n")
+
+
+async def test_upnp_asks_every_way_out_and_takes_a_lease_without_end() -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Router(upnp.UpnpClient):
+        async def _find(self) -> list[upnp_messages.Service]:
+            return upnp_messages.parse_description(two_ways_out(), URL)
+
+        async def _call(self, action: str, arguments: dict[str, str]) -> dict[str, str]:
+            assert self._service is not None
+            asked.append((self._service.path, arguments.get("NewLeaseDuration", action)))
+            if self._service.path == "/first":
+                return {"errorCode": "606"}
+            if action == "GetExternalIPAddress":
+                raise PortMapError("it does not say")
+            return {} if arguments["NewLeaseDuration"] == "0" else {"errorCode": "402"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upnp, "local_address", lambda _: "192.168.1.2")
+        assert await Router("192.168.1.1").open(6881, 7200) == Granted(None, 6881, 3600)
+    assert asked == [("/first", "7200"), ("/second", "7200"), ("/second", "0"), ("/second", "GetExternalIPAddress")]
+
+
+def two_ways_out() -> bytes:
+    services = "".join(
+        f"<service><serviceType>{WAN}</serviceType><controlURL>{path}</controlURL></service>"
+        for path in ("/first", "/second")
+    )
+    head = '<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><device><serviceList>'
+    return f"{head}{services}</serviceList></device></root>".encode()
+
+
+async def test_a_mapping_without_address_is_open_where_others_see_us() -> None:
+    class Silent:
+        name = "UPnP"
+
+        async def open(self, port: int, seconds: int) -> Granted:
+            return Granted(None, port, seconds)
+
+        async def close(self, port: int) -> None: ...
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pypatcher.nat.portmap.mapper.local_address", lambda _: "192.168.1.2")
+        opened = PortMapper(6881, gateway=lambda: "192.168.1.1", clients=lambda _: (Silent(),))
+        await opened.once()
+    assert opened.mapping is not None
+    assert opened.mapping.is_somewhere
+    network = SimpleNamespace(port_mapper=opened, dht=SimpleNamespace(external_addresses=(("20.0.1.1", 40000),)))
+    assert Network.mapped_address(network) == ("20.0.1.1", 6881)  # type: ignore[arg-type]
