@@ -18,7 +18,9 @@ _FIRST = 60.0
 """Seconds that a device has to join: its network may come up after it."""
 _LATER = 1800.0
 """Seconds without an answer, once there was one; an idle node asks somebody every 11 minutes at least."""
-_REASON = "no DHT node answers: is outgoing UDP blocked in this network? pypatcher netcheck tells more"
+_NOBODY = "no DHT node answers"
+_REASON = f"{_NOBODY}: is outgoing UDP blocked in this network? pypatcher netcheck tells more"
+_ONE_FAMILY = "{nobody} over IPv{family}, the only one that this node can use here: pypatcher netcheck tells more"
 
 
 class DhtMonitor:
@@ -27,9 +29,18 @@ class DhtMonitor:
     Args:
         last_answer: when one last did, by ``clock``; None before the first.
         clock: monotonic seconds.
+        only_family: 4 or 6 if a socket of the other one was wanted and could not be had: that may be what is missing.
     """
 
-    def __init__(self, last_answer: Callable[[], float | None], *, emit: Emit, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        last_answer: Callable[[], float | None],
+        *,
+        emit: Emit,
+        clock: Callable[[], float],
+        only_family: int | None = None,
+    ) -> None:
+        self._reason = _REASON if only_family is None else _ONE_FAMILY.format(nobody=_NOBODY, family=only_family)
         self._last_answer = last_answer
         self._emit = emit
         self._clock = clock
@@ -51,5 +62,5 @@ class DhtMonitor:
                 self._emit(DhtJoined())
             self._reached = True
         elif silence >= _FIRST and self._reached is not False:
-            self._emit(DhtSilent(round(silence), _REASON))
+            self._emit(DhtSilent(round(silence), self._reason))
             self._reached = False

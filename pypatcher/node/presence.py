@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-from pypatcher.addresses import Address, format_address, is_lan, is_literal
+from pypatcher.addresses import Address, family, format_address, is_lan, is_literal
 from pypatcher.events import Emit, NodeStarted, NodeStopped
 from pypatcher.install import LocalRelease
 from pypatcher.nat.address_hints import own_addresses
@@ -115,7 +115,13 @@ class NetworkPresence:
             lambda: dht.last_answer if inside else dht.last_answer_from_outside,
             emit=self._emit,
             clock=time.monotonic,
+            only_family=self._only_family(),
         ).run()
+
+    def _only_family(self) -> int | None:
+        """Of the sockets, if one of the other family was wanted and could not be had."""
+        had = {family(address) for address in self.network.endpoint.addresses}
+        return None if len(had) == len(self._settings.bind) else min(had)
 
 
 def offers_part(exchanges: Exchanges, peers: Peers, taker: Taker) -> Parts:

@@ -421,9 +421,9 @@ def _failures(lives: list[dict[str, Any]], rng: random.Random) -> Iterator[Failu
 
 def _wrong(life: dict[str, Any], regular: set[str], stretch: float) -> set[str]:
     """What does not go on after the failure."""
-    if life["failed"] is None and not life["complaint"]:
-        return set()  # by chance this life did not come there so often
-    since = max(life["failed"] or 0.0, life["end"] - stretch)
+    if not life["complaint"] and (life["failed"] is None or life["failed"] >= life["end"]):
+        return set()  # by chance this life did not come there so often, or only when it was told to end
+    since = max(life["failed"] or 0.0, life["end"] - 2 * stretch)
     missing = {point for point in regular if not any(time > since for time in life["seen"].get(point, ()))}
     return missing | ({life["complaint"]} if life["complaint"] else set())
 

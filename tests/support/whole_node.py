@@ -147,6 +147,8 @@ def _own_network() -> None:
     steps += "; ".join(f"address add {host}/24 dev d0" for host in (_DEVICE, _SEED, _LATE_SEED, _NET, _ROUTER))
     steps += "; route add default dev d0"
     subprocess.run(["ip", "-batch", "-"], input=steps.replace("; ", "\n") + "\n", text=True, check=True)
+    # All live on one machine, each bound to an address, and shall have a LAN and a router as if they were not.
+    pypatcher.node.network.ports_everywhere = lambda bound: {4: bound[0][1]}  # type: ignore[attr-defined]
     pypatcher.node.network.default_gateway = lambda family=4: _ROUTER if family == 4 else None  # type: ignore[assignment]
 
 

@@ -60,3 +60,13 @@ def test_a_later_silence_is_said_after_half_an_hour() -> None:
     said = network.events[1]
     assert isinstance(said, DhtSilent)
     assert said.seconds == 1800
+
+
+def test_with_one_family_missing_the_firewall_is_not_blamed() -> None:
+    network = FakeDht()
+    watching = DhtMonitor(lambda: None, emit=network.events.append, clock=lambda: network.now, only_family=6)
+    network.pass_time(watching, 100, answering=False)
+    [said] = network.events
+    assert isinstance(said, DhtSilent)
+    assert "IPv6, the only one" in said.reason
+    assert "blocked" not in said.reason
