@@ -7,10 +7,12 @@ followed. Not here: which operation comes when (``operations``), and which folde
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +25,22 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 """What fsync says where there is nothing that it could make durable."""
+
+
+_forks_wait = threading.RLock()
+_written: set[int] = set()
+"""Descriptors of what may become a program: while a child holds one that forked without exec, nobody can execute it."""
+
+
+def _close_in_child() -> None:
+    for descriptor in _written:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _written.clear()
+    _forks_wait.release()
+
+
+os.register_at_fork(before=_forks_wait.acquire, after_in_parent=_forks_wait.release, after_in_child=_close_in_child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +151,13 @@ class OsFiles:
     def create(self, entry: Entry) -> int:
         """See `Files`. What root makes belongs to the owner of its folder, or the service could not use it."""
         folder = self._at(entry.folder)
-        descriptor = os.open(entry.name, _CREATE, 0o600, dir_fd=folder)
+        with _forks_wait:
+            descriptor = os.open(entry.name, _CREATE, 0o600, dir_fd=folder)
+            _written.add(descriptor)
         try:
             give_to_owner_of(folder, descriptor)
         except OSError:
-            os.close(descriptor)
+            self.close(descriptor)
             raise
         return descriptor
 
@@ -186,7 +206,9 @@ class OsFiles:
 
     def close(self, fd: int) -> None:
         """See `Files`."""
-        os.close(fd)
+        with _forks_wait:
+            _written.discard(fd)
+            os.close(fd)
 
     def sync_folder(self, folder: Folder) -> None:
         """See `Files`."""

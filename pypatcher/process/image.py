@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
+import time
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -32,6 +34,9 @@ EXIT_OWN_FAILURE = 125
 
 _SIG_DFL, _SIG_IGN = 0, 1
 _FIRST_LISTEN_FD = 3
+_BUSY = 5.0
+"""Seconds to wait for a program that somebody has open for writing."""
+_POLL = 0.05
 
 
 def listen_descriptors(environment: Mapping[str, str], *pids: int | None) -> range:
@@ -88,10 +93,16 @@ class Image:
             with contextlib.suppress(OSError):
                 os.chdir(self._origin.directory)
         self.reset_signals()
-        try:
-            os.execve(self._path, self._argv, self._environment)  # noqa: S606 - no shell is the point
-        except OSError as error:
-            message = f"pypatcher: cannot start {self._path} again: {error.strerror}\n"
+        deadline = time.monotonic() + _BUSY
+        message = ""
+        while not message:
+            try:
+                os.execve(self._path, self._argv, self._environment)  # noqa: S606 - no shell is the point
+            except OSError as error:
+                if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
+                    time.sleep(_POLL)  # a process between its fork and its exec still has it open
+                    continue
+                message = f"pypatcher: cannot start {self._path} again: {error.strerror}\n"
         with contextlib.suppress(OSError):
             os.write(2, message.encode(errors="replace"))
         exit_now(EXIT_OWN_FAILURE)
