@@ -94,6 +94,11 @@ class Connection:
         return self._established.done() and self._failure is None
 
     @property
+    def was_heard(self) -> bool:
+        """Whether anything of the peer came that could be read."""
+        return self._quic.peer_id is not None or self._established.done()
+
+    @property
     def is_closed(self) -> bool:
         """Whether either side ended it."""
         return self._failure is not None

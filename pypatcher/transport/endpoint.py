@@ -295,6 +295,11 @@ class Endpoint:
             self._feed(connection, data, source)
 
     def _feed(self, connection: Connection, data: bytes, source: Address) -> None:
+        if data[0] >= 0x80 and data[1:5] == bytes(4):
+            # Version negotiation (RFC 9000 section 6.2), which counts before anything else of the peer does.
+            if connection.dialed and not connection.was_heard:
+                connection.abandon(PeerError("it speaks no version of QUIC that this node does"))
+            return
         try:
             connection.feed(data, source, self._loop.time())
         except Exception:

@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from aioquic.quic.packet import encode_quic_version_negotiation
 
 from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
@@ -417,3 +418,23 @@ async def test_the_end_of_the_application_is_no_failure_to_serve(caplog: pytest.
             await dialed.wait_closed()
     assert "shutdown" not in caplog.text
     assert "a bug" in caplog.text
+
+
+async def test_a_peer_of_another_version_is_an_error_in_words() -> None:
+    class Other(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+            theirs, ours = data[6 : 6 + data[5]], data[7 + data[5] :][: data[6 + data[5]]]
+            answer = encode_quic_version_negotiation(
+                source_cid=theirs, destination_cid=ours, supported_versions=[0x1A2A3A4A]
+            )
+            self.transport.sendto(answer, source)
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Other, local_addr=("127.0.0.1", 0))
+    endpoint = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0)])
+    with pytest.raises(PeerError, match="speaks no version of QUIC"):
+        await endpoint.connect(transport.get_extra_info("sockname")[:2], node_id=None, alpn="a-test")
+    await endpoint.close()
+    transport.close()
