@@ -45,8 +45,8 @@ SCENARIOS = {
     "spawn, a release that trusts another key than signed it, and its hotfix": Scenario.of(
         crashing="2", disowned="2", releases="23", launchers=("spawn",)
     ),
-    "the same under a guard, with a second process and a full disk": Scenario.of(
-        crashing="2", disowned="2", releases="23", launchers=("guard", "spawn"), second=True, full=True
+    "the same under a guard, with a second process": Scenario.of(
+        crashing="2", disowned="2", releases="23", launchers=("guard", "spawn"), second=True
     ),
     "a person's mv": Scenario.of(crashing="2", releases="23", hands=_BY_HAND),
     "a person's mv between any two operations": Scenario.of(crashing="2", releases="23", race=True),
