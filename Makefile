@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format man packagings faults nat-lab bench fuzz wheels wheelhouse qemu-test device-test clean-cross clean
+.PHONY: help demo test test-pure lint format man packagings faults nat-lab bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,14 +12,19 @@ SUITE  := $(if $(TESTS),$(BIN)/python -m pytest -q $(TESTS),scripts/suite $(BIN)
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
 PACKAGERS := npm:npm node:nodejs sbcl:sbcl makeself:makeself go:golang-go rustc:rustc
-CROSS  := .cache/cross/tools/bin/python
+# Nothing of the environment but cross/clean.py's list gets into what is built for devices.
+TOOLS  := .cache/cross/tools/bin/python
+CROSS  := $(TOOLS) -I cross/clean.py $(TOOLS)
+# An environment that was copied from another folder, or is half made, is made anew.
+$(foreach stamp,$(READY) .cache/cross/tools/.ready,$(shell [ "$$(cat $(stamp) 2>/dev/null)" = "$$PWD/$(stamp)" ] || rm -f $(stamp)))
+TARGETS  := $(notdir $(basename $(wildcard targets/*.toml)))
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private DHT on this machine
-	@PYTHON=$(PYTHON) scripts/venv .venv-demo 'pyinstaller>=6.10' '.[progress]'
+	@PYTHON=$(PYTHON) scripts/venv .venv-demo requirements/demo.txt .
 	@.venv-demo/bin/python examples/demo.py
 
 test: $(READY) ## the whole suite: the unit tests on Debian 13's Python and the pure twins, then everything on this Python
@@ -45,7 +50,7 @@ man: $(READY) ## man pages of every command, made from the parsers, in build/man
 
 packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
 	@scripts/packages $(PYTHON) $(PACKAGERS)
-	$(BIN)/pip install -q -e '.[packagings]'
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements/packagings.txt
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/npm postject@1.0.0-alpha.6 caxa@3.0.1
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun @oven/bun-linux-x64@1.4.4
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun-1.1 @oven/bun-linux-x64@1.1.30
@@ -58,7 +63,7 @@ faults: $(READY) .cache/cross/tools/.ready ## kill, fail, fill and cut the power
 	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --only cuts --cuts 40 --careless
 
 fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (of processor time, for each of them)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements/fuzz.txt
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 nat-lab: $(READY) ## devices behind routers of every kind update each other: the whole matrix, fleets, forged addresses, as root
@@ -73,8 +78,26 @@ bench: $(READY) ## hashing, chunks and transfer, side by side with what they are
 wheels: .cache/cross/tools/.ready ## pypatcher's own wheel for every target, in dist/
 	$(CROSS) -m cross wheels $(TARGET)
 
-wheelhouse: .cache/cross/tools/.ready ## all wheels that a device needs, in wheelhouse/: make wheelhouse TARGET=armv7 (default: every target)
-	$(CROSS) -m cross wheelhouse $(TARGET)
+wheelhouse: .cache/cross/tools/.ready ## all wheels that a device needs, in wheelhouse/: make wheelhouse TARGET=armv7 DEBIAN=13 KEY=owner.key (default: every target, this Debian, unsigned)
+	$(CROSS) -m cross wheelhouse $(TARGET) $(if $(DEBIAN),--debian $(DEBIAN)) $(if $(KEY),--key-file '$(KEY)')
+
+onefile: .cache/cross/tools/.ready ## your own program for a target, with its requirements.txt, in dist/TARGET: make onefile TARGET=armv7 APP=app.py
+	@$(CROSS) -m qemu.frozen $(or $(TARGET),TARGET) '$(APP)'
+
+check-wheelhouse: .cache/cross/tools/.ready ## is a wheelhouse as its builder signed it: make check-wheelhouse TARGET=armv7 KEY=owner.key.pub
+	@$(CROSS) -m cross.sums wheelhouse/$(or $(TARGET),TARGET) '$(KEY)'
+
+reproducible: .cache/cross/tools/.ready ## a hostile shell, home, umask and user give the same wheels: make reproducible TARGET=armv7 (default: every target)
+	@for target in $(or $(TARGET),$(TARGETS)); do scripts/reproducible $(PYTHON) $$target || exit 1; done
+
+walk: $(READY) ## a new Debian 12 and a new 13 go through README and docs/cross-building.md word for word, as root: make walk DEBIAN=13
+	@scripts/packages $(PYTHON) debootstrap:debootstrap
+	@case "$(DEBIAN)" in *13*) ;; *) scripts/walk $(BIN)/python bookworm ;; esac
+	@case "$(DEBIAN)" in *12*) ;; *) scripts/walk $(BIN)/python trixie ;; esac
+
+pins: ## write requirements/*.txt anew: every package's version and the hashes of its files
+	@scripts/packages $(PYTHON)
+	@scripts/pins $(PYTHON)
 
 qemu-test: .cache/cross/tools/.ready ## devices of the other targets, emulated, install, test and update themselves
 	$(CROSS) -m qemu $(TARGET)
@@ -82,16 +105,15 @@ qemu-test: .cache/cross/tools/.ready ## devices of the other targets, emulated, 
 device-test: .cache/cross/tools/.ready ## a whole emulated device updates under real systemd, and its power is cut: make device-test CUTS=30
 	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --cuts $(or $(CUTS),4) $(if $(ONLY),--only $(ONLY)) $(if $(KINDS),--kinds $(KINDS))
 
-.cache/cross/tools/.ready: cross/requirements.txt scripts/venv scripts/packages
-	@PYTHON=$(PYTHON) scripts/venv .cache/cross/tools -r cross/requirements.txt
-	@touch $@
+.cache/cross/tools/.ready: requirements/cross.txt scripts/venv scripts/packages
+	@command -v $(PYTHON) >/dev/null || scripts/packages $(PYTHON)
+	@$(PYTHON) -I cross/clean.py scripts/venv .cache/cross/tools requirements/cross.txt
 
 clean-cross: ## remove sysroots, cross compilers' environments and built wheels
 	rm -rf .cache/cross .cache/qemu wheelhouse
 
-$(READY): pyproject.toml setup.py scripts/venv scripts/packages $(SPEEDUPS)
-	@PYTHON=$(PYTHON) scripts/venv $(VENV) -e '.[test,lint,progress]'
-	@touch $@
+$(READY): requirements/develop.txt pyproject.toml setup.py scripts/venv scripts/packages $(SPEEDUPS)
+	@PYTHON=$(PYTHON) scripts/venv $(VENV) requirements/develop.txt -e .
 
 clean: ## remove everything that was built
 	rm -rf .venv .venv-demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -117,7 +117,7 @@ def measure(seconds: float) -> dict[str, Any]:
 def installed_megabytes() -> float | None:
     """What this machine's wheel takes with all that it needs, installed; None if ``make wheels`` has not built it."""
     tag = platform.machine()
-    wheel = next(REPOSITORY.glob(f"dist/pypatcher-*_{tag}.whl"), None)
+    wheel = next(REPOSITORY.glob(f"dist/peerpatcher-*_{tag}.whl"), None)
     if wheel is None:
         return None
     with tempfile.TemporaryDirectory(prefix="footprint.") as folder:

@@ -11,9 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cross.audit import audit_abi3, repair
+from cross.audit import audit_abi3, audit_wheel, repair
 from cross.environment import BuildEnvironment, make_environment
-from cross.workshop import CACHE, HERE, REPOSITORY, StepFailedError, digest_of, fresh_folder, locked, say
+from cross.hostile import hostile
+from cross.workshop import (
+    CACHE,
+    REPOSITORY,
+    StepFailedError,
+    digest_of,
+    fresh_folder,
+    locked,
+    make_once,
+    place,
+    say,
+)
 from pypatcher.targets import Target
 
 __all__ = ["make_own_wheel", "rebuild_own_wheel"]
@@ -23,29 +34,28 @@ _SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed", ".toml", ".md", ""}
 
 
 def make_own_wheel(target: Target) -> Path:
-    """The wheel of these sources for ``target``, built if there is none of exactly them.
+    """The wheel of these sources for ``target``, built and audited if there is none of exactly them.
 
     Raises:
-        StepFailedError: it cannot be built, lacks its extensions, or uses more of Python than the stable ABI.
+        StepFailedError: it cannot be built, lacks its extensions, or holds or claims what devices cannot take.
     """
     sources = _sources()
-    recipe = (HERE / "requirements.txt", HERE / "build-requirements.txt", HERE / "environment.py", Path(__file__))
     names = [str(path.relative_to(REPOSITORY)) for path in sources]
-    done = CACHE / target.name / "own" / digest_of(*recipe, *sources, names=names)
     environment = make_environment(target)
-    with locked(f"own-{target.name}"):
-        wheel = next(done.glob("*.whl"), None)
-        if wheel is not None:
-            return wheel
+    identity = digest_of(*sources, names=[environment.identity, *names])
+
+    def fill(folder: Path) -> None:
         say(f"{target.name}: pypatcher's wheel")
-        fresh_folder(done.parent)  # wheels of older sources
-        wheel = _build(environment, sources, CACHE / target.name / "own-work", done)
-        audit_abi3(wheel)
-        return wheel
+        _build(environment, sources, CACHE / target.name / "own-work", folder)
+
+    with locked(f"own-{target.name}"):
+        return next(make_once(CACHE / target.name / "own", identity, fill).glob("*.whl"))
 
 
 def rebuild_own_wheel(target: Target) -> None:
-    """Build it once more, in another folder, at another time: it must be the same, byte by byte. Once is enough.
+    """Build it once more, in another folder, by somebody whose shell and home are hostile: it must be the same.
+
+    Once is enough.
 
     Raises:
         StepFailedError: it is not.
@@ -54,26 +64,27 @@ def rebuild_own_wheel(target: Target) -> None:
     stamp = first.parent / "rebuilt.done"
     if stamp.exists():
         return
-    with tempfile.TemporaryDirectory(prefix="another-folder.") as folder:
-        again = _build(make_environment(target), _sources(), Path(folder), Path(folder) / "wheel")
+    with tempfile.TemporaryDirectory(prefix="another-folder.") as folder, hostile(Path(folder)):
+        _build(make_environment(target), _sources(), Path(folder) / "work", Path(folder) / "wheel")
+        [again] = (Path(folder) / "wheel").glob("*.whl")
         if (again.name, again.read_bytes()) != (first.name, first.read_bytes()):
             raise StepFailedError(f"{target.name}: the same sources gave other bytes in {folder}: {again.name}")
     stamp.touch()
 
 
-def _build(environment: BuildEnvironment, sources: Sequence[Path], work: Path, into: Path) -> Path:
+def _build(environment: BuildEnvironment, sources: Sequence[Path], work: Path, into: Path) -> None:
     copy = fresh_folder(work / "source")
     for source in sources:
         to = copy / source.relative_to(REPOSITORY)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, to)
         to.chmod(0o644)
-    built = environment.build(copy, work / "built")
-    if "-abi3-" not in built.name:
-        raise StepFailedError(f"{built.name} has no extensions: see what the compiler said in a plain `pip wheel .`")
-    repaired = repair(built, into, environment.target)
-    shutil.rmtree(copy)
-    return repaired
+    built = environment.build(copy, work / "built", {"PYPATCHER_REQUIRE_EXTENSIONS": "1"})
+    wheel = repair(built, fresh_folder(work / "repaired"), environment)
+    audit_abi3(wheel)
+    audit_wheel(wheel, environment)
+    place(wheel, into)
+    shutil.rmtree(work)
 
 
 def _sources() -> list[Path]:

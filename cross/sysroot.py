@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import compileall
 import os
+import platform
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from cross.debian import install_missing
-from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, python_version, run, say
+from cross.workshop import CACHE, StepFailedError, fresh_folder, locked, make_once, python_version, run, say
 from pypatcher.targets import Target
 
 __all__ = [
     "NEWER",
+    "SUITES",
     "SYSROOT_ID",
     "Debian",
-    "glibc_minor",
+    "host_suite",
     "make_newer_root",
     "make_sysroot",
     "unpack_newer_root",
     "unpack_packages",
 ]
 
-SYSROOT_ID = f"3-{python_version()}"
+_FORMAT = "3"
+SYSROOT_ID = f"{_FORMAT}-{python_version()}"
 """Changes whenever what is in a sysroot does."""
 
 
@@ -41,27 +44,28 @@ class Debian:
     python: str
 
 
-NEWER = Debian("trixie", "3.13")
+SUITES = {"12": Debian("bookworm", "3.11"), "13": Debian("trixie", "3.13")}
+NEWER = SUITES["13"]
 """What devices may run besides the release that wheels are built on."""
 
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64")
 
 
-def make_sysroot(target: Target) -> Path:
-    """The folder of ``target``'s sysroot, made if it is not there yet.
+def make_sysroot(target: Target, debian: Debian | None = None, cache: Path = CACHE) -> Path:
+    """The folder of ``target``'s sysroot in ``cache``, made if it is not there yet; by default of this Debian.
 
     Raises:
         StepFailedError: apt cannot download it.
     """
-    sysroot = CACHE / target.name / "sysroot"
-    stamp = CACHE / target.name / f"sysroot-{SYSROOT_ID}.done"
-    with locked(f"sysroot-{target.name}"):
-        if stamp.exists():
-            return sysroot
+
+    def fill(folder: Path) -> None:
         say(f"{target.name}: sysroot of Debian {target.debian_arch} packages")
-        unpack_packages(target, _packages(), sysroot)
-        stamp.touch()
-    return sysroot
+        suite = (host_suite()[0], debian.codename) if debian else None
+        unpack_packages(target, _packages(python), folder, suite)
+
+    python = debian.python if debian else python_version()
+    with locked(f"sysroot-{target.name}"):
+        return make_once(cache / target.name / "sysroot", f"{_FORMAT}-{python}", fill)
 
 
 def make_newer_root(target: Target) -> Path:
@@ -70,14 +74,13 @@ def make_newer_root(target: Target) -> Path:
     Raises:
         StepFailedError: apt cannot download it.
     """
-    root = CACHE / target.name / f"root-{NEWER.codename}"
-    stamp = CACHE / target.name / f"root-{NEWER.codename}-{SYSROOT_ID}.done"
+
+    def fill(folder: Path) -> None:
+        say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python}")
+        unpack_newer_root(target, folder, "busybox-static")
+
     with locked(f"root-{NEWER.codename}-{target.name}"):
-        if not stamp.exists():
-            say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python}")
-            unpack_newer_root(target, root, "busybox-static")
-            stamp.touch()
-    return root
+        return make_once(CACHE / target.name / f"root-{NEWER.codename}", SYSROOT_ID, fill)
 
 
 def unpack_newer_root(target: Target, root: Path, *packages: str) -> None:
@@ -86,8 +89,7 @@ def unpack_newer_root(target: Target, root: Path, *packages: str) -> None:
     Raises:
         StepFailedError: apt cannot download it.
     """
-    mirror, _ = _host_suite()
-    unpack_packages(target, [f"python{NEWER.python}", *packages], root, (mirror, NEWER.codename))
+    unpack_packages(target, [f"python{NEWER.python}", *packages], root, (host_suite()[0], NEWER.codename))
 
 
 def unpack_packages(target: Target, packages: list[str], root: Path, suite: tuple[str, str] | None = None) -> None:
@@ -100,7 +102,7 @@ def unpack_packages(target: Target, packages: list[str], root: Path, suite: tupl
         StepFailedError: apt cannot download it.
     """
     install_missing({"dpkg-deb": "dpkg", "apt-get": "apt"})
-    archives = _download(target, packages, root.with_name(f"{root.name}-apt"), suite or _host_suite())
+    archives = _download(target, packages, root.with_name(f"{root.name}-apt"), suite or host_suite())
     _unpack(archives, root)
     shutil.rmtree(archives.parent)
     library = root / "usr" / "lib" / f"python{python_version()}"
@@ -114,23 +116,8 @@ def unpack_packages(target: Target, packages: list[str], root: Path, suite: tupl
         )
 
 
-def glibc_minor(target: Target) -> int:
-    """2.N of the glibc that devices of this suite have.
-
-    Raises:
-        StepFailedError: the sysroot has no glibc.
-    """
-    headers = make_sysroot(target) / "usr" / "include"
-    for header in (headers / "features.h", headers / target.gnu_triplet / "features.h"):
-        found = re.search(r"#define\s+__GLIBC_MINOR__\s+(\d+)", header.read_text("utf-8")) if header.exists() else None
-        if found:
-            return int(found[1])
-    raise StepFailedError(f"{headers} has no features.h of glibc: run `make clean-cross` and try again")
-
-
-def _packages() -> list[str]:
-    python = f"python{python_version()}"
-    build = [f"{python}-dev", f"lib{python}-dev", "libssl-dev", "libffi-dev", "zlib1g-dev", "libc6-dev"]
+def _packages(python: str) -> list[str]:
+    build = [f"python{python}-dev", f"libpython{python}-dev", "libssl-dev", "libffi-dev", "zlib1g-dev", "libc6-dev"]
     # For qemu/'s devices: a shell, time zones, and what PyInstaller runs there.
     device = ["busybox-static", "tzdata", "libc-bin", "binutils"]
     return build + device
@@ -166,17 +153,24 @@ def _download(target: Target, packages: list[str], private: Path, suite: tuple[s
     return private / "archives"
 
 
-def _host_suite() -> tuple[str, str]:
-    """Mirror and name of the host's own Debian suite: its ``main``, without updates (they lag for some targets)."""
+def host_suite() -> tuple[str, str]:
+    """Mirror and name of the host's own Debian suite: its ``main``, without updates (they lag for some targets).
+
+    Whatever else is in sources.list, and however it is called there (``stable``): the host says itself what it is.
+    """
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     listed = run(
-        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(CODENAME)", "Created-By: Packages",
-        "Component: main", "Origin: Debian",
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages", "Component: main",
+        "Origin: Debian",
     )  # fmt: skip
-    for line in listed.splitlines():
-        mirror, release, codename = line.split()
-        if release == codename and "-" not in release:
+    suites = [line.split() for line in listed.splitlines()]
+    for mirror, name in suites:
+        if name == codename:
             return mirror, codename
-    raise StepFailedError("apt knows no Debian suite here: run `apt-get update` as root, on Debian")
+    raise StepFailedError(
+        f"apt knows no Debian {codename or 'suite'} here, which this machine says it is, but "
+        f"{' '.join(sorted({name for _, name in suites})) or 'nothing'}: run `apt-get update` as root, on Debian"
+    )
 
 
 def _unpack(archives: Path, sysroot: Path) -> None:

@@ -1,41 +1,47 @@
 """A device's wheelhouse: every wheel that it needs, so that it installs without a compiler and without a network.
 
-``wheelhouse.txt`` names the versions. For each, the index's wheel is taken if it has one for the target; else it is
-built here from the source distribution. That is two ways and no list of who needs which: it changes with the index.
+``requirements/wheelhouse.txt`` names the versions and the hashes of their files. For each, the index's wheel is taken
+if it has one for the target; else it is built here from the source distribution. That is two ways and no list of who
+needs which: it changes with the index.
 """
 
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from pathlib import Path
 
-from cross.audit import check_anonymous, platform_tags, repair
+from packaging.utils import parse_wheel_filename
+
+from cross.audit import audit_wheel, glibc_minor, platform_tags, repair
 from cross.environment import BuildEnvironment, make_environment
 from cross.own import make_own_wheel
-from cross.sysroot import glibc_minor
+from cross.pins import PINS, Pin, read_pins
+from cross.sums import write_sums
 from cross.workshop import (
     CACHE,
-    HERE,
+    DISTRIBUTION,
     REPOSITORY,
     StepFailedError,
     digest_of,
     fresh_folder,
     locked,
+    place,
     python_version,
+    replace_folder,
     run,
     say,
 )
+from pypatcher.keys import KeyPair
 from pypatcher.targets import Target
 
-__all__ = ["WHEELHOUSE", "make_wheelhouse"]
+__all__ = ["WHEELHOUSE", "download_options", "get_wheel", "make_wheelhouse"]
 
 WHEELHOUSE = REPOSITORY / "wheelhouse"
-_PINS = HERE / "wheelhouse.txt"
+_PINS = PINS / "wheelhouse.txt"
 _SOURCE_BUILDS = {
     # Its own libsodium, as in the wheels of the index; Debian's older one lacks functions that it imports.
-    "PyNaCl": lambda environment: {
+    "pynacl": lambda environment: {
         "LIBSODIUM_MAKE_ARGS": "-j2 check_PROGRAMS= TESTS=",
         "host_alias": environment.target.gnu_triplet,
         "build_alias": f"{platform.machine()}-linux-gnu",
@@ -44,78 +50,85 @@ _SOURCE_BUILDS = {
 """What a package's own build wants to be told, beyond what every build is."""
 
 
-def make_wheelhouse(target: Target) -> Path:
+def make_wheelhouse(target: Target, key: KeyPair | None = None) -> Path:
     """Fill ``wheelhouse/TARGET`` and return it; what was downloaded or built before is taken from the cache.
 
     Raises:
-        StepFailedError: a wheel can neither be downloaded nor built, or the whole does not install.
+        StepFailedError: a wheel can neither be downloaded nor built, is not fit for devices, or the whole does not
+            install.
     """
     environment = make_environment(target)
-    recipe = (_PINS, HERE / "build-requirements.txt", HERE / "environment.py", Path(__file__))
-    cache = CACHE / target.name / f"wheels-{digest_of(*recipe)}-{python_version()}"
+    identity = digest_of(_PINS, names=[environment.identity])
     with locked(f"wheelhouse-{target.name}"):
-        for requirement in _requirements():
-            if not _cached(cache, requirement):
-                _get(environment, requirement, cache)
-        folder = fresh_folder(WHEELHOUSE / target.name)
-        for wheel in (*cache.glob("*.whl"), make_own_wheel(target)):
-            shutil.copy2(wheel, folder)
-        _check(target, folder)
+        cache = CACHE / target.name / f"wheels-{identity}"
+        own = make_own_wheel(target)
+        wheels = [own, *(get_wheel(environment, pin, cache) for pin in read_pins(_PINS))]
+        folder = WHEELHOUSE / target.name
+        aside = fresh_folder(folder.with_name(f".{target.name}.new"))
+        for wheel in wheels:
+            place(wheel, aside)
+        _check(environment, aside)
+        write_sums(aside, key)
+        replace_folder(aside, folder)
     return folder
 
 
-def install_arguments(target: Target, folder: Path) -> list[str]:
-    """pip's arguments that install on this host from ``folder`` what runs on ``target``; add ``--target DIR``."""
-    tags = [word for tag in platform_tags(target, glibc_minor(target)) for word in ("--platform", tag)]
+def download_options(target: Target, libraries: Path) -> list[str]:
+    """pip's options that choose on this host what runs on ``target``, whose C library is in ``libraries``."""
+    tags = [word for tag in platform_tags(target, glibc_minor(libraries)) for word in ("--platform", tag)]
     abis = [word for abi in (f"cp{python_version().replace('.', '')}", "abi3", "none") for word in ("--abi", abi)]
-    return [
-        "--no-index", "--find-links", str(folder), "--only-binary=:all:",
-        "--python-version", python_version(), "--implementation", "cp", *abis, *tags,
-    ]  # fmt: skip
+    return ["--only-binary=:all:", "--python-version", python_version(), "--implementation", "cp", *abis, *tags]
 
 
-def _get(environment: BuildEnvironment, requirement: str, cache: Path) -> None:
+def get_wheel(environment: BuildEnvironment, pin: Pin, cache: Path) -> Path:
+    """One package's wheel from ``cache``, or from the index, or built from source, then audited and put there.
+
+    Raises:
+        StepFailedError: it can neither be downloaded nor built, or is not fit for devices.
+    """
+    return _cached(cache, pin) or _get(environment, pin, cache)
+
+
+def _get(environment: BuildEnvironment, pin: Pin, cache: Path) -> Path:
     target = environment.target
-    cache.mkdir(parents=True, exist_ok=True)
-    tags = [word for tag in platform_tags(target, glibc_minor(target)) for word in ("--platform", tag)]
+    work = fresh_folder(CACHE / target.name / "wheel-work")
+    wanted = work / "wanted.txt"
+    wanted.write_text(pin.text, encoding="utf-8")
+    download: list[str | Path] = ["-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "-r", wanted]
     try:
-        run(
-            sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:",
-            "--python-version", python_version(), *tags, "--dest", cache, requirement,
-        )  # fmt: skip
+        options = download_options(target, environment.libraries)
+        run(sys.executable, *download, *options, "--dest", work / "ready")
     except StepFailedError as error:
         if "No matching distribution found" not in str(error):
             raise
     else:
-        return
-    say(f"{target.name}: building {requirement}, of which the index has no wheel")
-    name = requirement.partition("==")[0]
-    extra = _SOURCE_BUILDS[name](environment) if name in _SOURCE_BUILDS else {}
-    work = CACHE / target.name
-    source = environment.fetch_source(requirement, work / "source-other")
-    wheel = repair(environment.build(source, work / "built-other", extra), cache, target)
-    check_anonymous(wheel, CACHE)
-    shutil.rmtree(source)
+        wheel = next((work / "ready").glob("*.whl"))
+        audit_wheel(wheel, environment, ours=False)
+        return place(wheel, cache)
+    say(f"{target.name}: building {pin.name} {pin.version}, of which the index has no wheel")
+    options = ["--no-build-isolation", "--no-binary=:all:", "--dest", str(work / "archive")]
+    run(environment.python, *download, *options, environment=environment.variables)
+    archive, source = next((work / "archive").glob("*.tar.gz")), fresh_folder(work / "source")
+    run("tar", "-x", "--strip-components=1", "--no-same-owner", "--no-same-permissions", "-f", archive, "-C", source)
+    extra = _SOURCE_BUILDS[pin.name](environment) if pin.name in _SOURCE_BUILDS else {}
+    built = environment.build(source, work / "built", extra)
+    wheel = repair(built, fresh_folder(work / "repaired"), environment)
+    audit_wheel(wheel, environment)
+    return place(wheel, cache)
 
 
-def _requirements() -> list[str]:
-    return [line for line in _PINS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+def _cached(cache: Path, pin: Pin) -> Path | None:
+    for wheel in cache.glob("*.whl"):
+        name, version, *_ = parse_wheel_filename(wheel.name)
+        if (name, str(version)) == (pin.name, pin.version):
+            return wheel
+    return None
 
 
-def _cached(cache: Path, requirement: str) -> bool:
-    name, _, version = requirement.partition("==")
-    wanted = (_normal(name), version)
-    return any((_normal(path.name.split("-")[0]), path.name.split("-")[1]) == wanted for path in cache.glob("*.whl"))
-
-
-def _normal(name: str) -> str:
-    return name.lower().replace("-", "_").replace(".", "_")
-
-
-def _check(target: Target, folder: Path) -> None:
+def _check(environment: BuildEnvironment, folder: Path) -> None:
     """Does the wheelhouse hold all that pypatcher needs there?"""
-    nowhere = CACHE / target.name / "check"
     run(
-        sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--target", nowhere,
-        *install_arguments(target, folder), "pypatcher",
+        sys.executable, "-m", "pip", "--isolated", "install", "-q", "--dry-run", "--ignore-installed",
+        "--target", CACHE / environment.target.name / "check", "--no-index", "--find-links", folder,
+        *download_options(environment.target, environment.libraries), DISTRIBUTION,
     )  # fmt: skip

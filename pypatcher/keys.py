@@ -14,8 +14,8 @@ from typing import NewType
 
 import nacl.bindings
 import nacl.exceptions
-import zbase32
 
+from pypatcher import zbase32
 from pypatcher.errors import KeyFileError
 
 __all__ = [
@@ -92,8 +92,7 @@ def verify_signature(public: bytes, message: bytes, signature: bytes) -> bool:
 
 def encode_key(key: bytes) -> str:
     """z-base-32 text of 32 bytes: 52 characters."""
-    text: str = zbase32.encode(key)
-    return text
+    return zbase32.encode(key)
 
 
 def decode_key(text: str, what: str) -> bytes:
@@ -103,10 +102,10 @@ def decode_key(text: str, what: str) -> bytes:
         KeyFileError: the text is not a key.
     """
     try:
-        key: bytes = zbase32.decode(text) if len(text) == _TEXT_SIZE and text.isascii() else b""
-    except zbase32.DecodeError:
+        key = zbase32.decode(text) if len(text) == _TEXT_SIZE else b""
+    except ValueError:
         key = b""
-    if len(key) != KEY_SIZE or encode_key(key) != text:
+    if len(key) != KEY_SIZE:
         raise KeyFileError(f"{what} is not a key: {_why_no_key(text)}")
     return key
 

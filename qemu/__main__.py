@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+from cross.clean import UMASK
 from cross.debian import emulator_packages, install_missing, toolchain_packages
 from cross.environment import is_native
 from cross.own import rebuild_own_wheel
-from cross.workshop import StepFailedError, locked, say
+from cross.workshop import StepFailedError, check_place, locked, say
 from pypatcher.errors import SettingError
 from pypatcher.targets import find_target, load_targets
 from qemu.checks import run_unit_tests
@@ -35,7 +36,9 @@ def main() -> int:
     parser.add_argument("--only", choices=("units", "story", "footprint"), help="one part, after the installation")
     parser.add_argument("--all-units", action="store_true", help="the slow unit tests too (a quarter of an hour)")
     args = parser.parse_args()
+    os.umask(UMASK)
     try:
+        check_place()
         foreign = [target for target in load_targets().values() if not is_native(target)]
         targets = [find_target(name) for name in args.targets] or foreign
         for target in targets:

@@ -14,7 +14,7 @@ _UNITS = (
     "tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
     "tests/unit/test_version.py", "tests/unit/cli/test_files.py", "tests/unit/cli/test_gen.py",
     "tests/unit/node/test_device.py", "tests/unit/update/test_mode.py", "tests/unit/test_settings.py",
-    "tests/unit/transfer/test_wire.py", "tests/unit/transport/test_udp.py",
+    "tests/unit/transfer/test_wire.py", "tests/unit/test_udp.py",
 )  # fmt: skip
 """What depends on the processor, the C library or the file system, and is quick enough for every run."""
 _EVERYTHING = ("tests/unit", "--ignore=tests/unit/test_new_target.py")

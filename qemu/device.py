@@ -10,19 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cross.audit import glibc_minor, platform_tags
+from cross.environment import make_environment
+from cross.pins import HASHED, PINS
 from cross.sysroot import SYSROOT_ID, make_sysroot
 from cross.wheelhouse import make_wheelhouse
-from cross.workshop import HERE, REPOSITORY, StepFailedError, digest_of, fresh_folder, python_version, run
+from cross.workshop import DISTRIBUTION, REPOSITORY, StepFailedError, digest_of, make_once, python_version, run
 from pypatcher.targets import Target
 from qemu.namespace import bind
 
-__all__ = ["CACHE", "TEST_TOOLS", "WORKERS", "Device"]
+__all__ = ["CACHE", "WORKERS", "Device"]
 
 CACHE = REPOSITORY / ".cache" / "qemu"
 WORKERS = 2
 """How many devices do something long at once."""
 
-TEST_TOOLS = ("hypothesis", "pyelftools", "pytest", "pytest-asyncio", "pytest-timeout")
 _VENV = "/opt/pypatcher"
 
 
@@ -40,25 +42,22 @@ class Device:
         """Make its root filesystem, on the host, if it is not there yet."""
         make_wheelhouse(self.target)
         sysroot = make_sysroot(self.target)
-        stamp = (
-            self.root.parent / f"root-{digest_of(Path(__file__), HERE / 'requirements.txt', names=[SYSROOT_ID])}.done"
-        )
-        if stamp.exists():
-            return
-        fresh_folder(self.root.parent)
-        run("cp", "-a", "--link", sysroot, self.root)
-        for folder in ("proc", "dev", "tmp", "root", "src", "wheelhouse", "device", "opt/tests", "opt/pip"):
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
-        for name in ("sh", "cat", "echo", "sleep", "true", "false"):
-            (self.root / "bin" / name).symlink_to("busybox")
-        etc = self.root / "etc"
-        (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
-        (etc / "group").write_text("root:x:0:\n", encoding="ascii")
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile"]
-        run(*pip, "--target", self.root / "opt" / "pip", f"pip=={_pinned('pip')}")
-        run(*pip, "--only-binary=:all:", "--target", self.root / "opt" / "tests", *TEST_TOOLS,
-            "--python-version", python_version(), "--platform", "any")  # fmt: skip
-        stamp.touch()
+        libraries = make_environment(self.target).libraries
+        pins = PINS / "device.txt"
+
+        def fill(root: Path) -> None:
+            run("cp", "-a", "--link", f"{sysroot}/.", root)
+            for folder in ("proc", "dev", "tmp", "root", "src", "wheelhouse", "device", "opt/tests"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            for name in ("sh", "cat", "echo", "sleep", "true", "false"):
+                (root / "bin" / name).symlink_to("busybox")
+            (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
+            (root / "etc" / "group").write_text("root:x:0:\n", encoding="ascii")
+            tags = [word for tag in platform_tags(self.target, glibc_minor(libraries)) for word in ("--platform", tag)]
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", *HASHED]
+            run(*pip, "--python-version", python_version(), *tags, "--target", root / "opt" / "tests", "-r", pins)
+
+        make_once(self.root, digest_of(Path(__file__), pins, names=[SYSROOT_ID]), fill)
 
     def mount(self) -> None:
         """Inside the namespace: what a running device has at /proc, /dev, and the sources to test."""
@@ -85,10 +84,9 @@ class Device:
             old.unlink()
         shutil.rmtree(self.root / _VENV.lstrip("/"), ignore_errors=True)
         self.run(f"/usr/bin/python{python_version()}", "-m", "venv", "--without-pip", _VENV)
-        self.run(
-            self.python, "-m", "pip", "install", "-q", "--no-index", "--find-links", "/wheelhouse", "pypatcher",
-            PYTHONPATH="/opt/pip", PIP_CONFIG_FILE="/dev/null",
-        )  # fmt: skip
+        pip = next(wheel.name for wheel in wheels if wheel.name.startswith("pip-"))
+        arguments = ["install", "-q", "--no-index", "--find-links", "/wheelhouse", DISTRIBUTION]
+        self.run(self.python, f"/wheelhouse/{pip}/pip", *arguments, PIP_CONFIG_FILE="/dev/null")
         stamp.touch()
         return True
 
@@ -125,10 +123,3 @@ class Device:
     def path(self, inside: str) -> Path:
         """Where a path of the device is on the host."""
         return self.root / inside.lstrip("/")
-
-
-def _pinned(name: str) -> str:
-    for line in (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}=="):
-            return line.partition("==")[2]
-    raise StepFailedError(f"cross/requirements.txt does not pin {name}")

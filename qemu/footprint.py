@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import zipapp
@@ -16,6 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from cross.clean import clean_environment
 from cross.workshop import REPOSITORY, StepFailedError, fresh_folder
 from qemu.device import CACHE, Device
 from qemu.native import Native
@@ -68,7 +68,7 @@ class _Bench:
     def __init__(self, device: Device, native: Native, work: Path, cleanup: contextlib.ExitStack) -> None:
         self._device, self._native, self._work, self._cleanup = device, native, work, cleanup
         command = [str(native.folder / "bin" / "pypatcher"), "testnet", "--json"]
-        testnet = self._watch("testnet", command, dict(os.environ))
+        testnet = self._watch("testnet", command, clean_environment())
         line = testnet.wait_for("entry points", lambda line: line.startswith("{"), _LONG)
         self._owner = (work / "key.pub").read_text(encoding="ascii").split()[1]
         self._environment = {

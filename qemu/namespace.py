@@ -6,13 +6,13 @@ without changing the host. Every mount and every process ends with the namespace
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
+from cross.clean import PATH, clean_environment
 from cross.workshop import StepFailedError, run
 from pypatcher.targets import Target
 
@@ -46,7 +46,7 @@ def enter(package: str, *arguments: str) -> int:
     except StepFailedError as error:
         raise StepFailedError(_NO_NAMESPACE.format(reason=str(error).splitlines()[-1])) from None
     command = [*shell, sys.executable, "-m", package, *arguments]
-    return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
+    return subprocess.run(command, env=clean_environment({INSIDE: "1"}), check=False).returncode
 
 
 def register(target: Target, mount_point: Path) -> None:
@@ -74,7 +74,8 @@ def register(target: Target, mount_point: Path) -> None:
 
 def binfmt_rule(target: Target) -> str:
     """What binfmt_misc is told: programs with this ELF header are QEMU's, which is opened now (F)."""
-    return f":qemu-{target.name}:M::{_escaped(_magic(target))}:{_escaped(_mask())}:{shutil.which(target.qemu)}:F"
+    emulator = shutil.which(target.qemu, path=PATH)
+    return f":qemu-{target.name}:M::{_escaped(_magic(target))}:{_escaped(_mask())}:{emulator}:F"
 
 
 def bind(source: Path, point: Path) -> None:

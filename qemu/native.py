@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cross.environment import is_native
 from cross.own import make_own_wheel
-from cross.workshop import HERE, StepFailedError, run
+from cross.pins import HASHED, PINS
+from cross.workshop import StepFailedError, digest_of, make_once, run
 from pypatcher.targets import load_targets
 from qemu.device import CACHE
 
@@ -36,12 +37,13 @@ class Native:
             StepFailedError: something cannot be installed.
         """
         wheel = make_own_wheel(self.target)
-        stamp = self.folder / f"{wheel.parent.name}.done"
-        if stamp.exists():
-            return
-        run(sys.executable, "-m", "venv", "--clear", self.folder)
-        run(self.python, "-m", "pip", "install", "-q", "-c", HERE / "wheelhouse.txt", wheel)
-        stamp.touch()
+
+        def fill(folder: Path) -> None:
+            run(sys.executable, "-m", "venv", folder)
+            run(self.python, "-m", "pip", "install", "-q", *HASHED, "-r", PINS / "wheelhouse.txt")
+            run(self.python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel)
+
+        make_once(self.folder, digest_of(PINS / "wheelhouse.txt", wheel), fill, movable=False)
 
     def pypatcher(self, *arguments: str | Path, **environment: str) -> str:
         """Run a command of pypatcher; returns what it said."""

@@ -5,18 +5,19 @@ Not emulated: a root filesystem of the next Debian release, which runs natively,
 
 from __future__ import annotations
 
-import platform
 import shutil
 import sys
 from pathlib import Path
 
-from cross.audit import platform_tags
+from cross.audit import glibc_minor, platform_tags
+from cross.environment import make_environment
 from cross.own import make_own_wheel
+from cross.pins import HASHED, PINS
 from cross.sysroot import NEWER, SYSROOT_ID, make_newer_root
-from cross.workshop import HERE, REPOSITORY, digest_of, fresh_folder, run
+from cross.workshop import REPOSITORY, digest_of, make_once, run
 from pypatcher.targets import Target
 from qemu.checks import run_wheel_tests
-from qemu.device import CACHE, TEST_TOOLS, Device
+from qemu.device import CACHE, Device
 from qemu.namespace import bind
 
 __all__ = ["NewerPython"]
@@ -34,22 +35,30 @@ class NewerPython(Device):
         """Make its root filesystem with the wheel, and what that imports, on the host, if it is not there yet."""
         wheel = make_own_wheel(self.target)
         pristine = make_newer_root(self.target)
-        stamp = self.root.parent / f"newer-{digest_of(Path(__file__), wheel, names=[SYSROOT_ID])}.done"
-        if stamp.exists():
-            return
-        fresh_folder(self.root.parent)
-        run("cp", "-a", "--link", pristine, self.root)
-        for folder in ("proc", "dev", "tmp", "root", "src"):
-            (self.root / folder).mkdir(exist_ok=True)
-        (self.root / "bin" / "sh").symlink_to("busybox")
-        glibc = int(platform.libc_ver()[1].partition(".")[2])  # this machine's, which is older
-        tags = [word for tag in platform_tags(self.target, glibc) for word in ("--platform", tag)]
-        run(
-            sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--only-binary=:all:",
-            "--python-version", NEWER.python, *tags, "--target", self.root / "opt" / "tests",
-            "-c", HERE / "wheelhouse.txt", wheel, *TEST_TOOLS,
-        )  # fmt: skip
-        stamp.touch()
+        pins = [PINS / "wheelhouse.txt", PINS / "device.txt"]
+
+        def fill(root: Path) -> None:
+            run("cp", "-a", "--link", f"{pristine}/.", root)
+            for folder in ("proc", "dev", "tmp", "root", "src"):
+                (root / folder).mkdir(exist_ok=True)
+            (root / "bin" / "sh").symlink_to("busybox")
+            glibc = glibc_minor(make_environment(self.target).libraries)  # this machine's, which is older
+            tags = [word for tag in platform_tags(self.target, glibc) for word in ("--platform", tag)]
+            pip: list[str | Path] = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--no-compile",
+                "--target",
+                root / "opt" / "tests",
+            ]
+            lists: list[str | Path] = [word for file in pins for word in ("-r", file)]
+            run(*pip, *HASHED, "--python-version", NEWER.python, *tags, *lists)
+            run(*pip, "--no-deps", "--no-index", "--only-binary=:all:", "--python-version", NEWER.python, *tags, wheel)
+
+        make_once(self.root, digest_of(Path(__file__), wheel, *pins, names=[SYSROOT_ID]), fill)
 
     def mount(self) -> None:
         """Inside the namespace: what its programs need, and the tests."""

@@ -10,16 +10,16 @@ import shutil
 import sys
 from pathlib import Path
 
-from cross.audit import platform_tags
+from cross.audit import glibc_minor, platform_tags
 from cross.environment import make_environment
-from cross.sysroot import glibc_minor
-from cross.workshop import StepFailedError, digest_of, fresh_folder, python_version, run, say
+from cross.pins import HASHED, PINS, read_pins
+from cross.workshop import EPOCH, StepFailedError, digest_of, fresh_folder, make_once, place, python_version, run, say
 from qemu.device import CACHE, Device
 
-__all__ = ["build_onefile", "install_pyinstaller"]
+__all__ = ["build_onefile", "freeze", "install_pyinstaller"]
 
 _APP = Path(__file__).resolve().parent / "app.py"
-_PYINSTALLER = "pyinstaller==6.22.3"
+_PINS = PINS / "onefile.txt"
 
 
 def install_pyinstaller(device: Device) -> None:
@@ -28,73 +28,104 @@ def install_pyinstaller(device: Device) -> None:
     Raises:
         StepFailedError: it can neither be downloaded nor built.
     """
-    folder = device.root / "opt" / "pyinstaller"
-    stamp = device.root / "opt" / f"{_PYINSTALLER}.done"
-    if stamp.exists():
-        return
-    fresh_folder(folder)
-    wheels = CACHE / device.target.name / "pyinstaller-wheels"
-    tags = [word for tag in platform_tags(device.target, glibc_minor(device.target)) for word in ("--platform", tag)]
-    options = ["-q", "--only-binary=:all:", "--python-version", python_version(), *tags, "--find-links", str(wheels)]
-    wheels.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "pip", "install", "--no-compile", "--target", str(folder), *options, _PYINSTALLER]
-    try:
-        run(*command)
-    except StepFailedError as error:
-        if "No matching distribution found for pyinstaller" not in str(error):
-            raise
-        _build_wheel(device, wheels, tags[1])
-        run(*command)
-    stamp.touch()
+    environment = make_environment(device.target)
+    tags = platform_tags(device.target, glibc_minor(environment.libraries))
+    options = ["--python-version", python_version(), *(word for tag in tags for word in ("--platform", tag))]
+
+    def fill(folder: Path) -> None:
+        pip: list[str | Path] = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--target", folder]
+        work = fresh_folder(CACHE / device.target.name / "pyinstaller-work")
+        for pin in read_pins(_PINS):
+            wanted = work / f"{pin.name}.txt"
+            wanted.write_text(pin.text, encoding="utf-8")
+            try:
+                run(*pip, *HASHED, *options, "-r", wanted)
+            except StepFailedError as error:
+                if pin.name != "pyinstaller" or "No matching distribution found" not in str(error):
+                    raise
+                wheel = _build_wheel(device, wanted, work, tags[1])
+                run(*pip, "--no-deps", "--no-index", "--only-binary=:all:", *options, wheel)
+        shutil.rmtree(work)
+
+    make_once(device.root / "opt" / "pyinstaller", digest_of(_PINS, Path(__file__), names=[environment.identity]), fill)
 
 
 def build_onefile(device: Device) -> Path:
     """The story's Python program as a onefile, built on the emulated device; without a region yet."""
+    wheels = sorted(device.wheelhouse.glob("*.whl"))
+    identity = digest_of(_APP, _PINS, Path(__file__), *wheels)
+
+    def fill(folder: Path) -> None:
+        say(f"{device.target.name}: building a PyInstaller onefile")
+        alone = place(_APP, fresh_folder(CACHE / device.target.name / "onefile-source"))
+        freeze(device, alone, folder)
+
+    return make_once(CACHE / device.target.name / "onefile", identity, fill) / _APP.stem
+
+
+def freeze(device: Device, app: Path, into: Path, *, imports: str = "/nonexistent") -> Path:
+    """Build ``app`` as a onefile into ``into``: the same bytes from the same source.
+
+    Args:
+        app: its first file; what lies beside it in its folder is there as well.
+        imports: a folder on the device with what it imports besides pypatcher.
+
+    Raises:
+        StepFailedError: PyInstaller cannot.
+    """
     tools = device.root / "opt" / "tools"
     tools.mkdir(exist_ok=True)
     loader = next(path for path in sorted((device.root / "lib").rglob("ld-linux*.so.*")) if path.is_file())
     # Debian's ldd is a bash script; the loader itself does the work.
     (tools / "ldd").write_text(f'#!/bin/sh\nexec /{loader.relative_to(device.root)} --list "$1"\n', encoding="ascii")
     (tools / "ldd").chmod(0o755)
-    wheels = sorted(device.wheelhouse.glob("*.whl"))
-    built = CACHE / device.target.name / f"onefile-{digest_of(_APP, *wheels, names=[_PYINSTALLER])}"
-    if not built.exists():
-        say(f"{device.target.name}: building a PyInstaller onefile")
-        for old in built.parent.glob("onefile-*"):
-            old.unlink()
-        work = fresh_folder(device.path("/root/onefile"))
-        shutil.copy2(_APP, work)
-        device.run(
-            "/bin/sh", "-c",
-            f"cd /root/onefile && exec {device.python} -m PyInstaller --onefile --log-level=ERROR --noupx app.py",
-            PATH="/opt/tools:/opt/pypatcher/bin:/usr/bin:/usr/sbin",
-            PYTHONPATH="/opt/pyinstaller",
-        )  # fmt: skip
-        shutil.copy2(work / "dist" / "app", built)
-        shutil.rmtree(work)
+    work = fresh_folder(device.path("/root/onefile"))
+    shutil.copytree(app.parent, work, dirs_exist_ok=True, ignore=_not_sources)
+    device.run(
+        "/bin/sh", "-c",
+        'cd /root/onefile && exec "$0" -m PyInstaller --onefile --log-level=ERROR --noupx --name "$1" "$2"',
+        device.python, app.stem, app.name,
+        PATH="/opt/tools:/opt/pypatcher/bin:/usr/bin:/usr/sbin",
+        PYTHONPATH=f"/opt/pyinstaller:{imports}",
+        PYTHONHASHSEED="0",
+        SOURCE_DATE_EPOCH=EPOCH,
+    )  # fmt: skip
+    built = place(work / "dist" / app.stem, into)
+    shutil.rmtree(work)
     return built
 
 
-def _build_wheel(device: Device, wheels: Path, tag: str) -> None:
+def _not_sources(folder: str, names: list[str]) -> list[str]:
+    """What is no part of a program: hidden, built, or a virtual environment."""
+    skipped = {"__pycache__", "build", "dist"}
+    return [
+        name
+        for name in names
+        if name.startswith(".") or name in skipped or (Path(folder) / name / "pyvenv.cfg").exists()
+    ]
+
+
+def _build_wheel(device: Device, wanted: Path, work: Path, tag: str) -> Path:
     """PyInstaller's wheel from its source distribution, with a bootloader for this target."""
     say(f"{device.target.name}: building PyInstaller's bootloader, of which the index has none")
-    source = fresh_folder(wheels.parent / "pyinstaller-source")
-    run(
-        sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary=:all:", "--dest", source, _PYINSTALLER
-    )  # fmt: skip
-    run("tar", "-x", "--strip-components=1", "-f", next(source.glob("*.tar.gz")), "-C", source)
+    pip, environment = [sys.executable, "-m", "pip"], make_environment(device.target)
+    archives, source = work / "archive", fresh_folder(work / "source")
+    download = ["download", "-q", "--no-deps", "--no-binary=:all:", "--no-build-isolation", "--require-hashes"]
+    run(*pip, *download, "--dest", archives, "-r", wanted)
+    archive = next(archives.glob("*.tar.gz"))
+    run("tar", "-x", "--strip-components=1", "--no-same-owner", "--no-same-permissions", "-f", archive, "-C", source)
     run(
         sys.executable, "waf", "configure", "--static-zlib", "build_release", "install_release",
         cwd=source / "bootloader",
         environment={
-            **make_environment(device.target).variables,
+            **environment.variables,
             "CC": f"{device.target.gnu_triplet}-gcc",
-            "CFLAGS": "-D_FILE_OFFSET_BITS=64",
+            "CFLAGS": f"-D_FILE_OFFSET_BITS=64 -g0 -ffile-prefix-map={source}=.",
         },
     )  # fmt: skip
     [bootloader] = [loader.parent for loader in (source / "PyInstaller" / "bootloader").glob("Linux-*/run")]
     run(
-        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", wheels, source,
-        environment={"PYI_PLATFORM": bootloader.name, "PYI_WHEEL_TAG": tag},
+        *pip, "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", work / "built", source,
+        environment={"PYI_PLATFORM": bootloader.name, "PYI_WHEEL_TAG": tag, "SOURCE_DATE_EPOCH": EPOCH},
     )  # fmt: skip
-    shutil.rmtree(source)
+    return next((work / "built").glob("*.whl"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cross.clean import clean_environment
 from cross.workshop import StepFailedError, fresh_folder, say
 from qemu.device import CACHE, WORKERS, Device
 from qemu.native import Native
@@ -74,7 +74,7 @@ def tell(devices: Sequence[Device], native: Native) -> int:
             "PYPATCHER_LOG": "json",
         }
         command = [str(native.folder / "bin" / "pypatcher"), "testnet", "--json"]
-        testnet = _watch(cleanup, "testnet", command, dict(os.environ))
+        testnet = _watch(cleanup, "testnet", command, clean_environment())
         line = testnet.wait_for("entry points", lambda line: line.startswith("{"), _SLOW)
         environment["PYPATCHER_BOOTSTRAP"] = ",".join(json.loads(line)["bootstrap"])
         running = {}
@@ -208,7 +208,7 @@ def serve_natively(native: Native, seeds: list[dict[str, Any]], environment: dic
     script = Path(__file__).resolve().parent / "seeder.py"
     with contextlib.ExitStack() as cleanup:
         yield _watch(
-            cleanup, "native node", [str(native.python), str(script), json.dumps(seeds)], {**os.environ, **environment}
+            cleanup, "native node", [str(native.python), str(script), json.dumps(seeds)], clean_environment(environment)
         )
 
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from cross.environment import is_native
+from cross.pins import HASHED, PINS, read_pins
 from cross.sysroot import NEWER, SYSROOT_ID, unpack_newer_root
-from cross.workshop import CACHE, REPOSITORY, StepFailedError, digest_of, locked, run, say
+from cross.workshop import CACHE, REPOSITORY, StepFailedError, digest_of, locked, make_once, run, say
 from pypatcher.targets import load_targets
-from qemu.device import TEST_TOOLS
 
 _TOOLS = ("bash", "binutils", "coreutils", "gcc", "iproute2", "libc6-dev", "util-linux")
 """Debian packages that the tests use."""
-_NEEDS = ("rich", "libtorrent", "Cython", "setuptools", "pyinstaller")
+_PINS = PINS / "develop.txt"
+_NO_WHEEL = "argparse-manpage"
+"""Of these pins; no unit test imports it."""
 _TESTS = ("tests/unit", "tests/faults/test_fail_once.py")
 _AS_ROOT = ("unshare", "--mount", "--propagation", "private")
 _AS_USER = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private")
@@ -39,22 +40,23 @@ exec /usr/sbin/chroot "$root" /bin/bash -c 'cd /src && exec "$@"' sh "$python" -
 def main() -> int:
     """Prepare the root filesystem, once, and run the tests in it; pytest's status."""
     target = next(filter(is_native, load_targets().values()))
-    root = CACHE / target.name / "units-newer"
     try:
-        needs = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-        stamp = (
-            CACHE / target.name / f"units-{digest_of(Path(__file__), names=[SYSROOT_ID, NEWER.codename, *needs])}.done"
-        )
+
+        def fill(folder: Path) -> None:
+            say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python} and what tests need")
+            unpack_newer_root(target, folder, *_TOOLS)
+            wanted = folder / "opt" / "units.txt"
+            wanted.parent.mkdir(exist_ok=True)
+            wanted.write_text("".join(pin.text for pin in read_pins(_PINS) if pin.name != _NO_WHEEL), encoding="utf-8")
+            run(
+                sys.executable, "-m", "pip", "install", "-q", "--no-compile", *HASHED,
+                "--python-version", NEWER.python, "--target", folder / "opt" / "units", "-r", wanted,
+            )  # fmt: skip
+            _finish(folder)
+
         with locked("units-newer"):
-            if not stamp.exists():
-                say(f"{target.name}: root of Debian {NEWER.codename} with Python {NEWER.python} and what tests need")
-                unpack_newer_root(target, root, *_TOOLS)
-                run(
-                    sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--only-binary=:all:",
-                    "--python-version", NEWER.python, "--target", root / "opt" / "units", *needs, *_NEEDS, *TEST_TOOLS,
-                )  # fmt: skip
-                _finish(root)
-                stamp.touch()
+            identity = digest_of(Path(__file__), _PINS, names=[SYSROOT_ID, NEWER.codename])
+            root = make_once(CACHE / target.name / "units-newer", identity, fill)
     except StepFailedError as error:
         print(f"units: {error}", file=sys.stderr)
         return 1

@@ -128,7 +128,7 @@ def _version_line() -> str:
     from pypatcher.artifact import hashing, sections
 
     try:
-        ours = version("pypatcher")
+        ours = version("peerpatcher")
     except PackageNotFoundError:
         ours = "(not installed)"
     compiled = hashing.COMPILED and sections.COMPILED

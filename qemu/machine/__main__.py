@@ -7,8 +7,9 @@ import os
 import sys
 import time
 
+from cross.clean import UMASK
 from cross.debian import emulator_packages, install_missing
-from cross.workshop import StepFailedError, locked, say
+from cross.workshop import StepFailedError, check_place, locked, say
 from pypatcher.errors import SettingError
 from pypatcher.targets import find_target
 from qemu.device import CACHE, Device
@@ -33,8 +34,10 @@ def main() -> int:
     parser.add_argument("--careless", action="store_true", help="cut an updater without fsync, until that shows")
     parser.add_argument("--seed", metavar="N", type=int, help="draw the instants of the cuts as another run did")
     args = parser.parse_args()
+    os.umask(UMASK)
     start = time.monotonic()
     try:
+        check_place()
         device, native = Device(find_target(args.target)), Native()
         if INSIDE in os.environ:
             _build(device, native, with_releases=args.only != "cuts")

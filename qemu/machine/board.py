@@ -6,10 +6,10 @@ a power cut. (This machine need not flush its own disk for that: it goes on.) QE
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
+from cross.clean import clean_environment
 from cross.workshop import StepFailedError
 from pypatcher.targets import Target
 from qemu.machine.system import System
@@ -52,7 +52,9 @@ class Board(Watched):
             "-device", "virtio-serial-device",
             "-chardev", "stdio,id=wire,signal=off", "-device", "virtserialport,chardev=wire",
         ]  # fmt: skip
-        super().__init__("the device", command, os.environ, stdin=subprocess.PIPE, log=console.with_name("wire"))
+        super().__init__(
+            "the device", command, clean_environment(), stdin=subprocess.PIPE, log=console.with_name("wire")
+        )
 
     def send(self, line: str) -> None:
         """Write a line to the wire."""

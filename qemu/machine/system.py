@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cross.sysroot import SYSROOT_ID, unpack_packages
-from cross.workshop import StepFailedError, digest_of, fresh_folder, locked, python_version, say
+from cross.workshop import StepFailedError, digest_of, locked, make_once, python_version, say
 from pypatcher.targets import Target
 from qemu.device import CACHE
 
@@ -69,18 +69,21 @@ def make_system(target: Target) -> System:
     Raises:
         StepFailedError: apt cannot download it.
     """
-    folder = CACHE / "machine" / target.name
-    system = System(folder / "kernel", folder / "initrd", folder / "root")
-    stamp = folder / f"system-{digest_of(Path(__file__), names=[SYSROOT_ID])}.done"
+
+    def fill(folder: Path) -> None:
+        say(f"{target.name}: kernel and systemd of Debian {target.debian_arch}")
+        system = _system(folder)
+        unpack_packages(target, _packages(target), system.root)
+        _take_kernel(system)
+        _settle(system.root)
+
     with locked(f"machine-{target.name}"):
-        if not stamp.exists():
-            say(f"{target.name}: kernel and systemd of Debian {target.debian_arch}")
-            fresh_folder(folder)
-            unpack_packages(target, _packages(target), system.root)
-            _take_kernel(system)
-            _settle(system.root)
-            stamp.touch()
-    return system
+        identity = digest_of(Path(__file__), names=[SYSROOT_ID])
+        return _system(make_once(CACHE / "machine" / target.name, identity, fill))
+
+
+def _system(folder: Path) -> System:
+    return System(folder / "kernel", folder / "initrd", folder / "root")
 
 
 def _packages(target: Target) -> list[str]:

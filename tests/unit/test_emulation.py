@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cross import clean
 from cross.audit import check_anonymous
 from cross.debian import install_missing
 from cross.environment import is_native
@@ -27,7 +28,7 @@ def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tool = tmp_path / name
         tool.write_text(f"#!/bin/sh\necho '{name}: Operation not permitted' >&2\nexit 1\n")
         tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(clean, "PATH", f"{tmp_path}:{clean.PATH}")
 
 
 @pytest.mark.usefixtures("refusing")
