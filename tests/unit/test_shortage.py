@@ -78,7 +78,7 @@ async def test_a_name_whose_thread_cannot_start_is_asked_for_again(no_threads: C
     no_threads(3)
     assert await resolver.resolve(("localhost", 5)) == []
     await asyncio.sleep(0)  # whoever asks next comes later
-    assert await resolver.resolve(("localhost", 5)) == [("127.0.0.1", 5)]
+    assert set(await resolver.resolve(("localhost", 5))) == {("127.0.0.1", 5)}
 
 
 async def test_the_end_of_a_program_is_seen_without_a_thread(no_threads: Callable[[int], list[int]]) -> None:
