@@ -46,7 +46,7 @@ LONG = {
     "make demo": "minutes",
     "make wheels": "minutes; .ci/run builds them in make qemu-test",
     "make -s wheelhouse": "minutes; .ci/run builds it in make qemu-test; here is its sysroot",
-    "make wheelhouse": "minutes; .ci/run builds it in make qemu-test and make reproducible",
+    "make wheelhouse": "minutes; .ci/run builds it in make qemu-test",
     "make check-wheelhouse": "needs a wheelhouse",
     "(cd wheelhouse/armv7": "needs a wheelhouse",
     "make onefile": "minutes; .ci/run builds a onefile in make qemu-test",
