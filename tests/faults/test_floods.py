@@ -154,7 +154,8 @@ async def test_a_thousand_connections_of_one_peer_leave_room_for_others(tmp_path
         assert siege.endpoint.connections <= HALF_OPEN + HONEST
         assert len(await fetch(siege.server, client)) == SIZE
         results = await asyncio.gather(*dials, return_exceptions=True)
-        assert sum(isinstance(result, Connection) for result in results) <= HALF_OPEN
+        # Idlers make room for those who come later; so many are there at once.
+        assert sum(isinstance(result, Connection) and not result.is_closed for result in results) <= HALF_OPEN
         siege.measure()
         del results, dials
 
