@@ -15,14 +15,14 @@ from pypatcher.addresses import Address, format_address, network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidate
-from pypatcher.errors import PatcherError
+from pypatcher.errors import PatcherError, PeerError
 from pypatcher.events import ClockDiffers, Emit, ReleaseServed
 from pypatcher.transfer.client import fetch_from, fetch_release
 from pypatcher.transfer.download import Fetch
 from pypatcher.transfer.server import serve_release
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallRule
-from pypatcher.transport import Connection, Endpoint
+from pypatcher.transport import CloseCode, Connection, Endpoint
 
 __all__ = ["ExchangeV0"]
 
@@ -127,6 +127,7 @@ class ExchangeV0:
             )
         except (PatcherError, OSError) as error:
             _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)
+            connection.close(CloseCode.PROTOCOL if isinstance(error, PeerError) else CloseCode.UNAVAILABLE)
             return False
         if given and begun and (info := begun[0][0]) is not None:
             seconds = round(time.monotonic() - begun[0][1], 3)

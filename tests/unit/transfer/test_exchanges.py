@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
+from pypatcher.errors import PeerError
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchange import Exchange
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transport import Connection
 from tests.support.discovery import OURS, node, release
+from tests.support.transport import open_endpoint
 
 NEW = release("2.0.0")
 
@@ -76,3 +80,15 @@ def test_every_protocol_that_is_spoken_is_answered() -> None:
 def test_the_protocol_that_every_device_speaks_suits_everybody() -> None:
     _, exchanges = make()
     assert exchanges.spoken[-1].suits(Candidate(NEW, node(1).public, ("198.51.100.1", 1), "a test"))
+
+
+@pytest.mark.parametrize("request_bytes", [b"", b"x", bytes(63)])
+async def test_a_request_that_ends_early_is_told_to_break_the_protocol(request_bytes: bytes) -> None:
+    async with open_endpoint() as holder, open_endpoint() as taker:
+        Exchanges(holder, OURS, Shelf(UploadLimiter())).serve()
+        connection = await taker.connect(holder.addresses[0], node_id=holder.node_id, alpn=OURS.alpn)
+        stream = await connection.open_stream()
+        await stream.write(request_bytes)
+        await stream.finish()
+        with pytest.raises(PeerError, match="protocol"):
+            await stream.read_exactly(1)
