@@ -32,6 +32,15 @@ def anything_goes(fd: int, _expect: PatchInfo | None = None, /) -> VerifiedRelea
     return VerifiedRelease(release.info, release.located, hash_file(fd))
 
 
+class HostileNode(Node):
+    """Serves its file whoever signed it: an honest node keeps to what the owner of its namespace signed."""
+
+    async def serve(self) -> None:
+        """Whatever is here."""
+        if self._presence is not None:
+            self._presence.serve(await asyncio.to_thread(self._installation.held))
+
+
 async def seed(entry: dict[str, Any]) -> None:
     """Announce and serve one file until cancelled."""
 
@@ -44,7 +53,8 @@ async def seed(entry: dict[str, Any]) -> None:
     installation.settle("run")
     settings = Settings.from_environment(os.environ).replace(state=program.parent / "state")
     config = NodeConfig({None: owner}, settings=settings, mode=UpdaterMode.Now)
-    await Node(config, NodeProgram(target, owner, installation), emit).run()
+    kind = HostileNode if entry["hostile"] else Node
+    await kind(config, NodeProgram(target, owner, installation), emit).run()
 
 
 async def main() -> None:

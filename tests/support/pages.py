@@ -65,7 +65,7 @@ BEFORE = {
         "cp dist/app app-1.4.0 && pypatcher sign app-1.4.0 --version 1.4.0 --key-file owner.key"
     ),
     ("docs/cross-building.md", "arm-linux-gnueabihf-gcc "): "cp examples/c-app/app.c .",
-    ("docs/cross-building.md", "make wheelhouse "): "pypatcher gen owner.key",
+    ("docs/cross-building.md", "make wheelhouse "): "[ -e owner.key ] || pypatcher gen owner.key",
     ("docs/cross-building.md", "make onefile "): "mkdir myapp && cp examples/python-app/app.py myapp/",
     ("docs/cross-building.md", "python3 -m zipapp "): "cp -r examples/zipapp/service source",
     ("docs/cross-building.md", "pypatcher unit "): "mkdir -p /opt/sensor && cp app.pyz /opt/sensor/app",
