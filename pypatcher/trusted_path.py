@@ -18,6 +18,7 @@ from pypatcher.errors import CannotReplaceError
 __all__ = ["open_folder", "others_can_rename_in", "resolve", "who_else_controls"]
 
 _WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ACCESS_LIST = "system.posix_acl_access"
 _LINKS = 40
 """As many links as the kernel follows in one path."""
 
@@ -69,8 +70,7 @@ def who_else_controls(path: Path) -> str:
     """
     _, controller = _follow(_absolute(path))
     if not controller and path.exists():
-        found = path.stat()
-        controller = _who(found)
+        controller = _who(path, path.stat())
     return controller
 
 
@@ -85,7 +85,7 @@ def others_can_rename_in(folder: Path) -> bool:
         found = each.stat()
         if found.st_uid not in (0, os.geteuid()):
             return True
-        writable = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
+        writable = found.st_mode & stat.S_IWOTH or _group_that_writes(each, found)
         if writable and not found.st_mode & stat.S_ISVTX:
             return True
     return False
@@ -111,7 +111,7 @@ def _follow(path: Path) -> tuple[Path, str]:
         folder = done.stat() if done.exists() else None
         found = _lstat(done / name)
         if folder is not None:
-            controller = controller or _who_changes_entry(folder, found)
+            controller = controller or _who_changes_entry(done, folder, found)
         if found is None or not stat.S_ISLNK(found.st_mode) or controller or not left:
             done /= name
             continue
@@ -123,22 +123,33 @@ def _follow(path: Path) -> tuple[Path, str]:
     return done, controller
 
 
-def _who_changes_entry(folder: os.stat_result, entry: os.stat_result | None) -> str:
-    """Who besides root can make the name of ``entry`` in ``folder`` another file."""
+def _who_changes_entry(path: Path, folder: os.stat_result, entry: os.stat_result | None) -> str:
+    """Who besides root can make the name of ``entry`` in ``folder``, which is at ``path``, another file."""
     if folder.st_uid == 0 and folder.st_mode & stat.S_ISVTX:
         # Only the owner of what is there can rename or remove it.
         return f"user {entry.st_uid}" if entry is not None and entry.st_uid != 0 else ""
-    return _who(folder)
+    return _who(path, folder)
 
 
-def _who(found: os.stat_result) -> str:
+def _who(path: Path, found: os.stat_result) -> str:
     if found.st_uid != 0:
         return f"user {found.st_uid}"
     if found.st_mode & stat.S_IWOTH:
         return "everybody"
-    if found.st_mode & stat.S_IWGRP and found.st_gid != 0:
-        return f"group {found.st_gid}"
-    return ""
+    return _group_that_writes(path, found)
+
+
+def _group_that_writes(path: Path, found: os.stat_result) -> str:
+    """Who besides root's group may write by the group's bits; with an access list they stand for all whom it names."""
+    if not found.st_mode & stat.S_IWGRP:
+        return ""
+    try:
+        has_list = _ACCESS_LIST in os.listxattr(path)
+    except OSError:
+        has_list = False
+    if has_list:
+        return "whom its access list names"
+    return f"group {found.st_gid}" if found.st_gid != 0 else ""
 
 
 def _lstat(path: Path) -> os.stat_result | None:

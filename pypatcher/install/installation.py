@@ -13,12 +13,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, chance, check_wanted
 from pypatcher.install.examine import Examiner, Found, Kind, Verify, vouched
+from pypatcher.install.files import FileStat
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
 from pypatcher.install.lock_holders import is_locked
@@ -26,7 +28,7 @@ from pypatcher.install.locks import Instances, SharedHold, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back, stage_file
 from pypatcher.install.operations import Operations
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
-from pypatcher.install.reconcile import Settled, settle
+from pypatcher.install.reconcile import Settled, is_another, settle
 from pypatcher.install.report import read_report, write_report
 from pypatcher.install.staging import Partial, Partials, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
@@ -120,13 +122,23 @@ class Installation:
         return settled
 
     def _settle(self, caller: Caller) -> Settled:
+        before = self._program_stat()
         try:
-            return persisting(lambda: self._try_to_settle(caller))
+            return persisting(lambda: self._try_to_settle(caller, before))
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
-            return self._unmanaged(f"{self.program} gets no updates: {reason}")
+            unmanaged = self._unmanaged(f"{self.program} gets no updates: {reason}")
+            must_exec = caller.launcher == "spawn" and is_another(before, self._program_stat())
+            return replace(unmanaged, must_exec=must_exec)
 
-    def _try_to_settle(self, caller: Caller) -> Settled:
+    def _program_stat(self) -> FileStat | None:
+        try:
+            with self._folders(self.layout, StateFolder.IGNORED) as files:
+                return files.stat(self.layout.target)
+        except (OSError, PatcherError):
+            return None
+
+    def _try_to_settle(self, caller: Caller, before: FileStat | None) -> Settled:
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
             if files.stat(self.layout.lock) is None:
                 found = self._examiner.examine(files, self.layout.target)
@@ -134,7 +146,7 @@ class Installation:
                     return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
         with self._session() as session:
             try:
-                return settle(session, caller, self._limits)
+                return settle(session, caller, self._limits, before)
             finally:
                 if caller.launcher == "guard":
                     session.release()
@@ -385,7 +397,7 @@ class Installation:
             NotNewerError, RefusedReleaseError: this device does not want it.
             StateError, CannotReplaceError, OSError: it cannot be kept here; nothing was changed.
         """
-        self.preflight(os.fstat(source).st_size, allow_volatile=True)
+        self._preflight.check(os.fstat(source).st_size, True, for_owner=True)
         with self._session() as session:
             return stage_file(session, source, self._verify)
 

@@ -15,6 +15,7 @@ from pypatcher.errors import StateError
 from pypatcher.install.decide import Action, Decision, Limits, closed_trial, decide
 from pypatcher.install.examine import Found, vouched
 from pypatcher.install.facts import DiskFacts
+from pypatcher.install.files import FileStat
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId, TrialState
@@ -23,7 +24,7 @@ from pypatcher.version import Version
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
 
-__all__ = ["Settled", "settle"]
+__all__ = ["Settled", "is_another", "settle"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -81,16 +82,22 @@ class Settled:
         return None if self.program is None else self.program.version
 
 
-def settle(session: Session, caller: Caller, limits: Limits) -> Settled:
-    """Run the table until a row says run, or until `P` changed under a caller that runs from it."""
-    return _Settling(session, caller, limits).run()
+def settle(session: Session, caller: Caller, limits: Limits, before: FileStat | None) -> Settled:
+    """Run the table until a row says run, or until `P` changed under a caller that runs from it.
+
+    Args:
+        before: `P` before anything was done for this start. An error may hide that it was renamed since, and a caller
+            that runs from it would then take itself for the new program.
+    """
+    return _Settling(session, caller, limits, before).run()
 
 
 class _Settling:
-    def __init__(self, session: Session, caller: Caller, limits: Limits) -> None:
+    def __init__(self, session: Session, caller: Caller, limits: Limits, before: FileStat | None) -> None:
         self._session = session
         self._caller = caller
         self._limits = limits
+        self._before = before
         self._changed = False
         self._failed = False
         self._activated: Version | None = None
@@ -101,6 +108,10 @@ class _Settling:
         session.operations.begin()
         for _ in range(_ROUNDS):
             facts = session.facts(self._caller)
+            if not self._changed and is_another(self._before, facts.program.stat):
+                self._note_change(activated=None if facts.program.id is None else facts.program.id.version)
+                if self._caller.launcher == "spawn":
+                    return self._told(Decision(0, Action.RUN), "")
             decision = decide(facts, self._limits)
             _log.debug("row %d: %s", decision.row, decision.action.value)
             try:
@@ -248,6 +259,11 @@ class _Settling:
             serve=found.id is not None and not refused,
             reason=reason,
         )
+
+
+def is_another(before: FileStat | None, now: FileStat | None) -> bool:
+    """Whether `P` is another file than it was."""
+    return before is not None and now is not None and (before.device, before.inode) != (now.device, now.inode)
 
 
 def _trial_version(state: TrialState) -> Version | None:

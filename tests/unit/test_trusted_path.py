@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pypatcher.artifact import check_intact, embed_region, sign_file
 from pypatcher.errors import ArtifactError, CannotReplaceError, PatcherError
 from pypatcher.install import Installation
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.trusted_path import open_folder, resolve, who_else_controls
+from pypatcher.trusted_path import open_folder, others_can_rename_in, resolve, who_else_controls
 from pypatcher.update.outfile import OutFile
 from pypatcher.version import Version
 from tests.support.programs import make_elf, with_section
@@ -180,3 +181,14 @@ def test_who_else_controls_a_path_is_told(tmp_path: Path, lessers: Path) -> None
     with TemporaryDirectory() as name:
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o700
         assert who_else_controls(Path(name)) == ""
+
+
+def test_whom_an_access_list_lets_in_controls_a_folder_of_roots(roots: Path) -> None:
+    folder = roots.parent
+    assert who_else_controls(roots) == ""
+    entries = ((0x01, 7, -1), (0x02, 7, LESSER), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1))
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(folder, "system.posix_acl_access", packed)
+    assert folder.stat().st_gid == 0
+    assert who_else_controls(roots) == "whom its access list names"
+    assert others_can_rename_in(folder)

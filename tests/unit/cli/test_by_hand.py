@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_stage_gives_a_running_program_a_release_on_trial(run: Run, releases: di
     settled = running.settle("run")
     assert (str(settled.version), settled.on_trial) == ("2.0.0", True)
     assert not (app.parent / ".app.pypatcher" / "by-hand").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root helps out another user")
+def test_root_stages_in_the_folder_of_a_services_user(run: Run, releases: dict[str, Path], app: Path) -> None:
+    for path in (app.parent, app):
+        os.chown(path, 4711, 4711)
+    installation(app).settle("run")
+    said = run("stage", releases["2.0.0"], app, "--public-key", PUBLIC)
+    assert (said.status, said.out) == (0, f"version 2.0.0 is staged beside {app}\n")
 
 
 def test_a_staged_file_that_fails_is_taken_back(run: Run, releases: dict[str, Path], app: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from pypatcher.artifact import read_release, sign_file
 from pypatcher.errors import RefusedReleaseError, SignatureMismatchError
 from pypatcher.install import Caller, Installation, Kind, owner_verifies
+from pypatcher.install.files import OsFiles
+from pypatcher.install.layout import Folder
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.targets import find_target
 from tests.support.installations import V1, V2, V3, MakeInstallation, caller, download, nobody_lives, trial_of
@@ -55,6 +58,28 @@ def test_a_program_that_settles_itself_execs_and_the_new_one_counts(make: MakeIn
     device.settle("spawn")
     settled = fresh.settle("spawn", caller=caller(1, "spawn"))
     assert (settled.must_exec, settled.on_trial, settled.version) == (False, True, V2)
+
+
+@pytest.mark.parametrize("errors", [1, 8], ids=["once", "for good"])
+def test_an_error_after_the_rename_hides_no_new_program(
+    make: MakeInstallation, monkeypatch: pytest.MonkeyPatch, errors: int
+) -> None:
+    device = make()
+    device.settle("spawn")
+    download(device, "2.0.0")
+    left = errors
+    sync = OsFiles.sync_folder
+
+    def fail(files: OsFiles, folder: Folder) -> None:
+        nonlocal left
+        if left and device.program.read_bytes() == program("2.0.0"):
+            left -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        sync(files, folder)
+
+    monkeypatch.setattr(OsFiles, "sync_folder", fail)
+    assert device.settle("spawn").must_exec
+    assert device.confirm() is None
 
 
 def test_three_failed_starts_lead_back_and_the_file_is_refused(make: MakeInstallation) -> None:
