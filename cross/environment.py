@@ -109,6 +109,8 @@ def make_environment(target: Target) -> BuildEnvironment:
     }
     libraries = (sysroot or Path("/")) / "usr" / "lib" / target.gnu_triplet
     if sysroot is None:
+        # A Python that was built by hand names its own folder to every linker; crossenv is told above.
+        variables |= {"LDSHARED": "gcc -shared", "LDCXXSHARED": "g++ -shared"}
         return BuildEnvironment(target, folder / "bin" / "python", variables, identity, libraries)
     variables |= {
         "PKG_CONFIG_LIBDIR": f"{libraries / 'pkgconfig'}:{sysroot / 'usr/share/pkgconfig'}",

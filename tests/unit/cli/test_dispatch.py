@@ -56,15 +56,6 @@ def test_bash_completes_commands_and_options(run: Run, tmp_path: Path) -> None:
         assert done.stdout.split() == [expected], done.stderr
 
 
-def test_man_pages_are_made_from_the_parsers(tmp_path: Path) -> None:
-    scripts = Path(__file__).parents[3] / "scripts"
-    subprocess.run([sys.executable, scripts / "manpages.py", tmp_path], check=True, capture_output=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["pypatcher.1", *(f"pypatcher-{command}.1" for command in COMMANDS)]
-    )
-    assert "min\\-version" in (tmp_path / "pypatcher-fetch.1").read_text()
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(run: Run, command: str) -> None:
     outcome = run(command, "--help")
