@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -255,8 +256,11 @@ async def test_a_socket_that_cannot_be_bound_announces_nothing(
     world: LoopbackFleet, start: Callable[..., Seed]
 ) -> None:
     own, _ = world.release("2.0.0")
-    seed = start(world.net, own, "--public-key", encode_key(world.owner), "--bind", "192.0.2.1:0")
-    assert await asyncio.to_thread(seed.process.wait, 60) == 2
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        seed = start(world.net, own, "--public-key", encode_key(world.owner), "--bind", taken)
+        assert await asyncio.to_thread(seed.process.wait, 60) == 2
     assert seed.text.startswith("pypatcher seed: ")
     assert seed.text.count("\n") == 1
 
