@@ -4,7 +4,8 @@ Knows nothing of what they carry. design.md "Transport and transfer": the socket
 were made, and the owner is then told once that the batch is over. Linux joins datagrams of one sender for us
 (``UDP_GRO``) and takes a train of equal ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
 A socket that is bound to every address answers from the one that was asked (``IP_PKTINFO``), for as long as it is ours:
-who asked a second address, or one that IPv6 has changed since, knows no other.
+who asked a second address, or one that IPv6 has changed since, knows no other. What we begin leaves from wherever the
+routing table says: whom a datagram seems to come from, and which address of ours it asked, anybody can forge.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class DatagramSocket:
         """
         self.family = socket_family(bind)
         self._on_datagram, self._on_batch_end, self._on_writable = on_datagram, on_batch_end, on_writable
-        self._queue: deque[tuple[bytes, Address]] = deque()
+        self._queue: deque[tuple[bytes, Address, bool]] = deque()
         self._asked: dict[Address, bytes] = {}
         """Who asked which address of ours, as pktinfo to answer with; the latest ones."""
         self._loop = asyncio.get_running_loop()
@@ -88,33 +89,37 @@ class DatagramSocket:
         """Whether the system takes no more for now; ``on_writable`` tells when it does again."""
         return bool(self._queue)
 
-    def send(self, data: bytes, address: Address) -> None:
-        """Send one datagram; one that cannot be sent is lost, as on any network."""
+    def send(self, data: bytes, address: Address, *, unasked: bool = False) -> None:
+        """Send one datagram; one that cannot be sent is lost, as on any network.
+
+        Args:
+            unasked: we begin, and answer nothing: it leaves from where the routing table says.
+        """
         if self._queue:
             if len(self._queue) < _QUEUE:
-                self._queue.append((data, address))
+                self._queue.append((data, address, unasked))
             return
-        if not self._send_now(data, address):
-            self._wait(((data, address),))
+        if not self._send_now(data, address, unasked):
+            self._wait(((data, address),), unasked)
 
-    def send_all(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def send_all(self, datagrams: list[tuple[bytes, Address]], *, unasked: bool = False) -> None:
         """Send datagrams in their order, trains of equal ones to one address in one system call."""
         if self._queue or not self._segments or len(datagrams) < 2:
             for data, address in datagrams:
-                self.send(data, address)
+                self.send(data, address, unasked=unasked)
             return
         start = 0
         while start < len(datagrams):
             if self._queue:
-                self._wait(datagrams[start:])
+                self._wait(datagrams[start:], unasked)
                 return
             end = _train_end(datagrams, start)
             if end - start == 1:
-                sent = self._send_now(*datagrams[start])
+                sent = self._send_now(*datagrams[start], unasked)
             else:
-                sent = self._send_train([data for data, _ in datagrams[start:end]], datagrams[start][1])
+                sent = self._send_train([data for data, _ in datagrams[start:end]], datagrams[start][1], unasked)
             if not sent:
-                self._wait(datagrams[start:])
+                self._wait(datagrams[start:], unasked)
                 return
             start = end
 
@@ -173,17 +178,18 @@ class DatagramSocket:
     def asked_at(self, address: Address) -> str | None:
         """Our address that somebody asked last, if that is known: answers leave from there."""
         answer = self._asked.get(address)
-        if not answer:
-            return None
-        if self.family == socket.AF_INET6:
-            return socket.inet_ntop(socket.AF_INET6, answer[:16])
-        return socket.inet_ntop(socket.AF_INET, answer[4:8])
+        return self._host(answer) if answer else None
 
     def forget_asked(self, keep: Callable[[Address], bool] = lambda _: False) -> None:
         """We are somewhere else: answer from wherever the routing table says, but to whom ``keep`` says."""
         self._asked = {address: answer for address, answer in self._asked.items() if keep(address)}
 
+    def _host(self, answer: bytes) -> str:
+        return socket.inet_ntop(self.family, answer[:16] if self.family == socket.AF_INET6 else answer[4:8])
+
     def _remember(self, address: Address, answer: bytes) -> None:
+        if answer and not _may_answer(self._host(answer), address[0]):
+            return
         self._asked.pop(address, None)
         if answer:
             self._asked[address] = answer
@@ -197,9 +203,9 @@ class DatagramSocket:
         v6 = self.family == socket.AF_INET6
         return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, answer) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO, answer)]
 
-    def _send_now(self, data: bytes, address: Address) -> bool:
+    def _send_now(self, data: bytes, address: Address, unasked: bool) -> bool:
         try:
-            if address in self._asked:
+            if not unasked and address in self._asked:
                 try:
                     self._socket.sendmsg((data,), self._from(address), 0, address)
                 except BlockingIOError:
@@ -216,23 +222,24 @@ class DatagramSocket:
             pass
         return True
 
-    def _send_train(self, datagrams: list[bytes], address: Address) -> bool:
-        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0]))), *self._from(address)]
+    def _send_train(self, datagrams: list[bytes], address: Address, unasked: bool) -> bool:
+        answer = [] if unasked else self._from(address)
+        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0]))), *answer]
         try:
             self._socket.sendmsg(datagrams, control, 0, address)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _UNSUPPORTED and address not in self._asked:
+            if error.errno in _UNSUPPORTED and not answer:
                 self._segments = False
             for index, data in enumerate(datagrams):
-                if not self._send_now(data, address):
-                    self._wait((data, address) for data in datagrams[index + 1 :])
+                if not self._send_now(data, address, unasked):
+                    self._wait(((data, address) for data in datagrams[index + 1 :]), unasked)
                     break
         return True
 
-    def _wait(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
-        self._queue.extend(datagrams)
+    def _wait(self, datagrams: Iterable[tuple[bytes, Address]], unasked: bool) -> None:
+        self._queue.extend((data, address, unasked) for data, address in datagrams)
         if self._queue:
             self._loop.add_writer(self._socket, self._drain)
 
@@ -305,6 +312,12 @@ def _answer_from(level: int, kind: int, content: bytes) -> bytes:
         is_link_local = content[0] == 0xFE and content[1] & 0xC0 == 0x80
         return content[:16] + (content[16:20] if is_link_local else bytes(4))
     return b""
+
+
+def _may_answer(ours: str, theirs: str) -> bool:
+    """From loopback and a link nothing reaches who is not there, too: whoever asks from beyond is forged."""
+    source, destination = (ipaddress.ip_address(host.partition("%")[0]) for host in (ours, theirs))
+    return source.is_loopback <= destination.is_loopback and source.is_link_local <= destination.is_link_local
 
 
 def _train_end(datagrams: list[tuple[bytes, Address]], start: int) -> int:

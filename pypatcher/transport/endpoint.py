@@ -72,6 +72,7 @@ class Endpoint:
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._front_door = FrontDoor(admission)
+        self._asker: Address | None = None
         self._closed = False
 
     @classmethod
@@ -113,10 +114,13 @@ class Endpoint:
         return len(self._connections)
 
     def send_krpc(self, data: bytes, address: Address) -> None:
-        """Send one datagram from the socket of the address's family; without one it is lost."""
+        """Send one datagram from the socket of the address's family; without one it is lost.
+
+        It is an answer, and leaves from the address that was asked, if it is sent while ``on_krpc`` runs.
+        """
         udp = self._sockets.get(is_ipv6(address[0]))
         if udp is not None:
-            udp.send(data, address)
+            udp.send(data, address, unasked=address != self._asker)
 
     def serve(self, alpn: str, handler: Handler) -> None:
         """Accept connections that ask for ``alpn``; ``handler`` runs in a task of the endpoint's for each."""
@@ -285,7 +289,9 @@ class Endpoint:
         elif first >= 0x40:
             connection = self._routes.get(data[1 : 1 + CONNECTION_ID_SIZE])
             if connection is None and first == ord("d"):
+                self._asker = source
                 self._on_krpc(data, source)
+                self._asker = None
                 return
             if connection is None and (known := self._reset_tokens.get(data[-16:])) is not None:
                 known.stateless_reset()
@@ -380,7 +386,7 @@ class Endpoint:
                 connection.abandon(PeerError("the connection broke on a packet of the peer"))
                 continue
             if datagrams:
-                entry.udp.send_all(datagrams)
+                entry.udp.send_all(datagrams, unasked=connection.dialed and not connection.is_established)
 
     async def _run(self, handler: Handler, connection: Connection) -> None:
         code = CloseCode.DONE

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from pypatcher.udp import DatagramSocket, _train_end
+from pypatcher.udp import DatagramSocket, _may_answer, _train_end
 from tests.support.transport import loopback
 
 A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
@@ -142,3 +143,37 @@ async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[Da
     near.socket.send_all([(bytes(65_500), far.socket.address)] * 2 + [(b"y", far.socket.address)])
     await far.until(3)
     assert far.datagrams[-1] == b"y"
+
+
+async def test_answers_leave_from_the_address_that_was_asked_and_what_we_begin_does_not() -> None:
+    """The attack: one byte from a forged source decided from where our own questions to that address left."""
+    loop, heard = asyncio.get_running_loop(), asyncio.Event()
+    opened = DatagramSocket(("0.0.0.0", 0), lambda _data, _source: heard.set())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.sendto(b"\0", ("127.0.0.9", opened.address[1]))
+        async with asyncio.timeout(5):
+            await heard.wait()
+            for unasked, source in ((False, "127.0.0.9"), (True, "127.0.0.1"), (False, "127.0.0.9")):
+                opened.send(b"one", peer.getsockname(), unasked=unasked)
+                opened.send_all([(b"train", peer.getsockname())] * 2, unasked=unasked)
+                assert [(await loop.sock_recvfrom(peer, 100))[1][0] for _ in range(3)] == [source] * 3
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "may"),
+    [
+        ("192.168.1.2", "203.0.113.7", True),
+        ("127.0.0.9", "127.0.0.1", True),
+        ("127.0.0.9", "192.168.1.2", False),
+        ("169.254.1.2", "169.254.1.3", True),
+        ("169.254.1.2", "192.168.1.2", False),
+        ("fe80::1", "fe80::2%eth0", True),
+        ("fe80::1", "fd00::2", False),
+        ("::1", "2001:4860::1", False),
+        ("fd00::1", "2001:4860::1", True),
+    ],
+)
+def test_nobody_beyond_a_link_is_answered_from_an_address_of_that_link(ours: str, theirs: str, may: bool) -> None:
+    assert _may_answer(ours, theirs) is may

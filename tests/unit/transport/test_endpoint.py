@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aioquic.quic.packet import encode_quic_version_negotiation
 
+from pypatcher.addresses import Address
 from pypatcher.errors import PeerBusyError, PeerError, SettingError
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Admission, Connection, Endpoint, Stream
@@ -354,7 +355,9 @@ async def test_a_path_that_loses_large_datagrams_stays_at_1200_and_works() -> No
         for endpoint in (server, client):
             (udp,) = endpoint._sockets.values()
             send = udp.send_all
-            udp.send_all = lambda datagrams, send=send: send([pair for pair in datagrams if len(pair[0]) <= 1200])  # type: ignore[method-assign]
+            udp.send_all = lambda datagrams, unasked, send=send: send(  # type: ignore[method-assign]
+                [pair for pair in datagrams if len(pair[0]) <= 1200], unasked=unasked
+            )
         one, other, _ = await pair(server, client)
         stream = await one.open_stream()
         writing = asyncio.ensure_future(stream.write(bytes(400_000)))
@@ -438,3 +441,34 @@ async def test_a_peer_of_another_version_is_an_error_in_words() -> None:
         await endpoint.connect(transport.get_extra_info("sockname")[:2], node_id=None, alpn="a-test")
     await endpoint.close()
     transport.close()
+
+
+async def test_a_forged_byte_does_not_choose_from_where_we_ask_and_dial() -> None:
+    """The attack: its source is a peer's, its destination another address of ours, which the peer may not reach."""
+    loop = asyncio.get_running_loop()
+
+    def answer(_data: bytes, source: Address) -> None:
+        node.send_krpc(b"answer", source)
+
+    node = await Endpoint.open(KeyPair.generate(), [("0.0.0.0", 0)], on_krpc=answer)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
+        peer.bind(("127.0.0.1", 0))
+        address = peer.getsockname()
+        dial = asyncio.create_task(node.connect(address, node_id=None, alpn=ALPN))
+        sources = []
+        async with asyncio.timeout(10):
+            for _ in range(3):  # first packets of a dial, the later ones after a pause
+                peer.sendto(b"\0", ("127.0.0.9", node.addresses[0][1]))
+                sources.append((await loop.sock_recvfrom(peer, 2000))[1][0])
+            dial.cancel()
+            await asyncio.gather(dial, return_exceptions=True)
+            node.send_krpc(b"question", address)
+            peer.sendto(b"d", ("127.0.0.9", node.addresses[0][1]))
+            said = {}
+            while len(said) < 2:
+                data, source = await loop.sock_recvfrom(peer, 2000)
+                if data in (b"question", b"answer"):
+                    said[data] = source[0]
+        assert sources == ["127.0.0.1"] * 3
+        assert said == {b"question": "127.0.0.1", b"answer": "127.0.0.9"}
+    await node.close()
