@@ -23,7 +23,7 @@ __all__ = ["FetchBudget", "Turns", "rank_addresses"]
 
 Key = TypeVar("Key")
 
-_FAILED_BYTES_FACTOR, _FAILED_BYTES_FACTOR_LAN, _FAILED_BYTES_FACTOR_DAY = 3, 6, 30
+_FAILED_BYTES_FACTOR, _FAILED_BYTES_FACTOR_LAN, _FAILED_BYTES_FACTOR_DAY = 3, 6, 15
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 6 * 3600.0
 _UNREACHABLE_PAUSES = (10.0, 3600.0)
@@ -46,14 +46,15 @@ class FetchBudget:
     A group (a /24 or /48; on the LAN one host; on loopback one port) pauses after each fetch that failed through
     its fault, twice as long as the last time, up to 6 hours. When a release has cost 3 times its size in failed
     bytes of strangers, strangers pause for it in the same way; the LAN when it has cost 6 times its size there; and
-    both for 6 hours when it has cost 30 times its size in a day. Who delivered before may still be asked: so a flash
-    card is written to a bounded number of times, however many addresses an attacker has.
+    either side for 6 hours when that side has cost 15 times its size in a day: neither can shut out the other. Who
+    delivered before may still be asked: so a flash card is written to a bounded number of times, however many
+    addresses an attacker has.
     """
 
     def __init__(self) -> None:
         self._groups: OrderedDict[str, _Account] = OrderedDict()
         self._releases: OrderedDict[tuple[str, bool], _Account] = OrderedDict()
-        self._failed_today: OrderedDict[str, DaySums] = OrderedDict()
+        self._failed_today: OrderedDict[tuple[str, bool], DaySums] = OrderedDict()
         self._silent: OrderedDict[Address, _Account] = OrderedDict()
         self._good: OrderedDict[Address, None] = OrderedDict()
         self._strangers_asked: OrderedDict[str, None] = OrderedDict()
@@ -112,13 +113,11 @@ class FetchBudget:
         if account.failed_bytes >= (_FAILED_BYTES_FACTOR_LAN if in_lan else _FAILED_BYTES_FACTOR) * size:
             account.failed_bytes = 0
             account.pause(now)
-        today = self._failed_today.setdefault(release, DaySums())
+        today = self._failed_today.setdefault((release, in_lan), DaySums())
         bound(self._failed_today)
         today.add((release,), received, now)
         if today.total(now)[release] >= _FAILED_BYTES_FACTOR_DAY * size:
-            for side in (False, True):
-                account = _account(self._releases, (release, side), _FIRST_PAUSE, _LONGEST_PAUSE)
-                account.until = max(account.until, now + _LONGEST_PAUSE)
+            account.until = max(account.until, now + _LONGEST_PAUSE)
 
     @property
     def good(self) -> Collection[Address]:

@@ -85,8 +85,8 @@ pauses for {transfer.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(transfe
 | {transfer.peer_budget._FAILED_BYTES_FACTOR} times its size, then strangers pause for it in the same way; in the LAN
 {transfer.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size
 
-| {transfer.peer_budget._FAILED_BYTES_FACTOR_DAY} times its size, then all but who delivered before pause for it for
-{hours(transfer.peer_budget._LONGEST_PAUSE)}
+| {transfer.peer_budget._FAILED_BYTES_FACTOR_DAY} times its size of strangers, and as much in the LAN; that side,
+but who delivered before, then pauses for {hours(transfer.peer_budget._LONGEST_PAUSE)}
 
 preflight again after {update.updater._PREFLIGHT_PAUSES[0]} s, doubling, up to
 {hours(update.updater._PREFLIGHT_PAUSES[1])}
@@ -354,9 +354,9 @@ up to {kib(transfer.client._CHUNK)} KiB at a time
 twice as long as the last time, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}. When a release has cost
 {transfer.peer_budget._FAILED_BYTES_FACTOR} times its size
 
-when it has cost {transfer.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size there; and both for
-{hours(transfer.peer_budget._LONGEST_PAUSE)} when it has cost {transfer.peer_budget._FAILED_BYTES_FACTOR_DAY} times its
-size in a day
+when it has cost {transfer.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size there; and either side for
+{hours(transfer.peer_budget._LONGEST_PAUSE)} when that side has cost {transfer.peer_budget._FAILED_BYTES_FACTOR_DAY}
+times its size in a day
 
 never for longer than {transfer.peer_budget._BUSY_PAUSE} s
 """,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pypatcher.addresses import Address
 from pypatcher.transfer.peer_budget import FetchBudget, rank_addresses
 
@@ -76,6 +78,21 @@ def test_a_day_has_a_bounded_number_of_failed_bytes() -> None:
                     failed += 1
         now += 10.0
     assert 30 <= failed <= 40
+
+
+@pytest.mark.parametrize("in_lan", [False, True])
+def test_one_side_does_not_spend_the_day_of_the_other(in_lan: bool) -> None:
+    """The attack: a LAN machine with many addresses and wrong files kept every stranger from being asked for hours."""
+    budget, now, failed = FetchBudget(), 0.0, 0
+    while True:
+        address = (f"fd00::{failed:x}" if in_lan else f"2a00:{failed:x}::1", 1)
+        if (wait := budget.wait("release", address, now)) > 3600.0:
+            break
+        now += wait
+        budget.failed("release", SIZE, address, SIZE, now)
+        failed += 1
+    assert failed == 15
+    assert budget.wait("release", STRANGER if in_lan else LAN, now) == 0
 
 
 def test_bytes_of_who_was_given_up_as_slow_count_too() -> None:
