@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pypatcher.addresses import Address, is_lan, is_loopback, subnet_of
+from pypatcher.bounded import bound
 from pypatcher.discovery.sources import Found
 from pypatcher.limits import Limit, WindowLimiter
 
@@ -79,19 +81,29 @@ class EveryWay(Ways):
         self.stranger_jitter = stranger_jitter
         self._clock = clock
         self._silent = WindowLimiter()
+        self._reached: OrderedDict[Address, None] = OrderedDict()
 
     def wish(self, addresses: Collection[Address]) -> None:
         """They are open."""
 
     def is_open(self, address: Address) -> bool:
-        """All are; in a LAN, whose addresses anybody can name, until 3 of one /24 or /48 were silent in 5 minutes."""
-        return not is_lan(address) or is_loopback(address) or self._silent.allows([_silent(address)], self._clock())
+        """All are; in a LAN, whose addresses anybody can name, until 3 of one /24 or /48 were silent in 5 minutes.
+
+        Who was reached before, and not in vain since, stays open.
+        """
+        if not is_lan(address) or is_loopback(address) or address in self._reached:
+            return True
+        return self._silent.allows([_silent(address)], self._clock())
 
     def reached(self, address: Address) -> None:
-        """So it should."""
+        """It is no name that somebody made up."""
+        self._reached[address] = None
+        self._reached.move_to_end(address)
+        bound(self._reached)
 
     def failed(self, address: Address) -> None:
         """The fetch budget counts that, too."""
+        self._reached.pop(address, None)
         if is_lan(address):
             self._silent.count([_silent(address)], self._clock())
 

@@ -96,3 +96,18 @@ def test_where_nobody_knocks_few_silent_lan_addresses_are_dialed() -> None:
     assert ways.is_open(("192.168.2.9", 6881))
     clock.now += 300.0
     assert ways.is_open(NAMED[9])
+
+
+def test_where_nobody_knocks_who_was_reached_is_dialed_though_others_of_its_network_are_silent() -> None:
+    """The attack: 3 made-up addresses in records every 5 minutes hid every true holder of the same LAN."""
+    ways = EveryWay(0.0, ManualClock())
+    there, silent = NAMED[0], NAMED[1:4]
+    ways.reached(there)
+    for address in silent:
+        ways.failed(address)
+    assert [address for address in NAMED if ways.is_open(address)] == [there]
+    ways.failed(there)
+    assert not ways.is_open(there)
+    for number in range(5000):
+        ways.reached((f"10.0.{number >> 8}.{number & 255}", 1))
+    assert len(ways._reached) == 4096
