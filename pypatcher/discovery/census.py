@@ -43,7 +43,7 @@ class Census:
         self._heard: OrderedDict[Address, None] = OrderedDict()
         self._proven: OrderedDict[Address, None] = OrderedDict()
         self._own: tuple[Address, ...] = ()
-        self._ourselves: set[Address] = set()
+        self._ourselves: OrderedDict[Address, None] = OrderedDict()
 
     def hear(self, found: Found, own: Iterable[Address]) -> Found:
         """Count what a source told; what is left of it without addresses that are worth no packet.
@@ -79,7 +79,8 @@ class Census:
 
     def is_us(self, address: Address) -> None:
         """It turned out to be ourselves."""
-        self._ourselves.add(address)
+        self._ourselves[address] = None
+        bound(self._ourselves)
         self._heard.pop(address, None)
 
     @property

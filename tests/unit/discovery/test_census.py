@@ -40,6 +40,13 @@ def test_who_turned_out_to_be_us_is_not_counted_again_until_we_move() -> None:
     assert census.heard
 
 
+def test_what_turned_out_to_be_us_is_bounded() -> None:
+    census = make()
+    for number in range(5000):
+        census.is_us((f"198.51.{number >> 8}.{number & 255}", 1))
+    assert len(census._ourselves) == 4096
+
+
 def test_a_nodes_word_is_the_newest_version_that_it_named() -> None:
     census = make()
     for word in (said(1, NEW), said(1, OLD), said(2, OLD), said(2, NEW, port=2), said(3, OLD)):
