@@ -68,9 +68,9 @@ class Child:
         return self.returncode
 
     def send(self, number: int) -> None:
-        """Send it a signal, unless it was reaped."""
+        """Send it a signal, unless it was reaped, or has become another user's."""
         if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, number)
 
 

@@ -27,7 +27,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
@@ -71,6 +71,13 @@ class Ending:
         """It was told by an exception; where main swallows that, its end is the program's all the same."""
         self.was_sent = False
         """It was told by SIGTERM."""
+        self.main_mask: Iterable[int] | None = None
+        """What the main thread blocked when it last came to our handler."""
+        self.over: list[object] = []
+        """Not empty once the interpreter ends: our SIGTERM, which came too late, then must not stop the restart.
+
+        A list, since atexit can append to it before Python has a chance to run a signal's handler.
+        """
         self._pid = os.getpid()
         self._leave: Callable[[], NoReturn] | None = None
         self._finish: Callable[[], None] = lambda: None
@@ -81,6 +88,8 @@ class Ending:
         self._watches = False
         self._came = threading.Event()
         self._sent = False
+        self._hushed = False
+        self._sending = threading.Lock()
 
     def attach(self) -> None:
         """Make the calling thread interruptible, and its running loop; best from the main thread.
@@ -149,6 +158,12 @@ class Ending:
         if not self._send_stop():
             self.interrupt()
 
+    def close(self) -> None:
+        """Send the application nothing any more; called in the main thread."""
+        self.over.append(True)
+        with self._sending:
+            pass
+
     def interrupt(self) -> None:
         """Tell the application by an exception or a cancelled task."""
         self.interrupted = True
@@ -187,13 +202,20 @@ class Ending:
         if handler is signal.SIG_DFL:
             # Who waits in sigwait shows no blocked signal, and does not come to our handler.
             return (blocked or not self._came.is_set()) and self._send_harmlessly(blocked)
-        self._sent = self.was_sent = True
-        if not blocked:
-            # To the main thread, whose wait it ends; another one might take it.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        return self._send(blocked) and (not blocked or _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT))
+
+    def _send(self, blocked: bool) -> bool:
+        """Send SIGTERM, unless the application has ended; whether it was sent."""
+        with self._sending:
+            if self.over or not self.is_running():
+                return False
+            self._sent = self.was_sent = True
+            if blocked:
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                # To the main thread, whose wait it ends; another one might take it.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             return True
-        os.kill(os.getpid(), signal.SIGTERM)
-        return _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT)
 
     def _send_harmlessly(self, blocked: bool) -> bool:
         """Send SIGTERM to who may wait for it, such that it ends nobody who does not."""
@@ -202,21 +224,22 @@ class Ending:
         nothing = ctypes.cast(libc.abs, ctypes.c_void_p).value
         libc.signal(int(signal.SIGTERM), nothing)
         try:
-            self._sent = self.was_sent = True
+            if not self._send(blocked):
+                return False
             if blocked:
-                os.kill(os.getpid(), signal.SIGTERM)
                 return _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             return self._came.wait(_HEARD_LIMIT)
         finally:
-            found = libc.signal(int(signal.SIGTERM), 0)
-            if found not in (None, nothing):  # the application's, since
-                libc.signal(int(signal.SIGTERM), found)
+            self._hushed = self.is_unheard
+            if not self._hushed:  # else it would end the program once it is held back no more
+                found = libc.signal(int(signal.SIGTERM), 0)
+                if found not in (None, nothing):  # the application's, since
+                    libc.signal(int(signal.SIGTERM), found)
 
     def _signal_main(self) -> bool:
-        if self._signal is None:
-            return False
-        with contextlib.suppress(OSError):
+        with self._sending, contextlib.suppress(OSError):
+            if self._signal is None or self.over:
+                return False
             signal.pthread_kill(threading.main_thread().ident or 0, self._signal)
             return True
         return False
@@ -224,6 +247,7 @@ class Ending:
     def _on_signal(self, *_: object) -> None:
         """Our own signal, in the main thread."""
         self._wrap_handlers()
+        self.main_mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._watches = True
         self._came.set()
         if not self.interrupted:
@@ -246,6 +270,8 @@ class Ending:
             handler = signal.getsignal(number)
             if callable(handler):
                 _set_handler(number, self._noting(handler))
+        if self._hushed and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            _set_handler(signal.SIGTERM, self._stop_by_default)
 
     def _noting(self, handler: _Handler) -> _Handler:
         known = getattr(handler, "func", handler) in (self._note_stop, self._stop_by_default)
@@ -254,13 +280,19 @@ class Ending:
     def _note_stop(self, handler: _Handler, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM and self._sent:
             self._sent = False
+            if self.over:
+                return
         else:
             self.stopped = True
         handler(number, frame)
 
-    def _stop_by_default(self, _number: int, frame: FrameType | None) -> NoReturn:
+    def _stop_by_default(self, _number: int, frame: FrameType | None) -> None:
         """SIGTERM after the application put its default back: most send it to themselves, to end as a stop would."""
-        if frame is None or _SENDING.isdisjoint(frame.f_code.co_names):
+        if self._sent:  # ours, which was held back
+            self._sent = False
+            if self.interrupted or self.over:
+                return
+        elif frame is None or _SENDING.isdisjoint(frame.f_code.co_names):
             self.stopped = True
         self.raise_now()
 

@@ -14,6 +14,7 @@ child of the application, which may be waiting for all of its children.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
@@ -48,7 +49,11 @@ class Helper:
         reader, self._writer = os.pipe()
         try:
             self.pid = _fork_away(image, awaited, watch, reader)
-            """Its process id, 0 if there was no room for it."""
+            if not self.pid:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        except OSError:
+            os.close(self._writer)
+            raise
         finally:
             os.close(reader)
             if watch >= 0:

@@ -95,7 +95,8 @@ class Restarter:
         self._requested = False
         self._told = False
         self._activate: Callable[[], None] | None = None
-        self._leaving = threading.Lock()
+        self._leaving = threading.RLock()
+        self._left = False
         self._flush = threading.Event()
         self._flushed = threading.Event()
         self._helper: Helper | None = None
@@ -164,6 +165,7 @@ class Restarter:
         except RuntimeError:  # no room for a thread; or no threads and forks any more, since the interpreter ends
             with self._lock:
                 self._requested = self._told = False
+            atexit.unregister(self._ending.over.append)
             atexit.unregister(self._at_exit)
             return
         told()
@@ -179,6 +181,8 @@ class Restarter:
                 thread.join(min(0.1, max(0.0, deadline - time.monotonic())))
 
     def _run_callback(self, callback: Callable[[], object]) -> None:
+        if self._ending.main_mask is not None:  # what it starts is blocked as little as what the application starts
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._ending.main_mask)
         try:
             result = callback()
             if asyncio.iscoroutine(result):
@@ -198,6 +202,7 @@ class Restarter:
                 self._helper = Helper(self._image, self.program.launcher)
         start_thread(self._flush_when_told, "pypatcher-flush")
         atexit.register(self._at_exit)
+        atexit.register(self._ending.over.append, True)  # the last one registered is the first one called
 
     def _at_exit(self) -> None:
         if os.getpid() != self._pid:  # a fork of the application ends
@@ -205,6 +210,7 @@ class Restarter:
         # Before it was told, only a callback can have let it end, if we would have seen a stop.
         if not self._told and not self._ending.is_watching:
             return
+        self._ending.close()
         atexit.unregister(self._at_exit)
         atexit._run_exitfuncs()
         _flush_files()
@@ -228,7 +234,7 @@ class Restarter:
         self._leave()
 
     def _is_over(self) -> bool:
-        return self._leaving.locked() or self._ending.stopped
+        return self._left or self._ending.stopped
 
     def _flush_when_told(self) -> None:
         block_signals()
@@ -237,12 +243,15 @@ class Restarter:
         self._flushed.set()
 
     def _leave(self) -> NoReturn:
-        # One thread leaves, the other waits here until that has replaced or ended the process.
+        # One thread leaves, the other waits here until that has replaced or ended the process. The one that leaves
+        # comes here again if something that it calls, a signal's handler perhaps, ends the process.
         self._leaving.acquire()
+        self._left = True
         end_children(_CHILDREN_GRACE, spare=() if self._helper is None else (self._helper.pid,))
-        if self._activate is not None:
+        activate, self._activate = self._activate, None
+        if activate is not None:
             try:
-                self._activate()
+                activate()
             except Exception:
                 _log.exception("the staged release could not be activated")
         if self._ending.stopped:
@@ -250,11 +259,13 @@ class Restarter:
         if self.plan.how is Restarting.STATUS:
             exit_now(self.plan.status)
         if self._helper is not None:
-            self._helper.go()
-            exit_now(0)
+            self._image.discard(signal.SIGPIPE)
+            with contextlib.suppress(OSError):  # it was killed
+                self._helper.go()
+                exit_now(0)
         if self._ending.is_unheard:
             self._image.discard(signal.SIGTERM)
-        # Also a onefile, if there was no room for a helper: at the price of a launcher that stays until it ends.
+        # Also a onefile, if there is no helper: at the price of a launcher that stays until it ends.
         self._image.execute()
 
 

@@ -134,16 +134,18 @@ class Supervisor:
         """Stop the program, call ``activate`` in a thread, start it again; returns when it was started.
 
         If ``activate`` fails, that is logged and the program at its path is started. If a stop is asked for meanwhile,
-        this returns and ``run`` ends. One replacement at a time: a second call waits for the first one's start.
+        this returns and ``run`` ends. One replacement at a time: a second call waits for the first one's start. It goes
+        on if the caller is cancelled.
         """
-        if self._replacement is not None:
-            await self._replacement.done.wait()
-            return
-        replacement = self._replacement = _Replacement(activate)
+        if self._replacement is None:
+            self._replacement = _Replacement(activate)
+            if self._child is not None:
+                self._call(self._hooks.before_stop)
+        replacement = self._replacement
         if self._child is not None:
-            self._call(self._hooks.before_stop)
-            async with self._upstream.watchdog_kept():
-                await self._end_child(self._child)
+            if replacement.ending is None or replacement.ending.done():
+                replacement.ending = asyncio.create_task(self._end_kept(self._child))
+            await asyncio.shield(replacement.ending)
         await replacement.done.wait()
 
     @property
@@ -155,8 +157,7 @@ class Supervisor:
         """End the program as one that failed; ``ended`` then says what comes next, as if it had ended by itself."""
         if self._child is not None and self._replacement is None and self._stop is None:
             _log.warning("the program is stopped: %s", why)
-            async with self._upstream.watchdog_kept():
-                await self._end_child(self._child)
+            await self._end_kept(self._child)
 
     def _open_proxy(self, cleanup: contextlib.ExitStack) -> dict[str, str]:
         """What the program is told of the notify socket; nothing, where a sandbox allows none."""
@@ -228,6 +229,10 @@ class Supervisor:
             self._replacement.done.set()
             self._replacement = None
 
+    async def _end_kept(self, child: Child) -> None:
+        async with self._upstream.watchdog_kept():
+            await self._end_child(child)
+
     async def _end_child(self, child: Child) -> None:
         """Stop signal, time, SIGKILL.
 
@@ -240,7 +245,7 @@ class Supervisor:
         _log.warning("the program did not end within %g s; it is killed", self._stop_timeout)
         below = descendants(child.pid)
         for pid in below:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if not below or not await _ends_within(waiting, _LAUNCHER_PATIENCE):
             child.send(signal.SIGKILL)
@@ -313,6 +318,7 @@ class Supervisor:
 class _Replacement:
     activate: Callable[[], None] | None
     activated: bool = False
+    ending: asyncio.Task[None] | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -1,0 +1,170 @@
+"""The last moments of a restart, where our own signal, a lack of room or a mask could cost the program; the restart of
+whole programs is tried in tests/packagings.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+BEGIN = """
+import atexit, ctypes, os, signal, subprocess, sys, threading, time
+from pathlib import Path
+from pypatcher.process import native
+from pypatcher.process.ending import Ending
+from pypatcher.process.plan import Restarting, RestartPlan
+from pypatcher.process.restart import Restarter
+
+def restarter(how=Restarting.EXEC):
+    made = Restarter(native(Path("/bin/echo"), ("RESTARTED",)), plan=RestartPlan(how), ending=ending, grace=5.0)
+    return made
+
+ending = Ending()
+ending.attach()
+"""
+HANDLERS = pytest.mark.parametrize("handler", ["sys.exit(0)", "os._exit(0)"])
+
+
+def run(script: str) -> str:
+    """What the program and the one after it say; the second says RESTARTED."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + textwrap.dedent(script)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout
+
+
+@HANDLERS
+def test_program_that_its_callback_ends_is_sent_no_stop(handler: str) -> None:
+    said = run(f"""
+        signal.signal(signal.SIGTERM, lambda *_: {handler})
+        inside, ended = threading.Event(), threading.Event()
+
+        def activate():
+            inside.set()
+            time.sleep(0.5)
+            print("activated", flush=True)
+
+        made = restarter()
+        made.on_restart(lambda: threading.Timer(0.3, ended.set).start())
+        made.request(activate, inside.wait)
+        ended.wait()
+    """)
+    assert said == "activated\nRESTARTED\n"
+
+
+@HANDLERS
+def test_stop_of_ours_while_it_leaves_does_not_end_it(handler: str) -> None:
+    said = run(f"""
+        signal.signal(signal.SIGTERM, lambda *_: {handler})
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+        def activate():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+            print("activated", flush=True)
+
+        restarter().request(activate)
+        time.sleep(30)
+    """)
+    assert said == "activated\nRESTARTED\n"
+
+
+def test_stop_of_ours_as_the_interpreter_ends_does_not_end_it() -> None:
+    said = run("""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        ended = threading.Event()
+
+        def callback():
+            ending._sent = True
+            # Once, and without a bytecode after it.
+            atexit.register(next, map(getattr(ctypes.CDLL(None), "raise"), [int(signal.SIGTERM)]), None)
+            ended.set()
+            time.sleep(10)
+
+        made = restarter()
+        made.on_restart(callback)
+        made.request(lambda: print("activated", flush=True))
+        ended.wait()
+    """)
+    assert said == "activated\nRESTARTED\n"
+
+
+def test_process_that_is_ended_while_it_leaves_goes_on_leaving() -> None:
+    said = run("""
+        def activate():
+            print("activated", flush=True)
+            os._exit(0)
+
+        restarter().request(activate)
+        time.sleep(30)
+    """)
+    assert said == "activated\nRESTARTED\n"
+
+
+def test_stop_of_ours_that_was_held_back_does_not_kill() -> None:
+    said = run("""
+        restarter().request(lambda: print("activated", flush=True))
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            time.sleep(30)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+            print("ended in good order", flush=True)
+    """)
+    assert said == "ended in good order\nactivated\nRESTARTED\n"
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_program_without_room_for_a_helper_is_started(processes: int) -> None:
+    said = run(f"""
+        fork, pid = os.fork, os.getpid()
+
+        def fork_while_there_is_room():
+            if os.getpid() != pid or not {processes}:
+                raise BlockingIOError(11, "no room")
+            return fork()
+
+        os.fork = fork_while_there_is_room
+        restarter(Restarting.HELPER).request(lambda: print("activated", flush=True))
+        time.sleep(30)
+    """)
+    assert said == "activated\nRESTARTED\n"
+
+
+def test_program_whose_helper_was_killed_is_started() -> None:
+    said = run("""
+        made = restarter(Restarting.HELPER)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+        def activate():
+            os.kill(made._helper.pid, signal.SIGKILL)
+            time.sleep(0.2)
+            print("activated", flush=True)
+
+        made.request(activate)
+        time.sleep(30)
+    """)
+    assert said == "activated\nRESTARTED\n"
+
+
+def test_children_of_a_callback_block_what_main_blocks() -> None:
+    said = run("""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        made = restarter()
+        made.on_restart(lambda: subprocess.run(["grep", "SigBlk", "/proc/self/status"]))
+        made.request()
+        time.sleep(30)
+    """)
+    assert said.split() == ["SigBlk:", "0000000000000200", "RESTARTED"]
