@@ -7,7 +7,8 @@ RFC 9000 section 8.1 (address validation by Retry) and 21.6. It counts and answe
 - A connection keeps its place from the moment its peer asked rightly. Until then it has its place only as long as
   nobody else wants it: when there is none left, the oldest goes that has not asked rightly.
 - No host, network or side (the LAN, the outside) can take all the places: three quarters are for each side, and of
-  those the last quarter is for networks that have none. Handshakes of one network are limited in time, too.
+  those the last quarter is for networks that have none. Handshakes of one network are limited in time, too, those
+  whose address was proved: any others count against nobody, and too many only make all prove theirs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["Admission", "Place", "Verdict"]
 _ALL, _OUTSIDE, _LAN = "all", "outside", "lan"
 _OTHER_SIDE, _NEWCOMERS = 4, 4
 _HANDSHAKES_SECONDS = 10.0
+_UNPROVED = "unproved"
 
 
 class Verdict(enum.Enum):
@@ -63,7 +65,8 @@ class Admission:
         per_network: at most so many of one /24 or /48 outside the LAN: what a single customer may have.
         per_lan_host: at most so many of one host of the LAN, all its ports together.
         half_open: from so many unfinished handshakes on, an address must be proved.
-        handshakes, lan_handshakes: at most so many in 10 s, of one network outside the LAN and of one host in it.
+        handshakes, lan_handshakes: at most so many in 10 s, of one network outside the LAN and of one host in it;
+            from ``handshakes`` with unproved addresses on, of all together, an address must be proved.
     """
 
     connections: int = 64
@@ -83,7 +86,8 @@ class Admission:
         # The second handshake of a host, too: forged ones must not take the places of the device that has it.
         if not validated and (self._unfinished.total() >= self.half_open or self._unfinished[host_of(source)]):
             return Verdict.VALIDATE
-        if not self._begun.allows([self._rate(source)], now):
+        rates = [self._rate(source)] if validated else [self._rate(source), self._rate(None)]
+        if not self._begun.allows(rates, now):
             return Verdict.IGNORE if validated else Verdict.VALIDATE
         full = self._full(source)
         if not full:
@@ -92,14 +96,15 @@ class Admission:
             return Verdict.REFUSE
         return Verdict.ACCEPT if validated else Verdict.VALIDATE
 
-    def opened(self, source: Address, now: float) -> tuple[Place, Place | None]:
+    def opened(self, source: Address, validated: bool, now: float) -> tuple[Place, Place | None]:
         """A handshake that was accepted began: its place, and the one that must be vacated for it."""
         vacated = self._oldest(full) if (full := self._full(source)) else None
         if vacated is not None:
             self.ended(vacated)
         place = Place(host_of(source), tuple(self._most(source)))
         self._places[place] = None
-        self._begun.count([self._rate(source)], now)
+        # What has a forged address must not count for the network that it names.
+        self._begun.count([self._rate(source if validated else None)], now)
         self._unfinished[place.host] += 1
         self._open.update(place.groups)
         return place, vacated
@@ -140,7 +145,9 @@ class Admission:
         """The oldest that has not asked rightly, of those that count for all these."""
         return next((place for place in self._places if not place.is_kept and groups.issubset(place.groups)), None)
 
-    def _rate(self, source: Address) -> Limit:
+    def _rate(self, source: Address | None) -> Limit:
+        if source is None:
+            return Limit(_UNPROVED, self.handshakes, _HANDSHAKES_SECONDS)
         most = self.lan_handshakes if is_lan(source) else self.handshakes
         return Limit(network_of(source), most, _HANDSHAKES_SECONDS)
 

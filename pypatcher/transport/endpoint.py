@@ -350,7 +350,9 @@ class Endpoint:
             return
         entry = self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source)
         entry.deadline = self._loop.call_later(_ASK_SECONDS, self._send_away, connection, CloseCode.STALLED)
-        entry.place, vacated = self._admission.opened(source, self._loop.time())
+        entry.place, vacated = self._admission.opened(
+            source, validated=welcome.retry_id is not None, now=self._loop.time()
+        )
         self._holders[entry.place] = connection
         if vacated is not None:
             self._send_away(self._holders[vacated], CloseCode.BUSY)

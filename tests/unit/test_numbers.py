@@ -112,7 +112,8 @@ Retry from {PLACES.half_open} half-open on
 | {transport.endpoint._ASK_SECONDS} s in all from its first packet; when there is no place, the oldest such one goes
 
 | handshakes in {transport.admission._HANDSHAKES_SECONDS} s | {PLACES.handshakes} per /24 or /48,
-{PLACES.lan_handshakes} per LAN host; above {transport.incoming._CALM[0]} first packets a second,
+{PLACES.lan_handshakes} per LAN host; after {PLACES.handshakes} unproved ones, Retry for all;
+above {transport.incoming._CALM[0]} first packets a second,
 {transport.incoming._FLOODED[0]} per network are read
 
 | {transport.quic._STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
