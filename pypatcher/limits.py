@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pypatcher.bounded import bound
+from pypatcher.bounded import TABLE_LIMIT, bound
 
 __all__ = ["DaySums", "Limit", "Pace", "RateLimiter", "WindowLimiter"]
 
@@ -84,22 +84,39 @@ class WindowLimiter:
 
 
 class DaySums:
-    """How much was spent in the last 24 hours by each key; the oldest hour is forgotten as a whole."""
+    """How much was spent in the last 24 hours by each key; the oldest hour is forgotten as a whole.
+
+    4096 keys are told apart in all hours together, and as many more of each coarser kind.
+    """
 
     def __init__(self) -> None:
         self._sums: deque[tuple[float, Counter[str]]] = deque()
 
     def add(self, keys: Iterable[str], amount: int, now: float) -> None:
-        """Each of ``keys`` spent ``amount`` more."""
+        """Each of ``keys`` spent ``amount`` more; the finest key comes first, and is the first to be left out."""
         if not self._sums or now - self._sums[-1][0] > _DAY / _SHARES:
             self._forget(now)
             self._sums.append((now, Counter()))
-        self._sums[-1][1].update(dict.fromkeys(keys, amount))
+        known, newest = sum(len(share) for _, share in self._sums), self._sums[-1][1]
+        for coarseness, key in enumerate(keys, 1):
+            if key in newest or known < coarseness * TABLE_LIMIT:
+                newest[key] += amount
 
-    def total(self, now: float) -> Counter[str]:
-        """What each key spent; who spent nothing is not in it."""
+    def take_back(self, keys: Iterable[str], amount: int) -> None:
+        """Each of ``keys`` spent so much less, of what it spent last; who spent nothing takes no memory."""
+        for key in keys:
+            left = amount
+            for _, share in reversed(self._sums):
+                back = min(left, share[key])
+                left -= back
+                share[key] -= back
+                if not share[key]:
+                    del share[key]
+
+    def total(self, keys: Iterable[str], now: float) -> Counter[str]:
+        """What each of ``keys`` spent."""
         self._forget(now)
-        return sum((share for _, share in self._sums), Counter())
+        return Counter({key: sum(share[key] for _, share in self._sums) for key in keys})
 
     def _forget(self, now: float) -> None:
         while self._sums and self._sums[0][0] <= now - _DAY:

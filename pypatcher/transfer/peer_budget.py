@@ -116,7 +116,7 @@ class FetchBudget:
         today = self._failed_today.setdefault((release, in_lan), DaySums())
         bound(self._failed_today)
         today.add((release,), received, now)
-        if today.total(now)[release] >= _FAILED_BYTES_FACTOR_DAY * size:
+        if today.total((release,), now)[release] >= _FAILED_BYTES_FACTOR_DAY * size:
             account.until = max(account.until, now + _LONGEST_PAUSE)
 
     @property

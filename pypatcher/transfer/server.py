@@ -84,7 +84,7 @@ async def serve_release(
     try:
         return await _send(connection, stream, served, upload, StallWatch(stall, clock))
     finally:
-        upload.refund(stream.unacknowledged)
+        upload.settle(stream.sent)
         upload.end()
 
 

@@ -2,7 +2,7 @@
 
 design.md "Transport and transfer" has the numbers: uploads at once in all and per address, bytes a second, bytes a day
 in all, per address, per network and per provider (a /24 or /48 within a /16 or /32), and a part of the day's bytes for
-providers that took nothing yet, so that nobody can use them up for everybody. Only bytes that arrived count. The LAN,
+providers that took nothing yet, so that nobody can use them up for everybody. Only bytes that left count. The LAN,
 loopback included, is limited only by how many uploads a small device can hold at once: its addresses are not counted
 one by one, because many devices (and tests) may share one there. A slow taker keeps its place only as long as nobody
 else wants it. Not here: what is sent (``server``).
@@ -80,7 +80,7 @@ class UploadLimiter:
 
     def _has_share(self, taker: _Taker, size: int) -> bool:
         """Whether the day's bytes have ``size`` more for it."""
-        sent = self._sent.total(self._clock())
+        sent = self._sent.total(taker, self._clock())
         promised = sent.copy()
         for upload in self._active:
             # Its own upload, if it has one, ends or keeps this one from its turn.
@@ -127,8 +127,8 @@ class UploadLimiter:
         return self._pace.spend(count, now)
 
     def refund(self, taker: _Taker, count: int) -> None:
-        """Of what was accounted for, so many bytes never arrived."""
-        self._sent.add(taker, -count, self._clock())
+        """Of what was accounted for, so many bytes never left."""
+        self._sent.take_back(taker, count)
 
     def release(self, upload: Upload) -> None:
         """An upload ended; once is enough."""
@@ -140,7 +140,7 @@ class UploadLimiter:
 
 
 class _Taker(NamedTuple):
-    """By what bytes to outside the LAN are counted: a host, in its network, in its provider's."""
+    """By what bytes to outside the LAN are counted: a host, in its network, in its provider's; the finest first."""
 
     address: str
     network: str
@@ -183,10 +183,11 @@ class Upload:
         self.left = max(0, self.left - count)
         return delay
 
-    def refund(self, count: int) -> None:
-        """So many of the bytes that were accounted for were not acknowledged: its taker did not get them."""
-        if self.taker is not None:
-            self._limiter.refund(self.taker, min(count, self._total))
+    def settle(self, sent: int) -> None:
+        """Only so many bytes left: what was accounted for beyond them is given back."""
+        if self.taker is not None and self._total > sent:
+            self._limiter.refund(self.taker, self._total - sent)
+            self._total = sent
 
     def pace(self) -> float:
         """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown."""

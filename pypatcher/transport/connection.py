@@ -177,6 +177,10 @@ class Connection:
         """Bytes of a stream that are queued or on their way."""
         return self._quic.unacknowledged(stream_id)
 
+    def unsent(self, stream_id: int) -> int:
+        """Bytes of a stream that are queued and never left."""
+        return self._quic.unsent(stream_id)
+
     def all_sent_arrived(self, stream_id: int) -> bool:
         """Whether the peer has all of a finished stream."""
         return self._failure is None and self._quic.all_sent_arrived(stream_id)

@@ -163,6 +163,11 @@ class RawKeyConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
 
+    def unsent(self, stream_id: int) -> int:
+        """Bytes of a stream that were given to ``send_stream_data`` and never left."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.sender._buffer_stop - stream.sender.highest_offset
+
     def all_sent_arrived(self, stream_id: int) -> bool:
         """Whether the peer acknowledged everything including the end of the stream."""
         stream = self._streams.get(stream_id)

@@ -29,6 +29,7 @@ class StreamOwner(Protocol):
 
     def send(self, stream_id: int, data: bytes, end: bool) -> None: ...
     def unacknowledged(self, stream_id: int) -> int: ...
+    def unsent(self, stream_id: int) -> int: ...
     def all_sent_arrived(self, stream_id: int) -> bool: ...
     def grant(self, stream_id: int, offset: int) -> None: ...
     def abort(self, stream_id: int, code: int, sending: bool, receiving: bool) -> None: ...
@@ -54,7 +55,8 @@ class Stream:
         self._finished = not writable
         self._read_failure: PeerError | None = None
         self._write_failure: PeerError | None = None
-        self._never_arrived = 0
+        self._written = 0
+        self._never_left = 0
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
@@ -122,6 +124,7 @@ class Stream:
                 await self._wait_for_progress(WRITE_LIMIT - needed)
                 continue
             self._owner.send(self.id, bytes(view[:room]), False)
+            self._written += len(view[:room])
             view = view[room:]
         if self._write_failure is not None:
             raise self._write_failure
@@ -148,7 +151,12 @@ class Stream:
     @property
     def unacknowledged(self) -> int:
         """Bytes written that the peer has not acknowledged yet."""
-        return self._owner.unacknowledged(self.id) if self._write_failure is None else self._never_arrived
+        return self._owner.unacknowledged(self.id)
+
+    @property
+    def sent(self) -> int:
+        """Bytes that left, whether they arrived or not; each counts once."""
+        return self._written - (self._owner.unsent(self.id) if self._write_failure is None else self._never_left)
 
     def nudge(self, seconds: float) -> bool:
         """Show the peer our address, and make it answer; see ``Connection.nudge``."""
@@ -180,7 +188,7 @@ class Stream:
     def fail_write(self, error: PeerError) -> None:
         """Nothing more can be sent."""
         if self._write_failure is None:
-            self._never_arrived = self._owner.unacknowledged(self.id)
+            self._never_left = self._owner.unsent(self.id)
             self._write_failure = error
         _wake(self._writer)
 

@@ -10,6 +10,8 @@ import contextlib
 from pathlib import Path
 from unittest import mock
 
+import pytest
+
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
 from pypatcher.transfer import fetch_from, wire
@@ -23,15 +25,15 @@ SIZE = 500_000
 WINDOW = 64
 
 
-async def ask_and_leave(switch: Switch, source: Address) -> None:
-    """A valid request whose answer is taken 64 bytes long, and no byte more."""
+async def ask_and_leave(switch: Switch, source: Address, stay: float) -> None:
+    """A valid request whose answer is taken 64 bytes long, and no byte more, for ``stay`` seconds."""
     endpoint = await switch.endpoint(source)
     with contextlib.suppress(PeerError), mock.patch("pypatcher.transport.quic.DEFAULT_WINDOW", WINDOW):
         connection = await endpoint.connect(HOLDER, node_id=None, alpn=ALPN)
         stream = await connection.open_stream()
         await stream.write(wire.auth_value(OWNER_KEY, MINUTE))
         await stream.finish()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(stay)
         connection.close()
         await asyncio.sleep(1.0)
     await endpoint.close()
@@ -56,14 +58,16 @@ async def fetch(switch: Switch, source: Address) -> bool:
     return len(got) == SIZE
 
 
-def test_askers_who_take_nothing_leave_the_day_to_others(tmp_path: Path) -> None:
+# Some leave while the device waits for its own pace.
+@pytest.mark.parametrize("stay", [0.05, 0.1, 0.2, 0.3, 1.0])
+def test_askers_who_take_nothing_leave_the_day_to_others(stay: float, tmp_path: Path) -> None:
     info, _ = make_release(tmp_path, SIZE)
 
     async def attack() -> int:
         async with Switch() as switch:
             await switch.holder(HOLDER, local_release(info, tmp_path / "release"))
             for number in range(70):
-                await ask_and_leave(switch, (f"30.{number % 7}.{number // 7}.9", 4000))
+                await ask_and_leave(switch, (f"30.{number % 7}.{number // 7}.9", 4000), stay)
             await asyncio.sleep(60.0)
             return sum([await fetch(switch, (f"40.{number}.0.1", 5000)) for number in range(19)])
 

@@ -41,8 +41,9 @@ def test_a_days_sum_is_forgotten_after_24_hours() -> None:
     sums = DaySums()
     sums.add(("a", "all"), 5, 0.0)
     sums.add(("b", "all"), 7, 40_000.0)
-    assert sums.total(80_000.0) == {"a": 5, "b": 7, "all": 12}
-    assert sums.total(90_000.0) == {"b": 7, "all": 7}
+    assert sums.total(("a", "b", "all"), 80_000.0) == {"a": 5, "b": 7, "all": 12}
+    assert sums.total(("b", "all"), 90_000.0) == {"b": 7, "all": 7}
+    assert sums.total(("a",), 90_000.0)["a"] == 0
 
 
 def test_memory_of_a_day_is_bounded() -> None:
@@ -50,6 +51,27 @@ def test_memory_of_a_day_is_bounded() -> None:
     for minute in range(20_000):
         sums.add(("a",), 1000, 60.0 * minute)
     assert len(sums._sums) <= 26
+
+
+def test_what_is_taken_back_was_spent_last_and_takes_no_memory() -> None:
+    sums = DaySums()
+    sums.add(("a", "all"), 5, 0.0)
+    sums.add(("a", "all"), 7, 40_000.0)
+    sums.take_back(("a", "all", "nobody"), 9)
+    assert sums.total(("a", "all"), 40_000.0) == {"a": 3, "all": 3}
+    assert sums.total(("a", "all"), 90_000.0) == {"a": 0, "all": 0}
+    sums.add(("a", "all"), 5, 90_000.0)
+    sums.take_back(("a", "all"), 5)
+    assert not any(share for _, share in sums._sums)
+
+
+def test_a_day_tells_a_bounded_number_of_keys_apart_the_coarse_ones_longest() -> None:
+    sums = DaySums()
+    for number in range(20_000):
+        sums.add((f"host {number}", f"network {number // 4}", "all"), 1, 4.0 * number)
+    assert sum(len(share) for _, share in sums._sums) <= 2 * 4096 + 30
+    assert sums.total(("host 5", "network 1", "all"), 80_000.0) == {"host 5": 1, "network 1": 4, "all": 20_000}
+    assert sums.total(("host 19999", "network 4000"), 80_000.0) == {"host 19999": 0, "network 4000": 4}
 
 
 def test_a_pace_lets_a_burst_pass_and_then_makes_wait() -> None:

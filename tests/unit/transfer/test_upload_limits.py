@@ -157,16 +157,28 @@ def test_one_provider_gets_three_fifths_of_the_day(clock: ManualClock, host: str
     assert sum(take(limiter, clock, (f"9.{number}.9.9", 1)) for number in range(9)) == 8
 
 
-def test_what_never_arrived_does_not_count(clock: ManualClock) -> None:
+def test_what_never_left_does_not_count(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     for number in range(100):
         upload = limiter.admit((f"20.{number % 7}.0.1", 1), MIB)
         assert upload is not None
         clock.now += 10 + upload.spend(MIB // 2)
-        upload.refund(2 * MIB)
+        upload.settle(0)
         upload.end()
     clock.now += 86_000
     assert sum(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(30)) == 20
+
+
+def test_what_left_counts(clock: ManualClock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    for number in range(40):
+        upload = limiter.admit((f"20.{number % 7}.0.1", 1), MIB)
+        assert upload is not None
+        clock.now += 10 + upload.spend(MIB // 2)
+        upload.settle(MIB // 4)
+        upload.settle(MIB // 4)
+        upload.end()
+    assert sum(take(limiter, clock, (f"30.{number}.0.1", 1)) for number in range(30)) == 10
 
 
 def test_uploads_of_one_network_begun_together_keep_within_its_half(clock: ManualClock) -> None:

@@ -106,6 +106,19 @@ async def test_a_writer_waits_for_a_reader_and_nothing_piles_up() -> None:
         await writing
 
 
+async def test_what_left_is_known_before_it_arrives_and_after_the_end() -> None:
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, _, _ = await pair(server, client)
+        stream = await one.open_stream()
+        await stream.write(bytes(1000))
+        assert stream.sent == 0
+        client._flush()
+        assert (stream.sent, stream.unacknowledged) == (1000, 1000)
+        await stream.write(bytes(1000))
+        one.abandon(PeerError("over"))
+        assert stream.sent == 1000
+
+
 async def test_a_reset_is_an_error_there_and_the_connection_lives() -> None:
     async with open_endpoint() as server, open_endpoint() as client:
         one, other, _ = await pair(server, client)
@@ -189,6 +202,15 @@ async def test_a_full_server_says_so_and_a_place_is_free_after_a_close() -> None
             one.close()
             two.close()
             await asyncio.sleep(0.02)
+
+
+async def test_only_the_handshakes_of_a_proved_address_count_against_its_network() -> None:
+    async with open_endpoint(admission=Admission(handshakes=1, lan_handshakes=1)) as server, open_endpoint() as client:
+        server.serve(ALPN, _nothing)
+        for _ in range(2):  # the first is unproved, the second is asked to prove its address
+            (await client.connect(server.addresses[0], node_id=None, alpn=ALPN)).close()
+        with pytest.raises(PeerError, match="did not answer"):
+            await client.connect(server.addresses[0], node_id=None, alpn=ALPN, timeout=0.5)
 
 
 async def _keep(connection: Connection) -> None:
