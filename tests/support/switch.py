@@ -48,10 +48,10 @@ class _Port:
         self._switch, self._on_datagram, self._on_batch_end = switch, on_datagram, on_batch_end
         switch.ports[bind] = self
 
-    def send(self, data: bytes, address: Address) -> None:
+    def send(self, data: bytes, address: Address, **_: bool) -> None:
         asyncio.get_running_loop().call_later(LATENCY, self._switch.deliver, bytes(data), self.address, address)
 
-    def send_all(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def send_all(self, datagrams: list[tuple[bytes, Address]], **_: bool) -> None:
         for data, address in datagrams:
             self.send(data, address)
 
