@@ -61,6 +61,9 @@ for {hours(dht.storage.ITEM_LIFETIME)}
 
 at the start, every {minutes(discovery.sources.lan._INTERVAL)}, and when somebody new is heard
 
+{discovery.sources.lan._HEARD.most} announcements a second are heard, {discovery.sources.lan._HEARD_EACH[0]} of one
+host ({discovery.sources.lan._HEARD_EACH[1]} at once), of which {discovery.sources.lan._PORTS_EACH} ports are remembered
+
 checked every {nat.address_monitor._PAUSE} s, without a packet
 
 our {transport.quic.CONNECTION_ID_SIZE}-byte connection ids

@@ -28,7 +28,7 @@ from pypatcher.backoff import jittered
 from pypatcher.discovery.announcement import is_dialable
 from pypatcher.discovery.namespace import namespace_hash
 from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
-from pypatcher.limits import Limit, WindowLimiter
+from pypatcher.limits import Limit, RateLimiter, WindowLimiter
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["GROUPS", "NEIGHBOURS", "Lan", "LanSchedule", "decode_search", "encode_search", "lan_source"]
@@ -53,6 +53,8 @@ _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
 _KNOWN, _KNOWN_FOR = 256, 900.0
 _HEARD = Limit("heard", 20, 1.0)
+_HEARD_EACH = (2.0, 8.0)
+_PORTS_EACH = 4
 _LOOK_SECONDS = 5.0
 _HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
 
@@ -92,6 +94,7 @@ class LanSchedule:
         self._next = now + rng.uniform(0, _FIRST)
         self._known: OrderedDict[Address, float] = OrderedDict()
         self._heard = WindowLimiter()
+        self._heard_each = RateLimiter(*_HEARD_EACH)
 
     def due(self, now: float) -> bool:
         """Whether to announce now; if so it is counted."""
@@ -106,12 +109,15 @@ class LanSchedule:
         self._next = min(self._next, max(now + self._rng.uniform(0, _FIRST), self._last + _SHORTEST))
 
     def heard(self, neighbour: Address, now: float) -> bool:
-        """Whether to hand a neighbour on: 20 a second at most."""
-        if not self._heard.allow(_HEARD, now):
+        """Whether to hand a neighbour on: 20 a second at most, 2 of one host. Of a host 4 ports are remembered."""
+        if not self._heard_each.allow(neighbour[0], now) or not self._heard.allow(_HEARD, now):
             return False
         if now - self._known.pop(neighbour, float("-inf")) > _KNOWN_FOR:
             self.soon(now)
         self._known[neighbour] = now
+        same_host = [known for known in self._known if known[0] == neighbour[0]]
+        if len(same_host) > _PORTS_EACH:
+            del self._known[same_host[0]]
         if len(self._known) > _KNOWN:
             self._known.popitem(last=False)
         return True

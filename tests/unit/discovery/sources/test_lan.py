@@ -84,6 +84,28 @@ def test_a_flood_of_neighbours_is_cut() -> None:
     assert sum(schedule.heard((f"10.0.{n >> 8}.{n & 255}", 6881), 5.5) for n in range(2000)) == 20
 
 
+def test_one_loud_neighbour_silences_no_other_one() -> None:
+    """The attack: 40 announcements a second from one address, each of another port, and nobody else was heard."""
+    schedule, honest, heard, loud = LanSchedule(random.Random(1), 0.0), ("192.168.1.50", 6881), 0, 0
+    for tick in range(40 * 600):
+        loud += schedule.heard(("192.168.1.66", 1024 + tick), tick / 40)
+        if tick % 400 == 0:
+            heard += schedule.heard(honest, tick / 40)
+    assert heard == 60
+    assert loud <= 8 + 2 * 600
+
+
+def test_a_neighbour_that_names_many_ports_pushes_no_other_one_out_of_memory() -> None:
+    schedule, honest = LanSchedule(random.Random(1), 0.0), ("192.168.1.50", 6881)
+    schedule.heard(honest, 0.0)
+    for second in range(1, 600):
+        assert schedule.heard(("192.168.1.66", 1024 + second), second)
+    assert schedule.due(600.0)
+    schedule.heard(honest, 601.0)
+    assert schedule.wait(601.0) > 200.0, "who was known is not new"
+    assert len(schedule._known) == 5
+
+
 class Ear:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Address] = asyncio.Queue()
