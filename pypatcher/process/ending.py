@@ -37,6 +37,8 @@ __all__ = ["Ending", "RestartExit", "block_signals", "exit_now"]
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _WATCH_LIMIT = 0.5
 """Seconds for the main thread to come to our handler; in a long C call or ``sigwait`` it does not."""
+_AGAIN = 0.1
+"""Seconds until it is signalled again: a signal that arrives just before a wait of Python's begins does not end it."""
 _HEARD_LIMIT = 0.5
 """Seconds for somebody to take a SIGTERM that was blocked; who does not wait for it is interrupted."""
 _JOIN_LIMIT = 2.0
@@ -89,6 +91,7 @@ class Ending:
         self._came = threading.Event()
         self._sent = False
         self._hushed = False
+        self._raises = False
         self._sending = threading.Lock()
 
     def attach(self) -> None:
@@ -141,9 +144,7 @@ class Ending:
 
     def watch(self) -> None:
         """Note stops from now on, before the application's handlers get them; exec would make them forgotten."""
-        self._came.clear()
-        if self._signal_main():
-            self._came.wait(_WATCH_LIMIT)
+        self._reach_main()
 
     def tell(self, leave: Callable[[], NoReturn], finish: Callable[[], None]) -> None:
         """Tell the application to end; called in a thread of ours.
@@ -159,7 +160,7 @@ class Ending:
             self.interrupt()
 
     def close(self) -> None:
-        """Send the application nothing any more; called in the main thread."""
+        """Send the application nothing any more."""
         self.over.append(True)
         with self._sending:
             pass
@@ -176,7 +177,8 @@ class Ending:
                 # The main thread may be joining that one, and end by itself.
                 _wait_until(lambda: not loop.is_running(), None)
                 _wait_until(lambda: not threading.main_thread().is_alive(), _JOIN_LIMIT)
-        self._signal_main()
+        self._raises = True
+        self._reach_main()
 
     def raise_now(self) -> NoReturn:
         """End the application from its main thread, or its loop.
@@ -236,6 +238,12 @@ class Ending:
                 if found not in (None, nothing):  # the application's, since
                     libc.signal(int(signal.SIGTERM), found)
 
+    def _reach_main(self) -> None:
+        self._came.clear()
+        deadline = time.monotonic() + _WATCH_LIMIT
+        while self._signal_main() and not self._came.wait(_AGAIN) and time.monotonic() < deadline:
+            pass
+
     def _signal_main(self) -> bool:
         with self._sending, contextlib.suppress(OSError):
             if self._signal is None or self.over:
@@ -250,8 +258,9 @@ class Ending:
         self.main_mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._watches = True
         self._came.set()
-        if not self.interrupted:
+        if not self._raises:
             return
+        self._raises = False
         if threading.main_thread().is_alive():
             raise RestartExit
         if self.is_running():  # main has returned, and the interpreter waits for other threads

@@ -247,6 +247,7 @@ class Restarter:
         # comes here again if something that it calls, a signal's handler perhaps, ends the process.
         self._leaving.acquire()
         self._left = True
+        self._ending.close()
         end_children(_CHILDREN_GRACE, spare=() if self._helper is None else (self._helper.pid,))
         activate, self._activate = self._activate, None
         if activate is not None:

@@ -168,3 +168,21 @@ def test_children_of_a_callback_block_what_main_blocks() -> None:
         time.sleep(30)
     """)
     assert said.split() == ["SigBlk:", "0000000000000200", "RESTARTED"]
+
+
+def test_signal_of_ours_that_ends_no_wait_is_sent_again() -> None:
+    said = run("""
+        send, lost = signal.pthread_kill, []
+
+        def lose_one(thread, number):
+            if ending.interrupted and not lost:
+                lost.append(number)
+            else:
+                send(thread, number)
+
+        signal.pthread_kill = lose_one
+        atexit.register(print, "ended in good order", flush=True)
+        restarter().request()
+        time.sleep(30)
+    """)
+    assert said == "ended in good order\nRESTARTED\n"
