@@ -7,39 +7,47 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from pypatcher.addresses import Address, host_of, is_lan, network_of
+from pypatcher.addresses import Address, format_address, host_of, is_lan, network_of
 
 __all__ = ["Crowd", "Silence"]
 
 _PER_HOST, _PER_GROUP = 2, 8
-_SILENT_NODES, _SILENCE = 512, 120.0
+_SILENT_NODES, _SILENCE, _ANSWERED = 512, 120.0, 600.0
 
 
 class Silence:
     """Remembers the hosts that lately did not answer, a bounded number of them.
 
-    Away from the LAN that is a host (of IPv6 a /64): who names a hundred ports of one has named one.
+    Away from the LAN that is a host (of IPv6 a /64): who names a hundred ports of one has named one. Of a host that
+    answered in the last 10 minutes it is the port alone: anybody can name wrong ports of an honest one.
     """
 
     def __init__(self) -> None:
         self._since: OrderedDict[str, float] = OrderedDict()
+        self._answered: OrderedDict[str, float] = OrderedDict()
 
     def begin(self, address: Address, now: float) -> None:
         """A node did not answer."""
-        key = host_of(address)
-        self._since.pop(key, None)
-        self._since[key] = now
-        if len(self._since) > _SILENT_NODES:
-            self._since.popitem(last=False)
+        is_there = now - self._answered.get(host_of(address), -_ANSWERED) < _ANSWERED
+        _note(self._since, format_address(address) if is_there else host_of(address), now)
 
-    def end(self, address: Address) -> None:
+    def end(self, address: Address, now: float) -> None:
         """It answered after all."""
         self._since.pop(host_of(address), None)
+        self._since.pop(format_address(address), None)
+        _note(self._answered, host_of(address), now)
 
     def holds(self, address: Address, now: float) -> bool:
         """Whether it was silent a moment ago."""
-        since = self._since.get(host_of(address))
-        return since is not None and now - since < _SILENCE
+        keys = host_of(address), format_address(address)
+        return any(now - self._since.get(key, -_SILENCE) < _SILENCE for key in keys)
+
+
+def _note(table: OrderedDict[str, float], key: str, now: float) -> None:
+    table.pop(key, None)
+    table[key] = now
+    if len(table) > _SILENT_NODES:
+        table.popitem(last=False)
 
 
 class Crowd:

@@ -273,7 +273,7 @@ class RpcNode:
         self._last_answer = now = self._clock()
         if not is_lan(source):
             self._last_answer_from_outside = now
-        self._silence.end(source)
+        self._silence.end(source, now)
         self._table.answered(Contact(answer.sender, source), now)
         if len(self._table):
             self._someone.set()

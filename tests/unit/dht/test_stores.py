@@ -219,7 +219,7 @@ def test_silence_is_remembered_for_a_while_and_in_bounded_memory() -> None:
     assert silence.holds(_US, 100.0)
     assert not silence.holds(_US, 121.0)
     silence.begin(_US, 200.0)
-    silence.end(_US)
+    silence.end(_US, 200.0)
     assert not silence.holds(_US, 200.0)
     silence.begin(_US, 300.0)
     for number in range(600):
@@ -233,3 +233,23 @@ def test_a_silent_far_host_is_silent_at_all_ports_a_near_one_at_one() -> None:
     silence.begin(("192.168.1.1", 1), 0.0)
     assert silence.holds(("20.0.0.1", 2), 1.0)
     assert not silence.holds(("192.168.1.1", 2), 1.0)
+
+
+def test_a_host_that_answered_lately_is_not_silent_because_of_a_port_that_somebody_named() -> None:
+    """The attack: wrong ports of honest nodes, named in one answer, hid these nodes from every lookup."""
+    silence = Silence()
+    silence.end(("20.0.0.1", 1), 0.0)
+    silence.begin(("20.0.0.1", 2), 1.0)
+    assert silence.holds(("20.0.0.1", 2), 2.0)
+    assert not silence.holds(("20.0.0.1", 1), 2.0)
+    silence.begin(("20.0.0.1", 1), 3.0)
+    assert silence.holds(("20.0.0.1", 1), 4.0)
+    silence.begin(("20.0.0.1", 2), 601.0)
+    assert silence.holds(("20.0.0.1", 3), 602.0)
+    for number in range(600):
+        silence.end((f"20.0.{number >> 8}.{number & 255}", 1), 700.0)
+    silence.end(("20.0.0.1", 1), 700.0)
+    silence.begin(("20.0.0.1", 1), 701.0)
+    silence.end(("20.0.0.1", 1), 702.0)
+    assert not any(silence.holds(("20.0.0.1", port), 703.0) for port in (1, 3))
+    assert len(silence._answered) == 512
