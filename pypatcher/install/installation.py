@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, chance, check_wanted
 from pypatcher.install.examine import Examiner, Found, Kind, Verify, vouched
-from pypatcher.install.files import FileStat
+from pypatcher.install.files import Files, FileStat
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
 from pypatcher.install.lock_holders import is_locked
@@ -48,6 +48,7 @@ __all__ = ["Installation"]
 
 _log = logging.getLogger("pypatcher")
 _TRY_AGAIN = 3600.0
+_Seen = TypeVar("_Seen")
 
 
 class Installation:
@@ -197,23 +198,11 @@ class Installation:
 
         Cheap, for a start: one small file is read, nothing is hashed.
         """
-        try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                if files.stat(self.layout.staged) is not None:
-                    return True
-                state = Operations(files, self.layout).read_state()
-                return state is not None and state.trial is not None
-        except (OSError, PatcherError):
-            return False
+        return bool(self._look(lambda files: files.stat(self.layout.staged) is not None or self._trial_is_on(files)))
 
     def on_trial(self) -> bool:
         """Whether a trial is on, as far as can be read; cheap."""
-        try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                state = Operations(files, self.layout).read_state()
-        except (OSError, PatcherError):
-            return False
-        return state is not None and state.trial is not None
+        return bool(self._look(self._trial_is_on))
 
     def check_wanted(self, version: Version, sha512: bytes = b"") -> None:
         """Would this device take a release of that version, as far as its announcement tells?
@@ -256,11 +245,7 @@ class Installation:
 
     def held(self) -> tuple[LocalRelease, ...]:
         """What may be announced and served, newest first: ``staged`` and `P`, unless refused."""
-        try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                return held(files, self.layout, self._examiner)
-        except (OSError, PatcherError):
-            return ()
+        return self._look(lambda files: held(files, self.layout, self._examiner)) or ()
 
     def staged_release(self) -> LocalRelease | None:
         """The release that waits for the next start, if it is good and not refused."""
@@ -278,13 +263,8 @@ class Installation:
             return None
         if put_off is not None and staged.sha512 == put_off.sha512 and self._clock() < self._put_off_until:
             return None
-        try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                state = Operations(files, self.layout).read_state()
-        except (OSError, PatcherError):
-            return None
         # Where the start could not write anything down there is no state yet, and the next one may.
-        return staged if state is None or state.trial is None else None
+        return staged if self._look(self._trial_is_on) is False else None
 
     def confirm(self, own: bytes | None = None) -> Version | None:
         """The program that this process runs works: end its trial. None when there is nothing to confirm.
@@ -403,11 +383,7 @@ class Installation:
 
     def read_report(self, limit: int) -> bytes:
         """What `write_report` wrote, ``limit`` bytes at most; empty when there is nothing that can be read."""
-        try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                return read_report(files, self.layout, limit)
-        except (OSError, PatcherError):
-            return b""
+        return self._look(lambda files: read_report(files, self.layout, limit)) or b""
 
     def write_report(self, data: bytes) -> None:
         """Keep what the node says about itself beside the program. Only the holder of `updater_lock` may.
@@ -453,6 +429,18 @@ class Installation:
     def _hold_updater_lock(self) -> Iterator[bool]:
         with self._folders(self.layout, StateFolder.MADE) as files, hold_lock(files, self.layout.updater) as mine:
             yield mine
+
+    def _look(self, see: Callable[[Files], _Seen]) -> _Seen | None:
+        """What can be seen without a lock; None where the folders cannot be used or read."""
+        try:
+            with self._folders(self.layout, StateFolder.IF_THERE) as files:
+                return see(files)
+        except (OSError, PatcherError):
+            return None
+
+    def _trial_is_on(self, files: Files) -> bool:
+        state = Operations(files, self.layout).read_state()
+        return state is not None and state.trial is not None
 
     def _session(self) -> AbstractContextManager[Session]:
         return open_session(self._folders, self.layout, self._examiner, self._instances, self._lives)
