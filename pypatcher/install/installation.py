@@ -28,7 +28,7 @@ from pypatcher.install.locks import Instances, SharedHold, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back, stage_file
 from pypatcher.install.operations import Operations
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
-from pypatcher.install.reconcile import Settled, is_another, settle
+from pypatcher.install.reconcile import Settled, is_another, program_stat, settle
 from pypatcher.install.report import read_report, write_report
 from pypatcher.install.staging import Partial, Partials, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
@@ -123,21 +123,13 @@ class Installation:
         return settled
 
     def _settle(self, caller: Caller) -> Settled:
-        before = self._program_stat()
+        before = program_stat(self._folders, self.layout)
         try:
             return persisting(lambda: self._try_to_settle(caller, before))
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
-            unmanaged = self._unmanaged(f"{self.program} gets no updates: {reason}")
-            must_exec = caller.launcher == "spawn" and is_another(before, self._program_stat())
-            return replace(unmanaged, must_exec=must_exec)
-
-    def _program_stat(self) -> FileStat | None:
-        try:
-            with self._folders(self.layout, StateFolder.IGNORED) as files:
-                return files.stat(self.layout.target)
-        except (OSError, PatcherError):
-            return None
+            must_exec = caller.launcher == "spawn" and is_another(before, program_stat(self._folders, self.layout))
+            return replace(self._unmanaged(f"{self.program} gets no updates: {reason}"), must_exec=must_exec)
 
     def _try_to_settle(self, caller: Caller, before: FileStat | None) -> Settled:
         with self._folders(self.layout, StateFolder.IF_THERE) as files:

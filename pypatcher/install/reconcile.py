@@ -11,12 +11,14 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pypatcher.errors import StateError
+from pypatcher.errors import PatcherError, StateError
 from pypatcher.install.decide import Action, Decision, Limits, closed_trial, decide
 from pypatcher.install.examine import Found, vouched
 from pypatcher.install.facts import DiskFacts
 from pypatcher.install.files import FileStat
+from pypatcher.install.layout import Layout
 from pypatcher.install.starts import Caller, Fate
+from pypatcher.install.state_folder import OpenFolders, StateFolder
 from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.version import Version
@@ -24,7 +26,7 @@ from pypatcher.version import Version
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
 
-__all__ = ["Settled", "is_another", "settle"]
+__all__ = ["Settled", "is_another", "program_stat", "settle"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -259,6 +261,15 @@ class _Settling:
             serve=found.id is not None and not refused,
             reason=reason,
         )
+
+
+def program_stat(folders: OpenFolders, layout: Layout) -> FileStat | None:
+    """What `P` is now, unread; None where that cannot be told."""
+    try:
+        with folders(layout, StateFolder.IGNORED) as files:
+            return files.stat(layout.target)
+    except (OSError, PatcherError):
+        return None
 
 
 def is_another(before: FileStat | None, now: FileStat | None) -> bool:

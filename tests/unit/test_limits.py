@@ -65,7 +65,7 @@ def test_what_is_taken_back_was_spent_last_and_takes_no_memory() -> None:
     assert not any(share for _, share in sums._sums)
 
 
-def test_a_day_tells_a_bounded_number_of_keys_apart_the_coarse_ones_longest() -> None:
+def test_a_day_tells_a_bounded_number_of_keys_apart() -> None:
     sums = DaySums()
     for number in range(20_000):
         sums.add((f"host {number}", f"network {number // 4}", "all"), 1, 4.0 * number)

@@ -145,7 +145,7 @@ async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[Da
     assert far.datagrams[-1] == b"y"
 
 
-async def test_answers_leave_from_the_address_that_was_asked_and_what_we_begin_does_not() -> None:
+async def test_only_answers_leave_from_the_address_that_was_asked() -> None:
     """The attack: one byte from a forged source decided from where our own questions to that address left."""
     loop, heard = asyncio.get_running_loop(), asyncio.Event()
     opened = DatagramSocket(("0.0.0.0", 0), lambda _data, _source: heard.set())
@@ -175,5 +175,5 @@ async def test_answers_leave_from_the_address_that_was_asked_and_what_we_begin_d
         ("fd00::1", "2001:4860::1", True),
     ],
 )
-def test_nobody_beyond_a_link_is_answered_from_an_address_of_that_link(ours: str, theirs: str, may: bool) -> None:
+def test_nobody_beyond_a_link_is_answered_from_its_address(ours: str, theirs: str, may: bool) -> None:
     assert _may_answer(ours, theirs) is may

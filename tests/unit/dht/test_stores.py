@@ -235,7 +235,7 @@ def test_a_silent_far_host_is_silent_at_all_ports_a_near_one_at_one() -> None:
     assert not silence.holds(("192.168.1.1", 2), 1.0)
 
 
-def test_a_host_that_answered_lately_is_not_silent_because_of_a_port_that_somebody_named() -> None:
+def test_a_named_port_makes_no_host_silent_that_answered_lately() -> None:
     """The attack: wrong ports of honest nodes, named in one answer, hid these nodes from every lookup."""
     silence = Silence()
     silence.end(("20.0.0.1", 1), 0.0)

@@ -98,7 +98,7 @@ def test_where_nobody_knocks_few_silent_lan_addresses_are_dialed() -> None:
     assert ways.is_open(NAMED[9])
 
 
-def test_where_nobody_knocks_who_was_reached_is_dialed_though_others_of_its_network_are_silent() -> None:
+def test_who_was_reached_is_dialed_though_its_network_is_silent() -> None:
     """The attack: 3 made-up addresses in records every 5 minutes hid every true holder of the same LAN."""
     ways = EveryWay(0.0, ManualClock())
     there, silent = NAMED[0], NAMED[1:4]

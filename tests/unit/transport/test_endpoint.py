@@ -204,7 +204,7 @@ async def test_a_full_server_says_so_and_a_place_is_free_after_a_close() -> None
             await asyncio.sleep(0.02)
 
 
-async def test_only_the_handshakes_of_a_proved_address_count_against_its_network() -> None:
+async def test_only_handshakes_of_proved_addresses_count_for_a_network() -> None:
     async with open_endpoint(admission=Admission(handshakes=1, lan_handshakes=1)) as server, open_endpoint() as client:
         server.serve(ALPN, _nothing)
         for _ in range(2):  # the first is unproved, the second is asked to prove its address

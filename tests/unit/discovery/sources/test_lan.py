@@ -95,7 +95,7 @@ def test_one_loud_neighbour_silences_no_other_one() -> None:
     assert loud <= 8 + 2 * 600
 
 
-def test_a_neighbour_that_names_many_ports_pushes_no_other_one_out_of_memory() -> None:
+def test_a_neighbour_with_many_ports_pushes_no_other_one_out() -> None:
     schedule, honest = LanSchedule(random.Random(1), 0.0), ("192.168.1.50", 6881)
     schedule.heard(honest, 0.0)
     for second in range(1, 600):
