@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from cross.workshop import REPOSITORY, StepFailedError
@@ -33,14 +33,17 @@ def read_pins(file: Path) -> list[Pin]:
     """The packages of a file that this Python needs, which is that of the devices.
 
     Raises:
-        StepFailedError: one has no version or no hash.
+        StepFailedError: one has no version or no hash, or a line is something else.
     """
     pins = []
     for text in file.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         line, _, hashes = text.partition("--hash=")
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
-        requirement = Requirement(line.strip())
+        try:
+            requirement = Requirement(line.strip())
+        except InvalidRequirement as error:
+            raise StepFailedError(f"{file}: {line.strip()!r} is no package: {str(error).splitlines()[0]}") from None
         versions = [specifier.version for specifier in requirement.specifier if specifier.operator == "=="]
         if len(versions) != 1 or not hashes:
             raise StepFailedError(

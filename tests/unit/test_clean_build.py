@@ -293,3 +293,20 @@ def test_what_the_project_asks_for_is_pinned() -> None:
         for requirement in map(Requirement, wanted):
             version = pinned.get(canonicalize_name(requirement.name), "")
             assert version and requirement.specifier.contains(version), f"{requirement}: run `make pins`"
+
+
+def test_requirements_of_a_program_are_read_with_their_comments(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# made by uv\nsome==1.0 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n    # via -r in\n")
+    [pin] = read_pins(file)
+    assert (pin.name, pin.version) == ("some", "1.0")
+    assert "sha256:00" in pin.text
+    assert "sha256:11" in pin.text
+
+
+@pytest.mark.parametrize(("line", "said"), [("some>=1.0", "needs a version"), ("-r other.txt", "is no package")])
+def test_requirements_without_hashes_are_refused_in_words(line: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text(f"{line}\n")
+    with pytest.raises(StepFailedError, match=said):
+        read_pins(file)
