@@ -1,8 +1,8 @@
 """What device programs are made of: servers, helper processes, loops in threads. Each says how it ends, in its words.
 
 ``$APP_STATE/starts`` gets a line from each start, ``$APP_STATE/notes`` what the program does when it is stopped. The
-first argument says which program it is, the second the port that it listens on. Nothing here knows of restarts, but for
-``drain``, whose ``on_restart`` ends it.
+first argument says which program it is, the second the port that it listens on. Nothing here knows of restarts, but
+that none is to come before a program has begun; and ``drain`` is ended by its own ``on_restart``.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import time
 
 import ending_asgi  # noqa: F401 - uvicorn imports it by its name
 from app_version import PUBLIC_KEY
-from ending_notes import note, say, up
+from ending_notes import note, say, up, wait_until_up
 
 import pypatcher
 
@@ -27,6 +27,7 @@ def start() -> None:
     note("began")
     atexit.register(note, "atexit")
     pypatcher.on_event(lambda event: say("events", **event.to_dict()))
+    pypatcher.on_restart(wait_until_up)
     pypatcher.start(pypatcher.UpdaterMode.Now)
 
 

@@ -22,3 +22,15 @@ def note(text: str) -> None:
 def up() -> None:
     """What this program is for has begun."""
     say("starts")
+
+
+def wait_until_up() -> None:
+    """As an ``on_restart`` callback: a release that is there at once restarts nothing that has not begun yet."""
+    deadline = time.monotonic() + 20
+    while f'"by": "{VERSION}"' not in _read("starts") and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _read(file_name: str) -> str:
+    path = STATE / file_name
+    return path.read_text(encoding="utf-8") if path.exists() else ""
