@@ -39,6 +39,8 @@ _NOT_THERE = (
     "none_of_our_files",  # the sources
     "test_documents",  # the documents
     "on_one_interface",  # multicast
+    "test_restart",  # signals to threads within milliseconds: shown on the host
+    "test_supervisor",
     "changed_archives",  # time: thousands of random inputs to what is pure Python anyhow
 )
 """Tests, by parts of their names, that need what an emulated device lacks."""
