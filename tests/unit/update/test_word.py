@@ -1,0 +1,166 @@
+"""The owner's word as a node keeps it: the newest one wins, an older one is never believed again, and it is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pypatcher.artifact.manifest import Manifest, newer_word
+from pypatcher.discovery.word import Heard, WordKeeper
+from pypatcher.mutable_item import MutableItem
+from pypatcher.update.word import FolderStore, Kept, OwnersWord
+from tests.support.manifests import OWNER_KEY, STRANGER, TARGET, release, unchecked, word
+
+GIVER = ("198.51.100.7", 4433)
+
+
+class MemoryStore:
+    """Keeps what it is given, or fails as a full disk does."""
+
+    def __init__(self) -> None:
+        self.kept = Kept()
+        self.is_full = False
+        self.writes = 0
+
+    def read(self) -> Kept:
+        return self.kept
+
+    def keep(self, word: Manifest) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        self.writes += 1
+        self.kept = Kept(word.encode_kept(), word.seq)
+
+
+def owners_word(store: MemoryStore | FolderStore) -> OwnersWord:
+    return OwnersWord(OWNER_KEY, TARGET, store, clock=lambda: 5.0)
+
+
+def item(manifest: Manifest, position: int = 0) -> MutableItem:
+    found = manifest.item(position)
+    assert found is not None
+    return found
+
+
+def hear(known: OwnersWord, told: bytes | MutableItem | Manifest) -> Heard:
+    return asyncio.run(known.hear(told.encode() if isinstance(told, Manifest) else told, GIVER))
+
+
+def test_the_first_word_is_kept_before_it_is_told() -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        known = owners_word(store)
+        keeper: WordKeeper = known
+        news = keeper.news.next
+        assert (known.current, known.seq, known.had_one) == (None, -1, False)
+        assert await keeper.hear(item(word()), GIVER) is Heard.NEW
+        assert news.is_set()
+        assert store.kept.floor == known.seq == word().seq
+        assert known.contact.networks == {"198.51.100.0/24": 5.0}
+
+    asyncio.run(scene())
+
+
+def test_an_older_word_is_not_believed_after_a_restart(tmp_path: Path) -> None:
+    assert hear(owners_word(FolderStore(tmp_path / "word")), word("1.3.0", revision=2)) is Heard.NEW
+    known = owners_word(FolderStore(tmp_path / "word"))
+    for old in (word("1.2.0"), word("1.3.0"), word("1.3.0", revision=1)):
+        assert hear(known, old) is Heard.OLDER
+        assert hear(known, item(old)) is Heard.OLDER
+    assert known.current == word("1.3.0", revision=2)
+
+
+@pytest.mark.parametrize("damage", [b"", b"d", b"\0" * 300])
+def test_a_damaged_file_is_said_and_forgets_no_seq(tmp_path: Path, damage: bytes) -> None:
+    hear(owners_word(FolderStore(tmp_path)), word("1.3.0"))
+    (tmp_path / "manifest").write_bytes(damage)
+    known = owners_word(FolderStore(tmp_path))
+    assert known.problem
+    assert (known.current, known.seq, known.had_one) == (None, word("1.3.0").seq, True)
+    assert hear(known, word("1.2.0")) is Heard.OLDER
+    assert known.current is None
+    assert hear(known, word("1.3.0")) is Heard.NEW
+    assert (known.current, known.problem) == (word("1.3.0"), "")
+
+
+def test_a_damaged_flag_still_says_that_there_was_a_word(tmp_path: Path) -> None:
+    hear(owners_word(FolderStore(tmp_path)), word("1.3.0"))
+    (tmp_path / "manifest").unlink()
+    (tmp_path / "manifest.seen").write_bytes(b"\xff\xff")
+    assert owners_word(FolderStore(tmp_path)).had_one
+
+
+def test_signatures_of_one_word_are_merged() -> None:
+    store = MemoryStore()
+    known = owners_word(store)
+    told = word()
+    assert [hear(known, item(told, position)) for position in (0, 2, 0)] == [Heard.NEW, Heard.MORE, Heard.SAME]
+    assert known.current is not None
+    assert known.current.mask == 0b101
+    assert store.writes == 2
+
+
+def test_what_the_owner_did_not_sign_changes_nothing() -> None:
+    known = owners_word(MemoryStore())
+    hear(known, word())
+    keys = {b"i": release("9.0.0", key=STRANGER).to_postcard()}
+    bad = item(word("9.0.0"))
+    forged = MutableItem(bad.public_key, bad.salt, bad.seq, bad.value, bytes(64))
+    no_release = unchecked({b"x": 1}, word("9.0.0").seq)
+    assert hear(known, forged) is Heard.FORGED
+    assert hear(known, unchecked(keys, word("9.0.0").seq, STRANGER)) is Heard.FORGED
+    assert hear(known, unchecked(keys, word("9.0.0").seq)) is Heard.FORGED
+    assert hear(known, no_release) is Heard.FORGED
+    assert hear(known, b"nothing") is Heard.FORGED
+    assert known.seq == word().seq
+    assert known.contact.forged == {"198.51.100.0/24": 5.0}
+
+
+def test_another_release_at_a_lower_revision_holds_the_known_one() -> None:
+    known = owners_word(MemoryStore())
+    hear(known, word("1.3.0", revision=3))
+    assert hear(known, item(word("1.3.0", content=1))) is Heard.NEW
+    assert known.current is not None
+    assert (known.current.revision, known.current.is_contested) == (3, True)
+    assert hear(known, item(word("1.3.0", content=1))) is Heard.OLDER
+
+
+def test_a_full_disk_forgets_nothing_while_the_node_lives() -> None:
+    store = MemoryStore()
+    known = owners_word(store)
+    store.is_full = True
+    assert hear(known, word()) is Heard.NEW
+    assert known.current == word()
+    store.is_full = False
+    assert hear(known, word()) is Heard.SAME
+    assert store.kept.floor == word().seq
+
+
+WORDS = [
+    word("1.2.0"),
+    word("1.2.0", revision=1, hold=1),
+    word("1.2.0", revision=1, hold=2),
+    word("1.2.0", content=1, revision=2),
+    word("1.3.0", share=5),
+    word("1.3.0", share=9),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(WORDS), st.integers(0, len(WORDS)))
+def test_no_order_of_words_makes_a_difference(order: list[Manifest], restart: int) -> None:
+    store = MemoryStore()
+    known = owners_word(store)
+    highest = -1
+    for number, told in enumerate(itertools.chain(order, order)):
+        if number == restart:
+            known = owners_word(store)
+        hear(known, told)
+        assert known.seq >= highest
+        highest = known.seq
+    assert known.current == newer_word(word("1.3.0", share=5), word("1.3.0", share=9))
