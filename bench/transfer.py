@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 HERE = "127.0.0.1"
 ALPN = "/pypatcher/x86_64/bench/v0"
@@ -88,7 +89,8 @@ async def ours_fetch(path: Path, datagram: int, port: int) -> None:
     connection = await endpoint.connect((HERE, port), node_id=server, alpn=ALPN)
     started = time.perf_counter()
     with path.open("wb", buffering=0) as file:
-        await fetch_release(connection, owner=KeyPair.from_seed(OWNER_SEED).public, expect=None, write=file.write)
+        sink = SimpleNamespace(write=file.write, received=lambda _count, _total: None)
+        await fetch_release(connection, sink, owner=KeyPair.from_seed(OWNER_SEED).public, expect=None)
     seconds = time.perf_counter() - started
     connection.close()
     report(seconds=seconds, growth=peak() - before, cpu=time.process_time() - begun)

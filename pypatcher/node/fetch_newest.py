@@ -22,7 +22,6 @@ from pypatcher.events import (
     Emit,
     Event,
     FetchFailed,
-    FetchProgress,
     FetchStarted,
     PreflightFailed,
     ReleaseRefused,
@@ -34,6 +33,7 @@ from pypatcher.node.presence import offers_part
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
 from pypatcher.transfer import UploadLimiter, fetch_from
+from pypatcher.transfer.download import Arrival
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.offer_exchange import NOBODY
 from pypatcher.transfer.shelf import Shelf
@@ -48,7 +48,6 @@ _LOOK_INTERVAL = 10.0
 _PERSEVERANCE = 8
 _REMIND = 20.0
 _LOOK_AT_WORDS = 0.5
-_PROGRESS_INTERVAL = 0.25
 _TASK_PAUSES = (1.0, 30.0)
 
 
@@ -117,35 +116,24 @@ class Acquirer:
             NotNewerError: it has an older version than will do.
             CannotReplaceError: it cannot be kept.
         """
-        peer, said = format_address(address), 0.0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal said
-            if not said:
-                self._emit(FetchStarted("unknown", peer, total))
-            if done == total or time.monotonic() - said >= _PROGRESS_INTERVAL:
-                said = time.monotonic()
-                self._emit(FetchProgress("unknown", peer, done, total))
-
         download = self._out.new_partial()
         try:
             network = self._network
             await fetch_from(
                 network.endpoint,
                 address,
+                Arrival(download, self._emit, "unknown", format_address(address)),
                 node_id=node_id,
                 alpn=network.namespace.alpn,
                 owner=network.namespace.owner,
                 expect=None,
-                write=download.write,
-                on_progress=progress,
             )
             info = await asyncio.to_thread(self._out.stage, download, None)
         except OSError as error:
             raise CannotReplaceError(f"cannot write {self._out.staged_path}: {error.strerror or error}") from None
         finally:
             download.discard()
-        return Acquired(info, f"{node_id.hex()}@{peer}", 0, 0)
+        return Acquired(info, f"{node_id.hex()}@{format_address(address)}", 0, 0)
 
     async def newest(self, patience: float) -> Acquired:
         """Find the newest release by discovery and fetch it.

@@ -29,6 +29,7 @@ from pypatcher.nat.ways import EveryWay, Ways
 from pypatcher.node.network import Network
 from pypatcher.settings import Settings
 from pypatcher.tasks import keep_running
+from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.exchanges import Exchanges
 
 __all__ = ["Parts", "Peers", "keep_ports_open"]
@@ -110,11 +111,9 @@ class Peers:
         self._announce_address()
         self.census.news.tell()
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Fetch from a candidate by the best protocol that it speaks; see ``Fetch``."""
-        return await self._exchanges.fetch(candidate, write, progress)
+        return await self._exchanges.fetch(candidate, sink)
 
     def _port_changed(self, mapping: PortMapping | None) -> None:
         if mapping is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pypatcher.addresses import Address
 from pypatcher.artifact.patch import MAX_FILE_SIZE, PatchInfo
 from pypatcher.errors import CodecError, ContentMismatchError, MinuteRefusedError, PeerBusyError, PeerError
 from pypatcher.keys import OwnerKey
 from pypatcher.transfer import wire
+from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
@@ -24,43 +25,48 @@ from pypatcher.transport.endpoint import Endpoint
 from pypatcher.transport.stream import Stream
 from pypatcher.waiting import wait_to_the_end
 
-__all__ = ["fetch_from", "fetch_release"]
+__all__ = ["Fetched", "fetch_from", "fetch_release"]
 
 _CHUNK = 1 << 18
 _WINDOW = 1 << 21
 _NUDGE_AFTER, _NUDGES = 2.0, 6
 
 
+class Fetched(NamedTuple):
+    """How a fetch ended.
+
+    Attributes:
+        info: what the peer says that the file is; its signature by the owner was checked. The file was not.
+        minutes_ahead: by how much the peer's clock is ahead of ours; 0 where it took our minute.
+    """
+
+    info: PatchInfo
+    minutes_ahead: int
+
+
 async def fetch_release(
     connection: Connection,
+    sink: Sink,
     *,
     owner: OwnerKey,
     expect: PatchInfo | None,
-    write: Callable[[bytes], None],
     minute: int | None = None,
     now: Callable[[], float] = time.time,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     stall: StallRule = DEFAULT_STALL,
     clock: Callable[[], float] = time.monotonic,
-    on_minutes_ahead: Callable[[int], None] = lambda _minutes: None,
-) -> PatchInfo:
-    """Fetch the peer's release and hand its bytes to ``write``, whole file, in order.
+) -> Fetched:
+    """Fetch the peer's release and hand its bytes to ``sink``, whole file, in order.
 
     Args:
         connection: to the peer, whichever side opened it; it is left open.
+        sink: takes up to 256 KiB at a time, and hears of every piece that arrives.
         owner: whose release.
         expect: the announcement that was heard; what the peer sends must be exactly that. None takes any release.
-        write: called in a worker thread with up to 256 KiB at a time, never twice at once.
         minute: unix time / 60 to ask with, from a ``MinuteRefusedError``; None asks with ours and, when the peer names
             its own, once more with that on the same connection.
         now: unix time.
-        on_progress: called with bytes received and bytes in all, at every piece that arrives.
         stall: how slow is too slow.
         clock: monotonic seconds, for ``stall``.
-        on_minutes_ahead: told by how much the peer's clock is ahead of ours, if it is another one.
-
-    Returns:
-        What the peer says that the file is; its signature by the owner was checked. The file was not.
 
     Raises:
         PeerBusyError: the peer serves as many as it may.
@@ -68,7 +74,7 @@ async def fetch_release(
         PeerError: the peer refused, stalled, broke the protocol or went away.
         ContentMismatchError: the peer has another release, or another length, than announced.
         SignatureMismatchError: the owner did not sign it.
-        OSError: whatever ``write`` raises.
+        OSError: whatever ``sink`` raises.
     """
     ours = int(now() // 60)
     used = ours if minute is None else minute
@@ -81,17 +87,8 @@ async def fetch_release(
         stream = await _request_again(connection, owner, error)
     code = CloseCode.PROTOCOL
     try:
-        info = await _receive(
-            stream,
-            StallWatch(stall, clock),
-            owner=owner,
-            expect=expect,
-            write=write,
-            on_progress=on_progress,
-        )
+        info = await _receive(stream, StallWatch(stall, clock), sink, owner, expect)
         code = CloseCode.DONE
-        if used != ours:
-            on_minutes_ahead(used - ours)
     except StalledError:
         code = CloseCode.STALLED
         raise
@@ -101,23 +98,23 @@ async def fetch_release(
     finally:
         if code != CloseCode.DONE:
             stream.reset(code)
-    return info
+    return Fetched(info, used - ours)
 
 
 async def fetch_from(
     endpoint: Endpoint,
     address: Address,
+    sink: Sink,
     *,
     node_id: bytes | None,
     alpn: str,
     owner: OwnerKey,
     expect: PatchInfo | None,
-    write: Callable[[bytes], None],
     **options: Any,
-) -> PatchInfo:
+) -> Fetched:
     """Dial a peer and ``fetch_release``; a peer of another minute is dialed once more with that minute.
 
-    ``options`` are those of ``fetch_release``. Nothing was given to ``write`` when the second try begins.
+    ``options`` are those of ``fetch_release``. Nothing was given to ``sink`` when the second try begins.
 
     Raises:
         PeerError, ArtifactError, OSError: as ``Endpoint.connect`` and ``fetch_release``.
@@ -126,7 +123,7 @@ async def fetch_from(
     while True:
         connection = await endpoint.connect(address, node_id=node_id, alpn=alpn)
         try:
-            return await fetch_release(connection, owner=owner, expect=expect, write=write, minute=minute, **options)
+            return await fetch_release(connection, sink, owner=owner, expect=expect, minute=minute, **options)
         except MinuteRefusedError as error:
             minute = error.minute
         finally:
@@ -169,13 +166,7 @@ async def _request_again(connection: Connection, owner: OwnerKey, refusal: Minut
 
 
 async def _receive(
-    stream: Stream,
-    watch: StallWatch,
-    *,
-    owner: OwnerKey,
-    expect: PatchInfo | None,
-    write: Callable[[bytes], None],
-    on_progress: Callable[[int, int], None],
+    stream: Stream, watch: StallWatch, sink: Sink, owner: OwnerKey, expect: PatchInfo | None
 ) -> PatchInfo:
     async with answer_time():
         length = int.from_bytes(await stream.read_exactly(wire.LENGTH_SIZE), "big")
@@ -195,21 +186,23 @@ async def _receive(
     if total > MAX_FILE_SIZE:
         raise ContentMismatchError(f"a file of {total} bytes is more than the {MAX_FILE_SIZE} that are allowed")
     loop = asyncio.get_running_loop()
-    writing: asyncio.Future[None] | None = None
+    writing: asyncio.Future[object] | None = None
     done = 0
-
-    def moved(count: int) -> None:
-        nonlocal done
-        done += count
-        on_progress(done, total)
-
     try:
         while done < total:
-            chunk = await _read_chunk(stream, data, min(_CHUNK, total - done), watch, moved)
-            data = b""
+            parts, missing = [], min(_CHUNK, total - done)
+            while missing > 0:
+                part = data or await _read_watched(stream, missing, watch)
+                data = b""
+                if not part:
+                    raise PeerError("the peer ended its answer early")
+                parts.append(part)
+                missing -= len(part)
+                done += len(part)
+                sink.received(done, total)
             if writing is not None:
                 await wait_to_the_end(writing)
-            writing = loop.run_in_executor(None, write, chunk)
+            writing = loop.run_in_executor(None, sink.write, b"".join(parts))
     finally:
         # The caller may delete the file as soon as we are gone: no write of ours may come after that.
         if writing is not None:
@@ -217,24 +210,6 @@ async def _receive(
     if await _read_watched(stream, 1, watch):
         raise ContentMismatchError(f"the peer sends more than the {total} bytes that it announced")
     return info
-
-
-async def _read_chunk(
-    stream: Stream, start: bytes, size: int, watch: StallWatch, moved: Callable[[int], None]
-) -> bytes:
-    """``start`` and what follows it, ``size`` bytes together; ``moved`` is told the size of each piece."""
-    parts = [start]
-    missing = size - len(start)
-    if start:
-        moved(len(start))
-    while missing > 0:
-        part = await _read_watched(stream, missing, watch)
-        if not part:
-            raise PeerError("the peer ended its answer early")
-        parts.append(part)
-        missing -= len(part)
-        moved(len(part))
-    return b"".join(parts)
 
 
 async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:

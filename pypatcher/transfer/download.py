@@ -7,6 +7,7 @@ whether the bytes are it the destination's.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import RefusedReleaseError, WrongTargetError
 from pypatcher.events import Emit, FetchProgress, FetchStarted, ReleaseStaged
 from pypatcher.tasks import in_thread
+from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.hedging import Runner
 from pypatcher.version import Version
 
-__all__ = ["Delivery", "Destination", "Fetch"]
+__all__ = ["Arrival", "Delivery", "Destination", "Fetch"]
 
 _PROGRESS_INTERVAL = 0.25
 
@@ -59,15 +61,54 @@ class Destination(Protocol):
 
 
 class Fetch(Protocol):
-    """Fetches one release from one candidate, handing its bytes to ``write`` and their count to ``progress``.
+    """Fetches one release from one candidate into a sink.
 
     Raises:
         PeerError, ArtifactError: the peer did not deliver what it announced.
     """
 
-    def __call__(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> Awaitable[PatchInfo]: ...
+    def __call__(self, candidate: Candidate, sink: Sink) -> Awaitable[PatchInfo]: ...
+
+
+class Arrival:
+    """The sink of one fetch: writes to a download, and says how far it is, four times a second at most.
+
+    Args:
+        download: takes the bytes by ``write(data)``.
+        source: where the peer was heard of.
+        runner: of a race that this fetch is in.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        download: Any,
+        emit: Emit,
+        version: str,
+        peer: str,
+        *,
+        source: str = "",
+        runner: Runner | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.write = download.write
+        self._emit = emit
+        self._version, self._peer, self._source = version, peer, source
+        self._runner = runner
+        self._clock = clock
+        self._said, self._has_begun = clock(), False
+
+    def received(self, count: int, total: int) -> None:
+        """See ``Sink``."""
+        now = self._clock()
+        if not self._has_begun:
+            self._has_begun = True
+            self._emit(FetchStarted(self._version, self._peer, total, self._source))
+        if self._runner is not None:
+            self._runner.progressed(count, now)
+        if count == total or now - self._said >= _PROGRESS_INTERVAL:
+            self._said = now
+            self._emit(FetchProgress(self._version, self._peer, count, total))
 
 
 class Delivery:
@@ -75,17 +116,20 @@ class Delivery:
 
     Attributes:
         candidate: who is asked for what.
-        received: bytes so far.
         stopped: why another one was preferred; empty if none was.
     """
 
     def __init__(self, candidate: Candidate, fetch: Fetch, runner: Runner) -> None:
         self.candidate = candidate
-        self.received = 0
         self.stopped = ""
         self.task: asyncio.Task[None] | None = None
         self._fetch = fetch
         self._runner = runner
+
+    @property
+    def received(self) -> int:
+        """Bytes so far."""
+        return self._runner.received
 
     def stop(self, why: str) -> None:
         """It ends soon; once is enough."""
@@ -101,26 +145,18 @@ class Delivery:
             NotNewerError, RefusedReleaseError: this device does not want it after all.
             CannotReplaceError, StateError, OSError: this device cannot keep it.
         """
-        info, peer = self.candidate.info, format_address(self.candidate.address)
-        version, size, said = str(info.version), info.file_size, clock()
+        info = self.candidate.info
         download = await in_thread(destination.new_partial, undo=lambda unused: unused.discard())
-
-        def progress(count: int) -> None:
-            nonlocal said
-            if self.received == 0:
-                emit(FetchStarted(version, peer, size, self.candidate.source))
-            self.received = count
-            self._runner.progressed(count, clock())
-            if count == size or clock() - said >= _PROGRESS_INTERVAL:
-                said = clock()
-                emit(FetchProgress(version, peer, count, size))
-
         try:
-            await self._fetch(self.candidate, download.write, progress)
+            version, peer = str(info.version), format_address(self.candidate.address)
+            arrival = Arrival(
+                download, emit, version, peer, source=self.candidate.source, runner=self._runner, clock=clock
+            )
+            await self._fetch(self.candidate, arrival)
             await in_thread(partial(destination.stage, download, info))
         except WrongTargetError as error:
             # Its hash and the owner's signature were good: the file itself is for another machine, whoever sends it.
             raise RefusedReleaseError(str(error)) from None
         finally:
             download.discard()
-        emit(ReleaseStaged(version, str(destination.staged_path)))
+        emit(ReleaseStaged(str(info.version), str(destination.staged_path)))

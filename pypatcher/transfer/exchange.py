@@ -6,14 +6,27 @@ A protocol adds itself in ``exchanges``. The limits that hold for all of them ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.transport import Connection
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "Sink"]
+
+
+class Sink(Protocol):
+    """Where a release goes while it comes."""
+
+    def write(self, data: bytes) -> object:
+        """Take what comes next, up to 256 KiB; called in a worker thread, never twice at once.
+
+        Raises:
+            OSError: it cannot be kept; the fetch ends with that.
+        """
+
+    def received(self, count: int, total: int) -> None:
+        """So many bytes of the file have come, of ``total``; called in the event loop."""
 
 
 class Exchange(Protocol):
@@ -26,9 +39,7 @@ class Exchange(Protocol):
     def suits(self, candidate: Candidate) -> bool:
         """Whether that node, as far as we know, speaks it."""
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Dial a candidate and fetch its release; see ``Fetch``."""
 
     async def answer(self, connection: Connection) -> None:

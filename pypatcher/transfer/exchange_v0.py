@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 
 from pypatcher.addresses import Address, format_address, network_of
 from pypatcher.artifact import PatchInfo
@@ -19,6 +18,7 @@ from pypatcher.errors import PatcherError, PeerError
 from pypatcher.events import ClockDiffers, Emit, ReleaseServed
 from pypatcher.transfer.client import fetch_from, fetch_release
 from pypatcher.transfer.download import Fetch
+from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.server import serve_release
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallRule
@@ -61,9 +61,7 @@ class ExchangeV0:
         """Always."""
         return True
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Dial and fetch.
 
         Anyone may write anyone's address into a record, so what answers there need not be the node that was heard; the
@@ -71,36 +69,30 @@ class ExchangeV0:
 
         Raises:
             PeerError, ArtifactError: the peer did not deliver what it announced.
-            OSError: whatever ``write`` raises.
+            OSError: whatever ``sink`` raises.
         """
-        return await fetch_from(
+        fetched = await fetch_from(
             self.endpoint,
             candidate.address,
+            sink,
             node_id=None,
             alpn=self.alpn,
             owner=self.namespace.owner,
             expect=candidate.info,
-            write=write,
-            on_progress=lambda done, _total: progress(done),
             stall=self._stall,
-            on_minutes_ahead=partial(self._note_clock, candidate.address),
         )
+        self._note_clock(candidate.address, fetched.minutes_ahead)
+        return fetched.info
 
     def over(self, connection: Connection) -> Fetch:
         """A fetch over a connection that the peer dialed."""
 
-        async def fetch(
-            candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-        ) -> PatchInfo:
-            return await fetch_release(
-                connection,
-                owner=self.namespace.owner,
-                expect=candidate.info,
-                write=write,
-                on_progress=lambda done, _total: progress(done),
-                stall=self._stall,
-                on_minutes_ahead=partial(self._note_clock, connection.peer_address),
+        async def fetch(candidate: Candidate, sink: Sink) -> PatchInfo:
+            fetched = await fetch_release(
+                connection, sink, owner=self.namespace.owner, expect=candidate.info, stall=self._stall
             )
+            self._note_clock(connection.peer_address, fetched.minutes_ahead)
+            return fetched.info
 
         return fetch
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.events import Emit
-from pypatcher.transfer.exchange import Exchange
+from pypatcher.transfer.exchange import Exchange, Sink
 from pypatcher.transfer.exchange_v0 import ExchangeV0
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import StallRule
@@ -48,9 +48,7 @@ class Exchanges:
         for exchange in self.spoken:
             self._endpoint.serve(exchange.alpn, exchange.answer)
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Fetch by the best one that suits a candidate; see ``Fetch``."""
         exchange = next(each for each in self.spoken if each.suits(candidate))
-        return await exchange.fetch(candidate, write, progress)
+        return await exchange.fetch(candidate, sink)

@@ -39,6 +39,7 @@ from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.ways import Reachability
 from pypatcher.settings import Settings
 from pypatcher.transfer.download import Delivery, Destination, Fetch
+from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.hedging import Race, Runner
 from pypatcher.transfer.peer_budget import Turns
 from pypatcher.update.wanted import PastDownloads, SayOnce, Wanted
@@ -70,9 +71,7 @@ class PeersView(Protocol):
     def want(self, releases: Collection[PatchInfo] | None) -> None:
         """These releases are known of and wanted here, the newest first; None: nothing is taken here."""
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """See ``Fetch``."""
 
 

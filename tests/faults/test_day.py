@@ -18,7 +18,7 @@ from pypatcher.transfer import fetch_from, wire
 from tests.support.node_fakes import run_alone
 from tests.support.siege import MINUTE
 from tests.support.switch import Switch
-from tests.support.transport import ALPN, OWNER_KEY, local_release, make_release
+from tests.support.transport import ALPN, OWNER_KEY, Kept, local_release, make_release
 
 HOLDER: Address = ("20.1.1.1", 6881)
 SIZE = 500_000
@@ -41,16 +41,16 @@ async def ask_and_leave(switch: Switch, source: Address, stay: float) -> None:
 
 async def fetch(switch: Switch, source: Address) -> bool:
     """Whether that address gets the release, in a way as a device does."""
-    endpoint, got = await switch.endpoint(source), bytearray()
+    endpoint, got = await switch.endpoint(source), Kept()
     with contextlib.suppress(PeerError):
         await fetch_from(
             endpoint,
             HOLDER,
+            got,
             node_id=None,
             alpn=ALPN,
             owner=OWNER_KEY,
             expect=None,
-            write=got.extend,
             now=lambda: MINUTE * 60.0,
             clock=asyncio.get_running_loop().time,
         )

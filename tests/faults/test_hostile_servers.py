@@ -20,7 +20,16 @@ from pypatcher.errors import ContentMismatchError, PeerError, SignatureMismatchE
 from pypatcher.transfer import StallRule, stall, wire
 from pypatcher.transport import Connection, Stream
 from tests.support.siege import MINUTE, SIZE, fetch, resident, until
-from tests.support.transport import ALPN, OWNER_KEY, Server, local_release, make_release, open_endpoint, open_server
+from tests.support.transport import (
+    ALPN,
+    OWNER_KEY,
+    Kept,
+    Server,
+    local_release,
+    make_release,
+    open_endpoint,
+    open_server,
+)
 
 SOON = StallRule(1000.0, 0.3)
 
@@ -90,7 +99,7 @@ async def test_a_server_that_announces_another_length_is_refused(tmp_path: Path,
         await stream.write(wire.encode_acceptance(info, SIZE + off) + body)
         await connection.wait_closed()
 
-    await expect_from(handler, ContentMismatchError, "of a file of", write=pytest.fail)
+    await expect_from(handler, ContentMismatchError, "of a file of", sink=Kept(pytest.fail))
 
 
 async def test_a_server_whose_lengths_contradict_each_other_is_refused(tmp_path: Path) -> None:
@@ -103,7 +112,7 @@ async def test_a_server_whose_lengths_contradict_each_other_is_refused(tmp_path:
         await stream.write(bytes(answer))
         await connection.wait_closed()
 
-    await expect_from(handler, PeerError, "makes no sense", write=pytest.fail)
+    await expect_from(handler, PeerError, "makes no sense", sink=Kept(pytest.fail))
 
 
 async def test_a_server_that_ends_early_is_refused(tmp_path: Path) -> None:
@@ -120,7 +129,7 @@ async def test_a_server_that_ends_early_is_refused(tmp_path: Path) -> None:
 
 async def test_endless_data_is_refused_and_no_byte_too_many_is_written(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, SIZE)
-    written = bytearray()
+    written = Kept()
 
     async def handler(connection: Connection) -> None:
         stream = await accept_request(connection)
@@ -128,7 +137,7 @@ async def test_endless_data_is_refused_and_no_byte_too_many_is_written(tmp_path:
         while True:
             await stream.write(bytes(100_000))
 
-    await expect_from(handler, ContentMismatchError, "more than", write=written.extend)
+    await expect_from(handler, ContentMismatchError, "more than", sink=written)
     assert bytes(written) == body
 
 
@@ -141,7 +150,7 @@ async def test_a_forged_release_is_refused_before_a_byte_is_written(tmp_path: Pa
         await stream.write(wire.encode_acceptance(forged, SIZE) + body)
         await connection.wait_closed()
 
-    await expect_from(handler, SignatureMismatchError, "999", write=pytest.fail)
+    await expect_from(handler, SignatureMismatchError, "999", sink=Kept(pytest.fail))
 
 
 async def test_a_server_that_sends_noise_is_refused() -> None:
@@ -150,7 +159,7 @@ async def test_a_server_that_sends_noise_is_refused() -> None:
         await stream.write(b"\x01" + random.Random(7).randbytes(1000))
         await connection.wait_closed()
 
-    await expect_from(handler, PeerError, "makes no sense", write=pytest.fail)
+    await expect_from(handler, PeerError, "makes no sense", sink=Kept(pytest.fail))
 
 
 async def test_a_server_that_answers_in_another_language_is_refused() -> None:

@@ -18,7 +18,7 @@ from pypatcher.transport import Connection, Endpoint
 from tests.support.node_fakes import run_alone
 from tests.support.siege import MINUTE
 from tests.support.switch import Switch
-from tests.support.transport import ALPN, OWNER_KEY, local_release, make_release
+from tests.support.transport import ALPN, OWNER_KEY, Kept, local_release, make_release
 
 HOLDER: Address = ("20.1.1.1", 6881)
 TRIES = 12
@@ -54,11 +54,11 @@ async def honest_tries(switch: Switch, sources: list[Address], body: bytes) -> t
     """How many of them got the release, and the longest that one of these took."""
     loop, good, longest = asyncio.get_running_loop(), 0, 0.0
     for source in sources:
-        client, began, got = await switch.endpoint(source), loop.time(), bytearray()
+        client, began, got = await switch.endpoint(source), loop.time(), Kept()
         try:
             connection = await client.connect(HOLDER, node_id=None, alpn=ALPN)
             await fetch_release(
-                connection, owner=OWNER_KEY, expect=None, write=got.extend, now=lambda: MINUTE * 60.0, clock=loop.time
+                connection, got, owner=OWNER_KEY, expect=None, now=lambda: MINUTE * 60.0, clock=loop.time
             )
         except PeerError as error:
             print(f"{source}: {error}")

@@ -12,7 +12,16 @@ import pytest
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
 from pypatcher.transfer import fetch_from
-from tests.support.transport import ALPN, OWNER_KEY, local_release, loopback, make_release, open_endpoint, open_server
+from tests.support.transport import (
+    ALPN,
+    OWNER_KEY,
+    Kept,
+    local_release,
+    loopback,
+    make_release,
+    open_endpoint,
+    open_server,
+)
 
 MINUTE = 29_000_000
 
@@ -71,7 +80,6 @@ async def open_router(outside: Address) -> AsyncIterator[tuple[RebindingRouter, 
 
 async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, size=3_000_000)
-    received = bytearray()
     rebound = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with (
@@ -86,17 +94,17 @@ async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_p
                 tasks.append(loop.create_task(router.rebind()))
 
         tasks: list[asyncio.Task[None]] = []
+        received = Kept(received=progress)
         async with asyncio.timeout(40):
             await fetch_from(
                 client,
                 address,
+                received,
                 node_id=server.endpoint.node_id,
                 alpn=ALPN,
                 owner=OWNER_KEY,
                 expect=info,
-                write=received.extend,
                 now=lambda: MINUTE * 60.0,
-                on_progress=progress,
             )
         await asyncio.gather(*tasks)
         assert rebound.is_set()
@@ -105,7 +113,6 @@ async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_p
 
 async def test_who_only_takes_shows_itself_after_a_router_was_off(tmp_path: Path) -> None:
     info, body = make_release(tmp_path, size=1_000_000)
-    received = bytearray()
     off = asyncio.Event()
     async with (
         open_server(local_release(info, tmp_path / "release"), minute=MINUTE) as server,
@@ -124,18 +131,18 @@ async def test_who_only_takes_shows_itself_after_a_router_was_off(tmp_path: Path
             await router.rebind()
             router.carries = True
 
+        received = Kept(received=progress)
         async with asyncio.timeout(25), asyncio.TaskGroup() as tasks:
             tasks.create_task(power())
             await fetch_from(
                 client,
                 address,
+                received,
                 node_id=server.endpoint.node_id,
                 alpn=ALPN,
                 owner=OWNER_KEY,
                 expect=info,
-                write=received.extend,
                 now=lambda: MINUTE * 60.0,
-                on_progress=progress,
             )
     assert bytes(received) == body
 
@@ -159,11 +166,10 @@ async def test_a_peer_that_is_gone_is_given_up_before_the_connection_is(
                 await fetch_from(
                     client,
                     address,
+                    Kept(received=progress),
                     node_id=server.endpoint.node_id,
                     alpn=ALPN,
                     owner=OWNER_KEY,
                     expect=info,
-                    write=lambda _: None,
                     now=lambda: MINUTE * 60.0,
-                    on_progress=progress,
                 )

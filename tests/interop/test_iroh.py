@@ -18,6 +18,7 @@ from tests.support.transport import (
     ALPN,
     OWNER_KEY,
     RUST_ALPN,
+    Kept,
     local_release,
     loopback,
     make_release,
@@ -117,8 +118,8 @@ async def test_we_fetch_a_release_from_iroh(tmp_path: Path, alpn: str) -> None:
         node_id = theirs.id().to_bytes()
         connection = await ours.connect(address_of(theirs), node_id=node_id, alpn=alpn)
         assert connection.peer_id == node_id
-        got = bytearray()
-        assert await fetch_release(connection, owner=OWNER_KEY, expect=info, write=got.extend) == info
+        got = Kept()
+        assert (await fetch_release(connection, got, owner=OWNER_KEY, expect=info)).info == info
         connection.close()
         await asyncio.wait_for(task, 10)
         assert (bytes(got), seen) == (body, [ours.node_id])

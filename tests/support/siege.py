@@ -17,7 +17,16 @@ from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
 from pypatcher.transfer import fetch_release
 from pypatcher.transport import Endpoint
-from tests.support.transport import ALPN, OWNER_KEY, Server, local_release, make_release, open_endpoint, open_server
+from tests.support.transport import (
+    ALPN,
+    OWNER_KEY,
+    Kept,
+    Server,
+    local_release,
+    make_release,
+    open_endpoint,
+    open_server,
+)
 
 __all__ = ["MINUTE", "SIZE", "Siege", "descriptors", "fetch", "open_siege", "resident", "until"]
 
@@ -45,10 +54,10 @@ async def until(condition: Callable[[], bool]) -> None:
 async def fetch(server: Server, client: Endpoint, **options: object) -> bytes:
     """An honest fetch."""
     connection = await client.connect(server.address, node_id=server.endpoint.node_id, alpn=ALPN)
-    got = bytearray()
-    settings = {"owner": OWNER_KEY, "expect": None, "write": got.extend, "now": lambda: MINUTE * 60.0}
+    got = options.pop("sink", Kept())
+    settings = {"owner": OWNER_KEY, "expect": None, "now": lambda: MINUTE * 60.0}
     try:
-        await fetch_release(connection, **{**settings, **options})
+        await fetch_release(connection, got, **{**settings, **options})
     finally:
         connection.close()
     return bytes(got)

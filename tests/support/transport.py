@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from pypatcher.artifact.patch import PatchInfo, make_info
@@ -39,6 +39,24 @@ def make_release(folder: Path, size: int = 50_000, version: str = "2.0.0") -> tu
 def local_release(info: PatchInfo, path: Path) -> LocalRelease:
     """What is served as ``info`` from ``path``, whatever is there; the whole file's hash is not looked at."""
     return LocalRelease(path, info, bytes(64))
+
+
+class Kept(bytearray):
+    """The sink of a fetch: keeps what comes, and calls what a test does meanwhile.
+
+    Args:
+        write: called with the bytes instead of keeping them.
+        received: called with the count so far and the total.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object] | None = None,
+        received: Callable[[int, int], object] = lambda _count, _total: None,
+    ) -> None:
+        super().__init__()
+        self.write = write or self.extend
+        self.received = received
 
 
 class ManualClock:

@@ -19,6 +19,7 @@ from pypatcher.errors import PeerError
 from pypatcher.install.layout import Layout
 from pypatcher.nat.ways import EveryWay, Reachability
 from pypatcher.settings import Settings
+from pypatcher.transfer.exchange import Sink
 from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads
 from tests.support.discovery import node, release
@@ -118,22 +119,20 @@ class WorldPeers:
         self._world.looks.append(self.clock())
         return [Heard(info, node(1).public, ((host, 1),), 7) for host, info in self._world.releases.items()]
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         world, host = self._world, candidate.address[0]
         world.asked.append((self.clock(), host))
         await asyncio.sleep(world.takes)
         if (rate := world.rates.get(host)) is not None:
             for second in range(int(SIZE / rate)):
                 await asyncio.sleep(1.0)
-                progress(int(second * rate))
+                sink.received(int(second * rate), SIZE)
         error = world.peers[host]
         self.moves += world.moves_while_asked
         if isinstance(error, PeerError) and not world.sends_before_errors:
             raise error
-        write(bytes(world.sends))
-        progress(world.sends)
+        sink.write(bytes(world.sends))
+        sink.received(world.sends, SIZE)
         if error is not None:
             raise error
         return candidate.info

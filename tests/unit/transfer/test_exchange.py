@@ -18,6 +18,7 @@ from tests.support.transport import (
     ALPN,
     OWNER_KEY,
     RUST_ALPN,
+    Kept,
     Server,
     local_release,
     make_release,
@@ -30,15 +31,16 @@ MINUTE = 29_000_000
 
 async def fetch(server: Server, client: Endpoint, *, alpn: str = ALPN, at: int = MINUTE, **options: object) -> bytes:
     """Fetch from ``server`` with a clock that shows the minute ``at``."""
-    got = bytearray()
+    sink = options.pop("sink", Kept())
     await fetch_from(
         client,
         server.address,
+        sink,
         node_id=server.endpoint.node_id,
         alpn=alpn,
-        **{"owner": OWNER_KEY, "expect": None, "write": got.extend, "now": lambda: at * 60.0, **options},
+        **{"owner": OWNER_KEY, "expect": None, "now": lambda: at * 60.0, **options},
     )
-    return bytes(got)
+    return bytes(sink)
 
 
 @pytest.mark.parametrize("size", [176, 177, 50_000, 1 << 18, (1 << 18) + 1, 3_000_000])
@@ -46,7 +48,7 @@ async def test_a_release_arrives_as_it_is_on_disk(tmp_path: Path, size: int) -> 
     info, body = make_release(tmp_path, size)
     progress: list[tuple[int, int]] = []
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
-        got = await fetch(server, client, expect=info, on_progress=lambda *step: progress.append(step))
+        got = await fetch(server, client, expect=info, sink=Kept(received=lambda *step: progress.append(step)))
         assert got == body
         assert progress[-1] == (size, size)
         async with asyncio.timeout(5):
@@ -63,13 +65,23 @@ async def test_a_clock_wrong_by_any_amount_blocks_nobody_in_our_namespace(tmp_pa
         assert len(server.outcomes) <= 1
 
 
-@pytest.mark.parametrize(("off", "ahead"), [(0, []), (1, []), (-7, [7]), (500, [-500])])
-async def test_a_clock_that_differs_from_a_peers_is_told(tmp_path: Path, off: int, ahead: list[int]) -> None:
+@pytest.mark.parametrize(("off", "ahead"), [(0, 0), (1, 0), (-7, 7), (500, -500)])
+async def test_a_clock_that_differs_from_a_peers_is_told(tmp_path: Path, off: int, ahead: int) -> None:
     info, body = make_release(tmp_path)
-    told: list[int] = []
+    got = Kept()
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
-        assert await fetch(server, client, at=MINUTE + off, on_minutes_ahead=told.append) == body
-    assert told == ahead
+        fetched = await fetch_from(
+            client,
+            server.address,
+            got,
+            node_id=server.endpoint.node_id,
+            alpn=ALPN,
+            owner=OWNER_KEY,
+            expect=None,
+            now=lambda: (MINUTE + off) * 60.0,
+        )
+    assert fetched == (info, ahead)
+    assert bytes(got) == body
 
 
 async def test_the_rust_namespace_refuses_a_wrong_minute_without_a_word(tmp_path: Path) -> None:
@@ -151,18 +163,18 @@ async def test_the_side_that_dialed_can_be_the_one_that_gives(tmp_path: Path) ->
     info, body = make_release(tmp_path)
     offer = ALPN.replace("/v0", "/offer/v0")
     async with open_endpoint() as holder, open_endpoint() as seeker:
-        got = bytearray()
+        got = Kept()
         fetched = asyncio.get_running_loop().create_future()
 
         async def take(connection: Connection) -> None:
-            fetched.set_result(await fetch_release(connection, owner=OWNER_KEY, expect=info, write=got.extend))
+            fetched.set_result(await fetch_release(connection, got, owner=OWNER_KEY, expect=info))
 
         seeker.serve(offer, take)
         connection = await holder.connect(seeker.addresses[0], node_id=seeker.node_id, alpn=offer)
         sent = await serve_release(
             connection, owner=OWNER_KEY, release=local_release(info, tmp_path / "release"), limiter=UploadLimiter()
         )
-        assert await fetched == info
+        assert (await fetched).info == info
         assert (sent, bytes(got)) == (len(body), body)
 
 
@@ -214,11 +226,11 @@ async def test_a_peer_that_is_busy_in_mid_transfer_had_a_place(
             await fetch_from(
                 client,
                 hostile.addresses[0],
+                Kept(),
                 node_id=None,
                 alpn=ALPN,
                 owner=OWNER_KEY,
                 expect=info,
-                write=lambda _: None,
             )
         assert not isinstance(raised.value, PeerBusyError)
 
@@ -236,7 +248,7 @@ async def test_who_takes_nothing_loses_its_place_to_the_next_who_asks(tmp_path: 
         open_server(local_release(info, tmp_path / "release"), limiter=limiter) as server,
         open_endpoint() as client,
     ):
-        slow = asyncio.ensure_future(fetch(server, client, write=hold))
+        slow = asyncio.ensure_future(fetch(server, client, sink=Kept(hold)))
         try:
             await asyncio.to_thread(began.wait)
             with pytest.raises(PeerBusyError):
@@ -289,7 +301,7 @@ async def test_a_file_replaced_while_it_is_served_still_arrives_as_it_was(tmp_pa
             (tmp_path / "next").replace(tmp_path / "release")
 
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
-        assert await fetch(server, client, on_progress=replace) == body
+        assert await fetch(server, client, sink=Kept(received=replace)) == body
 
 
 async def test_a_file_written_into_while_it_is_served_is_not_sent_whole(tmp_path: Path) -> None:
@@ -302,7 +314,7 @@ async def test_a_file_written_into_while_it_is_served_is_not_sent_whole(tmp_path
 
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(PeerError):
-            await fetch(server, client, write=spoil)
+            await fetch(server, client, sink=Kept(spoil))
 
 
 async def test_another_release_than_announced_is_refused_unwritten(
@@ -312,14 +324,14 @@ async def test_another_release_than_announced_is_refused_unwritten(
     other, _ = make_release(tmp_path, version="2.0.1")
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(ContentMismatchError):
-            await fetch(server, client, expect=other, write=pytest.fail)
+            await fetch(server, client, expect=other, sink=Kept(pytest.fail))
         with monkeypatch.context() as patched, pytest.raises(ContentMismatchError):
             patched.setattr("pypatcher.transfer.client.MAX_FILE_SIZE", 49_999)
-            await fetch(server, client, write=pytest.fail)
+            await fetch(server, client, sink=Kept(pytest.fail))
         forged = type(info)(info.version, info.size, info.hash, bytes(64))
         server.release = local_release(forged, tmp_path / "release")
         with pytest.raises(SignatureMismatchError):
-            await fetch(server, client, write=pytest.fail)
+            await fetch(server, client, sink=Kept(pytest.fail))
 
 
 async def test_a_full_disk_ends_the_fetch_with_its_own_error(tmp_path: Path) -> None:
@@ -330,7 +342,7 @@ async def test_a_full_disk_ends_the_fetch_with_its_own_error(tmp_path: Path) -> 
 
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
         with pytest.raises(OSError, match="No space"):
-            await fetch(server, client, write=full)
+            await fetch(server, client, sink=Kept(full))
 
 
 async def test_after_a_fetch_was_cancelled_nothing_is_written_any_more(tmp_path: Path) -> None:
@@ -344,7 +356,7 @@ async def test_after_a_fetch_was_cancelled_nothing_is_written_any_more(tmp_path:
         assert not over
 
     async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
-        task = asyncio.ensure_future(fetch(server, client, write=slow))
+        task = asyncio.ensure_future(fetch(server, client, sink=Kept(slow)))
         await asyncio.to_thread(started.wait, 5)
         task.cancel()
         asyncio.get_running_loop().call_later(0.05, go_on.set)

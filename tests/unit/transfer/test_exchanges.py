@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -11,12 +10,12 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PeerError
 from pypatcher.transfer import UploadLimiter
-from pypatcher.transfer.exchange import Exchange
+from pypatcher.transfer.exchange import Exchange, Sink
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transport import Connection
 from tests.support.discovery import OURS, node, release
-from tests.support.transport import open_endpoint
+from tests.support.transport import Kept, open_endpoint
 
 NEW = release("2.0.0")
 
@@ -46,9 +45,7 @@ class NotedExchange(Exchange):
     def suits(self, candidate: Candidate) -> bool:
         return self.for_all or candidate.address[1] % 2 == 0
 
-    async def fetch(
-        self, candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         self.asked.append(candidate)
         return candidate.info
 
@@ -66,7 +63,7 @@ async def test_who_speaks_the_better_protocol_is_asked_by_it() -> None:
     exchanges.spoken = (better, old)
     new_node, old_node = (Candidate(NEW, node(port).public, ("198.51.100.1", port), "a test") for port in (2, 3))
     for candidate in (new_node, old_node):
-        assert await exchanges.fetch(candidate, lambda _: None, lambda _: None) == NEW
+        assert await exchanges.fetch(candidate, Kept()) == NEW
     assert (better.asked, old.asked) == ([new_node], [old_node])
 
 

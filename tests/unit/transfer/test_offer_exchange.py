@@ -15,7 +15,7 @@ from pypatcher.transfer import UploadLimiter, fetch_release, receive_offer, serv
 from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE, until
-from tests.support.transport import OWNER_KEY, local_release, make_release, open_endpoint
+from tests.support.transport import OWNER_KEY, Kept, local_release, make_release, open_endpoint
 
 OFFERS = "/pypatcher/x86_64/key/offer/v0"
 SIZE = 3_000_000
@@ -98,11 +98,11 @@ async def take_slowly(connection: Connection) -> None:
 
 
 async def test_four_slow_takers_keep_nobody_from_a_holder_that_must_dial(tmp_path: Path) -> None:
-    got = bytearray()
+    got = Kept()
 
     async def take(connection: Connection) -> None:
         await receive_offer(connection, OWNER_KEY)
-        await fetch_release(connection, owner=OWNER_KEY, expect=None, write=got.extend, now=lambda: MINUTE * 60.0)
+        await fetch_release(connection, got, owner=OWNER_KEY, expect=None, now=lambda: MINUTE * 60.0)
 
     async with open_holder(tmp_path, UploadLimiter()) as holder, open_nodes(5) as nodes:
         for node, handler in zip(nodes, [take_slowly] * 4 + [take], strict=True):

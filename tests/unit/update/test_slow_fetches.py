@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +13,7 @@ from pypatcher.errors import (
     PeerBusyError,
     PeerError,
 )
+from pypatcher.transfer.exchange import Sink
 from pypatcher.update.updater import Updater
 from tests.support.discovery import node
 from tests.support.node_fakes import run_alone
@@ -109,11 +109,9 @@ def test_an_offer_is_taken_beside_a_slow_fetch_not_beside_a_good_one(world: Upda
     world.rates["10.0.0.1"] = 0.2
     offer = Candidate(NEW, node(2).public, ("10.0.0.3", 1), "an offer")
 
-    async def fetch(
-        _candidate: Candidate, write: Callable[[bytes], None], progress: Callable[[int], None]
-    ) -> PatchInfo:
-        write(bytes(SIZE))
-        progress(SIZE)
+    async def fetch(_candidate: Candidate, sink: Sink) -> PatchInfo:
+        sink.write(bytes(SIZE))
+        sink.received(SIZE, SIZE)
         return NEW
 
     async def offers(updater: Updater) -> None:
