@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pypatcher.install.layout import Entry, Folder
+from pypatcher.install.sealing import copy_apart, is_written
 
 __all__ = ["FileStat", "Files", "OsFiles", "give_to_owner_of"]
 
@@ -90,6 +91,11 @@ class Files(Protocol):
 
     def copy(self, source: int, target: int) -> None:
         """All content of one open file into another, empty one."""
+
+    def seal(self, fd: int, entry: Entry) -> None:
+        """Write no more to what was created as ``entry``: from now on the descriptor is for reading, and nobody has
+        the file open for writing. It is another inode, a copy, where somebody else holds the first one.
+        """
 
     def copy_attributes(self, source: int, target: int) -> None:
         """Owner, extended attributes and mode."""
@@ -184,6 +190,24 @@ class OsFiles:
         while chunk := os.pread(source, _CHUNK, offset):
             self.write(target, chunk)
             offset += len(chunk)
+
+    def seal(self, fd: int, entry: Entry) -> None:
+        """See `Files`."""
+        self._read_only(fd, entry)
+        if is_written(fd):
+            self.unlink(entry)
+            copy_apart(fd, lambda: self.create(entry))
+            self._read_only(fd, entry)
+
+    def _read_only(self, fd: int, entry: Entry) -> None:
+        """Let the descriptor be one of what has that name."""
+        found = self.open(entry)
+        try:
+            with _forks_wait:
+                os.dup2(found, fd, inheritable=False)
+                _written.discard(fd)
+        finally:
+            os.close(found)
 
     def copy_attributes(self, source: int, target: int) -> None:
         """See `Files`. The mode comes last: changing the owner clears bits of it. It is never setuid."""

@@ -223,8 +223,9 @@ class Installation:
             CannotReplaceError, OSError: it cannot be kept here; nothing was changed.
         """
         with partial:
-            release = self._verify(partial.fd, expect)
             with self._folders(self.layout, StateFolder.MADE) as files:
+                files.seal(partial.fd, partial.entry)
+                release = self._verify(partial.fd, expect)
                 source = files.open(self.layout.target)
                 try:
                     files.copy_attributes(source, partial.fd)

@@ -266,6 +266,7 @@ class Operations:
             target_fd = self._files.create(target)
             try:
                 self._files.copy(source_fd, target_fd)
+                self._files.seal(target_fd, target)
                 self._files.copy_attributes(source_fd, target_fd)
                 self._files.sync(target_fd)
             finally:

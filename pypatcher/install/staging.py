@@ -44,7 +44,7 @@ class Partial:
 
     @property
     def fd(self) -> int:
-        """Its descriptor, for reading and writing."""
+        """Its descriptor, for reading and, until it is sealed, for writing."""
         return self._fd
 
     @property

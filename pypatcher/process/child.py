@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from pypatcher.process.detection import start_environment
-from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors
+from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors, passes
 from pypatcher.process.packaging import Program
 from pypatcher.shortage import start_thread
 
@@ -32,7 +32,8 @@ EXIT_NOT_FOUND = 127
 _PR_SET_PDEATHSIG = 1
 _SIGNAL_STATUS = 128
 _LOOK_AT_CHILD = 0.2
-_START_PAUSES = (0.1, 0.3, 1.0, 3.0, 5.0)
+_START_PAUSES = (0.1, 0.3, 1.0, 3.0, *[5.0] * 24)
+"""Seconds between tries: two minutes in all."""
 _log = logging.getLogger("pypatcher")
 
 
@@ -145,18 +146,29 @@ def start_child(program: Program, added: Mapping[str, str], removed: frozenset[s
     return Child(pid, int.from_bytes(failure, "little"))
 
 
-async def persist_in_starting(start: Callable[[], Child]) -> Child:
-    """``start_child``, as often as it takes for a machine that is short of processes or descriptors for a moment.
+async def persist_in_starting(start: Callable[[], Child], stopped: asyncio.Event) -> Child:
+    """``start_child``, as often as it takes for a machine that is short of something, or a program that is busy.
+
+    Args:
+        stopped: a stop is asked for; there is one try more, and no pause.
 
     Raises:
-        OSError: it was for ten seconds.
+        OSError: no process could be made for two minutes.
     """
     for pause in _START_PAUSES:
         try:
-            return start()
+            child = start()
         except OSError as error:
             _log.warning("no process can be made, which is tried again: %s", error.strerror)
-        await asyncio.sleep(pause)
+        else:
+            if not passes(child.failure):
+                return child
+            child.reap()
+            _log.warning("the program cannot be executed yet, which is tried again: %s", os.strerror(child.failure))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), pause)
+        if stopped.is_set():
+            break
     return start()
 
 

@@ -27,16 +27,17 @@ from pypatcher.process.detection import start_environment
 from pypatcher.process.ending import exit_now
 from pypatcher.process.packaging import Program
 
-__all__ = ["EXIT_OWN_FAILURE", "Image", "listen_descriptors"]
+__all__ = ["EXIT_OWN_FAILURE", "Image", "listen_descriptors", "passes"]
 
 EXIT_OWN_FAILURE = 125
 """Exit status when it is us who failed, not the program (as of env, timeout and nohup)."""
 
 _SIG_DFL, _SIG_IGN = 0, 1
 _FIRST_LISTEN_FD = 3
-_BUSY = 5.0
-"""Seconds to wait for a program that somebody has open for writing."""
-_POLL = 0.05
+_PATIENCE = 600.0
+"""Seconds of trying; nothing that could be gone back to runs any more, and most supervisors were not asked for more."""
+_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_PASSING = frozenset({errno.ETXTBSY, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR})
 
 
 def listen_descriptors(environment: Mapping[str, str], *pids: int | None) -> range:
@@ -45,6 +46,13 @@ def listen_descriptors(environment: Mapping[str, str], *pids: int | None) -> ran
     if environment.get("LISTEN_PID", "") not in [str(pid) for pid in pids] or not (count.isascii() and count.isdigit()):
         return range(0)
     return range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + min(int(count[:4]), 1000))
+
+
+def passes(failure: int) -> bool:
+    """Whether an exec that failed with this errno may succeed later: somebody has the program open for writing, or the
+    machine is short of something.
+    """
+    return failure in _PASSING
 
 
 class Image:
@@ -80,7 +88,7 @@ class Image:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def execute(self) -> NoReturn:
-        """Become the program, in this process. If that fails, say so on descriptor 2 and exit with 125."""
+        """Become the program, in this process. A failure is said on descriptor 2; one that lasts exits with 125."""
         for number in _open_descriptors():
             if number > 2 and number not in self._listen:
                 with contextlib.suppress(OSError):
@@ -93,19 +101,20 @@ class Image:
             with contextlib.suppress(OSError):
                 os.chdir(self._origin.directory)
         self.reset_signals()
-        deadline = time.monotonic() + _BUSY
-        message = ""
-        while not message:
+        deadline, pause, message = time.monotonic() + _PATIENCE, _PAUSE, ""
+        while True:
             try:
                 os.execve(self._path, self._argv, self._environment)  # noqa: S606 - no shell is the point
             except OSError as error:
-                if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
-                    time.sleep(_POLL)  # a process between its fork and its exec still has it open
-                    continue
-                message = f"pypatcher: cannot start {self._path} again: {error.strerror}\n"
-        with contextlib.suppress(OSError):
-            os.write(2, message.encode(errors="replace"))
-        exit_now(EXIT_OWN_FAILURE)
+                again = passes(error.errno or 0) and time.monotonic() < deadline
+                before, message = message, f"pypatcher: cannot start {self._path} again: {error.strerror}\n"
+                if message != before:
+                    with contextlib.suppress(OSError):
+                        os.write(2, message.encode(errors="replace"))
+                if not again:
+                    exit_now(EXIT_OWN_FAILURE)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _open_descriptors() -> list[int]:

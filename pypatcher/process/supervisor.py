@@ -200,8 +200,10 @@ class Supervisor:
     async def _run_once(self, added: dict[str, str]) -> int:
         self._forwarded.clear()
         child = self._child = await persist_in_starting(
-            partial(start_child, self._program, added, _WATCHDOG_VARIABLES, self._stop_signal)
+            partial(start_child, self._program, added, _WATCHDOG_VARIABLES, self._stop_signal), self._stopped
         )
+        if self._stop is not None:  # it came while no process could be made
+            child.send(self._stop)
         self._finish_replacement()
         if child.failure:
             _log.error("cannot execute %s: %s", self._program.executable, os.strerror(child.failure))

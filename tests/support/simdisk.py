@@ -204,6 +204,9 @@ class SimDisk:
         """See `Files`."""
         self.write(target, self.content(source))
 
+    def seal(self, fd: int, entry: Entry) -> None:
+        """See `Files`; who has a file open is no part of the model."""
+
     def copy_attributes(self, source: int, target: int) -> None:
         """See `Files`; attributes are no part of the model."""
 

@@ -98,7 +98,7 @@ async def test_a_process_that_cannot_be_made_is_tried_again(monkeypatch: pytest.
             raise errors.pop()
         return child.Child(1, 0)
 
-    assert (await child.persist_in_starting(start)).pid == 1
+    assert (await child.persist_in_starting(start, asyncio.Event())).pid == 1
 
 
 def test_a_large_file_is_hashed_without_a_second_thread(

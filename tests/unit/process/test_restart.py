@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BEGIN = """
-import atexit, ctypes, os, signal, subprocess, sys, threading, time
+import atexit, ctypes, errno, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from pypatcher.process import native
 from pypatcher.process.ending import Ending
@@ -187,3 +187,18 @@ def test_signal_of_ours_that_ends_no_wait_is_sent_again() -> None:
         time.sleep(30)
     """)
     assert said == "ended in good order\nRESTARTED\n"
+
+
+def test_exec_that_fails_for_a_moment_is_tried_again() -> None:
+    said = run("""
+        execve, failures = os.execve, [errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY]
+
+        def fail_first(*arguments):
+            if failures:
+                raise OSError(failures.pop(), "not now")
+            execve(*arguments)
+
+        os.execve = fail_first
+        restarter().restart()
+    """)
+    assert said.strip() == "RESTARTED"

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 BEGIN = """
 import asyncio, os, signal
@@ -30,10 +32,10 @@ async def main():
 """
 
 
-def run(script: str) -> str:
+def run(script: str, begin: str = BEGIN) -> str:
     """Whether another program runs after ``check``. In a process of its own, since it becomes the one that reaps."""
     done = subprocess.run(
-        [sys.executable, "-c", BEGIN + textwrap.dedent(script) + "\nasyncio.run(main())\n"],
+        [sys.executable, "-c", begin + textwrap.dedent(script) + "\nasyncio.run(main())\n"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
@@ -98,3 +100,35 @@ def test_replacement_that_could_not_end_the_program_is_tried_again() -> None:
                 await supervisor.replace()
     """)
     assert said == "True"
+
+
+BUSY = """
+import asyncio, os, shutil, signal, tempfile
+from pypatcher.process import Supervisor, native
+
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/app"
+        shutil.copy("/bin/sleep", path)
+        held = os.open(path, os.O_WRONLY)
+        supervisor = Supervisor(native(path, ("60",)))
+        run = asyncio.create_task(supervisor.run())
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(30):
+            assert supervisor.pid is None
+            await after(held, supervisor)
+            os.kill(os.getpid(), signal.SIGTERM)
+            print(await run)
+"""
+
+
+@pytest.mark.parametrize(("let_go", "status"), [(True, -15), (False, 126)])
+def test_program_that_is_written_to_is_started_when_it_can_be(let_go: bool, status: int) -> None:
+    script = f"""
+        async def after(held, supervisor):
+            if {let_go}:
+                os.close(held)
+            while {let_go} and supervisor.pid is None:
+                await asyncio.sleep(0.02)
+    """
+    assert run(script, BUSY) == str(status)
