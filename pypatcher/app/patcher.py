@@ -40,9 +40,9 @@ _log = logging.getLogger("pypatcher")
 _Main = TypeVar("_Main", bound=Callable[..., Any])
 
 _UNDER_RUN = (
-    "`pypatcher run` keeps this program up to date, so its own start() makes no second node: what it says of mode, "
-    "confirm= and settings, and on_restart callbacks, do not count. Give them to `run`, or start the program without "
-    "it: `pypatcher unit --guard` writes such a unit"
+    "`pypatcher run` keeps this program up to date, so its own start() makes no second node: what it says of keys, "
+    "mode, confirm= and settings, and on_restart callbacks, do not count. Give them to `run`, or start the program "
+    "without it: `pypatcher unit --guard` writes such a unit"
 )
 
 Confirm: TypeAlias = Literal["uptime", "manual"]
@@ -201,6 +201,8 @@ class Patcher:
     def _prepare(self) -> _Running | None:
         """Find out what runs, and activate what waits, once; None outside a single-file program.
 
+        Under ``run`` nothing is activated or judged here: releases come by its key, whichever key the program names.
+
         Raises:
             RestartExit: another program lies at our path now; this process becomes it.
         """
@@ -218,12 +220,10 @@ class Patcher:
             for callback in self._on_restart:
                 running.restarter.on_restart(callback)
         if running.program.installation.has_pending():
-            settled = running.settle()
-            if settled.must_exec:
+            if running.under_run:
+                running.program.installation.recognise()
+            elif running.settle().must_exec:
                 running.restarter.restart()
-            if settled.disowned and running.under_run:
-                _log.error("the public key in this version is not the one that signed it: its trial has failed")
-                raise SystemExit(1)
         return running
 
     def _request_restart(self, version: str) -> bool:

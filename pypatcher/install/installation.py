@@ -122,6 +122,15 @@ class Installation:
         self._put_off_until = self._clock() + _TRY_AGAIN if settled.row == 0 else math.inf
         return settled
 
+    def recognise(self) -> None:
+        """At the start of a program that ``run`` keeps: remember which one it is, to `confirm` it. Changes nothing."""
+
+        def look(files: Files) -> ProgramId | None:
+            state = Operations(files, self.layout).read_state()
+            return vouched(self._examiner.examine(files, self.layout.target), state).id
+
+        self._own = self._look(look)
+
     def _settle(self, caller: Caller) -> Settled:
         before = program_stat(self._folders, self.layout)
         try:

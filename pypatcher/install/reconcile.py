@@ -74,11 +74,6 @@ class Settled:
         return self.row in _CHANGING_ROWS and not self.must_exec
 
     @property
-    def disowned(self) -> bool:
-        """Whether `P` is refused because it trusts another key than signed it, and is to end for the next start."""
-        return self.row == 17 and not self.must_exec
-
-    @property
     def version(self) -> Version | None:
         """The version at `P`."""
         return None if self.program is None else self.program.version

@@ -1,5 +1,7 @@
 """The owner's key changes while the fleet is out: the way that works, and the one that does not and is taken back.
 
+Not here: a program under `run`, whose own key does not count (`unit/app/test_under_run.py`).
+
 The programs are zipapps that say their starts and events; the peer is a device that has the next release. K1 signs what
 is out there, K2 what comes.
 """
@@ -182,7 +184,6 @@ COMMANDS = {
     "spawn": '"$1" ./app',
     "guard": 'INVOCATION_ID=1 "$1" -m pypatcher guard --public-key "$2" ./app; '
     'INVOCATION_ID=1 SYSTEMD_EXEC_PID=$$ exec "$1" ./app',
-    "run": '"$1" -m pypatcher run --public-key "$2" -- ./app',
 }
 
 
