@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pypatcher.addresses import Address, format_address, is_ipv6, socket_family
 from pypatcher.errors import SettingError
+from pypatcher.forks import keep_from_forks
 
 __all__ = ["DatagramSocket", "open_sockets"]
 
@@ -63,7 +64,8 @@ class DatagramSocket:
         self._asked: dict[Address, bytes] = {}
         """Who asked which address of ours, as pktinfo to answer with; the latest ones."""
         self._loop = asyncio.get_running_loop()
-        self._socket = socket.socket(self.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = keep_from_forks(socket.socket(self.family, kind))
         try:
             if self.family == socket.AF_INET6:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import time
@@ -18,6 +19,9 @@ __all__ = ["adopt_orphans", "descendants", "end_children"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL = 0.02
+_KILLED = 2.0
+"""Seconds for the kernel to end who was killed; one that waits for a broken disk, say, may never end."""
+_log = logging.getLogger("pypatcher")
 
 
 def adopt_orphans() -> bool:
@@ -31,7 +35,10 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_children(grace: float, *, spare: Collection[int] = ()) -> None:
-    """End all processes below this one but ``spare``: SIGTERM, ``grace`` seconds, SIGKILL. Collects its children."""
+    """End all processes below this one but ``spare``: SIGTERM, ``grace`` seconds, SIGKILL. Collects its children.
+
+    Who cannot be killed is left behind, which is logged.
+    """
     _reap()
     ending: dict[int, bytes] = {}
     deadline = time.monotonic() + grace
@@ -44,12 +51,15 @@ def end_children(grace: float, *, spare: Collection[int] = ()) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL if force else signal.SIGTERM)
         ending |= below
-        if not ending or (force and time.monotonic() > deadline):
+        if not ending:
+            return
+        if force and time.monotonic() > deadline:
+            _log.warning("what cannot be killed is left behind: %s", ", ".join(map(_described, ending)))
             return
         time.sleep(_POLL)
         _reap()
         if not force and time.monotonic() > deadline:
-            force, deadline = True, time.monotonic() + grace
+            force, deadline = True, time.monotonic() + _KILLED
 
 
 def _below(pid: int) -> dict[int, bytes]:
@@ -75,6 +85,14 @@ def _start_of(pid: int) -> bytes | None:
         state, _, started = _read_stat(Path(f"/proc/{pid}/stat"))
         return None if state == b"Z" else started
     return None
+
+
+def _described(pid: int) -> str:
+    """For people: its number, name and state (D waits for a device)."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return f"{pid} ({stat.partition('(')[2].rpartition(')')[0]}, state {stat.rpartition(')')[2].split()[0]})"
+    return str(pid)
 
 
 def _read_stat(path: Path) -> tuple[bytes, int, bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -177,3 +179,29 @@ async def test_only_answers_leave_from_the_address_that_was_asked() -> None:
 )
 def test_nobody_beyond_a_link_is_answered_from_its_address(ours: str, theirs: str, may: bool) -> None:
     assert _may_answer(ours, theirs) is may
+
+
+async def test_a_fork_that_lives_on_keeps_no_port() -> None:
+    log = DatagramLog()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"forked")
+        signal.pause()
+    try:
+        os.read(reader, 6)
+        address = log.socket.address
+        await _sends_and_hears(log)
+        log.socket.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as next_start:
+            next_start.bind(address)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+async def _sends_and_hears(log: DatagramLog) -> None:
+    log.socket.send(b"to itself", log.socket.address)
+    await log.until(1)

@@ -28,6 +28,7 @@ from pypatcher.backoff import jittered
 from pypatcher.discovery.announcement import is_dialable
 from pypatcher.discovery.namespace import namespace_hash
 from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
+from pypatcher.forks import keep_from_forks
 from pypatcher.limits import Limit, RateLimiter, WindowLimiter
 from pypatcher.waiting import wait_at_most
 
@@ -309,7 +310,7 @@ def _open(family: int, interfaces: Iterable[int]) -> socket.socket | None:
     """A socket that hears the group on these interfaces; None if there can be none."""
     kind = socket.AF_INET6 if family == 6 else socket.AF_INET
     try:
-        opened = socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        opened = keep_from_forks(socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK))
     except OSError as error:
         _log.debug("no multicast over IPv%d: %s", family, error.strerror)
         return None

@@ -122,8 +122,8 @@ async def main():
 """
 
 
-@pytest.mark.parametrize(("let_go", "status"), [(True, -15), (False, 126)])
-def test_program_that_is_written_to_is_started_when_it_can_be(let_go: bool, status: int) -> None:
+@pytest.mark.parametrize(("let_go", "ends"), [(True, "-15"), (False, "126 -15")])
+def test_program_that_is_written_to_is_started_when_it_can_be(let_go: bool, ends: str) -> None:
     script = f"""
         async def after(held, supervisor):
             if {let_go}:
@@ -131,4 +131,4 @@ def test_program_that_is_written_to_is_started_when_it_can_be(let_go: bool, stat
             while {let_go} and supervisor.pid is None:
                 await asyncio.sleep(0.02)
     """
-    assert run(script, BUSY) == str(status)
+    assert run(script, BUSY) in ends.split()
