@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from pypatcher.addresses import Address, format_address, host_of, is_lan
 from pypatcher.bencode import Value
@@ -19,7 +20,7 @@ from pypatcher.dht.krpc import Failure, RemoteError, Response
 from pypatcher.errors import PeerError
 from pypatcher.limits import RateLimiter
 
-__all__ = ["Calls", "NoAnswerError", "RoundTrip"]
+__all__ = ["Calls", "NoAnswerError", "Question", "RoundTrip"]
 
 _MAX_OUTSTANDING = 1024
 _FIRST_WAIT = 1.0
@@ -62,6 +63,18 @@ class RoundTrip:
         return min(_LONGEST_WAIT, max(_SHORTEST_WAIT, self._mean + 4 * self._deviation))
 
 
+class Question(NamedTuple):
+    """A query under way.
+
+    Attributes:
+        answer: ends with the answer, RemoteError or NoAnswerError; cancelling it forgets the question.
+        slow: ends when the first wait is over without an answer, if it is asked again.
+    """
+
+    answer: asyncio.Future[Response]
+    slow: asyncio.Future[None]
+
+
 @dataclass(slots=True)
 class _Call:
     address: Address
@@ -70,7 +83,7 @@ class _Call:
     wait: float
     tries: int
     sent: float
-    on_slow: Callable[[], None] | None
+    slow: asyncio.Future[None]
     is_knock: bool
     timer: asyncio.TimerHandle | None = None
     repeated: bool = False
@@ -101,29 +114,29 @@ class Calls:
         *,
         read_only: bool = False,
         tries: int = 2,
-        on_slow: Callable[[], None] | None = None,
         knock_wait: float | None = None,
-    ) -> asyncio.Future[Response]:
-        """Ask, at most ``tries`` times; the future ends with the answer, RemoteError or NoAnswerError.
+    ) -> Question:
+        """Ask, at most ``tries`` times.
 
-        ``on_slow`` is called when the first wait is over; with ``knock_wait`` that is its seconds, and who answers is
-        no acquaintance. Cancelling the future forgets the question.
+        Args:
+            knock_wait: seconds of the first wait, where it is a knock: who answers that is no acquaintance.
         """
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        question = Question(loop.create_future(), loop.create_future())
         if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not self._may_send(address):
-            answer.set_exception(NoAnswerError(address, asked=False))
-            return answer
+            question.answer.set_exception(NoAnswerError(address, asked=False))
+            return question
         transaction = self._random.randbytes(4)
         while transaction in self._calls:
             transaction = self._random.randbytes(4)
         packet = krpc.encode_query(transaction, method, sender, arguments, read_only=read_only)
         wait, is_knock = knock_wait or self._round_trip.wait, knock_wait is not None
-        call = _Call(address, packet, answer, wait, tries, self._clock(), on_slow, is_knock)
+        call = _Call(address, packet, question.answer, wait, tries, self._clock(), question.slow, is_knock)
         self._calls[transaction] = call
-        answer.add_done_callback(lambda _: self._forget(transaction))
+        question.answer.add_done_callback(lambda _: self._forget(transaction))
         self._await_once_more(call)
         self._send(packet, address)
-        return answer
+        return question
 
     def received(self, message: Response | Failure, source: Address) -> bool:
         """Give an answer to its question; False if nobody asked ``source`` that, or only knocked."""
@@ -160,8 +173,8 @@ class Calls:
         if call.tries == 0:
             call.answer.set_exception(NoAnswerError(call.address, asked=True))
             return
-        if call.on_slow is not None and not call.repeated:
-            call.on_slow()
+        if not call.slow.done():
+            call.slow.set_result(None)
         call.repeated = True
         self._await_once_more(call)
         if self._may_send(call.address):

@@ -18,7 +18,7 @@ from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.peers import PeerPoll
 from pypatcher.dht.results import MutableLookup, PeersLookup, StoringNode
 from pypatcher.dht.rpc import RpcNode
-from pypatcher.dht.search import OnAnswer
+from pypatcher.dht.search import Answers
 from pypatcher.errors import PeerError
 from pypatcher.mutable_item import MutableItem, mutable_target
 
@@ -44,19 +44,14 @@ class DhtNode(RpcNode):
         own = self._server.items.get(target, self._clock())
         if own is not None and own.public_key == public_key:
             found[own] = None
-        judged: set[MutableItem] = set()
-
-        def judge(_: Contact, answer: Response) -> None:
-            item = krpc.item_of(answer.values, salt)
-            if item is None or item.public_key != public_key or item in judged:
-                return
-            judged.add(item)
-            if item.verify():
-                found[item] = None
-
-        nodes = await self._storing_lookup(b"get", b"target", target, judge)
+        answers = await self._lookup(b"get", b"target", target)
+        for item in dict.fromkeys(krpc.item_of(answer.values, salt) for _, answer in answers.every):
+            if item is not None and item.public_key == public_key and item not in found:
+                await asyncio.sleep(0)  # many signatures in a row would keep the loop from everything else
+                if item.verify():
+                    found[item] = None
         items = tuple(sorted(found, key=lambda item: item.seq, reverse=True))
-        return MutableLookup(target, items, nodes, self._clock())
+        return MutableLookup(target, items, _storing(answers), self._clock())
 
     async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None, *, cas: int | None = None) -> int:
         """Store an item on the 20 nodes nearest to its target; returns how many said that they did.
@@ -89,14 +84,12 @@ class DhtNode(RpcNode):
         """
         poll = PeerPoll()
         poll.add(self._server.peers.get(info_hash, self._clock(), _OWN_PEERS, self._random))
-
-        def collect(contact: Contact, answer: Response) -> None:
-            near = is_lan(contact.address)
-            poll.add(peer for peer in krpc.peers_of(answer.values, self.family) if near or not is_lan(peer))
-
-        nodes = await self._storing_lookup(b"get_peers", b"info_hash", info_hash, collect, near)
+        answers = await self._lookup(b"get_peers", b"info_hash", info_hash, seeds=near)
+        for contact, answer in answers.every:
+            is_near = is_lan(contact.address)
+            poll.add(peer for peer in krpc.peers_of(answer.values, self.family) if is_near or not is_lan(peer))
         peers, confirmed = poll.result()
-        return PeersLookup(info_hash, peers, confirmed, nodes, self._clock())
+        return PeersLookup(info_hash, peers, confirmed, _storing(answers), self._clock())
 
     async def get_peers(self, info_hash: bytes) -> list[Address]:
         """Peers announced for an info-hash (20 bytes), each once."""
@@ -118,13 +111,6 @@ class DhtNode(RpcNode):
         }
         return await self._write(b"announce_peer", arguments, at.nodes)
 
-    async def _storing_lookup(
-        self, method: bytes, name: bytes, target: bytes, on_answer: OnAnswer, seeds: Iterable[Contact] = ()
-    ) -> tuple[StoringNode, ...]:
-        answers = await self._lookup(method, name, target, on_answer, seeds=seeds)
-        tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers)
-        return tuple(StoringNode(contact, token) for contact, token in tokens if token is not None)
-
     async def _write(self, method: bytes, arguments: Mapping[bytes, Value], nodes: Sequence[StoringNode]) -> int:
         ours = [node for node in nodes if family(node.contact.address) == self.family]
         results = await asyncio.gather(
@@ -140,3 +126,9 @@ class DhtNode(RpcNode):
             elif isinstance(result, BaseException) and not isinstance(result, PeerError):
                 raise result
         return sum(isinstance(result, Response) for result in results)
+
+
+def _storing(answers: Answers) -> tuple[StoringNode, ...]:
+    """Of the nearest nodes those that let us store."""
+    tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers.nearest)
+    return tuple(StoringNode(contact, token) for contact, token in tokens if token is not None)

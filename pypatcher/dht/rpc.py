@@ -17,7 +17,7 @@ from random import Random, SystemRandom
 from pypatcher.addresses import Address, family, format_address, is_lan
 from pypatcher.bencode import Value
 from pypatcher.dht import knock, krpc
-from pypatcher.dht.calls import Calls, NoAnswerError
+from pypatcher.dht.calls import Calls, NoAnswerError, Question
 from pypatcher.dht.crowd import Silence
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.knock import Answered
@@ -26,7 +26,7 @@ from pypatcher.dht.lookup import MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.maintenance import Maintenance
 from pypatcher.dht.nodeid import Contact, is_secure, random_id, secure_id
 from pypatcher.dht.routing import RoutingTable
-from pypatcher.dht.search import OnAnswer, search
+from pypatcher.dht.search import Answers, search
 from pypatcher.dht.server import Server
 from pypatcher.errors import CodecError, PeerError
 from pypatcher.limits import RateLimiter
@@ -199,7 +199,7 @@ class RpcNode:
                 read_only=self.read_only,
                 tries=tries,
                 knock_wait=_KNOCK_WAIT_NEAR if is_lan(address) else _KNOCK_WAIT,
-            )
+            ).answer
         except PeerError:
             return Answered.NOBODY
         if not knock.is_proven(self._secret, nonce, answer.values):
@@ -215,7 +215,7 @@ class RpcNode:
         Each is asked once: a map may have gaps, a value may not be missed.
         """
         answers = await self._lookup(b"find_node", b"target", target, seeds=seeds, max_queries=max_queries, tries=1)
-        return [contact for contact, _ in answers]
+        return [contact for contact, _ in answers.nearest]
 
     async def ask(
         self, address: Address, method: bytes, arguments: Mapping[bytes, Value], *, tries: int = 2
@@ -225,12 +225,7 @@ class RpcNode:
         Raises:
             PeerError: no answer, or an error as answer.
         """
-        try:
-            return await self._query(address, method, arguments, tries)
-        except NoAnswerError as error:
-            if error.asked:
-                self._note_silence(method, address)
-            raise
+        return await self._ask(address, method, arguments, tries).answer
 
     def _send(self, data: bytes, address: Address) -> None:
         try:
@@ -238,23 +233,10 @@ class RpcNode:
         except OSError as error:
             _log.debug("a packet to %s was not sent: %s", format_address(address), error)
 
-    def _query(
-        self,
-        address: Address,
-        method: bytes,
-        arguments: Mapping[bytes, Value],
-        tries: int,
-        on_slow: Callable[[], None] | None = None,
-    ) -> asyncio.Future[Response]:
-        return self._calls.query(
-            address,
-            method,
-            self.node_id,
-            arguments,
-            read_only=self.read_only,
-            tries=tries,
-            on_slow=on_slow,
-        )
+    def _ask(self, address: Address, method: bytes, arguments: Mapping[bytes, Value], tries: int) -> Question:
+        question = self._calls.query(address, method, self.node_id, arguments, read_only=self.read_only, tries=tries)
+        question.answer.add_done_callback(partial(self._note_if_silent, method, address))
+        return question
 
     def _query_received(self, query: Query, source: Address) -> None:
         if self.read_only or query.sender == self.node_id:
@@ -290,6 +272,11 @@ class RpcNode:
             self._table.rebase(secure_id(seen[0], self._random))
             self._maintenance.refresh_soon()
 
+    def _note_if_silent(self, method: bytes, address: Address, answer: asyncio.Future[Response]) -> None:
+        error = None if answer.cancelled() else answer.exception()
+        if isinstance(error, NoAnswerError) and error.asked:
+            self._note_silence(method, address)
+
     def _note_silence(self, method: bytes, address: Address) -> None:
         """A node did not answer: it may be dead, or know BEP 5 alone; a ping tells these apart."""
         if method not in _BEP_5:
@@ -319,21 +306,18 @@ class RpcNode:
         method: bytes,
         name: bytes,
         target: bytes,
-        on_answer: OnAnswer | None = None,
         *,
         seeds: Iterable[Contact] = (),
         max_queries: int = MAX_QUERIES,
         tries: int = _LOOKUP_TRIES,
-    ) -> list[tuple[Contact, Response]]:
+    ) -> Answers:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
             lookup = Lookup(
                 target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid(method)
             )
-            ask = partial(self._query, method=method, arguments={name: target}, tries=tries)
-            answers = await search(
-                lookup, ask, self.family, on_answer=on_answer, on_silent=partial(self._note_silence, method)
-            )
-        if not answers:
+            ask = partial(self._ask, method=method, arguments={name: target}, tries=tries)
+            answers = await search(lookup, ask, self.family)
+        if not answers.nearest:
             self._maintenance.rejoin()
         return answers

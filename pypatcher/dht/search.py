@@ -7,74 +7,64 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, NamedTuple
 
 from pypatcher.addresses import Address
 from pypatcher.dht import krpc
-from pypatcher.dht.calls import NoAnswerError
+from pypatcher.dht.calls import Question
 from pypatcher.dht.krpc import Response
 from pypatcher.dht.lookup import Lookup
 from pypatcher.dht.nodeid import Contact
+from pypatcher.errors import PeerError
 
-__all__ = ["OnAnswer", "search"]
-
-OnAnswer: TypeAlias = Callable[[Contact, Response], None]
-
-
-class _Ask(Protocol):
-    def __call__(self, address: Address, *, on_slow: Callable[[], None]) -> asyncio.Future[Response]: ...
+__all__ = ["Answers", "search"]
 
 
-async def search(
-    lookup: Lookup,
-    ask: _Ask,
-    family: int,
-    *,
-    on_answer: OnAnswer | None = None,
-    on_silent: Callable[[Address], None],
-) -> list[tuple[Contact, Response]]:
-    """Run a lookup to its end; the nearest nodes that answered, nearest first, with their answers.
+class Answers(NamedTuple):
+    """What a lookup ended with.
+
+    Attributes:
+        nearest: the nearest nodes that answered, nearest first, with their answers.
+        every: every answer, near or not, in the order in which they came.
+    """
+
+    nearest: list[tuple[Contact, Response]]
+    every: list[tuple[Contact, Response]]
+
+
+async def search(lookup: Lookup, ask: Callable[[Address], Question], family: int) -> Answers:
+    """Run a lookup to its end.
 
     Args:
         lookup: where it starts, and when it stops.
         ask: puts one question.
         family: of the contacts taken from answers, 4 or 6.
-        on_answer: called with every answer, near or not.
-        on_silent: called with the address of each node that did not answer.
     """
-    wake = asyncio.Event()
-    under_way: set[asyncio.Future[Response]] = set()
-    answers: dict[Address, Response] = {}
-
-    def done(contact: Contact, future: asyncio.Future[Response]) -> None:
-        under_way.discard(future)
-        wake.set()
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        if error is not None:
-            lookup.failed(contact)
-            if isinstance(error, NoAnswerError) and error.asked:
-                on_silent(contact.address)
-            return
-        answer = answers[contact.address] = future.result()
-        lookup.answered(contact, answer.sender, krpc.nodes_of(answer.values, family))
-        if on_answer is not None:
-            on_answer(contact, answer)
-
-    def slow(contact: Contact) -> None:
-        lookup.slow(contact)
-        wake.set()
-
+    asked: dict[asyncio.Future[Response], Contact] = {}
+    soon: dict[asyncio.Future[None], Contact] = {}
+    every: dict[Address, tuple[Contact, Response]] = {}
     try:
         while True:
-            wake.clear()
             for contact in lookup.next_queries():
-                future = ask(contact.address, on_slow=partial(slow, contact))
-                under_way.add(future)
-                future.add_done_callback(partial(done, contact))
+                question = ask(contact.address)
+                asked[question.answer] = contact
+                soon[question.slow] = contact
             if lookup.finished:
-                return [(contact, answers[contact.address]) for contact in lookup.closest()]
-            await wake.wait()
+                near = [(contact, every[contact.address][1]) for contact in lookup.closest()]
+                return Answers(near, list(every.values()))
+            waited_for: list[asyncio.Future[Any]] = [*asked, *soon]
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+            for answer in [future for future in asked if future.done()]:
+                contact = asked.pop(answer)
+                try:
+                    response = answer.result()
+                except PeerError:
+                    lookup.failed(contact)
+                    continue
+                every[contact.address] = contact, response
+                lookup.answered(contact, response.sender, krpc.nodes_of(response.values, family))
+            for slow in [future for future in soon if future.done()]:
+                lookup.slow(soon.pop(slow))
     finally:
-        for future in under_way:
-            future.cancel()
+        for answer in asked:
+            answer.cancel()

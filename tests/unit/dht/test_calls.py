@@ -27,7 +27,7 @@ class _Wire:
         self.sent.append((self.loop.time(), data, address))
 
     def ask(self, tries: int = 2) -> asyncio.Future[Response]:
-        return self.calls.query(_PEER, b"ping", _ID, {}, tries=tries)
+        return self.calls.query(_PEER, b"ping", _ID, {}, tries=tries).answer
 
     def transaction(self) -> bytes:
         query = krpc.decode(self.sent[-1][1])
@@ -92,7 +92,7 @@ def test_one_host_is_never_sent_what_libtorrent_bans_for() -> None:
         wire = _Wire()
         asked: list[asyncio.Future[Response]] = []
         for _ in range(600):
-            asked += [wire.calls.query((_PEER[0], port), b"ping", _ID, {}, tries=3) for port in (1, 2)]
+            asked += [wire.calls.query((_PEER[0], port), b"ping", _ID, {}, tries=3).answer for port in (1, 2)]
             await asyncio.sleep(0.1)
         await asyncio.gather(*asked, return_exceptions=True)
         times = [when for when, _, _ in wire.sent]
@@ -121,7 +121,7 @@ def test_a_forgotten_question_leaves_nothing_behind() -> None:
 def test_questions_under_way_are_bounded() -> None:
     async def body() -> None:
         wire = _Wire()
-        asked = [wire.calls.query((f"10.0.{n >> 8}.{n & 255}", 1), b"ping", _ID, {}) for n in range(3000)]
+        asked = [wire.calls.query((f"10.0.{n >> 8}.{n & 255}", 1), b"ping", _ID, {}).answer for n in range(3000)]
         assert len(wire.calls) == len(wire.sent) == 1024
         await asyncio.gather(*asked, return_exceptions=True)
 
