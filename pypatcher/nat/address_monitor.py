@@ -1,21 +1,21 @@
-"""Watches for a change of our own addresses and of the kind of router before us, and tells who must know.
+"""Notices a change of our own addresses and of the kind of router before us. Pure: the caller looks, and acts.
 
-Looked at every few seconds, without a packet: the routing table for our own addresses, what DHT nodes say about the
-outside ones. A change is Wi-Fi to Ethernet, DHCP, or a router that forgot its table. design.md "Discovery" (address
-hints). Not here: what is announced anew.
+A change is Wi-Fi to Ethernet, DHCP, or a router that forgot its table. Looking takes no packet: the routing table has
+our own addresses, and DHT nodes say the outside ones. design.md "Discovery" (address hints). Not here: what is
+announced anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from typing import NamedTuple
 
 from pypatcher.addresses import Address, format_address
-from pypatcher.events import AddressesChanged, Emit
+from pypatcher.events import AddressesChanged
 
-__all__ = ["AddressMonitor", "nat_kind"]
+__all__ = ["LOOK_EVERY", "AddressMonitor", "Change", "nat_kind"]
 
-_PAUSE = 5.0
+LOOK_EVERY = 5.0
+"""Seconds between two looks."""
 
 
 def nat_kind(port_varies: bool | None) -> str:
@@ -23,42 +23,34 @@ def nat_kind(port_varies: bool | None) -> str:
     return {None: "unknown", False: "easy", True: "hard"}[port_varies]
 
 
-class AddressMonitor:
-    """Watches one node's addresses and tells when one changed.
+class Change(NamedTuple):
+    """What is another than at the last look.
 
-    Args:
-        addresses: where others may reach us, as far as we know.
-        port_varies: whether others see us at different ports; None while too few have said.
-        changed: called when an address changed, but not for the first that become known.
+    Attributes:
+        has_new: whether there is an address that was not there: others must be told.
     """
 
-    def __init__(
-        self,
-        addresses: Callable[[], tuple[Address, ...]],
-        port_varies: Callable[[], bool | None],
-        *,
-        emit: Emit,
-        changed: Callable[[], None],
-    ) -> None:
-        self._addresses = addresses
-        self._port_varies = port_varies
-        self._emit = emit
-        self._changed = changed
+    event: AddressesChanged
+    has_new: bool
+
+
+class AddressMonitor:
+    """Compares one node's addresses with those of the last look; the first that become known are no change."""
+
+    def __init__(self) -> None:
         self._known: tuple[Address, ...] | None = None
         self._nat = nat_kind(None)
 
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            self.look()
-            await asyncio.sleep(_PAUSE)
+    def look(self, addresses: tuple[Address, ...], port_varies: bool | None) -> Change | None:
+        """What changed.
 
-    def look(self) -> None:
-        """Look once."""
-        addresses, nat = self._addresses(), nat_kind(self._port_varies())
+        Args:
+            addresses: where others may reach us, as far as we know.
+            port_varies: whether others see us at different ports; None while too few have said.
+        """
         known, self._known = self._known, addresses
-        if known is not None and (set(addresses) != set(known) or nat != self._nat):
-            self._emit(AddressesChanged(tuple(map(format_address, addresses)), nat))
-            if not set(addresses) <= set(known):
-                self._changed()
-        self._nat = nat
+        nat, self._nat = self._nat, nat_kind(port_varies)
+        if known is None or (set(addresses) == set(known) and nat == self._nat):
+            return None
+        event = AddressesChanged(tuple(map(format_address, addresses)), self._nat)
+        return Change(event, has_new=not set(addresses) <= set(known))

@@ -1,15 +1,12 @@
 """Says when no DHT node has answered for long, and when one answers again.
 
 A device whose network lets no UDP out keeps running its program and looks like one without news; in its log and in
-``pypatcher status`` the two differ. Sends nothing; not here: joining again (``dht``).
+``pypatcher status`` the two differ. Pure: the caller looks, and says it. Not here: joining again (``dht``).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
-from pypatcher.events import DhtJoined, DhtSilent, Emit
+from pypatcher.events import DhtJoined, DhtSilent
 
 __all__ = ["DhtMonitor"]
 
@@ -24,43 +21,31 @@ _ONE_FAMILY = "{nobody} over IPv{family}, the only one that this node can use he
 
 
 class DhtMonitor:
-    """Watches when DHT nodes answer.
+    """Told now and then when a DHT node last answered. Times are monotonic seconds.
 
     Args:
-        last_answer: when one last did, by ``clock``; None before the first.
-        clock: monotonic seconds.
+        since: when this node began.
         only_family: 4 or 6 if a socket of the other one was wanted and could not be had: that may be what is missing.
     """
 
-    def __init__(
-        self,
-        last_answer: Callable[[], float | None],
-        *,
-        emit: Emit,
-        clock: Callable[[], float],
-        only_family: int | None = None,
-    ) -> None:
+    def __init__(self, since: float, *, only_family: int | None = None) -> None:
         self._reason = _REASON if only_family is None else _ONE_FAMILY.format(nobody=_NOBODY, family=only_family)
-        self._last_answer = last_answer
-        self._emit = emit
-        self._clock = clock
-        self._since = clock()
+        self._since = since
         self._reached: bool | None = None
 
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            self.look()
-            await asyncio.sleep(_EARLY_PAUSE if self._reached is None else _PAUSE)
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look makes sense."""
+        return _EARLY_PAUSE if self._reached is None else _PAUSE
 
-    def look(self) -> None:
-        """Look once."""
-        last, now = self._last_answer(), self._clock()
-        silence = now - (self._since if last is None else last)
-        if last is not None and silence < _LATER:
-            if not self._reached:
-                self._emit(DhtJoined())
+    def look(self, last_answer: float | None, now: float) -> DhtJoined | DhtSilent | None:
+        """What is to be said now; ``last_answer`` is None before the first."""
+        silence = now - (self._since if last_answer is None else last_answer)
+        before = self._reached
+        if last_answer is not None and silence < _LATER:
             self._reached = True
-        elif silence >= _FIRST and self._reached is not False:
-            self._emit(DhtSilent(round(silence), self._reason))
+            return None if before else DhtJoined()
+        if silence >= _FIRST and before is not False:
             self._reached = False
+            return DhtSilent(round(silence), self._reason)
+        return None

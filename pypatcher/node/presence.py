@@ -6,6 +6,7 @@ open. Not here: what is held (``install``, ``seedfile``), and every format and l
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import time
@@ -15,7 +16,7 @@ from pypatcher.addresses import Address, family, format_address, is_lan, is_lite
 from pypatcher.events import Emit, NodeStarted, NodeStopped
 from pypatcher.install import LocalRelease
 from pypatcher.nat.address_hints import own_addresses
-from pypatcher.nat.address_monitor import AddressMonitor, nat_kind
+from pypatcher.nat.address_monitor import LOOK_EVERY, AddressMonitor, nat_kind
 from pypatcher.node.dht_monitor import DhtMonitor
 from pypatcher.node.network import Network
 from pypatcher.node.peers import Parts, Peers
@@ -84,10 +85,7 @@ class NetworkPresence:
                 nat_kind(network.dht.port_varies),
             )
         )
-        monitor = AddressMonitor(
-            network.own_addresses, lambda: network.dht.port_varies, emit=self._emit, changed=self._address_changed
-        )
-        own: Parts = {"addresses": monitor.run, "DHT": self._watch_dht}
+        own: Parts = {"addresses": self._watch_addresses, "DHT": self._watch_dht}
         try:
             async with at_work(
                 {**own, **self.peers.parts(), **offers_part(self._exchanges, self.peers, taker), **parts}, _TASK_PAUSES
@@ -95,6 +93,16 @@ class NetworkPresence:
                 yield
         finally:
             self._emit(NodeStopped(network.node_id))
+
+    async def _watch_addresses(self) -> None:
+        monitor, network = AddressMonitor(), self.network
+        while True:
+            change = monitor.look(network.own_addresses(), network.dht.port_varies)
+            if change is not None:
+                self._emit(change.event)
+                if change.has_new:
+                    self._address_changed()
+            await asyncio.sleep(LOOK_EVERY)
 
     def _address_changed(self) -> None:
         """Our address changed: announce it everywhere."""
@@ -111,12 +119,13 @@ class NetworkPresence:
         if not entries:
             return
         inside = all(is_literal(entry) and is_lan(entry) for entry in entries)  # a DHT of one's own
-        await DhtMonitor(
-            lambda: dht.last_answer if inside else dht.last_answer_from_outside,
-            emit=self._emit,
-            clock=time.monotonic,
-            only_family=self._only_family(),
-        ).run()
+        monitor = DhtMonitor(time.monotonic(), only_family=self._only_family())
+        while True:
+            last = dht.last_answer if inside else dht.last_answer_from_outside
+            event = monitor.look(last, time.monotonic())
+            if event is not None:
+                self._emit(event)
+            await asyncio.sleep(monitor.pause)
 
     def _only_family(self) -> int | None:
         """Of the sockets, if one of the other family was wanted and could not be had."""

@@ -64,7 +64,7 @@ at the start, every {minutes(discovery.sources.lan._INTERVAL)}, and when somebod
 {discovery.sources.lan._HEARD.most} announcements a second are heard, {discovery.sources.lan._HEARD_EACH[0]} of one
 host ({discovery.sources.lan._HEARD_EACH[1]} at once), of which {discovery.sources.lan._PORTS_EACH} ports are remembered
 
-checked every {nat.address_monitor._PAUSE} s, without a packet
+checked every {nat.address_monitor.LOOK_EVERY} s, without a packet
 
 our {transport.quic.CONNECTION_ID_SIZE}-byte connection ids
 
@@ -242,7 +242,7 @@ a limit of their own: {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each kind
 
 Both are for {hours(nat.portmap.mapper._LEASE)}, renewed every {minutes(nat.portmap.mapper._LATEST_RENEWAL)}
 
-every {nat.address_monitor._PAUSE} seconds a device looks
+every {nat.address_monitor.LOOK_EVERY} seconds a device looks
 
 up to {node.fetch_newest._PERSEVERANCE} times its `--timeout`
 """,

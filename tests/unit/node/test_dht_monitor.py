@@ -10,14 +10,14 @@ from pypatcher.node.dht_monitor import DhtMonitor
 
 @dataclass
 class FakeDht:
-    """When a node last answered, and what was said about it; ``now`` as a clock."""
+    """When a node last answered, what time it is, and what was said about it."""
 
     last_answer: float | None = None
     now: float = 1000.0
     events: list[Event] = field(default_factory=list)
 
     def watch(self) -> DhtMonitor:
-        return DhtMonitor(lambda: self.last_answer, emit=self.events.append, clock=lambda: self.now)
+        return DhtMonitor(self.now)
 
     def pass_time(self, watching: DhtMonitor, seconds: float, *, answering: bool) -> None:
         until = self.now + seconds
@@ -25,7 +25,8 @@ class FakeDht:
             self.now += 10
             if answering:
                 self.last_answer = self.now
-            watching.look()
+            if (event := watching.look(self.last_answer, self.now)) is not None:
+                self.events.append(event)
 
 
 def test_a_device_that_nobody_answers_says_so_once_after_a_minute() -> None:
@@ -64,7 +65,7 @@ def test_a_later_silence_is_said_after_half_an_hour() -> None:
 
 def test_with_one_family_missing_the_firewall_is_not_blamed() -> None:
     network = FakeDht()
-    watching = DhtMonitor(lambda: None, emit=network.events.append, clock=lambda: network.now, only_family=6)
+    watching = DhtMonitor(network.now, only_family=6)
     network.pass_time(watching, 100, answering=False)
     [said] = network.events
     assert isinstance(said, DhtSilent)
