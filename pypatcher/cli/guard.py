@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         installation = Installation(args.program, owner_verifies(*read_owner(args)))
         if not args.ended:
+            if "INVOCATION_ID" in os.environ:
+                _wait_for_turn(installation, log)
             _settle(installation, as_json)
         elif installation.has_pending():
             installation.end_start(end_was_requested(os.environ), how_systemd_says(os.environ, time.time()))
@@ -76,6 +78,16 @@ def run(args: argparse.Namespace) -> int:
     except Exception:
         log.exception("%s: nothing was done", args.program)
     return 0
+
+
+def _wait_for_turn(installation: Installation, log: logging.Logger) -> None:
+    """The unit's own pause is for updates, and short; a program that ends again and again gets a longer one here."""
+    from pypatcher.install.pacing import START_INTERVAL, time_until_start
+
+    pause = time_until_start(installation.layout)
+    if pause:
+        log.info("waits %.1f s: the last start was less than %g s ago", pause, START_INTERVAL)
+        time.sleep(pause)
 
 
 def _settle(installation: Installation, as_json: bool) -> None:

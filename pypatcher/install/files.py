@@ -259,6 +259,10 @@ class OsFiles:
         except FileNotFoundError:
             return
 
+    def set_time(self, entry: Entry, seconds: float) -> None:
+        """Its modification time (unix time)."""
+        os.utime(entry.name, (seconds, seconds), dir_fd=self._at(entry.folder), follow_symlinks=False)
+
     def names(self) -> list[str]:
         """See `Files`."""
         return sorted(os.listdir(self._at(Folder.STATE)))  # noqa: PTH208 - a folder's descriptor, not its path

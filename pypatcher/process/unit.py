@@ -7,6 +7,7 @@ Pure: from values to text. What the unit must have for updates to work:
 | ``Type=notify``, ``NotifyAccess=all`` | READY=1 ends a trial; of a onefile another than the main process says it |
 | ``Restart=always``, ``StartLimitIntervalSec=0`` | a version on trial that crashes is counted at each start |
 | ``RestartForceExitStatus`` and ``PYPATCHER_RESTART_STATUS`` | how a onefile restarts: it leaves with that status |
+| ``RestartSec`` | 1 with a guard, which keeps starts 5 s apart: an update waits for no crash; else 5 |
 | ``ReadWritePaths`` | the rest of the file system is read-only, the program's own folder is where updates happen |
 | ``StateDirectory`` | hints such as DHT nodes; the program may use it as well |
 
@@ -103,7 +104,7 @@ def unit_text(plan: UnitPlan) -> str:
             *[f"Environment={_word(_variable(one))}" for one in plan.environment],
             *([f"WatchdogSec={plan.watchdog:g}"] if plan.watchdog is not None else []),
             "Restart=always",
-            "RestartSec=5",
+            f"RestartSec={1 if plan.guarded else 5}",
             f"StateDirectory={_state_name(name)}",
             *([f"User={_user(plan.user)}"] if plan.user is not None else []),
             *_HARDENING,

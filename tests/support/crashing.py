@@ -268,7 +268,10 @@ async def guarded(service: Service, *, start_timeout: float | None = None) -> As
 
 async def _unit(service: Service, stop: asyncio.Event, start_timeout: float | None) -> None:
     guard = ("guard", "--public-key", service.key, service.path)
+    layout = service.installation().layout
     while not stop.is_set():
+        with contextlib.suppress(FileNotFoundError):  # its pauses between starts are tried elsewhere
+            os.utime(layout.path(layout.lock), (0, 0))
         unit = {"INVOCATION_ID": uuid.uuid4().hex, "PYPATCHER_RESTART_STATUS": "86"}
         assert await service.pypatcher(*guard, **unit) == 0
         with _ready_said(service) as (address, ready):

@@ -135,6 +135,28 @@ def test_adopt_changes_nothing_under_a_running_program(run: Run, releases: tuple
     assert app.read_bytes() == releases[0].read_bytes()
 
 
+def test_the_guard_of_a_unit_keeps_its_starts_apart(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1.7e9]
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(round(seconds, 3))
+        clock[0] += seconds
+
+    monkeypatch.setattr("pypatcher.install.pacing.time.time", lambda: clock[0])
+    monkeypatch.setattr("pypatcher.cli.guard.time.sleep", wait)
+    guard = ("guard", "--public-key", PUBLIC, app)
+    for by, seconds in (("unit", 0), ("unit", 60), ("unit", 1), ("person", 1), ("unit", 3), ("unit", -999)):
+        with monkeypatch.context() as changed:
+            if by == "unit":
+                changed.setenv("INVOCATION_ID", "0" * 32)
+            else:
+                changed.delenv("INVOCATION_ID", raising=False)
+            clock[0] += seconds
+            assert run(*guard).status == 0
+    assert waited == [4.0, 1.0]
+
+
 def test_the_guard_never_prevents_a_start(run: Run, app: Path, tmp_path: Path) -> None:
     app.write_bytes(b"not a program any more")
     assert run("guard", "--public-key", PUBLIC, app).status == 0

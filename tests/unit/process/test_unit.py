@@ -28,8 +28,9 @@ def test_what_every_unit_needs_for_updates_is_there() -> None:
     for keys, guarded in (((), False), ((KEY,), False), ((KEY,), True)):
         lines = lines_of(keys=keys, guarded=guarded, user="sensor")
         assert {
-            "Type=notify", "NotifyAccess=all", "Restart=always", "RestartSec=5", "StartLimitIntervalSec=0",
+            "Type=notify", "NotifyAccess=all", "Restart=always", "StartLimitIntervalSec=0",
             "StateDirectory=app", "ReadWritePaths=/opt/sensor", "ProtectSystem=strict", "User=sensor",
+            "RestartSec=1" if guarded else "RestartSec=5",
         } <= set(lines)  # fmt: skip
 
 
