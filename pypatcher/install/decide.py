@@ -71,6 +71,8 @@ class Action(Enum):
     REPLACE_TRIAL = "write J: refused + t and trial = staged; rename staged to P"
     ROLL_BACK = "write J: refused + t; rename previous to P; write J: trial null"
     DISOWN = "the key that P trusts did not sign it: as a rollback"
+    SET_ASIDE = "rename staged to waiting"
+    GIVE_WAY = "link P to waiting, then rename previous to P"
     REFUSE = "write J: refused + t; the next start goes back"
 
 
@@ -84,6 +86,7 @@ _CHANGES_PROGRAM = {
     Action.REPLACE_TRIAL,
     Action.ROLL_BACK,
     Action.DISOWN,
+    Action.GIVE_WAY,
 }
 
 
@@ -131,6 +134,18 @@ class Facts(Protocol):
     def alone(self) -> bool:
         """Whether no other process runs from `P`."""
 
+    @property
+    def staged_is_allowed(self) -> bool:
+        """Whether the owner's word lets ``staged`` be activated."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the owner's word holds what is at `P`, or took it back."""
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether it is to go back without a successor, too."""
+
 
 def decide(facts: Facts, limits: Limits = LIMITS) -> Decision:
     """The first row that matches, with every change of `P` put off while other processes run from it."""
@@ -155,7 +170,7 @@ def _first_row(facts: Facts, limits: Limits) -> Decision:
         return Decision(3, Action.ADOPT)
     if state.trial is None:
         return _without_trial(facts, state, program)
-    return _on_trial(facts, state, program, closed_trial(state.trial, facts.fate), limits)
+    return _on_trial(facts, state, program, closed_trial(state.trial, facts.fate, facts.is_held), limits)
 
 
 def _without_trial(facts: Facts, state: TrialState, program: ProgramId) -> Decision:
@@ -164,7 +179,7 @@ def _without_trial(facts: Facts, state: TrialState, program: ProgramId) -> Decis
     if facts.staged.kind is Kind.ABSENT or (facts.staged.kind is Kind.FOREIGN and facts.launcher == "guard"):
         return Decision(7, Action.RUN)
     if _acceptable(facts.staged.id, state, state.newest):
-        return Decision(6, Action.ACTIVATE)
+        return Decision(6, Action.ACTIVATE) if facts.staged_is_allowed else Decision(18, Action.SET_ASIDE)
     return Decision(5, Action.DROP_STAGED)
 
 
@@ -182,25 +197,42 @@ def _on_trial(facts: Facts, state: TrialState, program: ProgramId, trial: Trial,
 
 
 def _trial_in_place(facts: Facts, state: TrialState, refused: bool, trial: Trial, limits: Limits) -> Decision:
-    reached = limits.reached(trial)
-    if not refused and not reached:
-        return Decision(16, Action.COUNT)
-    way_back = _is(facts.previous, state.confirmed) and state.confirmed.sha512 not in state.refused
+    if not refused and not limits.reached(trial):
+        return Decision(19, Action.GIVE_WAY) if _gives_way(facts, state, trial) else Decision(16, Action.COUNT)
+    way_back = _has_way_back(facts, state)
     if refused and way_back:
         return Decision(12, Action.FINISH_ROLLBACK)
-    if not way_back and _acceptable(facts.staged.id, state, max(state.newest, trial.program.version)):
+    if not way_back and _has_successor(facts, state, trial):
         return Decision(13, Action.REPLACE_TRIAL)
     if refused:
         return Decision(14, Action.RUN_REFUSED)
     return Decision(15, Action.ROLL_BACK) if way_back else Decision(16, Action.COUNT)
 
 
-def closed_trial(trial: Trial, fate: Fate) -> Trial:
-    """The trial with its open start closed as it ended, if it did."""
+def _gives_way(facts: Facts, state: TrialState, trial: Trial) -> bool:
+    if not facts.is_held or not _has_way_back(facts, state):
+        return False
+    return facts.is_recalled or _has_successor(facts, state, trial)
+
+
+def _has_way_back(facts: Facts, state: TrialState) -> bool:
+    return _is(facts.previous, state.confirmed) and state.confirmed.sha512 not in state.refused
+
+
+def _has_successor(facts: Facts, state: TrialState, trial: Trial) -> bool:
+    newest = max(state.newest, trial.program.version)
+    return _acceptable(facts.staged.id, state, newest) and facts.staged_is_allowed
+
+
+def closed_trial(trial: Trial, fate: Fate, is_held: bool = False) -> Trial:
+    """The trial with its open start closed as it ended, if it did.
+
+    While the owner's word holds the release no time confirms it, so that its reboots (``is_held``) say nothing.
+    """
     if fate is Fate.ENDED:
         return replace(trial, failed=trial.failed + 1, open=None, ended="")
     if fate is Fate.REBOOTED:
-        return replace(trial, reboots=trial.reboots + 1, open=None)
+        return replace(trial, reboots=trial.reboots + (not is_held), open=None)
     return trial
 
 
@@ -295,7 +327,7 @@ def _is_disowned(facts: Facts) -> bool:
     state, program = facts.state, facts.program.foreign
     if state is None or state.trial is None or program is None or program.sha512 != state.trial.program.sha512:
         return False
-    return _is(facts.previous, state.confirmed) and state.confirmed.sha512 not in state.refused
+    return _has_way_back(facts, state)
 
 
 def _restorable(facts: Facts) -> bool:

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pypatcher.install.examine import Examiner, Found, Kind, vouched
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Layout
+from pypatcher.install.operations import Operations
+from pypatcher.install.orders import Orders, ReadOrders
 from pypatcher.install.starts import Caller, Fate, Launcher, fate
 from pypatcher.install.trial import TrialState
 
-__all__ = ["DiskFacts"]
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+
+__all__ = ["DiskFacts", "may_stay_staged"]
 
 _EXECUTABLE = 0o100
 """The owner's permission to execute."""
+
+
+def may_stay_staged(operations: Operations, orders: Orders, info: PatchInfo, sha512: bytes) -> bool:
+    """Whether a release may be activated, as far as everybody can tell: a person's is spared."""
+    return sha512 == operations.read_spared() or orders.may_stay_staged(info)
 
 
 class DiskFacts:
@@ -28,11 +39,11 @@ class DiskFacts:
         files: Files,
         layout: Layout,
         examiner: Examiner,
-        state: TrialState | None,
         caller: Caller,
         *,
         lives: Callable[[int, int], bool],
         alone: Callable[[], bool],
+        read_orders: ReadOrders,
     ) -> None:
         self._files = files
         self._layout = layout
@@ -40,7 +51,9 @@ class DiskFacts:
         self._caller = caller
         self._lives = lives
         self._alone = alone
-        self.state = state
+        self._read_orders = read_orders
+        self._operations = Operations(files, layout)
+        self.state: TrialState | None = self._operations.read_state()
 
     @property
     def launcher(self) -> Launcher:
@@ -80,6 +93,30 @@ class DiskFacts:
         """What became of the open start."""
         trial = None if self.state is None else self.state.trial
         return fate(None if trial is None else trial.open, self._caller, self._lives)
+
+    @cached_property
+    def _orders(self) -> Orders:
+        return self._read_orders(self._operations.read_word)
+
+    @cached_property
+    def staged_is_allowed(self) -> bool:
+        """Whether the owner's word lets ``staged`` be activated; what `J` names is being activated already."""
+        staged = self.staged
+        if staged.id is None or staged.info is None:
+            return True
+        return may_stay_staged(self._operations, self._orders, staged.info, staged.id.sha512)
+
+    @cached_property
+    def is_held(self) -> bool:
+        """Whether the owner's word holds what is at `P`, or took it back, so that its trial makes room for another."""
+        info = self.program.info
+        return info is not None and self._orders.gives_way(info)
+
+    @cached_property
+    def is_recalled(self) -> bool:
+        """Whether its trial makes room without a successor, too."""
+        info = self.program.info
+        return info is not None and self._orders.must_go_back(info)
 
     @cached_property
     def alone(self) -> bool:

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,7 +26,9 @@ from pypatcher.install.local_release import LocalRelease, held
 from pypatcher.install.lock_holders import is_locked
 from pypatcher.install.locks import Instances, SharedHold, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back, stage_file
+from pypatcher.install.next_release import next_release
 from pypatcher.install.operations import Operations
+from pypatcher.install.orders import ReadOrders, no_orders
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
 from pypatcher.install.reconcile import Settled, is_another, program_stat, settle
 from pypatcher.install.report import read_report, write_report
@@ -34,9 +36,10 @@ from pypatcher.install.staging import Partial, Partials, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
 from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folders
 from pypatcher.install.status import Presence, Status, describe
-from pypatcher.install.transaction import Session, open_session
+from pypatcher.install.transaction import Session, transaction_files
 from pypatcher.install.trial import ProgramId
 from pypatcher.install.trial_end import confirm, count_uptime, end_start
+from pypatcher.install.words import Words
 from pypatcher.shortage import persisting
 from pypatcher.trusted_path import resolve
 from pypatcher.version import Version
@@ -63,7 +66,7 @@ class Installation:
         folders: how files are reached; the real disk unless a test says otherwise.
         lives: whether a process (pid, start time in ticks) still runs.
         limits: how many starts of a trial may fail.
-        clock: monotonic seconds.
+        orders: what the owner's word says that is stored here.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Installation:
         folders: OpenFolders = open_folders,
         lives: Callable[[int, int], bool] = process_lives,
         limits: Limits = LIMITS,
-        clock: Callable[[], float] = time.monotonic,
+        orders: ReadOrders = no_orders,
     ) -> None:
         self.layout = Layout(resolve(program))
         self._folders = folders
@@ -86,7 +89,8 @@ class Installation:
         self._partials = Partials(self.layout, folders)
         self._lives = lives
         self._limits = limits
-        self._clock = clock
+        self._orders = orders
+        self.words = Words(self.layout, folders, self._session)
         self._updating = SharedHold()
         self._own: ProgramId | None = None
         self._caller: Caller | None = None
@@ -119,7 +123,7 @@ class Installation:
         self._caller = caller
         self._own = None if settled.must_exec else settled.program
         self._put_off = self.staged_release() if settled.put_off or settled.row == 0 else None
-        self._put_off_until = self._clock() + _TRY_AGAIN if settled.row == 0 else math.inf
+        self._put_off_until = time.monotonic() + _TRY_AGAIN if settled.row == 0 else math.inf
         return settled
 
     def recognise(self) -> None:
@@ -255,18 +259,15 @@ class Installation:
         return next((one for one in self.held() if one.path == staged), None)
 
     def release_for_restart(self) -> LocalRelease | None:
-        """The staged release that a restart would activate; None during a trial.
+        """The release that a restart would bring to `P`; None during a trial that goes on.
 
         A release whose activation this process's own start had to put off is none: restarting for it again and again
         would be a loop. A newer one is; so it is itself after an hour, where the folders could not be used at all.
         """
-        staged, put_off = self.staged_release(), self._put_off
-        if staged is None:
-            return None
-        if put_off is not None and staged.sha512 == put_off.sha512 and self._clock() < self._put_off_until:
-            return None
-        # Where the start could not write anything down there is no state yet, and the next one may.
-        return staged if self._look(self._trial_is_on) is False else None
+        found, put_off = self._look(lambda files: next_release(self._open(files), self._limits)), self._put_off
+        if put_off is not None and found is not None and found.sha512 == put_off.sha512:
+            return found if time.monotonic() >= self._put_off_until else None
+        return found
 
     def confirm(self, own: bytes | None = None) -> Version | None:
         """The program that this process runs works: end its trial. None when there is nothing to confirm.
@@ -335,11 +336,7 @@ class Installation:
 
     def may_be_let_in(self) -> bool:
         """Whether a release waits for another trial; cheap, and no folder is made."""
-        try:
-            with self._folders(self.layout, StateFolder.IF_THERE) as files:
-                return bool(Operations(files, self.layout).read_failed())
-        except (OSError, PatcherError):
-            return False
+        return bool(self._look(lambda files: Operations(files, self.layout).read_failed()))
 
     def count_uptime(self, seconds: int) -> Version | None:
         """So long the node was up since it was asked last: what failed its trial may get another by now.
@@ -444,5 +441,10 @@ class Installation:
         state = Operations(files, self.layout).read_state()
         return state is not None and state.trial is not None
 
-    def _session(self) -> AbstractContextManager[Session]:
-        return open_session(self._folders, self.layout, self._examiner, self._instances, self._lives)
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with transaction_files(self._folders, self.layout) as files:
+            yield self._open(files)
+
+    def _open(self, files: Files) -> Session:
+        return Session(files, self.layout, self._examiner, self._instances, self._lives, read_orders=self._orders)

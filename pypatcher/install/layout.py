@@ -59,6 +59,9 @@ class Layout:
     staged = Entry(Folder.STATE, "staged")
     """A complete, verified release."""
 
+    waiting = Entry(Folder.STATE, "waiting")
+    """A verified release that the owner's word forbids now; ``staged`` again if that changes."""
+
     previous = Entry(Folder.STATE, "previous")
     """The program to go back to."""
 
@@ -86,6 +89,12 @@ class Layout:
     by_hand = Entry(Folder.STATE, "by-hand")
     """What a person's release is copied to before it is ``staged``."""
 
+    spared = Entry(Folder.STATE, "spared")
+    """Which release a person staged: the owner's word takes none of its right to be activated."""
+
+    spared_new = Entry(Folder.STATE, "spared.new")
+    """`spared` while it is written."""
+
     lock = Entry(Folder.STATE, "lock")
     """flock: one transaction."""
 
@@ -94,6 +103,16 @@ class Layout:
 
     instances = Entry(Folder.STATE, "instances")
     """flock, shared: held by every running process of the program; exclusive while `P` changes."""
+
+    @staticmethod
+    def word(name: str) -> Entry:
+        """The newest word of an owner; ``name`` tells owners apart."""
+        return Entry(Folder.STATE, f"manifest-{name}")
+
+    @staticmethod
+    def word_flag(name: str) -> Entry:
+        """The highest seq that was ever kept of an owner's word; that it is there says that there was one."""
+        return Entry(Folder.STATE, f"manifest-{name}.seen")
 
     @staticmethod
     def partial(suffix: str) -> Entry:

@@ -85,6 +85,7 @@ def stage_file(session: Session, source: int, verify: Verify) -> Version:
         _take_attributes(session, fd)
         release = verify(fd)
         files.sync(fd)
+        session.operations.write_spared(release.sha512)
         placed = place(session, entry, release)
     finally:
         files.close(fd)

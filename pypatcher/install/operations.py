@@ -23,10 +23,13 @@ from pypatcher.install.second_trial import (
     with_failure,
     without,
 )
-from pypatcher.install.trial import STATE_LIMIT, ProgramId, Trial, TrialState, decode_state, encode_state
+from pypatcher.install.trial import HASH_SIZE, STATE_LIMIT, ProgramId, Trial, TrialState, decode_state, encode_state
 from pypatcher.shortage import is_shortage
 
-__all__ = ["Operations"]
+__all__ = ["WORD_LIMIT", "Operations"]
+
+WORD_LIMIT = 1 << 13
+"""Bytes that are read of an owner's word at most; a longer one is damaged."""
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
 
@@ -71,40 +74,15 @@ class Operations:
 
     def write_state(self, state: TrialState) -> None:
         """**Write J**: it is the old one or the new one, whatever happens."""
-        self._files.unlink(self._layout.state_new)
-        fd = self._files.create(self._layout.state_new)
-        try:
-            self._files.write(fd, encode_state(state))
-            self._files.sync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.rename(self._layout.state_new, self._layout.state)
-        self._files.sync_folder(Folder.STATE)
+        self._replace(self._layout.state, self._layout.state_new, encode_state(state))
 
     def read_failed(self) -> tuple[FailedTrial, ...]:
         """The releases that failed their trial, as far as can be read."""
-        try:
-            fd = self._files.open(self._layout.second_trials)
-        except OSError:
-            return ()
-        try:
-            return decode_failed(self._files.read(fd, SECOND_TRIALS_LIMIT + 1))
-        except OSError:
-            return ()
-        finally:
-            self._files.close(fd)
+        return decode_failed(self._content(self._layout.second_trials, SECOND_TRIALS_LIMIT + 1) or b"")
 
     def write_failed(self, failed: tuple[FailedTrial, ...]) -> None:
         """**Second trials**: durable before any step that relies on it."""
-        self._files.unlink(self._layout.second_trials_new)
-        fd = self._files.create(self._layout.second_trials_new)
-        try:
-            self._files.write(fd, encode_failed(failed))
-            self._files.sync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.rename(self._layout.second_trials_new, self._layout.second_trials)
-        self._files.sync_folder(Folder.STATE)
+        self._replace(self._layout.second_trials, self._layout.second_trials_new, encode_failed(failed))
 
     def note_failed_trial(self, state: TrialState) -> None:
         """Before a refusal by trial: the release may be tried again. What cannot be noted is refused for good."""
@@ -122,6 +100,51 @@ class Operations:
         counted = replace(again, again=again.again + 1, waited=0)
         self.write_failed(tuple(counted if one is again else one for one in failed))
         self.write_state(state.accepting(again.program.sha512))
+
+    def read_word(self, name: str) -> tuple[bytes | None, bytes | None]:
+        """An owner's word and its flag, as far as they are there and can be read; a few KiB each at most."""
+        word, flag = self._layout.word(name), self._layout.word_flag(name)
+        return self._content(word, WORD_LIMIT + 1), self._content(flag, WORD_LIMIT + 1)
+
+    def write_word(self, name: str, data: bytes, flag: bytes) -> None:
+        """**The owner's word**: content and seq in one file; the flag never says more than was kept."""
+        for entry, content in ((self._layout.word(name), data), (self._layout.word_flag(name), flag)):
+            self._replace(entry, Entry(Folder.STATE, f"{entry.name}.new"), content)
+
+    def read_spared(self) -> bytes:
+        """The hash of the release that a person staged; empty for none."""
+        return self._content(self._layout.spared, HASH_SIZE + 1) or b""
+
+    def write_spared(self, sha512: bytes) -> None:
+        """Before a person's release is ``staged``."""
+        self._replace(self._layout.spared, self._layout.spared_new, sha512)
+
+    def set_aside(self) -> None:
+        """Row 18: the owner's word forbids what is staged."""
+        self._files.rename(self._layout.staged, self._layout.waiting)
+        self._files.sync_folder(Folder.STATE)
+
+    def take_back(self) -> None:
+        """The owner's word allows what waits."""
+        self._files.rename(self._layout.waiting, self._layout.staged)
+        self._files.sync_folder(Folder.STATE)
+
+    def drop_waiting(self) -> None:
+        """What waits is not newer than what is here."""
+        self._files.unlink(self._layout.waiting)
+
+    def give_way(self) -> None:
+        """Row 19: the version on trial, which did not fail, waits; ``previous`` was verified to be the confirmed one.
+
+        Never `J` first: after a cut `P` would look like a file that a person put there.
+        """
+        self._files.unlink(self._layout.waiting)
+        try:
+            self._files.link(self._layout.target, self._layout.waiting)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        self.rename_to_program(self._layout.previous)
 
     def adopt(self, program: ProgramId, state: TrialState | None) -> None:
         """Rows 3, 4, 9, **By hand**: what is at `P` is the confirmed program from now on, refused or not."""
@@ -243,10 +266,39 @@ class Operations:
         self._files.rename(partial, self._layout.staged)
         self._files.sync_folder(Folder.STATE)
 
+    def keep_waiting(self, partial: Entry) -> None:
+        """**Stage**, last, where the owner's word changed since the download began: it waits."""
+        self._files.rename(partial, self._layout.waiting)
+
     def sync_program(self) -> None:
         """fsync P, D: what is there is what stays there."""
         self._sync(self._layout.target)
         self._files.sync_folder(Folder.PROGRAM)
+
+    def _replace(self, entry: Entry, new: Entry, data: bytes) -> None:
+        """One file by another: it is the old one or the new one, whatever happens."""
+        self._files.unlink(new)
+        fd = self._files.create(new)
+        try:
+            self._files.write(fd, data)
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
+        self._files.rename(new, entry)
+        self._files.sync_folder(Folder.STATE)
+
+    def _content(self, entry: Entry, limit: int) -> bytes | None:
+        """A small file, or None where it is absent or cannot be read."""
+        try:
+            fd = self._files.open(entry)
+        except OSError:
+            return None
+        try:
+            return self._files.read(fd, limit)
+        except OSError:
+            return None
+        finally:
+            self._files.close(fd)
 
     def _sync(self, entry: Entry) -> None:
         try:

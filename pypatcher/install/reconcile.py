@@ -34,7 +34,7 @@ _ROUNDS = 16
 """Rounds of the table at most; the longest way that a disk can need is under half of it."""
 
 
-_CHANGING_ROWS = {6, 8, 10, 12, 13, 15, 17}
+_CHANGING_ROWS = {6, 8, 10, 12, 13, 15, 17, 19}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,8 @@ class _Settling:
                     operations.drop_staged()
             case Action.DROP_STAGED:
                 operations.drop_staged()
+            case Action.SET_ASIDE:
+                operations.set_aside()
             case Action.COUNT:
                 self._count(facts)
             case _:
@@ -172,6 +174,9 @@ class _Settling:
             case Action.PLACE_TRIAL:
                 operations.rename_to_program(layout.staged)
                 self._note_change(activated=_id(facts.staged).version)
+            case Action.GIVE_WAY:
+                operations.give_way()
+                self._note_change(rolled_back=_id(program).version)
             case Action.REPLACE_TRIAL:
                 operations.replace_trial(_id(facts.staged), state, self._note(facts))
                 self._note_change(activated=_id(facts.staged).version, rolled_back=_id(program).version)
@@ -196,7 +201,7 @@ class _Settling:
         state = facts.state
         if state is None or state.trial is None or facts.fate in {Fate.OWN, Fate.ALIVE}:
             return
-        trial = closed_trial(state.trial, facts.fate)
+        trial = closed_trial(state.trial, facts.fate, facts.is_held)
         if facts.fate is Fate.CLAIMABLE and trial.open is not None:
             start = self._caller.claim(trial.open)
         else:
@@ -230,7 +235,7 @@ class _Settling:
         trial = None if facts.state is None else facts.state.trial
         if trial is None:
             return ""
-        closed = closed_trial(trial, facts.fate)
+        closed = closed_trial(trial, facts.fate, facts.is_held)
         last = f"; the last ended with {closed.ended}" if closed.ended else ""
         return f"{trial.program.version}: {closed.failed} failed starts, {closed.reboots} reboots on trial{last}"
 

@@ -113,8 +113,14 @@ class Partials:
 
 
 def stage(session: Session, partial: Partial, release: VerifiedRelease) -> None:
-    """Give a download that was verified, and synced, the name ``staged``; see `Installation.stage`."""
-    if place(session, partial.entry, release):
+    """Give a download that was verified, and synced, the name ``staged``; see `Installation.stage`.
+
+    Where the owner's word forbids it by now it waits, for it may be allowed again.
+    """
+    if not session.may_stay_staged(release.info, release.sha512):
+        session.operations.keep_waiting(partial.entry)
+        partial.close()
+    elif place(session, partial.entry, release):
         partial.close()
 
 

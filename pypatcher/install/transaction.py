@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pypatcher.install.examine import Examiner, Found, vouched
-from pypatcher.install.facts import DiskFacts
+from pypatcher.install.facts import DiskFacts, may_stay_staged
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.locks import Instances, transaction
 from pypatcher.install.operations import Operations
+from pypatcher.install.orders import ReadOrders, no_orders
 from pypatcher.install.starts import Caller
 from pypatcher.install.state_folder import OpenFolders, StateFolder
 
-__all__ = ["Session", "open_session"]
+if TYPE_CHECKING:
+    from pypatcher.artifact import PatchInfo
+
+__all__ = ["Session", "transaction_files"]
 
 
 class Session:
@@ -30,6 +35,8 @@ class Session:
         examiner: Examiner,
         instances: Instances,
         lives: Callable[[int, int], bool],
+        *,
+        read_orders: ReadOrders = no_orders,
     ) -> None:
         self.files = files
         self.layout = layout
@@ -37,6 +44,11 @@ class Session:
         self._examiner = examiner
         self._instances = instances
         self._lives = lives
+        self._read_orders = read_orders
+
+    def may_stay_staged(self, info: PatchInfo, sha512: bytes) -> bool:
+        """Whether the word that is stored now lets that release be activated."""
+        return may_stay_staged(self.operations, self._read_orders(self.operations.read_word), info, sha512)
 
     def examine(self, entry: Entry) -> Found:
         """What is found at an entry of the disk."""
@@ -50,16 +62,16 @@ class Session:
         """See `Examiner.remember`."""
         self._examiner.remember(self.files, entry)
 
-    def facts(self, caller: Caller) -> DiskFacts:
-        """What is on disk now."""
+    def facts(self, caller: Caller, alone: Callable[[], bool] | None = None) -> DiskFacts:
+        """What is on disk now; ``alone`` where that is not to be found out by a lock."""
         return DiskFacts(
             self.files,
             self.layout,
             self._examiner,
-            self.operations.read_state(),
             caller,
             lives=self._lives,
-            alone=self.alone,
+            alone=alone or self.alone,
+            read_orders=self._read_orders,
         )
 
     def alone(self) -> bool:
@@ -76,18 +88,12 @@ class Session:
 
 
 @contextmanager
-def open_session(
-    folders: OpenFolders,
-    layout: Layout,
-    examiner: Examiner,
-    instances: Instances,
-    lives: Callable[[int, int], bool],
-) -> Iterator[Session]:
-    """A transaction; the state folder is made where there is none.
+def transaction_files(folders: OpenFolders, layout: Layout) -> Iterator[Files]:
+    """The files of a transaction; the state folder is made where there is none.
 
     Raises:
         CannotReplaceError: the state folder cannot be used, or another process did not let go of ``lock``.
         OSError: a folder cannot be opened.
     """
     with folders(layout, StateFolder.MADE) as files, transaction(files, layout):
-        yield Session(files, layout, examiner, instances, lives)
+        yield files

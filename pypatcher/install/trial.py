@@ -15,13 +15,13 @@ from typing import Any
 from pypatcher.errors import VersionError
 from pypatcher.version import Version
 
-__all__ = ["STATE_LIMIT", "ProgramId", "Start", "Trial", "TrialState", "decode_state", "encode_state"]
+__all__ = ["HASH_SIZE", "STATE_LIMIT", "ProgramId", "Start", "Trial", "TrialState", "decode_state", "encode_state"]
 
 STATE_LIMIT = 1 << 17
 """Bytes that are read of the file at most; a longer one counts as damaged."""
 
 _FORMAT = 1
-_HASH_SIZE = 64
+HASH_SIZE = 64
 _MAX_REFUSED = 256
 _MAX_TEXT = 200
 _MAX_NUMBER = 1 << 63
@@ -193,7 +193,7 @@ def _number(value: Any) -> int:
 
 def _hash(value: Any) -> bytes:
     digest = bytes.fromhex(_text(value))
-    if len(digest) != _HASH_SIZE:
+    if len(digest) != HASH_SIZE:
         raise ValueError("a SHA-512 is needed")
     return digest
 

@@ -30,6 +30,8 @@ from tests.support.text_programs import program
 WORLDS = int(os.environ.get("PYPATCHER_FAULTS_WORLDS", "12500"))
 """To visit in each scenario; fewer where a start alone leads to very many."""
 DIFFERENT = 100_000
+_WORDS = (b"1 go 2.0.0", b"2 hold 2.0.0", b"3 recall 2.0.0", b"4 go 2.0.0")
+_HOTFIX = (b"1 go 2.0.0", b"2 hold 2.0.0", b"3 go 3.0.0 2.0.0")
 _BY_HAND = (program("1.0.0"), program("2.0.0"), program("9.0.0"))
 
 SCENARIOS = {
@@ -64,6 +66,14 @@ SCENARIOS = {
         crashing="2", releases="23", launchers=("guard", "spawn", "run"), full=True
     ),
     "a filesystem without hard links": Scenario.of(crashing="2", releases="23", links=False),
+    "the owner opens, holds and recalls a release": Scenario.of(releases="2", words=_WORDS),
+    "the same under a guard, on a disk that is full at any write": Scenario.of(
+        releases="2", words=_WORDS, launchers=("guard", "spawn"), full=True
+    ),
+    "a hotfix for who is on trial of a held release": Scenario.of(releases="23", words=_HOTFIX),
+    "the same where it crashes, with a second process": Scenario.of(
+        crashing="2", releases="23", words=_HOTFIX, launchers=("run", "spawn"), second=True
+    ),
     "everything together": Scenario.of(
         crashing="2",
         releases="23",
@@ -82,6 +92,8 @@ FSYNCS = (
     "begin: fsync D",
     "write_state: fsync trial.json.new",
     "write_state: fsync S",
+    "write_word: fsync manifest-k.new",
+    "write_word: fsync S",
     "stage: fsync partial",
     "place_partial: fsync S",
     "keep_previous: fsync P",
@@ -95,9 +107,11 @@ FSYNCS = (
 """Every fsync that install.md orders, by the function that makes it and what it syncs."""
 
 BY_RULE_ALONE = {"adopt_with_way_back: fsync previous", "intend_rollback_of_confirmed: fsync previous"}
+BY_RULE_ALONE |= {"set_aside: fsync S", "write_word: fsync manifest-k.seen.new"}
 BY_RULE_ALONE |= {"write_failed: fsync second-trials.json.new", "write_failed: fsync S"}
 """No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made. And
-no release is let in before that was counted: a record that is lost or torn lets nothing in."""
+no release is let in before that was counted: a record that is lost or torn lets nothing in. What a word forbids stays
+staged nowhere: who finds it so beside the stored word sets it aside again."""
 
 REVEALING = (
     (Scenario.of(crashing="2", releases="2", cuts=False), 250),
@@ -105,6 +119,7 @@ REVEALING = (
     (Scenario.of(crashing="2", releases="23"), 400),
     (Scenario.of(crashing="2", releases="23", links=False), 400),
     (Scenario.of(releases="2", scp=True, cuts=False), 600),
+    (Scenario.of(releases="2", words=_WORDS), 400),
 )
 """Small worlds in which the loss of an fsync shows."""
 
@@ -126,7 +141,7 @@ def worlds_of(scenario: Scenario) -> int:
     if scenario.full:
         return WORLDS // 3 if several else WORLDS
     # Where one launcher alone starts the programs, or a person does, few worlds are those of another scenario.
-    alike = several or scenario.rollback or scenario.damage or scenario.second
+    alike = several or scenario.words or scenario.rollback or scenario.damage or scenario.second
     return WORLDS // 2 if alike else 2 * WORLDS
 
 

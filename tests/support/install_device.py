@@ -14,8 +14,9 @@ from pypatcher.install.installation import Installation
 from pypatcher.install.reconcile import Settled
 from pypatcher.install.starts import CLAIM_TICKS, Caller, Launcher
 from pypatcher.install.trial import ProgramId, TrialState, encode_state
-from tests.support.install_invariants import check_disk, check_durable, check_settled, check_steps
+from tests.support.install_invariants import check_disk, check_durable, check_settled, check_steps, check_word
 from tests.support.install_run import Accident, Run, Runs
+from tests.support.install_words import WORD_FILE, hear
 from tests.support.install_world import (
     STATE_FILE,
     DeviceState,
@@ -75,6 +76,7 @@ class DeviceEvents:
                 yield from self._confirms(world, world.running)
             if self.scenario.time and not self._fair:
                 yield from self._passes(world)
+            yield from self._hears(world)
         if not self._fair:
             yield from self._people(world)
             if self.scenario.cuts:
@@ -124,6 +126,7 @@ class DeviceEvents:
         for number, image in run.kills:
             told = (what, "killed before operation", number)
             check_disk(self.scenario, told, world, image)
+            check_word(told, (world.disk,), image)
             yield told, self._died(world, image, image.content("P") or b"")
         if self.scenario.cuts:
             for number, content, outcome in run.cuts:
@@ -143,6 +146,7 @@ class DeviceEvents:
             cuts = count(cuts, left or b"", limit)
         boot = unused_boot(outcome, world.boot)
         after = world._replace(disk=outcome, running=None, second=False, boot=boot, cuts=cuts)
+        check_word(what, cut_images(world.disk), outcome)
         check_disk(self.scenario, what, after, outcome)
         return what, after
 
@@ -313,6 +317,17 @@ class DeviceEvents:
                 if run.result:
                     check_durable("confirmed" + room, run.end)
                 yield ("confirmed" if run.result else "nothing confirmed") + room, world._replace(disk=run.end)
+
+    # The owner's word
+
+    def _hears(self, world: DeviceState) -> Iterator[Event]:
+        for word in () if self._fair else self.scenario.words:
+            for room, run in self._with_room_and_without(("hear", word), world, partial(hear, word)):
+                if run.end != world.disk:
+                    yield from self._interrupted("hearing" + room, world, run)
+                    if run.result:
+                        check_durable("heard" + room, run.end, {WORD_FILE, f"{WORD_FILE}.seen", "staged"})
+                    yield f"heard {word!r}{room}", world._replace(disk=run.end)
 
     # Time
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.support.install_device import DeviceEvents, ExploreTally
 from tests.support.install_run import Runs
+from tests.support.install_words import WORD_FILE, SimWord
 from tests.support.install_world import DeviceState, InvariantError, Scenario, release, state_on
 from tests.support.simdisk import TORN
 
@@ -76,7 +77,9 @@ def _check_recovery(fair: DeviceEvents, world: DeviceState, recovering: set[Devi
     """Fair weather leads from here to a good program, confirmed, and to the newest release if that is good."""
     trail = []
     scenario = fair.scenario
-    best = max((data for data in scenario.releases if data not in scenario.crashing), default=scenario.programs[0])
+    word = SimWord(world.disk.content(WORD_FILE) or b"")
+    good = [data for data in scenario.releases if data not in scenario.crashing]
+    best = max((data for data in good if word.may_stay_staged(release(data).info)), default=scenario.programs[0])
     for _ in range(_STEPS_TO_A_GOOD_END):
         if world in recovering or world.disk.content("P") == TORN:
             break

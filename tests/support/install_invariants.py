@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pypatcher.install.reconcile import Settled
+from pypatcher.install.trial import TrialState
 from tests.support.install_run import Run
+from tests.support.install_words import WORD_FILE, SimWord, word_seq
 from tests.support.install_world import STATE_FILE, DeviceState, InvariantError, Scenario, release, state_on
 from tests.support.simdisk import TORN, Image, cut_images
 
-__all__ = ["check_disk", "check_durable", "check_settled", "check_steps"]
+__all__ = ["check_disk", "check_durable", "check_settled", "check_steps", "check_word"]
 
 
 def check_disk(scenario: Scenario, what: object, world: DeviceState, image: Image) -> None:
@@ -31,8 +33,13 @@ def check_disk(scenario: Scenario, what: object, world: DeviceState, image: Imag
 
 
 def check_steps(what: object, world: DeviceState, run: Run) -> None:
-    """No refused program is put to P."""
+    """No refused program is put to P, nor one that the stored word forbids, unless its activation began before."""
     old = world.disk.content("P")
+    forbids, state = SimWord(world.disk.content(WORD_FILE) or b""), state_on(world.disk)
+    allowed = {old, world.disk.content("previous"), _trial_on(state, world)}
+    for content in {image.content("P") for image in (*run.points, run.end)} - allowed:
+        if content is not None and not world.by_hand and not forbids.may_stay_staged(release(content).info):
+            raise InvariantError(f"{what}: {content!r} was put to P, which {forbids.line!r} forbids")
     for image in (*run.points, run.end):
         new = image.content("P")
         if new != old and new is not None and not world.by_hand:
@@ -40,6 +47,21 @@ def check_steps(what: object, world: DeviceState, run: Run) -> None:
             if release(new).sha512 in world.refused | frozenset(state.refused if state else ()):
                 raise InvariantError(f"{what}: a refused program was put to P")
         old = new
+
+
+def _trial_on(state: TrialState | None, world: DeviceState) -> bytes | None:
+    """What is being activated: it is named by J, and lies staged."""
+    staged = world.disk.content("staged")
+    if state is None or state.trial is None or staged in {None, TORN}:
+        return None
+    return staged if release(staged or b"").sha512 == state.trial.program.sha512 else None
+
+
+def check_word(what: object, before: Iterable[Image], after: Image) -> None:
+    """No word that was there in every case is replaced by an older one, nor lost."""
+    kept = min(word_seq(image.content(WORD_FILE)) for image in before)
+    if word_seq(after.content(WORD_FILE)) < kept:
+        raise InvariantError(f"{what}: the word of seq {kept} became {after.content(WORD_FILE)!r}")
 
 
 def check_settled(scenario: Scenario, what: object, world: DeviceState, run: Run) -> None:

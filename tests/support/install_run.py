@@ -16,6 +16,7 @@ from pypatcher.artifact import VerifiedRelease
 from pypatcher.errors import ForeignReleaseError
 from pypatcher.install.installation import Installation
 from pypatcher.install.starts import Caller
+from tests.support.install_words import read_orders
 from tests.support.install_world import DeviceState, Scenario, release
 from tests.support.simdisk import Image, SimDisk, cut_images
 
@@ -134,4 +135,5 @@ class Runs:
             folders=disk.folders,
             lives=lambda pid, _: pid in alive,
             limits=self._scenario.limits,
+            orders=read_orders,
         )

@@ -86,6 +86,7 @@ class Scenario:
         hands: what a person may put at P, by mv.
         race: the person does it between any two operations of a start.
         scp: the person does it in place as well, also just after a start's **Begin**, and copies J back.
+        words: what the owner says, in order; the device may hear any of them while its program runs.
         time: it passes, so that a release that failed its trial may get another.
         full: the disk is full from any operation of a transaction on that needs room, until that transaction ends.
     """
@@ -96,6 +97,7 @@ class Scenario:
     disowned: frozenset[bytes] = frozenset()
     launchers: tuple[str, ...] = ("run",)
     hands: tuple[bytes, ...] = ()
+    words: tuple[bytes, ...] = ()
     scp: bool = False
     race: bool = False
     damage: bool = False

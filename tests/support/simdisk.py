@@ -298,7 +298,7 @@ class SimDisk:
     def _synced(self, what: Callable[[], str]) -> bool:
         """Note which fsync of the code under test this is, and whether it was taken away."""
         frame = sys._getframe(2)
-        while frame.f_code.co_name == "_sync" and frame.f_back is not None:
+        while frame.f_code.co_name in {"_sync", "_replace"} and frame.f_back is not None:
             frame = frame.f_back
         site = f"{frame.f_code.co_name}: fsync {what()}"
         self.syncs.add(site)

@@ -29,7 +29,6 @@ MOST_PARAMETERS = 7
 MORE_PARAMETERS = {
     "fetch_release": "the whole exchange of a client, whose clocks and callbacks have defaults",
     "serve_release": "the same of a server",
-    "query": "one question with all that differs between questions",
 }
 """Functions that may take more, up to 10, and why; no ``__init__`` may."""
 

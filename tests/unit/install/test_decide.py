@@ -41,6 +41,9 @@ class FakeDisk:
     fate: Fate = Fate.NONE
     alone: bool = True
     launcher: Launcher = "run"
+    staged_is_allowed: bool = True
+    is_held: bool = False
+    is_recalled: bool = False
 
 
 def confirmed(
@@ -201,6 +204,83 @@ ROWS = {
         16,
         Action.COUNT,
     ),
+    "staged, and the owner's word forbids it": (
+        FakeDisk(confirmed(), good(V1), staged=good(V2), staged_is_allowed=False),
+        18,
+        Action.SET_ASIDE,
+    ),
+    "the same while others run": (
+        FakeDisk(confirmed(), good(V1), staged=good(V2), staged_is_allowed=False, alone=False),
+        18,
+        Action.SET_ASIDE,
+    ),
+    "forbidden, and its activation began": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V1), staged=good(V2), staged_is_allowed=False),
+        10,
+        Action.RESUME_ACTIVATION,
+    ),
+    "forbidden, refused, and not newer": (
+        FakeDisk(confirmed(V2), good(V2), staged=good(V1), staged_is_allowed=False),
+        5,
+        Action.DROP_STAGED,
+    ),
+    "limit reached, no way back, the newer one here is forbidden": (
+        FakeDisk(confirmed(trial=OVER), good(V2), staged=good(V3), staged_is_allowed=False),
+        16,
+        Action.COUNT,
+    ),
+    "held on trial, a hotfix is here": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), staged=good(V3), previous=good(V1), is_held=True),
+        19,
+        Action.GIVE_WAY,
+    ),
+    "held on trial, a hotfix is here, others run": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), staged=good(V3), previous=good(V1), is_held=True, alone=False),
+        19,
+        Action.WAIT,
+    ),
+    "held on trial, a hotfix is here that is held as well": (
+        FakeDisk(
+            confirmed(trial=Trial(V2)),
+            good(V2),
+            staged=good(V3),
+            previous=good(V1),
+            is_held=True,
+            staged_is_allowed=False,
+        ),
+        16,
+        Action.COUNT,
+    ),
+    "held on trial, nothing newer": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), previous=good(V1), is_held=True),
+        16,
+        Action.COUNT,
+    ),
+    "held on trial, a hotfix, no way back": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), staged=good(V3), is_held=True),
+        16,
+        Action.COUNT,
+    ),
+    "held on trial at its limit": (
+        FakeDisk(confirmed(trial=OVER), good(V2), staged=good(V3), previous=good(V1), is_held=True),
+        15,
+        Action.ROLL_BACK,
+    ),
+    "recalled on trial": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), previous=good(V1), is_held=True, is_recalled=True),
+        19,
+        Action.GIVE_WAY,
+    ),
+    "recalled on trial, no way back": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V2), is_held=True, is_recalled=True),
+        16,
+        Action.COUNT,
+    ),
+    "gone back from a recalled trial, not recorded": (
+        FakeDisk(confirmed(trial=Trial(V2)), good(V1), is_held=True, is_recalled=True),
+        11,
+        Action.CLEAR_TRIAL,
+    ),
     "limit reached without a way back refuses nothing": (FakeDisk(confirmed(trial=OVER), good(V2)), 16, Action.COUNT),
 }
 
@@ -211,7 +291,7 @@ def test_the_first_row_that_matches_decides(disk: FakeDisk, row: int, action: Ac
 
 
 def test_every_row_of_the_page_is_tested() -> None:
-    assert {row for _, row, _ in ROWS.values()} == set(range(1, 18))
+    assert {row for _, row, _ in ROWS.values()} == set(range(1, 20))
 
 
 def test_limits_are_three_failures_and_ten_reboots() -> None:
@@ -233,6 +313,7 @@ def test_a_start_that_ended_costs_one_failure_and_a_reboot_one_reboot() -> None:
     trial = Trial(V2, failed=1, reboots=1, open=OPEN)
     assert closed_trial(trial, Fate.ENDED) == Trial(V2, failed=2, reboots=1)
     assert closed_trial(trial, Fate.REBOOTED) == Trial(V2, failed=1, reboots=2)
+    assert closed_trial(trial, Fate.REBOOTED, is_held=True) == Trial(V2, failed=1, reboots=1)
     for fate in (Fate.OWN, Fate.ALIVE, Fate.CLAIMABLE, Fate.NONE):
         assert closed_trial(trial, fate) == trial
 
