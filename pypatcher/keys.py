@@ -158,7 +158,7 @@ def read_key_file(path: Path) -> KeyPair:
     """
     text = _read_small(path)
     match text.split():
-        case [_, key] if len(key) == _TEXT_SIZE:
+        case [name, key] if len(key) == _TEXT_SIZE != len(name):
             secret = path.with_suffix("") if path.suffix == ".pub" else "the one without .pub"
             raise KeyFileError(f"{path} holds a public key, which signs nothing: give the secret key's file, {secret}")
     return KeyPair.from_seed(decode_key(text, str(path)))

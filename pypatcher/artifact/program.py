@@ -17,7 +17,7 @@ from pypatcher.artifact.patch import MAX_FILE_SIZE
 from pypatcher.artifact.region import REGION_SIZE
 from pypatcher.artifact.sections import ELF_MAGIC, Elf, check_is_program, parse_elf
 from pypatcher.artifact.segments import Segment, read_segments
-from pypatcher.artifact.zipapp import ZipEnd, looks_like_zipapp, read_end, read_foreign_comment
+from pypatcher.artifact.zipapp import ZipEnd, looks_like_zipapp, member_heads, read_end, read_foreign_comment
 from pypatcher.errors import ArtifactError, NoRegionError, RegionError, WrongTargetError
 from pypatcher.targets import Target, load_targets
 
@@ -30,6 +30,7 @@ _NOBITS = 8
 _DT_NEEDED, _DT_SONAME, _DT_FLAGS_1 = 1, 14, 0x6FFFFFFB
 _DF_1_PIE = 0x08000000
 _DYNAMIC_LIMIT = 1 << 20
+_MAIN = {"__main__.py", "__main__.pyc"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,8 @@ def examine_program(fd: int) -> Program:
     else:
         raise NoRegionError("it is neither an ELF program nor a zipapp, so it can carry no signature region")
     parts = tuple(program_parts(fd))
+    if end is not None and _MAIN.isdisjoint(name for name, _ in member_heads(fd, end, 0)):
+        raise ArtifactError("it is a zip archive without a __main__.py, which Python cannot start: give a zipapp")
     return Program(size, elf, segments, end, parts, targets_of(parts), _the_region(fd))
 
 
@@ -175,7 +178,7 @@ def _zip_end(fd: int) -> ZipEnd:
 def _check_can_start(fd: int, elf: Elf, segments: tuple[Segment, ...]) -> None:
     """Refuse a split debug file and a shared library, which look like the programs that they came from."""
     if not segments:
-        return
+        raise ArtifactError("it has no program headers, without which no system starts it")
     loads = [segment for segment in segments if segment.kind == _PT_LOAD]
     size = os.fstat(fd).st_size
     if any(segment.offset + segment.file_size > size for segment in loads):

@@ -85,8 +85,8 @@ def plan_signature(
         As ``sign_program``.
     """
     program = examine_program(fd)
-    located = program.check_region()
     program.check_for(target, any_machine=any_machine)
+    located = program.check_region()
     file_size = program.file_size
     if version is None:
         version = _built_in_version(os.pread(fd, REGION_SIZE, located.offset))

@@ -27,7 +27,8 @@ __all__ = ["COMMANDS", "full_parser", "main"]
 
 COMMANDS = tuple(command for _, commands in GROUPS for command in commands)
 
-_KEY_LIKE = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")
+_KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{50,54}(?![A-Za-z0-9])")
+"""A key of 52 characters, also one that is mistyped."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,7 +101,7 @@ def _make_parser(names: Sequence[str], *, listed: bool = False) -> argparse.Argu
     )
     parser.add_argument("--version", action="version", version=_version_line())
     commands = parser.add_subparsers(
-        metavar="COMMAND", parser_class=_Parser, help=None if listed else argparse.SUPPRESS
+        metavar="COMMAND", prog=parser.prog, parser_class=_Parser, help=None if listed else argparse.SUPPRESS
     )
     for name in names:
         _add_command(commands, name, _module(name))

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the keys and say what to paste."""
+    """Make the keys and say what to paste.
+
+    Raises:
+        KeyFileError: a key is there already, cannot be written, or would have a public one's name.
+    """
     if args.all_targets:
         wanted = {name: args.path / f"{name}.key" for name in load_targets()}
         try:
@@ -44,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         wanted = {args.target.name if args.target else ANY_TARGET: args.path}
     for path in wanted.values():
+        if path.suffix == ".pub":
+            raise KeyFileError(f"{path} is a public key's name, and secret ones are kept: choose a name without .pub")
         if path.exists() or public_key_path(path).exists():
             raise KeyFileError(f"{path} or {path}.pub exists and is never overwritten: choose another name")
     keys: dict[str, str] = {}

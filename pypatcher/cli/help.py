@@ -43,8 +43,12 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _format_usage(self, usage: str | None, *rest: object) -> str:
         if usage is None or usage == argparse.SUPPRESS:
-            return super()._format_usage(usage, *rest)  # type: ignore[arg-type]
-        return textwrap.fill(f"usage: {usage}", self._width, subsequent_indent=" " * 7) + "\n\n"
+            text = super()._format_usage(usage, *rest)  # type: ignore[arg-type]
+            if all(len(line) <= self._width for line in text.splitlines()):
+                return text
+            usage = " ".join(text.split()).removeprefix("usage: ")
+        lines = textwrap.wrap(f"usage: {usage}", self._width, subsequent_indent=" " * 7, break_on_hyphens=False)
+        return "\n".join(lines) + "\n\n"
 
 
 def grouped(helps: Mapping[str, str]) -> str:

@@ -84,6 +84,8 @@ def _read(text: str) -> tuple[str | None, OwnerKey]:
     if not equals or "/" in name:
         name, equals, rest = "", "", text
     named = find_target(name).name if equals else None
+    if not rest.endswith(".pub") and Path(f"{rest}.pub").is_file():
+        raise KeyFileError(f"{rest} is a secret key's file, whose public key is in {rest}.pub: give that one")
     if not (rest.endswith(".pub") or "/" in rest):
         return named, parse_public_key(rest)
     of_file, key = read_public_file(Path(rest))

@@ -35,7 +35,7 @@ EXAMPLES = """\
 The file is replaced by one rename, with mode, owner and attributes kept; signing twice changes nothing.
 It must be for the target that KEY.pub, beside the key file, or --target says."""
 
-_LOOKS_LIKE_KEY = re.compile(r"[a-z0-9]{52}")
+_LOOKS_LIKE_KEY = re.compile(r"[A-Za-z0-9]{50,54}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

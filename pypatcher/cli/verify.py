@@ -96,8 +96,8 @@ def _checked(
     from pypatcher.artifact.program import examine_program
 
     program = examine_program(fd)
-    program.check_region()
     program.check_for(target, any_machine=any_machine)
+    program.check_region()
     release = check_release(fd, owner, target)
     located = release.located
     return release.info, located.offset, located.carrier.value, sorted(program.fits)

@@ -166,8 +166,8 @@ def _fits(path: Path, *, any_machine: bool = False) -> frozenset[str]:
     try:
         with open_program(path) as fd:
             program = examine_program(fd)
-            program.check_region()
             program.check_for(None, any_machine=any_machine)
+            program.check_region()
             return program.fits
     except ArtifactError as error:
         raise _not_offered(path, error) from None

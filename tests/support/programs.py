@@ -16,6 +16,7 @@ VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" /
 
 X86_64, AARCH64, ARM = 62, 183, 40
 PROGBITS, STRTAB, NOBITS = 1, 3, 8
+PT_LOAD, EXECUTABLE, READABLE = 1, 1, 4
 
 
 def make_elf(
@@ -27,7 +28,7 @@ def make_elf(
     kind: int = 3,
     sections: tuple[tuple[str, int, bytes], ...] = ((".text", PROGBITS, b"\xc3" * 40),),
 ) -> bytes:
-    """An ELF file: header, the sections' bytes, their names, the section table. It parses; it does not run."""
+    """An ELF file: header, the sections' bytes, their names, a program header, the section table. It does not run."""
     header_size, entry_size, word = (64, 64, "Q") if bits == 64 else (52, 40, "I")
     names = b"\0" + b"".join(name.encode() + b"\0" for name, _, _ in sections) + b".shstrtab\0"
     blob, entries, name_at = b"", [bytes(entry_size)], 1
@@ -42,10 +43,17 @@ def make_elf(
     entries.append(struct.pack(f"{order}II4{word}II2{word}", name_at, STRTAB, 0, 0, at, len(names), 0, 0, 1, 0))
     blob += names
     blob += bytes(-(header_size + len(blob)) % 8)
+    at, executable = header_size + len(blob), READABLE | EXECUTABLE
+    loaded = at + (56 if bits == 64 else 32)
+    if bits == 64:
+        segment = struct.pack(f"{order}IIQQQQQQ", PT_LOAD, executable, 0, 0, 0, loaded, loaded, 4096)
+    else:
+        segment = struct.pack(f"{order}IIIIIIII", PT_LOAD, 0, 0, 0, loaded, loaded, executable, 4096)
+    blob += segment
     ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
     table = header_size + len(blob)
-    counts = (header_size, 0, 0, entry_size, len(entries), len(entries) - 1)
-    header = ident + struct.pack(f"{order}HHI3{word}I6H", kind, machine, 1, 0, 0, table, flags, *counts)
+    counts = (header_size, len(segment), 1, entry_size, len(entries), len(entries) - 1)
+    header = ident + struct.pack(f"{order}HHI3{word}I6H", kind, machine, 1, header_size, at, table, flags, *counts)
     return header + blob + b"".join(entries)
 
 

@@ -85,7 +85,8 @@ def test_a_program_without_a_section_table_gets_its_region_at_the_end(program: P
     data = bytearray(make_elf())
     struct.pack_into("<Q", data, 40, 0)
     struct.pack_into("<HH", data, 60, 0, 0)
-    program.write_bytes(data)
+    (loaded,) = struct.unpack_from("<Q", data, 64 + data[64:].index(struct.pack("<II", 1, 5)) + 32)
+    program.write_bytes(data[:loaded])  # as sstrip cuts it
     with pytest.raises(ArtifactError, match="--carrier tail"):
         embed_region(program, VERSION, carrier="section")
     assert embed_region(program, VERSION).carrier is Carrier.TAIL

@@ -49,6 +49,8 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "32-bit x86": lambda: make_elf(machine=3, bits=32),
     "object file": lambda: make_elf(kind=1),
     "text": lambda: b"text",
+    "no program headers": lambda: make_elf()[:56] + bytes(2) + make_elf()[58:],
+    "a wheel": lambda: make_zipapp({"package/module.py": b""}, shebang=b""),
     "somebody's comment": lambda: make_zipapp(comment=b"hello"),
 }
 
@@ -70,7 +72,7 @@ def test_what_no_device_takes_is_refused_by_every_command(run: Run, app: Path, k
         outcome = run(name, "app", *options)
         assert outcome.status == 1, outcome
         assert app.read_bytes() == data
-        assert "pypatcher embed'" not in outcome.err or "no signature region" in outcome.err
+        assert "pypatcher embed'" not in outcome.err or name == "adopt"
 
 
 def test_no_signed_file_verifies_that_every_device_refuses(run: Run, app: Path) -> None:
@@ -120,12 +122,23 @@ def test_what_is_done_is_said_to_be_done_though_stdout_is_full(app: Path) -> Non
     assert b"Traceback" not in done.stderr
 
 
-def test_what_is_not_done_has_status_1_and_changes_nothing(run: Run, app: Path) -> None:
-    app.write_bytes(with_section(kind=1))
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: with_section(kind=1), "object file"),
+        (lambda: packed_otherwise()[:-2] + b"\xb0\x00" + template(Version(1, 0, 0)), "cannot import"),
+        (lambda: several_machines()[:-2] + b"\xb0\x00" + template(Version(1, 0, 0)), "one file for each target"),
+    ],
+    ids=["object file", "LZMA", "several machines"],
+)
+def test_what_is_not_done_has_status_1_and_changes_nothing(
+    run: Run, app: Path, make: Callable[[], bytes], said: str
+) -> None:
+    app.write_bytes(make())
     before, found = app.read_bytes(), app.stat()
     outcome = run("sign", "app", "--key-file", "owner")
     assert (outcome.status, outcome.out) == (1, "")
-    assert "object file" in outcome.err
+    assert said in outcome.err
     assert (app.read_bytes(), app.stat().st_ino) == (before, found.st_ino)
 
 

@@ -68,12 +68,13 @@ def test_without_a_target_it_says_that_none_was_checked(run: Run, app: Path) -> 
     assert "target any (the file fits " in outcome.out
 
 
-@pytest.mark.parametrize("arguments", [["--key-file", encode_key(SEED)], ["--key-env", encode_key(SEED)]])
-def test_a_key_in_argv_is_refused_and_never_repeated(run: Run, app: Path, arguments: list[str]) -> None:
-    outcome = run("sign", "app", *arguments)
+@pytest.mark.parametrize("text", [encode_key(SEED), encode_key(SEED).upper(), encode_key(SEED)[1:]])
+@pytest.mark.parametrize("option", ["--key-file", "--key-env"])
+def test_a_key_in_argv_is_refused_and_never_repeated(run: Run, app: Path, option: str, text: str) -> None:
+    outcome = run("sign", "app", option, text)
     assert outcome.status == 2
     assert "never goes on the command line" in outcome.err
-    assert encode_key(SEED) not in outcome.err + outcome.out
+    assert text not in outcome.err + outcome.out
 
 
 def test_a_key_where_a_file_belongs_is_not_repeated_either(run: Run, app: Path) -> None:

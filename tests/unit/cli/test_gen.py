@@ -57,6 +57,13 @@ def test_nothing_is_ever_overwritten(run: Run) -> None:
     assert Path("a").read_text() == "mine"
 
 
+def test_no_secret_key_gets_the_name_of_a_public_one(run: Run) -> None:
+    outcome = run("gen", "owner.pub")
+    assert outcome.status == 1
+    assert "choose a name without .pub" in outcome.err
+    assert not list(Path().iterdir())
+
+
 def test_a_folder_that_is_missing_is_told(run: Run) -> None:
     outcome = run("gen", "nowhere/k")
     assert outcome.status == 1

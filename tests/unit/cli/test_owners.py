@@ -38,7 +38,8 @@ def test_a_file_is_as_good_as_its_key_and_brings_its_target(files: Path) -> None
     ("texts", "message"),
     [
         (["missing.pub"], "cannot read missing.pub"),
-        (["./armv7.key"], "not a public key file"),
+        (["./armv7.key"], "is a secret key.s file, whose public key is in ./armv7.key.pub"),
+        (["owner.key"], "whose public key is in owner.key.pub"),
         (["aarch64=armv7.key.pub"], "is the key for target armv7, not aarch64"),
         (["armv7.key.pub", f"armv7={OTHER_PUBLIC}"], "given twice for armv7"),
         (["owner.key.pub", PUBLIC], "given twice for every target"),
