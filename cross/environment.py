@@ -31,7 +31,7 @@ from cross.workshop import (
 )
 from pypatcher.targets import Target
 
-__all__ = ["BuildEnvironment", "is_native", "make_environment"]
+__all__ = ["BuildEnvironment", "build_variables", "is_native", "make_environment"]
 
 _REQUIREMENTS = PINS / "build.txt"
 _TOOLS = PINS / "cross.txt"
@@ -101,22 +101,26 @@ def make_environment(target: Target) -> BuildEnvironment:
 
     with locked(f"env-{target.name}"):
         folder = make_once(CACHE / target.name / "env", identity, fill, movable=False)
+    libraries = (sysroot or Path("/")) / "usr" / "lib" / target.gnu_triplet
+    python = folder / "bin" / "python" if sysroot is None else folder / "cross" / "bin" / "python"
+    return BuildEnvironment(target, python, build_variables(folder, libraries, sysroot), identity, libraries)
+
+
+def build_variables(folder: Path, libraries: Path, sysroot: Path | None) -> dict[str, str]:
+    """What a build in the environment ``folder`` is told; ``sysroot`` is None for this machine's own target."""
     variables = {
         "SOURCE_DATE_EPOCH": EPOCH,
         "PYTHONHASHSEED": "0",
         "MAKEFLAGS": "-j2",
         "PATH": f"{folder / 'wrappers'}:{PATH}",
     }
-    libraries = (sysroot or Path("/")) / "usr" / "lib" / target.gnu_triplet
     if sysroot is None:
-        # A Python that was built by hand names its own folder to every linker; crossenv is told above.
-        variables |= {"LDSHARED": "gcc -shared", "LDCXXSHARED": "g++ -shared"}
-        return BuildEnvironment(target, folder / "bin" / "python", variables, identity, libraries)
-    variables |= {
+        # A Python that was built by hand names its own folder to every linker; crossenv is told when it is made.
+        return variables | {"LDSHARED": "gcc -shared", "LDCXXSHARED": "g++ -shared"}
+    return variables | {
         "PKG_CONFIG_LIBDIR": f"{libraries / 'pkgconfig'}:{sysroot / 'usr/share/pkgconfig'}",
         "PKG_CONFIG_SYSROOT_DIR": str(sysroot),
     }
-    return BuildEnvironment(target, folder / "cross" / "bin" / "python", variables, identity, libraries)
 
 
 def _make_wrappers(target: Target, wrappers: Path, sysroot: Path | None) -> None:

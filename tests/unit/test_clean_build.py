@@ -19,7 +19,7 @@ from cross import clean, workshop
 from cross.audit import audit_wheel
 from cross.clean import clean_environment
 from cross.debian import find_compiler
-from cross.environment import BuildEnvironment
+from cross.environment import BuildEnvironment, build_variables
 from cross.hostile import hostile
 from cross.pins import PINS, read_pins
 from cross.sums import DOMAIN, check_sums, write_sums
@@ -83,6 +83,30 @@ def test_a_compiler_anywhere_in_path_is_the_one_called(tmp_path: Path, monkeypat
     monkeypatch.setenv(clean.BUILDER_PATH, clean_environment()[clean.BUILDER_PATH])
     monkeypatch.setenv("PATH", clean.PATH)
     assert find_compiler(target) == compiler
+
+
+def test_a_python_built_by_hand_leaves_its_folder_in_no_wheel(tmp_path: Path) -> None:
+    """As pyenv's, whose own configuration has a search path for whatever is linked."""
+    (tmp_path / "by_hand.py").write_text(
+        "import importlib\n"
+        f"build_time_vars = dict(importlib.import_module({_config_name()!r}).build_time_vars)\n"
+        "for name in ('LDSHARED', 'BLDSHARED', 'LDCXXSHARED', 'LDFLAGS'):\n"
+        "    build_time_vars[name] = str(build_time_vars.get(name, '')) + ' -Wl,-rpath,/by/hand/lib'\n"
+    )
+    (tmp_path / "setup.py").write_text(
+        "from setuptools import Extension, setup\nsetup(name='some', ext_modules=[Extension('some', ['some.c'])])\n"
+    )
+    (tmp_path / "some.c").write_text("int PyInit_some;\n")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+    python = {"PYTHONPATH": str(tmp_path), "_PYTHON_SYSCONFIGDATA_NAME": "by_hand"}
+    built = tmp_path / f"some{sysconfig.get_config_var('EXT_SUFFIX')}"
+    for variables, there in (({}, True), (build_variables(tmp_path, tmp_path, None), False)):
+        run(*command, cwd=tmp_path, environment=python | {"PATH": os.environ["PATH"]} | variables)
+        assert (b"/by/hand/lib" in built.read_bytes()) is there
+
+
+def _config_name() -> str:
+    return f"_sysconfigdata_{sys.abiflags}_{sys.platform}_{sysconfig.get_config_var('MULTIARCH')}"
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, StepFailedError], ids=["interrupted", "refused"])
