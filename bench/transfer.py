@@ -59,15 +59,16 @@ async def ours_serve(path: Path, datagram: int) -> None:
     from pypatcher.install import LocalRelease
     from pypatcher.keys import KeyPair
     from pypatcher.transfer import UploadLimiter, serve_release
+    from pypatcher.transfer.shelf import Shelf
     from pypatcher.transport import Endpoint
 
     owner = KeyPair.from_seed(OWNER_SEED).public
     endpoint = await Endpoint.open(KeyPair.from_seed(SERVER_SEED), [(HERE, 0)], max_datagram_size=datagram)
-    limiter = UploadLimiter()
-    served = LocalRelease(path, info_of(path), bytes(64))
+    shelf = Shelf(UploadLimiter())
+    shelf.put([LocalRelease(path, info_of(path), bytes(64))])
 
     async def handle(connection):
-        await serve_release(connection, owner=owner, release=served, limiter=limiter)
+        await serve_release(connection, shelf, owner=owner)
 
     endpoint.serve(ALPN, handle)
     before, begun = resident(), time.process_time()

@@ -6,9 +6,8 @@ design.md "Transport and transfer".
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections.abc import Callable
 
 from pypatcher.addresses import Address, format_address, network_of
 from pypatcher.artifact import PatchInfo
@@ -100,31 +99,20 @@ class ExchangeV0:
         """Serve one connection."""
         await self.give(connection)
 
-    async def give(self, connection: Connection, began: Callable[[], None] = lambda: None) -> bool:
-        """Serve one connection, and tell when an upload begins; whether its peer has all of the release now."""
-        begun: list[tuple[PatchInfo | None, float]] = []
-
-        def begin() -> None:
-            begun.append((self.shelf.info, time.monotonic()))
-            began()
-
+    async def give(self, connection: Connection, begun: asyncio.Event | None = None) -> bool:
+        """Serve one connection and set ``begun`` when an upload begins; whether its peer has all of the release now."""
         try:
-            given = await serve_release(
-                connection,
-                owner=self.namespace.owner,
-                release=self.shelf.release,
-                limiter=self.shelf.limiter,
-                now=time.time,
-                began=begin,
-            )
+            served = await serve_release(connection, self.shelf, owner=self.namespace.owner, begun=begun)
         except (PatcherError, OSError) as error:
             _log.debug("an upload to %s ended: %s", connection.peer_address[0], error)
             connection.close(CloseCode.PROTOCOL if isinstance(error, PeerError) else CloseCode.UNAVAILABLE)
             return False
-        if given and begun and (info := begun[0][0]) is not None:
-            seconds = round(time.monotonic() - begun[0][1], 3)
-            self._emit(ReleaseServed(str(info.version), network_of(connection.peer_address), given, seconds))
-        return given > 0
+        if served is None:
+            return False
+        info, seconds = served
+        network = network_of(connection.peer_address)
+        self._emit(ReleaseServed(str(info.version), network, info.file_size, round(seconds, 3)))
+        return True
 
     def _note_clock(self, peer: Address, minutes_ahead: int) -> None:
         if abs(minutes_ahead) > 1:

@@ -140,8 +140,8 @@ class OfferExchange:
         except (PatcherError, OSError) as error:
             _log.debug("an offer from %s ended: %s", connection.peer_address[0], error)
 
-    async def meet(self, address: Address, began: Callable[[], None] = lambda: None) -> None:
-        """Dial a node, say what we have, and give it or hear what the node has; tell when it begins to take ours."""
+    async def meet(self, address: Address, begun: asyncio.Event | None = None) -> None:
+        """Dial a node, say what we have, and give it or hear what the node has; set ``begun`` when it takes ours."""
         try:
             connection = await self._exchange.endpoint.connect(
                 address, node_id=None, alpn=self._alpn, timeout=_DIAL_SECONDS
@@ -158,7 +158,7 @@ class OfferExchange:
                 self._ways.is_us(address)
                 return
             self._ways.reached(address)
-            self._compare(await self._offer(connection, began), connection.peer_id, address)
+            self._compare(await self._offer(connection, begun), connection.peer_id, address)
         except (PeerError, ArtifactError) as error:
             _log.debug("a meeting with %s ended: %s", address[0], error)
             self._ways.busy(address)
@@ -176,11 +176,11 @@ class OfferExchange:
 
     async def _meet(self, address: Address, free: asyncio.Event) -> None:
         try:
-            await self.meet(address, free.set)
+            await self.meet(address, free)
         finally:
             free.set()
 
-    async def _offer(self, connection: Connection, began: Callable[[], None]) -> PatchInfo | None:
+    async def _offer(self, connection: Connection, begun: asyncio.Event | None) -> PatchInfo | None:
         """Offer what we have; what the other side has, or None when it fetched ours or has nothing.
 
         Raises:
@@ -189,7 +189,7 @@ class OfferExchange:
         ours = self._exchange.shelf.info
         await send_offer(connection, ours)
         answer = asyncio.create_task(receive_offer(connection, self._exchange.namespace.owner, None))
-        upload = asyncio.create_task(self._upload(connection, ours is not None, began))
+        upload = asyncio.create_task(self._upload(connection, ours is not None, begun))
         try:
             await asyncio.wait((answer, upload), return_when=asyncio.FIRST_COMPLETED)
             if upload.done() and upload.result():
@@ -202,9 +202,9 @@ class OfferExchange:
                 task.cancel()
             await asyncio.gather(answer, upload, return_exceptions=True)
 
-    async def _upload(self, connection: Connection, has_something: bool, began: Callable[[], None]) -> bool:
+    async def _upload(self, connection: Connection, has_something: bool, begun: asyncio.Event | None) -> bool:
         if has_something:
-            return await self._exchange.give(connection, began)
+            return await self._exchange.give(connection, begun)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await connection.wait_closed()

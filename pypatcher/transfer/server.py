@@ -10,48 +10,56 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
+from pypatcher.artifact import PatchInfo
 from pypatcher.errors import PatcherError, PeerError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.keys import OwnerKey
 from pypatcher.transfer import wire
+from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
-from pypatcher.transfer.upload_limits import Upload, UploadLimiter
+from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.stream import Stream
 
-__all__ = ["serve_release"]
+__all__ = ["Served", "serve_release"]
 
 _CHUNK = 1 << 18
 _REQUESTS = 2
 
 
+class Served(NamedTuple):
+    """An upload that its peer acknowledged to the last byte; ``seconds`` is how long it took."""
+
+    info: PatchInfo
+    seconds: float
+
+
 async def serve_release(
     connection: Connection,
+    shelf: Shelf,
     *,
     owner: OwnerKey,
-    release: LocalRelease | Callable[[], LocalRelease | None] | None,
-    limiter: UploadLimiter,
     now: Callable[[], float] = time.time,
     stall: StallRule = DEFAULT_STALL,
     clock: Callable[[], float] = time.monotonic,
-    began: Callable[[], None] = lambda: None,
-) -> int:
+    begun: asyncio.Event | None = None,
+) -> Served | None:
     """Answer a peer's requests on ``connection``: one upload at most, streamed from disk.
 
     Args:
         connection: from the peer, whichever side opened it; it is closed at the end.
+        shelf: what we give, asked once the peer asked rightly, and the limits on it.
         owner: whose release.
-        release: what we give, or a function that says so when the peer asked rightly; None gives nothing.
-        limiter: the node's upload limits.
         now: unix time.
         stall: a peer that takes its bytes slower than this is dropped.
-        clock: monotonic seconds, for ``stall``.
-        began: told when an upload has its place; from then on it is one of those that ``limiter`` bounds.
+        clock: monotonic seconds.
+        begun: set when an upload has its place; from then on it is one of those that the limits bound.
 
     Returns:
-        Bytes of the file that the peer acknowledged: all or 0.
+        None when nothing was given.
 
     Raises:
         PeerError: the peer broke the protocol, stalled or went away.
@@ -71,18 +79,23 @@ async def serve_release(
         async with answer_time():
             await stream.delivered()
         connection.close(CloseCode.REFUSED)
-        return 0
-    served = release() if callable(release) else release
-    if served is None:
+        return None
+    release = shelf.release()
+    if release is None:
         connection.close(CloseCode.UNAVAILABLE)
-        return 0
-    upload = limiter.admit(connection.peer_address, served.info.file_size, lambda: connection.close(CloseCode.STALLED))
+        return None
+    upload = shelf.limiter.admit(
+        connection.peer_address, release.info.file_size, lambda: connection.close(CloseCode.STALLED)
+    )
     if upload is None:
         connection.close(CloseCode.BUSY)
-        return 0
-    began()
+        return None
+    started = clock()
+    if begun is not None:
+        begun.set()
     try:
-        return await _send(connection, stream, served, upload, StallWatch(stall, clock))
+        is_whole = await _send(connection, stream, release, upload, StallWatch(stall, clock))
+        return Served(release.info, clock() - started) if is_whole else None
     finally:
         upload.settle(stream.sent)
         upload.end()
@@ -91,28 +104,29 @@ async def serve_release(
 async def _send(
     connection: Connection,
     stream: Stream,
-    served: LocalRelease,
+    release: LocalRelease,
     upload: Upload,
     watch: StallWatch,
-) -> int:
-    total = served.info.file_size
+) -> bool:
+    """Whether the peer has all of it now."""
+    total = release.info.file_size
     try:
-        descriptor = os.open(served.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(release.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         connection.close(CloseCode.UNAVAILABLE)
-        return 0
+        return False
     try:
         verified = _content_stamp(descriptor)
         if verified[0] != total:
             connection.close(CloseCode.UNAVAILABLE)
-            return 0
-        await stream.write(wire.encode_acceptance(served.info, total))
+            return False
+        await stream.write(wire.encode_acceptance(release.info, total))
         offset = 0
         while offset < total:
             chunk = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, total - offset), offset)
             if not chunk or _content_stamp(descriptor) != verified:
                 connection.close(CloseCode.UNAVAILABLE)
-                raise PatcherError(f"{served.path} was changed while it was served")
+                raise PatcherError(f"{release.path} was changed while it was served")
             for start in range(0, len(chunk), upload.piece):
                 piece = chunk[start : start + upload.piece]
                 if delay := upload.spend(len(piece)):
@@ -132,7 +146,7 @@ async def _send(
         raise
     finally:
         os.close(descriptor)
-    return total
+    return True
 
 
 def _content_stamp(descriptor: int) -> tuple[int, int]:

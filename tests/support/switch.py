@@ -24,7 +24,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.transfer import UploadLimiter, serve_release
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE
-from tests.support.transport import ALPN, OWNER_KEY
+from tests.support.transport import ALPN, OWNER_KEY, OneRelease
 
 __all__ = ["Switch"]
 
@@ -93,17 +93,10 @@ class Switch:
     async def holder(self, address: Address, release: LocalRelease, **limits: Any) -> Endpoint:
         """A node that serves a release, with the upload limits of a device unless ``limits`` says otherwise."""
         endpoint, clock = await self.endpoint(address), asyncio.get_running_loop().time
-        limiter = UploadLimiter(**{"clock": clock, **limits})
+        shelf = OneRelease(release, UploadLimiter(**{"clock": clock, **limits}))
 
         async def serve(connection: Connection) -> None:
-            await serve_release(
-                connection,
-                owner=OWNER_KEY,
-                release=release,
-                limiter=limiter,
-                now=lambda: MINUTE * 60.0,
-                clock=clock,
-            )
+            await serve_release(connection, shelf, owner=OWNER_KEY, now=lambda: MINUTE * 60.0, clock=clock)
 
         endpoint.serve(ALPN, serve)
         return endpoint

@@ -27,8 +27,7 @@ LONGER = {
 MOST_PARAMETERS = 7
 """Of a function, ``self`` apart."""
 MORE_PARAMETERS = {
-    "fetch_release": "the whole exchange of a client, whose clocks and callbacks have defaults",
-    "serve_release": "the same of a server",
+    "fetch_release": "the whole exchange of a client, most of it with defaults",
 }
 """Functions that may take more, up to 10, and why; no ``__init__`` may."""
 

@@ -19,6 +19,7 @@ from tests.support.transport import (
     OWNER_KEY,
     RUST_ALPN,
     Kept,
+    OneRelease,
     Server,
     local_release,
     make_release,
@@ -171,11 +172,11 @@ async def test_the_side_that_dialed_can_be_the_one_that_gives(tmp_path: Path) ->
 
         seeker.serve(offer, take)
         connection = await holder.connect(seeker.addresses[0], node_id=seeker.node_id, alpn=offer)
-        sent = await serve_release(
-            connection, owner=OWNER_KEY, release=local_release(info, tmp_path / "release"), limiter=UploadLimiter()
-        )
-        assert (await fetched).info == info
-        assert (sent, bytes(got)) == (len(body), body)
+        shelf = OneRelease(local_release(info, tmp_path / "release"))
+        served = await serve_release(connection, shelf, owner=OWNER_KEY)  # type: ignore[arg-type]
+        assert served is not None
+        assert (await fetched).info == served.info == info
+        assert bytes(got) == body
 
 
 async def test_several_peers_are_served_at_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from pypatcher.transfer import UploadLimiter, fetch_release, receive_offer, serv
 from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE, until
-from tests.support.transport import OWNER_KEY, Kept, local_release, make_release, open_endpoint
+from tests.support.transport import OWNER_KEY, Kept, OneRelease, local_release, make_release, open_endpoint
 
 OFFERS = "/pypatcher/x86_64/key/offer/v0"
 SIZE = 3_000_000
@@ -52,22 +52,22 @@ class Holder:
         self.ways = OpenWays()
         self.meetings = OfferExchange(self, self.ways, NOBODY, Deaf())  # type: ignore[arg-type]
 
-    async def give(self, connection: Connection, began: Callable[[], None]) -> bool:
+    async def give(self, connection: Connection, begun: asyncio.Event | None) -> bool:
         self.giving += 1
         self.most = max(self.most, self.giving)
         try:
-            sent = await serve_release(
+            shelf = OneRelease(self.served, self.limiter)
+            served = await serve_release(
                 connection,
+                shelf,  # type: ignore[arg-type]
                 owner=OWNER_KEY,
-                release=self.served,
-                limiter=self.limiter,
                 now=lambda: MINUTE * 60.0,
-                began=began,
+                begun=begun,
             )
         finally:
             self.giving -= 1
-        self.refused += not sent
-        return sent > 0
+        self.refused += served is None
+        return served is not None
 
 
 @contextlib.asynccontextmanager
