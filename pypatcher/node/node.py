@@ -71,8 +71,8 @@ class Node:
         self._installation = program.installation
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._report = NodeReport(str(config.mode), on_news=self._has_news)
-        self._emit = self._report.listening(emit)
+        self._report = NodeReport(str(config.mode))
+        self._tell = emit
         self._conflicts = Conflicts(self._emit, newer=False)
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
@@ -84,7 +84,12 @@ class Node:
 
     def note(self, event: Event) -> None:
         """Something happened to the program that its report should tell; in any thread."""
-        self._report.note(event)
+        if self._report.note(event):
+            self._has_news()
+
+    def _emit(self, event: Event) -> None:
+        self.note(event)
+        self._tell(event)
 
     def program_started(self) -> None:
         """Under ``run``: the program was started again. Its uptime begins, and its file may be another one."""
@@ -210,6 +215,7 @@ class Node:
             if census.looks != looks:
                 looks = census.looks
                 self._report.looked(census.found_by_look)
+                self._news.set()
             if self._shelf.info is not None:
                 self._conflicts.look(self._shelf.info, census)
             await news.wait()

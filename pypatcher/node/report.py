@@ -18,7 +18,6 @@ from pypatcher.events import (
     ClockDiffers,
     DhtJoined,
     DhtSilent,
-    Emit,
     Event,
     FetchFailed,
     FetchStarted,
@@ -79,7 +78,6 @@ class NodeReport:
         mode: of the updater.
         now: unix time.
         clock: monotonic seconds.
-        on_news: called, in any thread, when it should be written at once.
     """
 
     def __init__(
@@ -87,26 +85,15 @@ class NodeReport:
         mode: str = "now",
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self._now = now
         self._clock = clock
-        self._on_news = on_news
         self._report = Report(started=now(), mode=mode)
         self._news = True
         self._written: float | None = None
 
-    def listening(self, emit: Emit) -> Emit:
-        """``emit``, with this report hearing it all."""
-
-        def say(event: Event) -> None:
-            self.note(event)
-            emit(event)
-
-        return say
-
-    def note(self, event: Event) -> None:
-        """Keep what a person would ask for."""
+    def note(self, event: Event) -> bool:
+        """Keep what a person would ask for; whether it is news, and should be written at once."""
         before = self._report
         match event:
             case NodeStarted():
@@ -128,27 +115,24 @@ class NodeReport:
             case ReleaseFound():
                 self._report = replace(before, last_heard=self._now())
             case _:
-                return
-        if before != self._report:
-            self._has_news()
+                return False
+        is_news = before != self._report
+        self._news |= is_news
+        return is_news
 
     def looked(self, heard: int) -> None:
-        """A look for releases ended."""
+        """A look for releases ended, which is news."""
         now = self._now()
         self._report = replace(self._report, looked=now, heard=heard)
         if heard:
             self._report = replace(self._report, last_heard=now)
-        self._has_news()
+        self._news = True
 
     def seconds_until_due(self) -> float:
         """When it should be written: now if there is news, and once a minute."""
         if self._news or self._written is None:
             return 0.0
         return max(0.0, self._written + _EVERY - self._clock())
-
-    def _has_news(self) -> None:
-        self._news = True
-        self._on_news()
 
     def take(self) -> bytes:
         """The file's bytes; counts as written."""
