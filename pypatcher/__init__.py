@@ -26,7 +26,7 @@ from pypatcher.update.mode import Mode, UpdaterMode
 
 if TYPE_CHECKING:
     from pypatcher.app.current import Patch, Version
-    from pypatcher.app.patcher import Confirm, Kind, NodeSettings, Patcher
+    from pypatcher.app.patcher import Confirm, NamespaceKind, NodeSettings, Patcher
 
 __all__ = [
     "Event",
@@ -59,7 +59,7 @@ def public_key(
     /,
     *,
     previous: str | Mapping[str, str] | None = None,
-    namespace: Kind = "pypatcher",
+    namespace: NamespaceKind = "pypatcher",
     **keys: str,
 ) -> Callable[[_Main], _Main]:
     """Trust this owner's key; decorate the application's main with the result, or ignore it.

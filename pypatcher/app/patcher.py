@@ -24,7 +24,7 @@ from pypatcher.events import EventBus, Restart, RestartWaits, TrialConfirmed
 from pypatcher.install import Settled
 from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.config import NodeConfig, NodeProgram
-from pypatcher.node.device import Kind
+from pypatcher.node.device import NamespaceKind
 from pypatcher.node.log import json_lines, log_as_json, say_settled
 from pypatcher.node.report import report_obstacle
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
@@ -34,7 +34,7 @@ from pypatcher.shortage import persisting
 from pypatcher.targets import find_target
 from pypatcher.update.mode import Mode
 
-__all__ = ["Confirm", "Kind", "NodeSettings", "Patcher"]
+__all__ = ["Confirm", "NamespaceKind", "NodeSettings", "Patcher"]
 
 _log = logging.getLogger("pypatcher")
 _Main = TypeVar("_Main", bound=Callable[..., Any])
@@ -70,7 +70,7 @@ class Patcher:
         self.bus = EventBus()
         self._keys: dict[str | None, OwnerKey] = {}
         self._previous: dict[str | None, OwnerKey] = {}
-        self._kind: Kind = "pypatcher"
+        self._kind: NamespaceKind = "pypatcher"
         self._lock = threading.RLock()
         self._running: _Running | None = None
         self._looked = False
@@ -80,7 +80,11 @@ class Patcher:
         self._ending = Ending()
 
     def trust(
-        self, key: str | None, keys: Mapping[str, str], kind: Kind, previous: str | Mapping[str, str] | None = None
+        self,
+        key: str | None,
+        keys: Mapping[str, str],
+        kind: NamespaceKind,
+        previous: str | Mapping[str, str] | None = None,
     ) -> None:
         """Set whose releases this program takes: one key, or one per target, and the owner's key before it.
 

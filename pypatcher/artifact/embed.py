@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from pypatcher.artifact.locate import SECTION_NAMES, Carrier, Located, locate_region, region_section
-from pypatcher.artifact.program import Program, check_size, examine_program
+from pypatcher.artifact.program import ProgramFile, check_size, examine_program
 from pypatcher.artifact.region import REGION_SIZE, template
 from pypatcher.artifact.replace import open_program, replacing, write_at
 from pypatcher.artifact.sections import Elf
@@ -64,7 +64,7 @@ def embed_region(
     return located
 
 
-def _choose(fd: int, wanted: str, *, any_machine: bool) -> tuple[Carrier, Program]:
+def _choose(fd: int, wanted: str, *, any_machine: bool) -> tuple[Carrier, ProgramFile]:
     """The carrier for a file, and what the file is."""
     check_size(fd, _MOST_THAT_IS_ADDED)
     program = examine_program(fd)
@@ -86,7 +86,7 @@ def _choose(fd: int, wanted: str, *, any_machine: bool) -> tuple[Carrier, Progra
     return (_safe_carrier(program, program.elf) if wanted == "auto" else Carrier(wanted)), program
 
 
-def _safe_carrier(program: Program, elf: Elf) -> Carrier:
+def _safe_carrier(program: ProgramFile, elf: Elf) -> Carrier:
     """Where a region cannot be in the way."""
     if any(section.name in _archive_sections() for section in elf.sections):
         return Carrier.TAIL

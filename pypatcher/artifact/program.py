@@ -21,7 +21,7 @@ from pypatcher.artifact.zipapp import ZipEnd, looks_like_zipapp, member_heads, r
 from pypatcher.errors import ArtifactError, NoRegionError, RegionError, WrongTargetError
 from pypatcher.targets import Target, load_targets
 
-__all__ = ["Program", "check_size", "examine_program"]
+__all__ = ["ProgramFile", "check_size", "examine_program"]
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _EXECUTABLE = 1
@@ -34,7 +34,7 @@ _MAIN = {"__main__.py", "__main__.pyc"}
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ProgramFile:
     """A program file, as far as it tells.
 
     Attributes:
@@ -109,7 +109,7 @@ def check_size(fd: int, added: int = 0) -> int:
     return size
 
 
-def examine_program(fd: int) -> Program:
+def examine_program(fd: int) -> ProgramFile:
     """Say what a file is.
 
     Raises:
@@ -136,7 +136,7 @@ def examine_program(fd: int) -> Program:
     parts = tuple(program_parts(fd))
     if end is not None and _MAIN.isdisjoint(name for name, _ in member_heads(fd, end, 0)):
         raise ArtifactError("it is a zip archive without a __main__.py, which Python cannot start: give a zipapp")
-    return Program(size, elf, segments, end, parts, targets_of(parts), _the_region(fd))
+    return ProgramFile(size, elf, segments, end, parts, targets_of(parts), _the_region(fd))
 
 
 def _the_region(fd: int) -> Located | None:

@@ -17,7 +17,7 @@ from pypatcher.artifact.chunks import ID_SIZE, PARAMETERS, Chunk, Parameters, cu
 from pypatcher.artifact.postcard import Reader, encode_unsigned
 from pypatcher.errors import CodecError, ContentMismatchError
 
-__all__ = ["MAX_LEVEL", "NODE_LIMIT", "Node", "Tree", "Walk", "build_tree", "index_limit", "node_id"]
+__all__ = ["MAX_LEVEL", "NODE_LIMIT", "Tree", "TreeNode", "Walk", "build_tree", "index_limit", "node_id"]
 
 MAX_LEVEL = 12
 _MOST_ENTRIES = 128
@@ -29,7 +29,7 @@ _NODE = b"pypatcher node"
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class TreeNode:
     """One node: of each entry the bytes of the file below it, and its id; those of level 0 are chunks.
 
     Attributes:
@@ -155,7 +155,7 @@ class _Level:
         if not self._entries:
             return False
         sizes, ids = zip(*self._entries, strict=True)
-        encoded = Node(self._tree.parameters.number, self._number, sizes, ids).encode()
+        encoded = TreeNode(self._tree.parameters.number, self._number, sizes, ids).encode()
         self.last = sum(sizes), node_id(encoded)
         self._tree.nodes[self.last[1]] = encoded
         self._entries.clear()
@@ -206,7 +206,7 @@ class Walk:
         self._file_size = file_size
         self._parameters = parameters_for(file_size)
         self._known = known
-        self._nodes: dict[bytes, Node] = {}
+        self._nodes: dict[bytes, TreeNode] = {}
         self._missing: dict[bytes, tuple[int | None, int]] = {}
         self.received = 0
         """Bytes of all nodes that came."""
@@ -277,7 +277,7 @@ class Walk:
 
     def _enter(self, name: bytes, encoded: bytes) -> list[tuple[bytes, int | None, int]]:
         """Take a node in; the places of its children."""
-        node = Node.decode(encoded)
+        node = TreeNode.decode(encoded)
         self._check(node, *self._missing[name])
         del self._missing[name]
         self._nodes[name] = node
@@ -285,7 +285,7 @@ class Walk:
             return []
         return [(each, node.level - 1, size) for size, each in zip(node.sizes, node.ids, strict=True)]
 
-    def _check(self, node: Node, level: int | None, size: int) -> None:
+    def _check(self, node: TreeNode, level: int | None, size: int) -> None:
         if node.parameters != self._parameters.number:
             raise CodecError(f"the tree was cut with parameters {node.parameters}, which are not those of its file")
         if level is not None and node.level != level:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pypatcher.install import Installation, Status
     from pypatcher.node.report import Report
 
-__all__ = ["Surroundings", "look_around", "needs_of", "unknown_of"]
+__all__ = ["WhoRuns", "look_around", "needs_of", "unknown_of"]
 
 _SETTLES = 60.0
 """Seconds that a program may take to start its node, or its unit to start the program again."""
@@ -31,7 +31,7 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class WhoRuns:
     """Who runs, as far as can be seen.
 
     Attributes:
@@ -51,13 +51,13 @@ class Surroundings:
     age: float
 
 
-def look_around(installation: Installation, report: Report | None, now: float) -> Surroundings:
+def look_around(installation: Installation, report: Report | None, now: float) -> WhoRuns:
     """Look at who runs the program."""
     from pypatcher.process.seen import processes_of
 
     presence = installation.presence()
     oldest = max(processes_of(installation.program), key=lambda seen: seen.seconds, default=None)
-    return Surroundings(
+    return WhoRuns(
         now,
         True if oldest is not None else presence.runs,
         presence.updates,
@@ -67,7 +67,7 @@ def look_around(installation: Installation, report: Report | None, now: float) -
     )
 
 
-def needs_of(installation: Installation, status: Status, report: Report | None, seen: Surroundings) -> Iterator[str]:
+def needs_of(installation: Installation, status: Status, report: Report | None, seen: WhoRuns) -> Iterator[str]:
     """What a person should do, a line each."""
     if status.needs:
         yield status.needs
@@ -83,7 +83,7 @@ def needs_of(installation: Installation, status: Status, report: Report | None, 
     yield from _obstacles(installation, "" if report is None else report.blocked, seen)
 
 
-def _needs_of_node(report: Report, seen: Surroundings) -> Iterator[str]:
+def _needs_of_node(report: Report, seen: WhoRuns) -> Iterator[str]:
     if report.blocked:
         yield f"the node cannot take a release: {report.blocked}"
     if report.waits:
@@ -97,7 +97,7 @@ def _needs_of_node(report: Report, seen: Surroundings) -> Iterator[str]:
         yield f"the clock is {abs(report.clock)} minutes {ahead} that of a peer: is NTP reachable?"
 
 
-def unknown_of(report: Report | None, seen: Surroundings) -> Iterator[str]:
+def unknown_of(report: Report | None, seen: WhoRuns) -> Iterator[str]:
     """Why it cannot be said that nobody is needed."""
     if seen.runs is None:
         yield "whether the program runs cannot be seen here"
@@ -112,15 +112,15 @@ def unknown_of(report: Report | None, seen: Surroundings) -> Iterator[str]:
         yield f"what its node says is {seen.age:.0f} s old"
 
 
-def _just_began(seen: Surroundings) -> bool:
+def _just_began(seen: WhoRuns) -> bool:
     return seen.seconds is not None and seen.seconds < _SETTLES
 
 
-def _just_ended(report: Report | None, seen: Surroundings) -> bool:
+def _just_ended(report: Report | None, seen: WhoRuns) -> bool:
     return report is not None and bool(report.mode) and 0 <= seen.age < _SETTLES
 
 
-def _obstacles(installation: Installation, blocked: str, seen: Surroundings) -> Iterator[str]:
+def _obstacles(installation: Installation, blocked: str, seen: WhoRuns) -> Iterator[str]:
     try:
         program = installation.program.stat()
         if not program.st_mode & 0o111:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.needs import Surroundings, look_around, needs_of, unknown_of
+from pypatcher.cli.needs import WhoRuns, look_around, needs_of, unknown_of
 from pypatcher.cli.options import add_json, print_json, when
 from pypatcher.errors import CannotReplaceError, SettingError
 from pypatcher.update.mode import At, Now, next_local, parse_mode
@@ -116,7 +116,7 @@ def _table(status: Status, report: Report | None, needs: list[str], unknown: lis
 
 
 def _lines(
-    status: Status, report: Report | None, needs: list[str], unknown: list[str], seen: Surroundings
+    status: Status, report: Report | None, needs: list[str], unknown: list[str], seen: WhoRuns
 ) -> Iterator[tuple[str, str]]:
     yield "program", status.program
     yield "version", _text(status.running) or "none"
@@ -148,7 +148,7 @@ def _lines(
         yield "needs you", "not known" if unknown else "no"
 
 
-def _takes_over(status: Status, report: Report | None, seen: Surroundings) -> str:
+def _takes_over(status: Status, report: Report | None, seen: WhoRuns) -> str:
     if status.trial is not None:
         return f"when the trial of {status.trial.version} is over"
     if report is None or report.waits or not report.mode:
@@ -156,7 +156,7 @@ def _takes_over(status: Status, report: Report | None, seen: Surroundings) -> st
     return _next_restart(report.mode, seen)
 
 
-def _next_restart(mode: str, seen: Surroundings) -> str:
+def _next_restart(mode: str, seen: WhoRuns) -> str:
     """When a staged release takes over."""
     try:
         match parse_mode(mode):

@@ -7,11 +7,11 @@ from pypatcher.discovery.announcement import HINT_LIMIT, decode_content, encode_
 from pypatcher.discovery.namespace import Namespace, namespace_hash
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
-from pypatcher.discovery.tracker import Heard, Published, Tracker
+from pypatcher.discovery.tracker import HeardRecord, Published, Tracker
 
 __all__ = [
     "HINT_LIMIT",
-    "Heard",
+    "HeardRecord",
     "Namespace",
     "Published",
     "Record",

@@ -29,7 +29,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.mutable_item import MAX_SEQ
 from pypatcher.version import Version
 
-__all__ = ["Heard", "MutableStore", "Published", "Tracker", "is_full", "next_seq"]
+__all__ = ["HeardRecord", "MutableStore", "Published", "Tracker", "is_full", "next_seq"]
 
 _log = logging.getLogger("pypatcher")
 _OPEN_LIMIT = 128
@@ -52,7 +52,7 @@ class MutableStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class HeardRecord:
     """One node says that it serves a release. The owner signed the release, the node signed the rest.
 
     Attributes:
@@ -115,7 +115,7 @@ class Tracker:
         """Which of the releases heard of this node takes: no other makes it silent. None: it takes nothing."""
         self._wanted = None if releases is None else frozenset(releases)
 
-    async def look(self) -> list[Heard]:
+    async def look(self) -> list[HeardRecord]:
         """Who was heard in the current and the previous minute: one record per node, the newest versions first."""
         minute = unix_minute(self._now())
         slots = [Slot(self._namespace, each) for each in (minute, minute - 1) if each >= 0]
@@ -165,14 +165,14 @@ class Tracker:
             for other, heard in self._newer.items()
         )
 
-    def _note_newest(self, found: Sequence[Heard]) -> None:
+    def _note_newest(self, found: Sequence[HeardRecord]) -> None:
         for heard in found[:_REMEMBERED_RELEASES]:
             self._newer.pop(heard.info, None)
             self._newer[heard.info] = self._now()
         while len(self._newer) > _REMEMBERED_RELEASES:
             del self._newer[min(self._newer, key=lambda info: self._newer[info])]
 
-    async def _visit(self, slot: Slot) -> tuple[MutableLookup | None, list[Heard]]:
+    async def _visit(self, slot: Slot) -> tuple[MutableLookup | None, list[HeardRecord]]:
         """Look a slot up: where to store (None when the lookup failed) and who was heard in it, one record per node."""
         try:
             async with asyncio.timeout(_DHT_TIMEOUT):
@@ -195,14 +195,14 @@ class Tracker:
         self._note_newest(found)
         return lookup, found
 
-    def _open(self, slot: Slot, value: bytes) -> Heard:
+    def _open(self, slot: Slot, value: bytes) -> HeardRecord:
         record = decrypt_record(slot, value)
         info, addresses = decode_content(record.content)
         info.verify(self._namespace.owner)
-        return Heard(info, record.node_id, addresses, slot.minute)
+        return HeardRecord(info, record.node_id, addresses, slot.minute)
 
 
-def is_full(rules: SlotRules, version: Version, there: Sequence[Heard]) -> bool:
+def is_full(rules: SlotRules, version: Version, there: Sequence[HeardRecord]) -> bool:
     """Whether a holder of ``version`` has nothing to add to a slot in which others were heard, one record per node.
 
     In our namespaces only who says the same or better counts: old devices, or old records of an attacker, never
@@ -223,9 +223,9 @@ def next_seq(rules: SlotRules, version: Version, items: Iterable[MutableItem]) -
     return min(max((item.seq for item in items), default=-1) + 1, MAX_SEQ)
 
 
-def _one_per_node(heard: Iterable[Heard]) -> list[Heard]:
+def _one_per_node(heard: Iterable[HeardRecord]) -> list[HeardRecord]:
     """The best word of each node (newest version, then latest minute), the newest versions first."""
-    best: dict[bytes, Heard] = {}
+    best: dict[bytes, HeardRecord] = {}
     for each in sorted(heard, key=lambda each: (each.info.version, each.minute), reverse=True):
         best.setdefault(each.node_id, each)
     return list(best.values())

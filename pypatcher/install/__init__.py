@@ -3,7 +3,7 @@
 Not here: the network, processes, and when a restart happens.
 """
 
-from pypatcher.install.examine import Kind, owner_verifies
+from pypatcher.install.examine import EntryKind, owner_verifies
 from pypatcher.install.installation import Installation
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.install.preflight import filesystem_type
@@ -13,8 +13,8 @@ from pypatcher.install.status import Status
 
 __all__ = [
     "Caller",
+    "EntryKind",
     "Installation",
-    "Kind",
     "Launcher",
     "LocalRelease",
     "Settled",

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from pypatcher.errors import NotNewerError, RefusedReleaseError
-from pypatcher.install.examine import Found, Kind
+from pypatcher.install.examine import EntryKind, Examined
 from pypatcher.install.second_trial import FailedTrial
 from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Trial, TrialState
@@ -115,15 +115,15 @@ class Facts(Protocol):
         """`J`; None when absent or unreadable."""
 
     @property
-    def program(self) -> Found:
+    def program(self) -> Examined:
         """`P`."""
 
     @property
-    def staged(self) -> Found:
+    def staged(self) -> Examined:
         """`staged`."""
 
     @property
-    def previous(self) -> Found:
+    def previous(self) -> Examined:
         """`previous`."""
 
     @property
@@ -176,7 +176,7 @@ def _first_row(facts: Facts, limits: Limits) -> Decision:
 def _without_trial(facts: Facts, state: TrialState, program: ProgramId) -> Decision:
     if program.sha512 != state.confirmed.sha512:
         return Decision(4, Action.BY_HAND)
-    if facts.staged.kind is Kind.ABSENT or (facts.staged.kind is Kind.FOREIGN and facts.launcher == "guard"):
+    if facts.staged.kind is EntryKind.ABSENT or (facts.staged.kind is EntryKind.FOREIGN and facts.launcher == "guard"):
         return Decision(7, Action.RUN)
     if _acceptable(facts.staged.id, state, state.newest):
         return Decision(6, Action.ACTIVATE) if facts.staged_is_allowed else Decision(18, Action.SET_ASIDE)
@@ -314,7 +314,7 @@ def _acceptable(release: ProgramId | None, state: TrialState, newest: Version) -
     return release is not None and release.sha512 not in state.refused and release.version > newest
 
 
-def _is(found: Found, program: ProgramId) -> bool:
+def _is(found: Examined, program: ProgramId) -> bool:
     return found.id is not None and found.id.sha512 == program.sha512
 
 
@@ -331,6 +331,6 @@ def _is_disowned(facts: Facts) -> bool:
 
 
 def _restorable(facts: Facts) -> bool:
-    if facts.program.kind is not Kind.EMPTY or facts.launcher == "spawn" or facts.previous.id is None:
+    if facts.program.kind is not EntryKind.EMPTY or facts.launcher == "spawn" or facts.previous.id is None:
         return False
     return facts.state is None or facts.previous.id.sha512 not in facts.state.refused

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pypatcher.keys import OwnerKey
     from pypatcher.targets import Target
 
-__all__ = ["VOUCHED", "Examiner", "Found", "Kind", "Verify", "owner_verifies", "vouched"]
+__all__ = ["VOUCHED", "EntryKind", "Examined", "Examiner", "Verify", "owner_verifies", "vouched"]
 
 _CHUNK = 1 << 16
 _TICK = 2.0
@@ -59,7 +59,7 @@ def owner_verifies(owner: OwnerKey, target: Target | None, previous: OwnerKey | 
     return verify
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What kind of thing an entry of the disk is."""
 
     ABSENT = "absent"
@@ -70,7 +70,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Examined:
     """What was found at an entry of the disk.
 
     Attributes:
@@ -80,7 +80,7 @@ class Found:
         foreign: which program, if none of our keys signed it.
     """
 
-    kind: Kind
+    kind: EntryKind
     id: ProgramId | None = None
     info: PatchInfo | None = None
     stat: FileStat | None = None
@@ -93,14 +93,14 @@ VOUCHED = -1
 """The rank of a program that ``trial.json`` knows by its hash, and that a newer key than ours signed."""
 
 
-def vouched(found: Found, state: TrialState | None) -> Found:
+def vouched(found: Examined, state: TrialState | None) -> Examined:
     """A foreign program as a good one if ``trial.json`` knows its hash: it was verified when it came."""
     if found.foreign is None or state is None:
         return found
     known = {state.confirmed.sha512} | ({state.trial.program.sha512} if state.trial is not None else set())
     if found.foreign.sha512 not in known:
         return found
-    return Found(Kind.GOOD, found.foreign, stat=found.stat, rank=VOUCHED)
+    return Examined(EntryKind.GOOD, found.foreign, stat=found.stat, rank=VOUCHED)
 
 
 class Examiner:
@@ -115,11 +115,11 @@ class Examiner:
         self._verify = verify
         self._now_ns = now_ns
         self._monotonic = monotonic
-        self._known: dict[tuple[int, int], Found] = {}
+        self._known: dict[tuple[int, int], Examined] = {}
         self._seen: dict[tuple[int, int], tuple[FileStat, float]] = {}
         """What was not old enough to be known, and when it was first seen so."""
 
-    def examine(self, files: Files, entry: Entry) -> Found:
+    def examine(self, files: Files, entry: Entry) -> Examined:
         """What the entry is now; it is what it is only if two reads in a row fail.
 
         Raises:
@@ -133,16 +133,16 @@ class Examiner:
             except OSError as error:
                 if is_shortage(error):
                     raise
-                return Found(Kind.INVALID, reason=f"it cannot be read: {error.strerror}")
+                return Examined(EntryKind.INVALID, reason=f"it cannot be read: {error.strerror}")
 
-    def _look(self, files: Files, entry: Entry) -> Found:
+    def _look(self, files: Files, entry: Entry) -> Examined:
         try:
             fd = files.open(entry)
         except FileNotFoundError:
-            return Found(Kind.ABSENT, reason="there is no file")
+            return Examined(EntryKind.ABSENT, reason="there is no file")
         except OSError as error:
             if error.errno == errno.ELOOP:
-                return Found(Kind.INVALID, reason="it is a symbolic link")
+                return Examined(EntryKind.INVALID, reason="it is a symbolic link")
             raise
         try:
             return self._examine(files, fd)
@@ -156,10 +156,10 @@ class Examiner:
         if stat is not None and known is not None and stat.same_content(known.stat):
             self._known[stat.device, stat.inode] = replace(known, stat=stat)
 
-    def _examine(self, files: Files, fd: int) -> Found:
+    def _examine(self, files: Files, fd: int) -> Examined:
         stat = files.fstat(fd)
         if not stat.regular:
-            return Found(Kind.INVALID, reason="it is not a regular file")
+            return Examined(EntryKind.INVALID, reason="it is not a regular file")
         file = (stat.device, stat.inode)
         known = self._known.get(file)
         if known is not None and known.stat == stat:
@@ -167,7 +167,7 @@ class Examiner:
         settled = self._is_settled(file, stat)
         found = self._verified(files, fd, stat)
         if files.fstat(fd) != stat:
-            return Found(Kind.INVALID, reason="it changed while it was read")
+            return Examined(EntryKind.INVALID, reason="it changed while it was read")
         self._known.pop(file, None)
         if settled:
             self._known[file] = found
@@ -182,16 +182,18 @@ class Examiner:
         self._seen[file] = (stat, since if seen == stat else now)
         return False
 
-    def _verified(self, files: Files, fd: int, stat: FileStat) -> Found:
+    def _verified(self, files: Files, fd: int, stat: FileStat) -> Examined:
         try:
             release = self._verify(fd)
         except ForeignReleaseError as error:
             foreign = ProgramId(error.sha512, Version.parse(error.version))
-            return Found(Kind.FOREIGN, stat=stat, reason=str(error), foreign=foreign)
+            return Examined(EntryKind.FOREIGN, stat=stat, reason=str(error), foreign=foreign)
         except ArtifactError as error:
-            kind = Kind.EMPTY if _only_nuls(files, fd, stat.size) else Kind.INVALID
-            return Found(kind, stat=stat, reason=str(error))
-        return Found(Kind.GOOD, ProgramId(release.sha512, release.info.version), release.info, stat, rank=release.rank)
+            kind = EntryKind.EMPTY if _only_nuls(files, fd, stat.size) else EntryKind.INVALID
+            return Examined(kind, stat=stat, reason=str(error))
+        return Examined(
+            EntryKind.GOOD, ProgramId(release.sha512, release.info.version), release.info, stat, rank=release.rank
+        )
 
 
 def _only_nuls(files: Files, fd: int, size: int) -> bool:

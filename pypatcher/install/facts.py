@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pypatcher.install.examine import Examiner, Found, Kind, vouched
+from pypatcher.install.examine import EntryKind, Examined, Examiner, vouched
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Layout
 from pypatcher.install.operations import Operations
@@ -61,32 +61,32 @@ class DiskFacts:
         return self._caller.launcher
 
     @cached_property
-    def program(self) -> Found:
+    def program(self) -> Examined:
         """`P`; a program that looks at itself is none of its own if it trusts another key than signed it."""
         found = self._examiner.examine(self._files, self._layout.target)
         return found if self.launcher == "spawn" else vouched(found, self.state)
 
     @cached_property
-    def staged(self) -> Found:
+    def staged(self) -> Examined:
         """``staged``; a key that the program's own replaced does not count any more."""
         found = self._fit_for_program(vouched(self._examiner.examine(self._files, self._layout.staged), self.state))
-        if found.kind is Kind.GOOD and found.rank > self.program.rank and self.program.id is not None:
-            return Found(Kind.INVALID, stat=found.stat, reason="a key signed it that was replaced")
+        if found.kind is EntryKind.GOOD and found.rank > self.program.rank and self.program.id is not None:
+            return Examined(EntryKind.INVALID, stat=found.stat, reason="a key signed it that was replaced")
         return found
 
     @cached_property
-    def previous(self) -> Found:
+    def previous(self) -> Examined:
         """``previous``."""
         return self._fit_for_program(vouched(self._examiner.examine(self._files, self._layout.previous), self.state))
 
-    def _fit_for_program(self, found: Found) -> Found:
+    def _fit_for_program(self, found: Examined) -> Examined:
         """A file that could not be executed at `P`, or that another user could change there, is none to put there."""
         program, file = self.program.stat, found.stat
-        if found.kind is not Kind.GOOD or program is None or file is None:
+        if found.kind is not EntryKind.GOOD or program is None or file is None:
             return found
         if file.uid in {0, program.uid} and (file.mode & _EXECUTABLE or not program.mode & _EXECUTABLE):
             return found
-        return Found(Kind.INVALID, stat=file, reason="its owner or mode was changed")
+        return Examined(EntryKind.INVALID, stat=file, reason="its owner or mode was changed")
 
     @cached_property
     def fate(self) -> Fate:

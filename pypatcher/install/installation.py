@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, chance, check_wanted
-from pypatcher.install.examine import Examiner, Found, Kind, Verify, vouched
+from pypatcher.install.examine import EntryKind, Examined, Examiner, Verify, vouched
 from pypatcher.install.files import Files, FileStat
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
@@ -35,10 +35,10 @@ from pypatcher.install.report import read_report, write_report
 from pypatcher.install.staging import Partial, Partials, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
 from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folders
-from pypatcher.install.status import Presence, Status, describe
+from pypatcher.install.status import Presence, Status, describe_installation
 from pypatcher.install.transaction import Session, transaction_files
 from pypatcher.install.trial import ProgramId
-from pypatcher.install.trial_end import confirm, count_uptime, end_start
+from pypatcher.install.trial_end import confirm_trial, count_uptime, end_start
 from pypatcher.install.words import Words
 from pypatcher.shortage import persisting
 from pypatcher.trusted_path import resolve
@@ -148,7 +148,7 @@ class Installation:
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
             if files.stat(self.layout.lock) is None:
                 found = self._examiner.examine(files, self.layout.target)
-                if found.kind is not Kind.GOOD and files.stat(self.layout.previous) is None:
+                if found.kind is not EntryKind.GOOD and files.stat(self.layout.previous) is None:
                     return Settled(row=1, reason=f"{self.program} gets no updates: {found.reason}")
         with self._session() as session:
             try:
@@ -162,18 +162,18 @@ class Installation:
     def _unmanaged(self, reason: str) -> Settled:
         """What a start is told when the state folder cannot be used: the program runs, without updates."""
         found = self.running_info()
-        serve = found.kind is Kind.GOOD and not self.layout.state_folder.exists()
+        serve = found.kind is EntryKind.GOOD and not self.layout.state_folder.exists()
         return Settled(row=0, program=found.id, info=found.info, serve=serve, reason=reason)
 
-    def running_info(self) -> Found:
+    def running_info(self) -> Examined:
         """What `P` is now: a good program and its `PatchInfo`, or the reason why it is none."""
         try:
             with self._folders(self.layout, StateFolder.IGNORED) as files:
                 return self._examiner.examine(files, self.layout.target)
         except CannotReplaceError as error:
-            return Found(Kind.ABSENT, reason=str(error))
+            return Examined(EntryKind.ABSENT, reason=str(error))
         except OSError as error:
-            return Found(Kind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
+            return Examined(EntryKind.ABSENT, reason=f"{self.layout.folder}: {error.strerror}")
 
     def preflight(self, size: int, *, allow_volatile: bool = False, change_nothing: bool = False) -> None:
         """Could a release whose file has ``size`` bytes be installed here?
@@ -284,7 +284,7 @@ class Installation:
 
         def work(known: bytes = own) -> Version | None:
             with self._session() as session:
-                return confirm(session, known)
+                return confirm_trial(session, known)
 
         return persisting(work)
 
@@ -405,7 +405,7 @@ class Installation:
             operations = Operations(files, self.layout)
             state, failed = operations.read_state(), operations.read_failed()
             chances = {one.program.sha512: chance(one, state, self._limits) for one in failed}
-            return describe(
+            return describe_installation(
                 self.layout, state, lambda entry: vouched(self._examiner.examine(files, entry), state), chances
             )
 

@@ -12,12 +12,12 @@ import errno
 import secrets
 
 from pypatcher.errors import CannotReplaceError, StateError
-from pypatcher.install.examine import Kind, Verify
+from pypatcher.install.examine import EntryKind, Verify
 from pypatcher.install.staging import place
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId, TrialState
-from pypatcher.install.trial_end import confirm
+from pypatcher.install.trial_end import confirm_trial
 from pypatcher.version import Version
 
 __all__ = ["adopt", "confirm_running", "roll_back", "stage_file"]
@@ -34,7 +34,7 @@ def confirm_running(session: Session, caller: Caller) -> Version:
         raise StateError(f"version {trial.program.version} failed on this device, and its next start goes back")
     if facts.fate not in (Fate.ALIVE, Fate.OWN):
         raise StateError(f"version {trial.program.version} does not run: it is confirmed while it shows that it works")
-    version = confirm(session, trial.program.sha512)
+    version = confirm_trial(session, trial.program.sha512)
     if version is None:
         raise StateError(f"{program} is another file than the one on trial: its next start finds out")
     return version
@@ -159,7 +159,7 @@ def _check_replaceable(session: Session) -> None:
     from pypatcher.artifact.sections import ELF_MAGIC
 
     found = session.files.stat(session.layout.target)
-    if found is None or session.examine(session.layout.target).kind is not Kind.INVALID:
+    if found is None or session.examine(session.layout.target).kind is not EntryKind.INVALID:
         return
     fd = session.files.open(session.layout.target) if found.regular else None
     head = b""

@@ -13,7 +13,7 @@ from pypatcher.install.starts import current_caller
 from pypatcher.install.transaction import Session
 
 if TYPE_CHECKING:
-    from pypatcher.install.examine import Found
+    from pypatcher.install.examine import Examined
     from pypatcher.install.layout import Entry, Layout
 
 __all__ = ["next_release"]
@@ -35,7 +35,7 @@ def next_release(session: Session, limits: Limits) -> LocalRelease | None:
     return _local(layout, layout.previous, facts.previous)
 
 
-def _local(layout: Layout, entry: Entry, found: Found) -> LocalRelease | None:
+def _local(layout: Layout, entry: Entry, found: Examined) -> LocalRelease | None:
     if found.id is None or found.info is None:
         return None
     return LocalRelease(layout.path(entry), found.info, found.id.sha512)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pypatcher.errors import PatcherError, StateError
 from pypatcher.install.decide import Action, Decision, Limits, closed_trial, decide
-from pypatcher.install.examine import Found, vouched
+from pypatcher.install.examine import Examined, vouched
 from pypatcher.install.facts import DiskFacts
 from pypatcher.install.files import FileStat
 from pypatcher.install.layout import Layout
@@ -285,7 +285,7 @@ def _disowned(state: TrialState) -> str:
     return f"{_trial_version(state)}: the public key in it is not the one that signed it"
 
 
-def _id(found: Found) -> ProgramId:
+def _id(found: Examined) -> ProgramId:
     if found.id is None:
         raise StateError(f"a program was expected: {found.reason}")
     return found.id

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pypatcher.install.examine import Found, Kind
+from pypatcher.install.examine import EntryKind, Examined
 from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.trial import TrialState
 from pypatcher.version import Version
 
-__all__ = ["Presence", "RefusedRelease", "Status", "TrialStatus", "describe"]
+__all__ = ["Presence", "RefusedRelease", "Status", "TrialStatus", "describe_installation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Status:
     needs: str
 
 
-def describe(
-    layout: Layout, state: TrialState | None, examine: Callable[[Entry], Found], chances: Mapping[bytes, str]
+def describe_installation(
+    layout: Layout, state: TrialState | None, examine: Callable[[Entry], Examined], chances: Mapping[bytes, str]
 ) -> Status:
     """Put what is on disk into words; ``chances``: by its hash, when a refused file gets another trial."""
     program, staged, previous = examine(layout.target), examine(layout.staged), examine(layout.previous)
@@ -89,14 +89,16 @@ def describe(
     )
 
 
-def _version(found: Found) -> Version | None:
+def _version(found: Examined) -> Version | None:
     return None if found.id is None else found.id.version
 
 
-def _needs(layout: Layout, state: TrialState | None, program: Found, previous: Found) -> str:
+def _needs(layout: Layout, state: TrialState | None, program: Examined, previous: Examined) -> str:
     if program.id is None:
         what = (
-            "there is no program" if program.kind is Kind.ABSENT else f"the program gets no updates ({program.reason})"
+            "there is no program"
+            if program.kind is EntryKind.ABSENT
+            else f"the program gets no updates ({program.reason})"
         )
         if previous.id is not None and not (state is not None and previous.id.sha512 in state.refused):
             return f"{what}: pypatcher rollback puts version {previous.id.version} back, or put a signed release there"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pypatcher.install.examine import Examiner, Found, vouched
+from pypatcher.install.examine import Examined, Examiner, vouched
 from pypatcher.install.facts import DiskFacts, may_stay_staged
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
@@ -50,11 +50,11 @@ class Session:
         """Whether the word that is stored now lets that release be activated."""
         return may_stay_staged(self.operations, self._read_orders(self.operations.read_word), info, sha512)
 
-    def examine(self, entry: Entry) -> Found:
+    def examine(self, entry: Entry) -> Examined:
         """What is found at an entry of the disk."""
         return self._examiner.examine(self.files, entry)
 
-    def examine_known(self, entry: Entry) -> Found:
+    def examine_known(self, entry: Entry) -> Examined:
         """The same; what ``trial.json`` knows by its hash is good, whichever key we ask by."""
         return vouched(self.examine(entry), self.operations.read_state())
 

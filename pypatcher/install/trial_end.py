@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pypatcher.install.decide import Limits, closed_trial, let_in_again
-from pypatcher.install.examine import Found
+from pypatcher.install.examine import Examined
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
 from pypatcher.version import Version
 
-__all__ = ["confirm", "count_uptime", "end_start"]
+__all__ = ["confirm_trial", "count_uptime", "end_start"]
 
 
-def confirm(session: Session, own: bytes) -> Version | None:
+def confirm_trial(session: Session, own: bytes) -> Version | None:
     """End the trial of the program whose SHA-512 is ``own``; see `Installation.confirm`."""
     session.operations.begin()
     state = session.operations.read_state()
@@ -67,5 +67,5 @@ def count_uptime(session: Session, seconds: int, limits: Limits) -> Version | No
     return again.program.version
 
 
-def _version(found: Found) -> Version | None:
+def _version(found: Examined) -> Version | None:
     return None if found.id is None else found.id.version

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pypatcher.install.examine import Found
+from pypatcher.install.examine import Examined
 from pypatcher.install.layout import Layout
 from pypatcher.install.operations import Operations
 from pypatcher.install.orders import Rule
@@ -134,7 +134,7 @@ def _permit(session: Session, rule: Rule) -> None:
         session.operations.take_back()
 
 
-def _may_replace(session: Session, staged: Found, waiting: Found) -> bool:
+def _may_replace(session: Session, staged: Examined, waiting: Examined) -> bool:
     """Whether what is staged is older, and neither a person's nor being activated."""
     state = session.operations.read_state()
     begun = state is not None and state.trial is not None and _has(staged, state.trial.program.sha512)
@@ -143,5 +143,5 @@ def _may_replace(session: Session, staged: Found, waiting: Found) -> bool:
     return staged.id.version < waiting.id.version and staged.id.sha512 != session.operations.read_spared()
 
 
-def _has(found: Found, sha512: bytes) -> bool:
+def _has(found: Examined, sha512: bytes) -> bool:
     return found.id is not None and found.id.sha512 == sha512

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pypatcher.addresses import Address, format_address
 from pypatcher.events import AddressesChanged
 
-__all__ = ["LOOK_EVERY", "AddressMonitor", "Change", "nat_kind"]
+__all__ = ["LOOK_EVERY", "AddressChange", "AddressMonitor", "nat_kind"]
 
 LOOK_EVERY = 5.0
 """Seconds between two looks."""
@@ -23,7 +23,7 @@ def nat_kind(port_varies: bool | None) -> str:
     return {None: "unknown", False: "easy", True: "hard"}[port_varies]
 
 
-class Change(NamedTuple):
+class AddressChange(NamedTuple):
     """What is another than at the last look.
 
     Attributes:
@@ -41,7 +41,7 @@ class AddressMonitor:
         self._known: tuple[Address, ...] | None = None
         self._nat = nat_kind(None)
 
-    def look(self, addresses: tuple[Address, ...], port_varies: bool | None) -> Change | None:
+    def look(self, addresses: tuple[Address, ...], port_varies: bool | None) -> AddressChange | None:
         """What changed.
 
         Args:
@@ -53,4 +53,4 @@ class AddressMonitor:
         if known is None or (set(addresses) == set(known) and nat == self._nat):
             return None
         event = AddressesChanged(tuple(map(format_address, addresses)), self._nat)
-        return Change(event, has_new=not set(addresses) <= set(known))
+        return AddressChange(event, has_new=not set(addresses) <= set(known))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pypatcher.addresses import family, is_literal, parse_address
 from pypatcher.netcheck.probe import Findings
 
-__all__ = ["Verdict", "judge", "router_kind", "works"]
+__all__ = ["Remark", "judge", "router_kind", "works"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Remark:
     """One line: about what, whether it is as it should be (None: neither), what was seen, and what to do."""
 
     topic: str
@@ -38,7 +38,7 @@ def router_kind(findings: Findings) -> str:
     return "hard" if findings.port_varies else "easy"
 
 
-def judge(findings: Findings) -> list[Verdict]:
+def judge(findings: Findings) -> list[Remark]:
     """Everything there is to say, the most important first."""
     verdicts = [_dht(findings)]
     if works(findings):
@@ -49,19 +49,19 @@ def judge(findings: Findings) -> list[Verdict]:
     return verdicts
 
 
-def _dht(findings: Findings) -> Verdict:
+def _dht(findings: Findings) -> Remark:
     if works(findings):
         counts = ", ".join(f"{count} over IPv{kind}" for kind, count in sorted(findings.dht_nodes.items()))
-        return Verdict("DHT", True, f"nodes answer: {counts}")
+        return Remark("DHT", True, f"nodes answer: {counts}")
     if not findings.names:
-        return Verdict(
+        return Remark(
             "DHT",
             False,
             "not reached: the names of its entry points have no addresses here",
             "Check the cable or Wi-Fi and the name service (DNS). Without DNS, give entry points as addresses in "
             "PYPATCHER_BOOTSTRAP.",
         )
-    return Verdict(
+    return Remark(
         "DHT",
         False,
         "not reached: no answer came to any UDP packet",
@@ -70,18 +70,18 @@ def _dht(findings: Findings) -> Verdict:
     )
 
 
-def _router(findings: Findings) -> Verdict:
+def _router(findings: Findings) -> Remark:
     where = ", ".join(address for address in findings.outside if not address.startswith("["))
     kind = router_kind(findings)
     if kind == "public":
-        return Verdict("router", True, f"none between here and the Internet: {where} is our own address")
+        return Remark("router", True, f"none between here and the Internet: {where} is our own address")
     if kind == "easy":
-        return Verdict("router", True, f"easy: everybody sees us at {where}; such devices reach each other")
+        return Remark("router", True, f"easy: everybody sees us at {where}; such devices reach each other")
     if kind == "hard":
         host = ", ".join(sorted(_hosts(findings.outside, 4)))
         if findings.mapped is not None:
-            return Verdict("router", True, f"hard: {host} with another port for everybody, but it opens a port for us")
-        return Verdict(
+            return Remark("router", True, f"hard: {host} with another port for everybody, but it opens a port for us")
+        return Remark(
             "router",
             None,
             f"hard: everybody sees us at {host} with another port",
@@ -90,49 +90,49 @@ def _router(findings: Findings) -> Verdict:
             "one device of the fleet is reachable: it hands releases on to the others.",
         )
     if kind == "none":
-        return Verdict("router", None, "no IPv4 Internet here")
-    return Verdict("router", None, "unknown: too few nodes told where they see us", "Try again in a minute.")
+        return Remark("router", None, "no IPv4 Internet here")
+    return Remark("router", None, "unknown: too few nodes told where they see us", "Try again in a minute.")
 
 
-def _ipv6(findings: Findings) -> Verdict:
+def _ipv6(findings: Findings) -> Remark:
     seen = ", ".join(address for address in findings.outside if address.startswith("["))
     if findings.dht_nodes.get(6):
         works_at = f"works{f', at {seen}' if seen else ''}"
         if findings.opened is not None:
-            return Verdict("IPv6", True, f"{works_at}; the router lets strangers in to us (PCP), until now")
+            return Remark("IPv6", True, f"{works_at}; the router lets strangers in to us (PCP), until now")
         asked = f" ({findings.opened_refusal})" if findings.opened_refusal else ""
-        return Verdict("IPv6", True, f"{works_at}; whether strangers may come in cannot be seen from inside{asked}")
+        return Remark("IPv6", True, f"{works_at}; whether strangers may come in cannot be seen from inside{asked}")
     if _hosts(findings.local, 6):
-        return Verdict("IPv6", None, "this device has an address, but no DHT node answers over it")
-    return Verdict("IPv6", None, "none")
+        return Remark("IPv6", None, "this device has an address, but no DHT node answers over it")
+    return Remark("IPv6", None, "none")
 
 
-def _mapping(findings: Findings) -> Verdict:
+def _mapping(findings: Findings) -> Remark:
     if findings.mapped is not None:
         host = parse_address(findings.mapped)[0]
         if not ipaddress.ip_address(host).is_global:
-            return Verdict(
+            return Remark(
                 "open port",
                 None,
                 f"{findings.mapped} by {findings.mapped_by}: that router is itself behind another one",
                 "Nobody outside can use that port. If both routers are yours, make one of them a bridge.",
             )
-        return Verdict(
+        return Remark(
             "open port", True, f"{findings.mapped}, opened by the router ({findings.mapped_by}), given back now"
         )
     if not findings.refusals:
-        return Verdict("open port", None, "not asked for")
+        return Remark("open port", None, "not asked for")
     reasons = "; ".join(f"{name}: {reason}" for name, reason in findings.refusals.items())
-    return Verdict("open port", None, f"the router {findings.router} opens none ({reasons})")
+    return Remark("open port", None, f"the router {findings.router} opens none ({reasons})")
 
 
-def _multicast(findings: Findings) -> Verdict:
+def _multicast(findings: Findings) -> Remark:
     if findings.multicast is None:
-        return Verdict("multicast", None, "not used: switched off, or no address here but this machine's own")
+        return Remark("multicast", None, "not used: switched off, or no address here but this machine's own")
     if findings.multicast:
         heard = f"; {findings.neighbours} of this fleet are there" if findings.neighbours else ""
-        return Verdict("multicast", True, f"works on this device; devices in this LAN can find each other by it{heard}")
-    return Verdict(
+        return Remark("multicast", True, f"works on this device; devices in this LAN can find each other by it{heard}")
+    return Remark(
         "multicast",
         None,
         "does not work on this device",
@@ -140,17 +140,17 @@ def _multicast(findings: Findings) -> Verdict:
     )
 
 
-def _fleet(findings: Findings) -> Verdict:
+def _fleet(findings: Findings) -> Remark:
     heard, reached = findings.heard or 0, findings.reached or 0
     if not heard:
-        return Verdict(
+        return Remark(
             "fleet",
             None,
             "nobody was heard of in the last two minutes",
             "Is another device of this owner and target running? Is its key this one?",
         )
     advice = "" if reached else "Devices that ran here before may be gone; those that run now may need a minute."
-    return Verdict("fleet", reached > 0, f"{reached} of {heard} known addresses answer", advice)
+    return Remark("fleet", reached > 0, f"{reached} of {heard} known addresses answer", advice)
 
 
 def _hosts(addresses: tuple[str, ...], kind: int) -> set[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import OwnerKey
-from pypatcher.node.device import Kind, own_key, own_target, previous_key
+from pypatcher.node.device import NamespaceKind, own_key, own_target, previous_key
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
 from pypatcher.update.mode import Mode, OnRestart
@@ -39,7 +39,7 @@ class NodeConfig:
     """
 
     keys: Mapping[str | None, OwnerKey]
-    kind: Kind = "pypatcher"
+    kind: NamespaceKind = "pypatcher"
     previous: Mapping[str | None, OwnerKey] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     mode: Mode = field(default_factory=OnRestart)

@@ -16,9 +16,9 @@ from pypatcher.errors import ArtifactError, SettingError, WrongTargetError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target, find_target, load_targets
 
-__all__ = ["Kind", "own_key", "own_target", "previous_key"]
+__all__ = ["NamespaceKind", "own_key", "own_target", "previous_key"]
 
-Kind: TypeAlias = Literal["pypatcher", "rustpatcher"]
+NamespaceKind: TypeAlias = Literal["pypatcher", "rustpatcher"]
 """Whose namespace: ours, or that of the Rust program's devices."""
 
 

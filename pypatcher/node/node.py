@@ -22,7 +22,7 @@ from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.conflicts import Conflicts
-from pypatcher.node.device import Kind
+from pypatcher.node.device import NamespaceKind
 from pypatcher.node.network import open_network
 from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.report import NodeReport
@@ -276,6 +276,6 @@ class _PastDownloads(PastDownloads):
         await self._node.staged(info)
 
 
-def namespace_for(kind: Kind, target: Target, owner: OwnerKey) -> Namespace:
+def namespace_for(kind: NamespaceKind, target: Target, owner: OwnerKey) -> Namespace:
     """Ours for that target, or the Rust program's, which knows no targets."""
     return Namespace.rustpatcher(owner) if kind == "rustpatcher" else Namespace.ours(target.name, owner)

@@ -23,7 +23,7 @@ from pypatcher.errors import ArtifactError, ContentMismatchError, SettingError
 from pypatcher.events import Emit, ReleaseWithheld
 from pypatcher.install import LocalRelease
 from pypatcher.keys import OwnerKey
-from pypatcher.node.device import Kind
+from pypatcher.node.device import NamespaceKind
 from pypatcher.targets import Target, find_target
 
 __all__ = ["SeedFile", "choose_files"]
@@ -105,7 +105,7 @@ class SeedFile:
 
 
 def choose_files(
-    paths: Sequence[Path], keys: Mapping[str | None, OwnerKey], wanted: Iterable[Target], kind: Kind
+    paths: Sequence[Path], keys: Mapping[str | None, OwnerKey], wanted: Iterable[Target], kind: NamespaceKind
 ) -> list[SeedFile]:
     """One verified file for each target, in the order of ``paths``.
 

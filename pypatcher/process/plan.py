@@ -25,7 +25,7 @@ from pathlib import Path
 from pypatcher.errors import SettingError
 from pypatcher.process.packaging import Program
 
-__all__ = ["RESTART_STATUS_VARIABLE", "RestartPlan", "Restarting", "Surroundings", "decide", "plan_restart"]
+__all__ = ["RESTART_STATUS_VARIABLE", "RestartFacts", "RestartPlan", "Restarting", "decide_restart", "plan_restart"]
 
 RESTART_STATUS_VARIABLE = "PYPATCHER_RESTART_STATUS"
 
@@ -60,7 +60,7 @@ class RestartPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RestartFacts:
     """What the decision needs to know; ``launcher_parent`` and its name are those of the launcher's parent process."""
 
     is_onefile: bool
@@ -81,8 +81,8 @@ def plan_restart(program: Program) -> RestartPlan:
     """
     launcher = program.launcher
     parent = _parent_of(launcher) if launcher is not None else os.getppid()
-    return decide(
-        Surroundings(
+    return decide_restart(
+        RestartFacts(
             is_onefile=program.packaging.has_launcher,
             launcher=launcher,
             launcher_parent=parent,
@@ -95,7 +95,7 @@ def plan_restart(program: Program) -> RestartPlan:
     )
 
 
-def decide(around: Surroundings) -> RestartPlan:
+def decide_restart(around: RestartFacts) -> RestartPlan:
     """The table of this module, first match."""
     status = _restart_status(around.environment)
     if not around.is_onefile:
@@ -107,7 +107,7 @@ def decide(around: Surroundings) -> RestartPlan:
     return RestartPlan(Restarting.NEXT_START, reason=obstacle) if obstacle else RestartPlan(Restarting.HELPER)
 
 
-def _why_not_now(around: Surroundings, below_systemd: bool) -> str:
+def _why_not_now(around: RestartFacts, below_systemd: bool) -> str:
     """Why nothing that the launcher leaves behind could start the program; empty if a helper can."""
     if below_systemd and (_is_main_process(around) or _is_service(around.cgroup)):
         return (
@@ -123,7 +123,7 @@ def _why_not_now(around: Surroundings, below_systemd: bool) -> str:
     return ""
 
 
-def _is_main_process(around: Surroundings) -> bool:
+def _is_main_process(around: RestartFacts) -> bool:
     """Is the launcher the unit's main process? INVOCATION_ID alone is inherited by every shell below a unit."""
     main = around.environment.get("SYSTEMD_EXEC_PID")
     if main is not None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pypatcher.addresses import Address, host_of, is_lan, network_of
 from pypatcher.limits import Limit, WindowLimiter
 
-__all__ = ["Admission", "Place", "Verdict"]
+__all__ = ["Admission", "ConnectionPlace", "Verdict"]
 
 _ALL, _OUTSIDE, _LAN = "all", "outside", "lan"
 _OTHER_SIDE, _NEWCOMERS = 4, 4
@@ -39,7 +39,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(eq=False, slots=True)
-class Place:
+class ConnectionPlace:
     """One connection's place.
 
     Attributes:
@@ -78,7 +78,7 @@ class Admission:
     lan_handshakes: int = 150
     _open: Counter[str] = field(default_factory=Counter)
     _unfinished: Counter[str] = field(default_factory=Counter)
-    _places: dict[Place, None] = field(default_factory=dict)
+    _places: dict[ConnectionPlace, None] = field(default_factory=dict)
     _begun: WindowLimiter = field(default_factory=WindowLimiter, compare=False)
 
     def judge(self, source: Address, validated: bool, now: float) -> Verdict:
@@ -96,12 +96,12 @@ class Admission:
             return Verdict.REFUSE
         return Verdict.ACCEPT if validated else Verdict.VALIDATE
 
-    def opened(self, source: Address, validated: bool, now: float) -> tuple[Place, Place | None]:
+    def opened(self, source: Address, validated: bool, now: float) -> tuple[ConnectionPlace, ConnectionPlace | None]:
         """A handshake that was accepted began: its place, and the one that must be vacated for it."""
         vacated = self._oldest(full) if (full := self._full(source)) else None
         if vacated is not None:
             self.ended(vacated)
-        place = Place(host_of(source), tuple(self._most(source)))
+        place = ConnectionPlace(host_of(source), tuple(self._most(source)))
         self._places[place] = None
         # What has a forged address must not count for the network that it names.
         self._begun.count([self._rate(source if validated else None)], now)
@@ -109,13 +109,13 @@ class Admission:
         self._open.update(place.groups)
         return place, vacated
 
-    def finished(self, place: Place) -> None:
+    def finished(self, place: ConnectionPlace) -> None:
         """Its handshake is complete; once is enough."""
         if not place.is_finished:
             place.is_finished = True
             _take(self._unfinished, place.host)
 
-    def ended(self, place: Place) -> None:
+    def ended(self, place: ConnectionPlace) -> None:
         """Its connection is gone; once is enough."""
         if place in self._places:
             del self._places[place]
@@ -141,7 +141,7 @@ class Admission:
     def _full(self, source: Address) -> set[str]:
         return {group for group, most in self._most(source).items() if self._open[group] >= most}
 
-    def _oldest(self, groups: set[str]) -> Place | None:
+    def _oldest(self, groups: set[str]) -> ConnectionPlace | None:
         """The oldest that has not asked rightly, of those that count for all these."""
         return next((place for place in self._places if not place.is_kept and groups.issubset(place.groups)), None)
 

@@ -17,7 +17,7 @@ from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.keys import KeyPair
 from pypatcher.tasks import interpreter_ends
-from pypatcher.transport.admission import Admission, Place
+from pypatcher.transport.admission import Admission, ConnectionPlace
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.incoming import FrontDoor, Welcome
@@ -65,7 +65,7 @@ class Endpoint:
         # chose "1:rd2:id" would else be given every answer of the DHT.
         self._first_routes: dict[bytes, Connection] = {}
         self._connections: dict[Connection, _Entry] = {}
-        self._holders: dict[Place, Connection] = {}
+        self._holders: dict[ConnectionPlace, Connection] = {}
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
         self._flush_soon: asyncio.Handle | None = None
@@ -417,7 +417,7 @@ class _Entry:
         self.udp = udp
         self.address = address
         self.deadline: asyncio.TimerHandle | None = None
-        self.place: Place | None = None
+        self.place: ConnectionPlace | None = None
         self.source: str | None = None
 
     def end_deadline(self) -> None:

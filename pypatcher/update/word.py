@@ -27,7 +27,7 @@ from pypatcher.mutable_item import MutableItem
 from pypatcher.version import REVISION_LIMIT
 from pypatcher.waiting import News, wait_to_the_end
 
-__all__ = ["Contact", "FolderStore", "Kept", "OwnersWord", "WordStore"]
+__all__ = ["FolderStore", "Kept", "OwnersWord", "WordContact", "WordStore"]
 
 _log = logging.getLogger("pypatcher")
 _NETWORKS = 64
@@ -67,7 +67,7 @@ class WordStore(Protocol):
 
 
 @dataclass(slots=True)
-class Contact:
+class WordContact:
     """How the owner's word was heard in this run, for people.
 
     Attributes:
@@ -106,7 +106,7 @@ class OwnersWord:
         self.owner = owner
         self.target = target
         self.news = News()
-        self.contact = Contact(None, {}, {}, {})
+        self.contact = WordContact(None, {}, {}, {})
         self.problem = ""
         self._store = store
         self._clock = clock

@@ -14,7 +14,7 @@ from pypatcher.artifact import Patch, PatchInfo, make_info
 from pypatcher.artifact.manifest import Manifest, ManifestFile
 from pypatcher.artifact.postcard import Reader
 from pypatcher.artifact.terms import Terms
-from pypatcher.artifact.tree import Node, Walk, node_id
+from pypatcher.artifact.tree import TreeNode, Walk, node_id
 from pypatcher.dht import krpc
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.announcement import decode_content, encode_content, is_dialable
@@ -113,7 +113,7 @@ def manifest(data: bytes) -> None:
 def tree(data: bytes) -> None:
     """A node of a chunk tree, as the root of one: what is read writes the same bytes, or the walk refuses it."""
     try:
-        node = Node.decode(data)
+        node = TreeNode.decode(data)
     except CodecError:
         return
     assert node.encode() == data

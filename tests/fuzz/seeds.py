@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pypatcher.artifact import Patch
 from pypatcher.artifact.region import pack_region
-from pypatcher.artifact.tree import Node
+from pypatcher.artifact.tree import TreeNode
 from pypatcher.dht import krpc
 from pypatcher.discovery.announcement import encode_content
 from pypatcher.discovery.records import Record, encrypt_record
@@ -93,8 +93,8 @@ SEEDS: dict[str, list[bytes]] = {
     "cuts": [bytes(range(256)) * 8, bytes(3000)],
     "manifest": [*_MANIFESTS, *(each.value for each in _WORDS)],
     "tree": [
-        Node(1, 0, (5000, 3000), (bytes(16), bytes(range(16)))).encode(),
-        Node(2, 3, (1 << 31,) * 5, (bytes(16),) * 5).encode(),
+        TreeNode(1, 0, (5000, 3000), (bytes(16), bytes(range(16)))).encode(),
+        TreeNode(2, 3, (1 << 31,) * 5, (bytes(16),) * 5).encode(),
     ],
     "v1_messages": [
         encode_message(Kind.HELLO, Hello((INFO,), seq=5, digest=bytes(8), fetching=INFO, software="a 1").encode()),
@@ -102,7 +102,7 @@ SEEDS: dict[str, list[bytes]] = {
         TreeRequest(bytes(32), 1, (bytes(16),)).encode(),
         RangesRequest(bytes(32), Flags.ZLIB, ((0, 5), (9, 1000))).encode(),
         encode_piece(bytes(400), zlib_welcome=True) + encode_piece(bytes(100), zlib_welcome=False),
-        encode_nodes([Node(1, 0, (5000,), (bytes(16),)).encode(), b"", b"x"]),
+        encode_nodes([TreeNode(1, 0, (5000,), (bytes(16),)).encode(), b"", b"x"]),
     ],
     "elf": [
         *_PROGRAMS[:2],

@@ -32,7 +32,7 @@ from pypatcher.events import Event
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.config import NodeConfig, NodeProgram
-from pypatcher.node.device import Kind, own_target
+from pypatcher.node.device import NamespaceKind, own_target
 from pypatcher.node.node import Node
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
@@ -77,7 +77,7 @@ class Device:
         bootstrap: tuple[Address, ...],
         stall: StallRule = _QUICK,
         *,
-        kind: Kind = "pypatcher",
+        kind: NamespaceKind = "pypatcher",
     ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
@@ -147,7 +147,7 @@ class LoopbackFleet:
         path = compile_app(self.folder / f"app-{version}-{len(list(self.folder.iterdir()))}", version)
         return path, sign_file(path, key or self.key, None, here())
 
-    def device(self, program: Path, stall: StallRule = _QUICK, kind: Kind = "pypatcher") -> Device:
+    def device(self, program: Path, stall: StallRule = _QUICK, kind: NamespaceKind = "pypatcher") -> Device:
         """A device that runs that program; its node is at work at once, and waits for no peer slower than ``stall``."""
         folder = self.folder / f"device-{len(self.devices)}"
         self.devices.append(Device(folder, program, self.owner, self.net.bootstrap, stall, kind=kind))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import PatchInfo
-from pypatcher.discovery import Heard
+from pypatcher.discovery import HeardRecord
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.census import Census
 from pypatcher.discovery.sources import Found, Surroundings
@@ -115,9 +115,9 @@ class WorldPeers:
 
     async def joined(self) -> None: ...
 
-    async def look(self) -> list[Heard]:
+    async def look(self) -> list[HeardRecord]:
         self._world.looks.append(self.clock())
-        return [Heard(info, node(1).public, ((host, 1),), 7) for host, info in self._world.releases.items()]
+        return [HeardRecord(info, node(1).public, ((host, 1),), 7) for host, info in self._world.releases.items()]
 
     async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         world, host = self._world, candidate.address[0]

@@ -175,6 +175,39 @@ def test_nothing_is_made_from_more_than_seven_values() -> None:
     assert [name for name in MORE_PARAMETERS if name not in many] == [], "these take few enough, or are gone"
 
 
+SHARED_NAMES = {
+    "Patch": "the public API's is the inner one, and can read the running program",
+    "Version": "the same",
+    "add_arguments": "of a command",
+    "run": "a command",
+    "decode": "of a codec, named by its module: bencode.decode",
+    "encode": "the same",
+}
+"""Names of classes and functions that stand in several modules, and why."""
+
+
+def test_one_name_means_one_thing() -> None:
+    """Of public classes, type aliases and functions at the top of a module."""
+    places: dict[str, list[str]] = {}
+    for _, path in modules():
+        for name in named_at_the_top(ast.parse(path.read_text())):
+            places.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
+    assert [name for name in SHARED_NAMES if name not in shared] == [], "these are told apart by now, or gone"
+
+
+def named_at_the_top(module: ast.Module) -> Iterator[str]:
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+            names = [ast.unparse(node.target)]
+        else:
+            names = []
+        yield from (name for name in names if not name.startswith("_"))
+
+
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     found = function.args
     names = [each.arg for each in (*found.posonlyargs, *found.args, *found.kwonlyargs)]

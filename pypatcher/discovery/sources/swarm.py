@@ -25,7 +25,7 @@ from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, S
 from pypatcher.errors import PatcherError
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["EVERYBODY", "HOLDERS", "PeerStore", "Swarm", "SwarmSchedule", "Visit", "swarm_source"]
+__all__ = ["EVERYBODY", "HOLDERS", "Swarm", "SwarmDht", "SwarmSchedule", "Visit", "swarm_source"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -153,7 +153,7 @@ class SwarmSchedule:
         return _SERVING
 
 
-class PeerStore(Protocol):
+class SwarmDht(Protocol):
     """The part of a DHT that a swarm needs."""
 
     async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
@@ -177,7 +177,7 @@ class Swarm:
 
     def __init__(
         self,
-        dht: PeerStore,
+        dht: SwarmDht,
         schedule: SwarmSchedule,
         *,
         joined: Callable[[], Awaitable[None]],

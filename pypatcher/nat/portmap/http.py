@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from pypatcher.addresses import Address, format_address
 from pypatcher.errors import PortMapError
 
-__all__ = ["encode_request", "exchange", "parse_answer"]
+__all__ = ["encode_http_request", "exchange", "parse_answer"]
 
 _LARGEST_ANSWER = 128 * 1024
 _TIMEOUT = 5.0
 
 
-def encode_request(method: str, path: str, server: Address, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+def encode_http_request(
+    method: str, path: str, server: Address, headers: Mapping[str, str], body: bytes = b""
+) -> bytes:
     """The bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {format_address(server)}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

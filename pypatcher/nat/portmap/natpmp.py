@@ -14,7 +14,7 @@ import struct
 
 from pypatcher.errors import PortMapError
 from pypatcher.nat.portmap.pcp import PORT, Granted
-from pypatcher.nat.portmap.request import ask
+from pypatcher.nat.portmap.request import ask_router
 
 __all__ = ["ADDRESS_REQUEST", "NatPmpClient", "decode_address", "decode_port", "encode_port_request"]
 
@@ -80,9 +80,9 @@ class NatPmpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        host = await ask(self._router, ADDRESS_REQUEST, decode_address)
+        host = await ask_router(self._router, ADDRESS_REQUEST, decode_address)
         request = encode_port_request(port, self._external or port, seconds)
-        granted = await ask(self._router, request, lambda data: decode_port(data, port))
+        granted = await ask_router(self._router, request, lambda data: decode_port(data, port))
         if not granted.port or not granted.seconds:
             raise PortMapError("the router granted nothing by NAT-PMP")
         self._external = granted.port
@@ -94,7 +94,7 @@ class NatPmpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        await ask(self._router, encode_port_request(port, 0, 0), lambda data: decode_port(data, port))
+        await ask_router(self._router, encode_port_request(port, 0, 0), lambda data: decode_port(data, port))
 
 
 def _check(result: int) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from pypatcher.addresses import is_ipv6
 from pypatcher.errors import PortMapError
-from pypatcher.nat.portmap.request import ask, local_address
+from pypatcher.nat.portmap.request import ask_router, local_address
 
 __all__ = ["PORT", "Granted", "PcpClient", "decode_answer", "encode_request"]
 
@@ -114,7 +114,9 @@ class PcpClient:
         request = encode_request(self._nonce, local, port, external, seconds)
         # The router compares the address in the request with the one that it came from.
         source = local if is_ipv6(local) else None
-        return await ask(self._router, request, lambda data: decode_answer(data, self._nonce, port), source=source)
+        return await ask_router(
+            self._router, request, lambda data: decode_answer(data, self._nonce, port), source=source
+        )
 
 
 def _packed(host: str) -> bytes:

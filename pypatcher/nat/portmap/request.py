@@ -11,7 +11,7 @@ from pypatcher.addresses import Address, is_ipv6, socket_family
 from pypatcher.errors import PortMapError
 from pypatcher.transport.source_address import internet_source, source_for
 
-__all__ = ["ask", "local_address"]
+__all__ = ["ask_router", "local_address"]
 
 _Answer = TypeVar("_Answer")
 _PAUSES = (0.25, 0.5, 1.0, 2.0)
@@ -19,7 +19,7 @@ _MOST_DATAGRAMS = 64
 _LARGEST = 1100  # RFC 6887: no PCP message is longer
 
 
-async def ask(
+async def ask_router(
     router: Address,
     request: bytes,
     read: Callable[[bytes], _Answer | None],

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PortMapError
-from pypatcher.nat.portmap.http import encode_request, exchange
+from pypatcher.nat.portmap.http import encode_http_request, exchange
 from pypatcher.nat.portmap.pcp import Granted
 from pypatcher.nat.portmap.request import local_address
 from pypatcher.nat.portmap.upnp_messages import (
     SEARCH_ADDRESS,
     Service,
     encode_call,
-    encode_search,
+    encode_ssdp_search,
     parse_description,
     parse_location,
     parse_result,
@@ -119,7 +119,7 @@ class UpnpClient:
         if self._service is None:
             raise PortMapError("no UPnP router was found")
         headers, body = encode_call(self._service, action, arguments)
-        request = encode_request("POST", self._service.path, self._service.server, headers, body)
+        request = encode_http_request("POST", self._service.path, self._service.server, headers, body)
         return parse_result(*await exchange(self._service.server, request))
 
     async def _find(self) -> list[Service]:
@@ -142,7 +142,7 @@ class UpnpClient:
             try:
                 sock.bind((local_address(self._router), 0))
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 2)
-                for datagram in encode_search():
+                for datagram in encode_ssdp_search():
                     await loop.sock_sendto(sock, datagram, SEARCH_ADDRESS)
                     # Some routers miss multicast, but hear what is sent to themselves.
                     await loop.sock_sendto(sock, datagram, (self._router, SEARCH_ADDRESS[1]))
@@ -164,4 +164,4 @@ def ask_description(url: str, router: str) -> tuple[Address, bytes]:
     parts = urlsplit(url)
     server = (router, parts.port or 80)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return server, encode_request("GET", path, server, {})
+    return server, encode_http_request("GET", path, server, {})

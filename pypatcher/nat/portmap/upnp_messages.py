@@ -19,7 +19,7 @@ __all__ = [
     "SEARCH_ADDRESS",
     "Service",
     "encode_call",
-    "encode_search",
+    "encode_ssdp_search",
     "parse_description",
     "parse_location",
     "parse_result",
@@ -48,7 +48,7 @@ class Service:
     kind: str
 
 
-def encode_search() -> list[bytes]:
+def encode_ssdp_search() -> list[bytes]:
     """The datagrams that ask who routes here."""
     lines = ("M-SEARCH * HTTP/1.1", "HOST: 239.255.255.250:1900", 'MAN: "ssdp:discover"', "MX: 1")
     return ["\r\n".join([*lines, f"ST: {target}", "", ""]).encode() for target in _TARGETS]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact.embed import embed_region
-from pypatcher.artifact.program import Program, examine_program
+from pypatcher.artifact.program import ProgramFile, examine_program
 from pypatcher.artifact.sections import parse_elf
 from pypatcher.errors import ArtifactError, RegionError, WrongTargetError
 from pypatcher.targets import find_target
@@ -22,7 +22,7 @@ from tests.support.programs import AARCH64, ARM, make_elf, make_zipapp, with_sec
 PLAIN = "int main(void) { return 0; }\n"
 
 
-def examine(path: Path) -> Program:
+def examine(path: Path) -> ProgramFile:
     with path.open("rb") as file:
         return examine_program(file.fileno())
 

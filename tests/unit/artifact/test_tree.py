@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.artifact.chunks import COMPILED, PARAMETERS
-from pypatcher.artifact.tree import MAX_LEVEL, NODE_LIMIT, Node, Tree, Walk, build_tree, index_limit, node_id
+from pypatcher.artifact.tree import MAX_LEVEL, NODE_LIMIT, Tree, TreeNode, Walk, build_tree, index_limit, node_id
 from pypatcher.errors import CodecError, ContentMismatchError
 from tests.unit.artifact.conftest import Opened, vector_bytes
 
@@ -28,7 +28,7 @@ def test_roots_are_those_of_the_vectors(opened: Opened, case: dict[str, Any]) ->
     assert built.root.hex() == case["root"]
     assert len(built.sizes) == case["chunks"]
     assert len(built.nodes) == case["nodes"]
-    assert 1 + max(Node.decode(node).level for node in built.nodes.values()) == case["levels"]
+    assert 1 + max(TreeNode.decode(node).level for node in built.nodes.values()) == case["levels"]
     assert case["root_node"] in (None, built.nodes[built.root].hex())
 
 
@@ -97,8 +97,8 @@ nodes = st.lists(
 @given(st.integers(1, 2), st.integers(0, MAX_LEVEL), nodes)
 def test_a_node_survives_its_bytes(parameters: int, level: int, entries: list[tuple[int, bytes]]) -> None:
     sizes, ids = zip(*entries, strict=True)
-    node = Node(parameters, level, sizes, ids)
-    assert Node.decode(node.encode()) == node
+    node = TreeNode(parameters, level, sizes, ids)
+    assert TreeNode.decode(node.encode()) == node
     assert len(node.encode()) <= NODE_LIMIT
 
 
@@ -121,16 +121,16 @@ def test_a_node_survives_its_bytes(parameters: int, level: int, entries: list[tu
 )
 def test_bytes_that_are_no_node_are_refused(data: bytes) -> None:
     with pytest.raises(CodecError):
-        Node.decode(data)
+        TreeNode.decode(data)
 
 
 def leaf(*sizes: int, parameters: int = 1) -> bytes:
-    return Node(parameters, 0, sizes, tuple(bytes([at]) * 16 for at in range(len(sizes)))).encode()
+    return TreeNode(parameters, 0, sizes, tuple(bytes([at]) * 16 for at in range(len(sizes)))).encode()
 
 
 def above(level: int, *children: tuple[int, bytes], parameters: int = 1) -> bytes:
     sizes, below = zip(*children, strict=True)
-    return Node(parameters, level, sizes, tuple(node_id(each) for each in below)).encode()
+    return TreeNode(parameters, level, sizes, tuple(node_id(each) for each in below)).encode()
 
 
 def refused(*encoded: bytes, size: int) -> None:
@@ -207,7 +207,7 @@ def test_a_bomb_of_nodes_that_repeat_ends_before_it_expands() -> None:
 
 def test_a_tree_above_three_percent_of_its_file_is_refused() -> None:
     size = 3_000_000
-    low = [Node(1, 0, (size // 100_000,), (at.to_bytes(16, "big"),)).encode() for at in range(100_000)]
+    low = [TreeNode(1, 0, (size // 100_000,), (at.to_bytes(16, "big"),)).encode() for at in range(100_000)]
     groups = [low[at : at + 100] for at in range(0, len(low), 100)]
     high = [above(1, *[(size // 100_000, each) for each in group]) for group in groups]
     middle = [above(2, *[(size // 1000, each) for each in high[at : at + 100]]) for at in range(0, 1000, 100)]
@@ -223,7 +223,7 @@ def test_a_tree_above_three_percent_of_its_file_is_refused() -> None:
 @given(st.data())
 def test_no_answer_does_worse_than_an_error(data: st.DataObject) -> None:
     sizes, ids = zip(*data.draw(nodes), strict=True)
-    root = Node(data.draw(st.integers(1, 2)), data.draw(st.integers(0, 2)), sizes, ids).encode()
+    root = TreeNode(data.draw(st.integers(1, 2)), data.draw(st.integers(0, 2)), sizes, ids).encode()
     size = data.draw(st.sampled_from([sum(sizes), 5000, 1 << 32]))
     try:
         walk = Walk(node_id(root), size)

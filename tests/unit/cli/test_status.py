@@ -16,7 +16,7 @@ from pypatcher.artifact import sign_file
 from pypatcher.artifact.replace import open_program
 from pypatcher.artifact.verify import read_release
 from pypatcher.cli import needs
-from pypatcher.cli.needs import Surroundings, needs_of, unknown_of
+from pypatcher.cli.needs import WhoRuns, needs_of, unknown_of
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install import Installation, Status, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
@@ -29,7 +29,7 @@ from tests.unit.cli.conftest import Run
 KEY = KeyPair.from_seed(bytes(range(32)))
 TARGET = own_target(Path(sys.executable), Path(sys.executable))
 NOW = 1_900_000_000.0
-WELL = Surroundings(NOW, runs=True, updates=True, seconds=5000.0, uid=os.geteuid(), age=10.0)
+WELL = WhoRuns(NOW, runs=True, updates=True, seconds=5000.0, uid=os.geteuid(), age=10.0)
 FINE = Report(started=NOW - 5000, written=NOW - 10, looked=NOW - 20, heard=2, mode="now", last_heard=NOW - 20)
 
 
@@ -206,7 +206,7 @@ def test_what_its_node_lacks_is_what_it_needs(device: Installation, changes: dic
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can see as another user")
 def test_a_folder_that_is_not_the_running_users_needs_a_person(device: Installation) -> None:
-    as_another = Surroundings(NOW, runs=True, updates=True, seconds=5000.0, uid=4711, age=10.0)
+    as_another = WhoRuns(NOW, runs=True, updates=True, seconds=5000.0, uid=4711, age=10.0)
     (need,) = needs_of(device, device.status(), FINE, as_another)
     assert "a release could not be installed" in need
 

@@ -10,7 +10,7 @@ import pytest
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import MutableItem, MutableLookup
-from pypatcher.discovery import Heard, Namespace, Record, Slot, Tracker, encode_content, encrypt_record
+from pypatcher.discovery import HeardRecord, Namespace, Record, Slot, Tracker, encode_content, encrypt_record
 from pypatcher.discovery.namespace import OURS as OUR_RULES
 from pypatcher.discovery.namespace import RUSTPATCHER as RUST_RULES
 from pypatcher.discovery.tracker import is_full, next_seq
@@ -57,7 +57,7 @@ async def test_what_one_node_publishes_another_hears(namespace: Namespace) -> No
     dht, info = MemoryDht(), release("1.2.3")
     published = await tracker(dht, 1, namespace).publish(info, [HERE])
     assert (published.minute, published.stored, published.full, published.newer) == (MINUTE, 2, False, False)
-    assert await tracker(dht, 2, namespace).look() == [Heard(info, node(1).public, (HERE,), MINUTE)]
+    assert await tracker(dht, 2, namespace).look() == [HeardRecord(info, node(1).public, (HERE,), MINUTE)]
 
 
 async def test_the_previous_minute_is_heard_and_the_one_before_is_not() -> None:
@@ -133,7 +133,7 @@ async def test_bad_values_beside_a_good_one_cost_nothing() -> None:
     dht.put(slot, b"")
     dht.put(slot, bytes(996), seq=-5)
     dht.put(slot, encrypt_record(slot, mine))
-    assert await tracker(dht).look() == [Heard(info, node(1).public, (HERE,), MINUTE)]
+    assert await tracker(dht).look() == [HeardRecord(info, node(1).public, (HERE,), MINUTE)]
 
 
 async def test_a_negative_version_is_no_release() -> None:
@@ -224,7 +224,7 @@ class TestFullSlots:
         assert (await tracker(dht, namespace=RUST).publish(release("1.2.4"), [])).full
 
     def test_who_says_better_counts_too(self) -> None:
-        there = [Heard(release("2.0.0"), bytes(32), (), MINUTE)] * 5
+        there = [HeardRecord(release("2.0.0"), bytes(32), (), MINUTE)] * 5
         assert is_full(OUR_RULES, Version(1, 0, 0), there)
         assert not is_full(OUR_RULES, Version(2, 0, 1), there)
         assert is_full(RUST_RULES, Version(2, 0, 1), there * 20)

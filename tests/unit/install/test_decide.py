@@ -9,7 +9,7 @@ import pytest
 
 from pypatcher.errors import NotNewerError, RefusedReleaseError
 from pypatcher.install.decide import Action, Decision, Limits, check_stageable, check_wanted, closed_trial, decide
-from pypatcher.install.examine import Found, Kind
+from pypatcher.install.examine import EntryKind, Examined
 from pypatcher.install.starts import Fate, Launcher
 from pypatcher.install.trial import ProgramId, Start, Trial, TrialState
 from pypatcher.version import Version
@@ -20,14 +20,14 @@ def known(text: str) -> ProgramId:
 
 
 V1, V2, V3 = known("1.0.0"), known("2.0.0"), known("3.0.0")
-ABSENT = Found(Kind.ABSENT)
-EMPTY = Found(Kind.EMPTY)
-INVALID = Found(Kind.INVALID)
+ABSENT = Examined(EntryKind.ABSENT)
+EMPTY = Examined(EntryKind.EMPTY)
+INVALID = Examined(EntryKind.INVALID)
 OPEN = Start("boot", "start", 1, 1, "run", True)
 
 
-def good(program: ProgramId) -> Found:
-    return Found(Kind.GOOD, program)
+def good(program: ProgramId) -> Examined:
+    return Examined(EntryKind.GOOD, program)
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class FakeDisk:
     """Facts, written down."""
 
     state: TrialState | None
-    program: Found
-    staged: Found = ABSENT
-    previous: Found = ABSENT
+    program: Examined
+    staged: Examined = ABSENT
+    previous: Examined = ABSENT
     fate: Fate = Fate.NONE
     alone: bool = True
     launcher: Launcher = "run"
@@ -55,7 +55,7 @@ def confirmed(
 FAILED_TWICE = Trial(V2, failed=2, open=OPEN)
 OVER = Trial(V2, failed=3)
 
-FOREIGN_2 = Found(Kind.FOREIGN, foreign=V2)
+FOREIGN_2 = Examined(EntryKind.FOREIGN, foreign=V2)
 
 ROWS = {
     "P on trial trusts another key than signed it": (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import PatchInfo, VerifiedRelease
-from pypatcher.install.examine import Examiner, Kind
+from pypatcher.install.examine import EntryKind, Examiner
 from pypatcher.install.files import FileStat, OsFiles
 from pypatcher.install.layout import Layout
 from tests.support.text_programs import program, verify_program
@@ -39,7 +39,7 @@ class Desk:
     def version(self) -> str:
         with _files(self) as files:
             found = self.examiner.examine(files, self.layout.target)
-        assert found.kind is Kind.GOOD
+        assert found.kind is EntryKind.GOOD
         return str(found.id and found.id.version)
 
     def write(self, version: str) -> None:
@@ -136,4 +136,4 @@ def test_a_file_that_changes_while_it_is_read_is_no_program(desk: Desk) -> None:
 
     with _files(desk) as files:
         found = Examiner(verify).examine(files, desk.layout.target)
-    assert (found.kind, found.reason) == (Kind.INVALID, "it changed while it was read")
+    assert (found.kind, found.reason) == (EntryKind.INVALID, "it changed while it was read")

@@ -11,7 +11,7 @@ import pytest
 
 from pypatcher.artifact import read_release, sign_file
 from pypatcher.errors import RefusedReleaseError, SignatureMismatchError
-from pypatcher.install import Caller, Installation, Kind, owner_verifies
+from pypatcher.install import Caller, EntryKind, Installation, owner_verifies
 from pypatcher.install.files import OsFiles
 from pypatcher.install.layout import Folder
 from pypatcher.keys import KeyPair, OwnerKey
@@ -190,7 +190,7 @@ def test_a_start_does_not_hash_a_quiet_program_twice(make: MakeInstallation) -> 
     device._examiner._now_ns = lambda: device.program.stat().st_ctime_ns + 10**10
     device.settle("run")
     device.settle("run")
-    assert device.running_info().kind is Kind.GOOD
+    assert device.running_info().kind is EntryKind.GOOD
     assert len(hashed) == 1
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pypatcher.errors import PortMapError
 from pypatcher.nat.portmap import Mapping, PortMapper, natpmp, pcp, upnp, upnp_messages
 from pypatcher.nat.portmap.gateway import parse_routes, parse_routes6
-from pypatcher.nat.portmap.http import encode_request, exchange, parse_answer
+from pypatcher.nat.portmap.http import encode_http_request, exchange, parse_answer
 from pypatcher.nat.portmap.mapper import Client
 from pypatcher.nat.portmap.pcp import Granted
 from pypatcher.node.network import Network
@@ -218,7 +218,7 @@ def test_http_answers_are_read_by_length_by_chunks_or_to_the_end() -> None:
     for broken in (many, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"):
         with pytest.raises(PortMapError):
             parse_answer(broken)
-    assert encode_request("GET", "/x", ("192.168.1.1", 80), {}).startswith(
+    assert encode_http_request("GET", "/x", ("192.168.1.1", 80), {}).startswith(
         b"GET /x HTTP/1.1\r\nHost: 192.168.1.1:80\r\n"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pypatcher.netcheck.advice import Verdict, judge, router_kind, works
+from pypatcher.netcheck.advice import Remark, judge, router_kind, works
 from pypatcher.netcheck.probe import Findings
 
 HOME = Findings(
@@ -18,7 +18,7 @@ HOME = Findings(
 )
 
 
-def about(topic: str, **changed: object) -> Verdict:
+def about(topic: str, **changed: object) -> Remark:
     values = {name: getattr(HOME, name) for name in Findings.__slots__} | changed
     return next(verdict for verdict in judge(Findings(**values)) if verdict.topic == topic)
 

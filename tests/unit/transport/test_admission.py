@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.addresses import Address
-from pypatcher.transport.admission import Admission, Place, Verdict
+from pypatcher.transport.admission import Admission, ConnectionPlace, Verdict
 
 FAR = [(f"8.8.4.{number}", 6881) for number in range(1, 200)]
 
@@ -21,7 +21,7 @@ def test_after_a_few_open_handshakes_new_addresses_must_prove_theirs() -> None:
     assert admission.judge(FAR[3], validated=False, now=0.0) is Verdict.ACCEPT
 
 
-def kept(admission: Admission, *sources: Address) -> list[Place]:
+def kept(admission: Admission, *sources: Address) -> list[ConnectionPlace]:
     """Places of connections whose peers asked rightly."""
     places = [admission.opened(source, True, 0.0)[0] for source in sources]
     for place in places:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
-from pypatcher.discovery import Heard, Published
+from pypatcher.discovery import HeardRecord, Published
 from pypatcher.discovery.sources import Found, Surroundings
 from pypatcher.discovery.sources.slots import RECORDS, SlotSource
 from pypatcher.errors import VersionError
@@ -38,10 +38,10 @@ class NotedSlots:
     def heed(self, releases: object) -> None:
         """Nothing is published here."""
 
-    async def look(self) -> list[Heard]:
+    async def look(self) -> list[HeardRecord]:
         self.looks.append(asyncio.get_running_loop().time())
         await asyncio.sleep(2)
-        return [Heard(NEW, node(1).public, (THERE,), 7)]
+        return [HeardRecord(NEW, node(1).public, (THERE,), 7)]
 
     async def publish(self, _info: PatchInfo, addresses: Iterable[Address]) -> Published:
         if self.error is not None:
