@@ -34,17 +34,20 @@ def descendants(pid: int) -> list[int]:
     return list(_below(pid))
 
 
-def end_children(grace: float, *, spare: Collection[int] = ()) -> None:
+def end_children(grace: float, *, spare: Collection[int] = (), service: bool = False) -> None:
     """End all processes below this one but ``spare``: SIGTERM, ``grace`` seconds, SIGKILL. Collects its children.
 
-    Who cannot be killed is left behind, which is logged.
+    With ``service`` also those of our systemd service: daemons that made themselves independent of us, too. Who cannot
+    be killed is left behind, which is logged.
     """
+    cgroup = _cgroup_of(os.getpid()) if service else ""
     _reap()
     ending: dict[int, bytes] = {}
     deadline = time.monotonic() + grace
     force = False
     while True:
-        below = {pid: started for pid, started in _below(os.getpid()).items() if pid not in spare}
+        found = _below(os.getpid()) | _in_service(cgroup)
+        below = {pid: started for pid, started in found.items() if pid not in spare}
         # One whose parent has ended is no descendant any more.
         ending = {pid: started for pid, started in ending.items() if _start_of(pid) == started}
         for pid in below.keys() | ending.keys() if force else below.keys() - ending.keys():
@@ -77,6 +80,27 @@ def _below(pid: int) -> dict[int, bytes]:
         found |= below
         waiting += below
     return found
+
+
+def _in_service(cgroup: str) -> dict[int, bytes]:
+    """The same of all processes in the control group of a service; of none, if it is another kind of group."""
+    found: dict[int, bytes] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat") if cgroup.endswith(".service") else ():
+        pid = int(entry.parent.name)
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, _, started = _read_stat(entry)
+            if state != b"Z" and pid != os.getpid() and f"{_cgroup_of(pid)}/".startswith(f"{cgroup}/"):
+                found[pid] = started
+    return found
+
+
+def _cgroup_of(pid: int) -> str:
+    """The control group in which systemd keeps a process (cgroups(7)), of either version; empty if that is not told."""
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+        words = [line.split(":", 2) for line in lines]
+        return max((path for _, controllers, path in words if controllers in ("", "name=systemd")), default="")
+    return ""
 
 
 def _start_of(pid: int) -> bytes | None:

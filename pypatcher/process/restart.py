@@ -11,7 +11,7 @@ The way of a restart:
 3. **The interpreter ends by itself**: threads that are no daemons are joined, then atexit handlers run. Ours was
    registered last, so it comes first; it runs all others, flushes every open file, and goes on with 4 as the last one.
 4. **Helper processes** that are left get SIGTERM, as from systemd, and after 5 s SIGKILL: they hold ports, and run from
-   P as we do.
+   P as we do. Of a service's main process all others in its control group are meant, daemons as well.
 5. **Activate**, by the callback; after that P is another file, and nothing is imported any more. If it fails, that is
    logged, and the program at P, whichever it is, is started all the same.
 6. **Leave** as planned: exec, exit status, or helper.
@@ -248,7 +248,9 @@ class Restarter:
         self._leaving.acquire()
         self._left = True
         self._ending.close()
-        end_children(_CHILDREN_GRACE, spare=() if self._helper is None else (self._helper.pid,))
+        own = [os.getpid(), self.program.launcher, None if self._helper is None else self._helper.pid]
+        is_main = self.program.origin.environment.get("SYSTEMD_EXEC_PID") in [str(pid) for pid in own[:2]]
+        end_children(_CHILDREN_GRACE, spare=[pid for pid in own if pid is not None], service=is_main)
         activate, self._activate = self._activate, None
         if activate is not None:
             try:

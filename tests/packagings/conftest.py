@@ -33,3 +33,19 @@ def device(tmp_path: Path) -> Iterator[Callable[[str], PackagedDevice]]:
     yield make
     for world in worlds:
         world.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The matrix of restarts: seconds from the old version's last act to the new one's first, as this machine is."""
+    table: dict[str, dict[str, str]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "silence":
+                program, how, seconds = value
+                table.setdefault(program, {})[how] = f"{seconds:.1f}"
+    columns = sorted({how for row in table.values() for how in row})
+    if table:
+        terminalreporter.write_line(" | ".join([" " * 16, *columns]))
+    for program, row in table.items():
+        seconds = [row.get(how, "").rjust(len(how)) for how in columns]
+        terminalreporter.write_line(" | ".join([program.ljust(16), *seconds]))

@@ -7,6 +7,8 @@ that none is to come before a program has begun; and ``drain`` is ended by its o
 
 import asyncio
 import atexit
+import ctypes
+import multiprocessing
 import os
 import signal
 import socket
@@ -104,13 +106,15 @@ def run_uvicorn(port: int, **options: object) -> None:
     uvicorn.run("ending_asgi:application", host=HERE, port=port, log_level="warning", **options)
 
 
-def run_gunicorn(port: int) -> None:
+def run_gunicorn(port: int, **settings: object) -> None:
     from gunicorn.app.base import BaseApplication
 
     class Application(BaseApplication):
         def load_config(self) -> None:
             self.cfg.set("bind", f"{HERE}:{port}")
             self.cfg.set("workers", 2)
+            for name, value in settings.items():
+                self.cfg.set(name, value)
             self.cfg.set("when_ready", lambda _server: up())
             self.cfg.set("on_exit", lambda _server: note("stopped"))
 
@@ -204,7 +208,81 @@ def run_loop_in_thread(_port: int) -> None:
     thread.join()
 
 
+def run_asyncio_signals(_port: int) -> None:
+    async def serve() -> None:
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        up()
+        await ended.wait()
+        await asyncio.sleep(0.2)
+        note("stopped")
+
+    asyncio.run(serve())
+
+
+def run_pool(method: str) -> None:
+    """Workers that are started anew, not forked, and a main that waits for them."""
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        pool.map(abs, range(4))
+        up()
+        try:
+            pool.map(time.sleep, [600, 600])
+        finally:
+            note("stopped")
+
+
+def run_ignores_stop(_port: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    up()
+    try:
+        time.sleep(600)
+    finally:
+        note("stopped")
+
+
+def run_c_forker(_port: int) -> None:
+    """A library of C forks, without exec, while the release arrives; Python knows nothing of it."""
+    libc = ctypes.PyDLL(None)
+
+    def fork(event: object) -> None:
+        if event.name == "fetch.started" and libc.fork() == 0:
+            libc.pause()
+            libc._exit(0)
+
+    pypatcher.on_event(fork)
+    up()
+    try:
+        time.sleep(600)
+    finally:
+        note("stopped")
+
+
+def run_daemon(port: int) -> None:
+    """A helper that made itself independent, as daemons do; nothing ends it but whoever stops a whole service."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        note("daemon")
+        os.write(writer, b"up")
+        while True:
+            time.sleep(1)
+    os.read(reader, 2)
+    up()
+    try:
+        time.sleep(600)
+    finally:
+        note("stopped")
+
+
 PROGRAMS = {
+    "asyncio-signals": run_asyncio_signals,
+    "spawn-pool": lambda _port: run_pool("spawn"),
+    "forkserver-pool": lambda _port: run_pool("forkserver"),
+    "ignores-stop": run_ignores_stop,
+    "c-forker": run_c_forker,
+    "daemon": run_daemon,
     "twisted": run_twisted,
     "aiohttp": run_aiohttp,
     "flask": run_flask,
@@ -214,6 +292,7 @@ PROGRAMS = {
     "uvicorn": run_uvicorn,
     "uvicorn-workers": lambda port: run_uvicorn(port, workers=2),
     "gunicorn": run_gunicorn,
+    "gunicorn-preload": lambda port: run_gunicorn(port, preload_app=True),
     "sigwait": run_sigwait,
     "forker": run_forker,
     "deaf-forker": run_deaf_forker,
@@ -229,8 +308,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import multiprocessing
-
     multiprocessing.freeze_support()
     if sys.argv[1] == "loop-in-thread":
         pypatcher.public_key(PUBLIC_KEY)

@@ -7,6 +7,7 @@ need nothing but Python, and the servers of the extra ``test`` as zipapps.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import sys
 import urllib.request
@@ -17,46 +18,62 @@ from typing import Any
 import pytest
 
 from pypatcher.dht import Testnet
-from pypatcher.keys import OwnerKey
+from pypatcher.keys import OwnerKey, encode_key
 from tests.support.devices import Device
-from tests.support.packagings import wait_until
+from tests.support.packagings import REPOSITORY, wait_until
 from tests.support.transport import loopback
 from tests.support.updates import ENDING_APP, KEY, NEW, OLD, WHOLE, Program, build
 
 pytestmark = pytest.mark.timeout(2400)
 
 OWN = ["sigwait", "forker", "deaf-forker", "thread", "drain", "loop-in-thread"]
+OWN += ["asyncio-signals", "spawn-pool", "forkserver-pool", "ignores-stop", "c-forker"]
 SERVERS = ["twisted", "uvicorn", "uvicorn-workers", "gunicorn"]
 if WHOLE:
-    SERVERS += ["aiohttp", "flask", "waitress", "cherrypy", "tornado"]
-LAUNCHERS = ["shell", "unit"] if WHOLE else ["shell"]
+    SERVERS += ["gunicorn-preload", "aiohttp", "flask", "waitress", "cherrypy", "tornado"]
 LISTENING = {*SERVERS, "forker", "deaf-forker"}
+HANDLES_NO_STOP = {"deaf-forker", "thread", "drain", "loop-in-thread", "spawn-pool", "forkserver-pool", "c-forker"}
+HANDLES_NO_STOP |= {"flask", "waitress", "tornado", "ignores-stop", "daemon"}
+"""Under ``run`` they are stopped as by systemd, which none of their code sees."""
 
-Make = Callable[[str], Awaitable[Program]]
+UNIT_RULES = str(REPOSITORY / "tests" / "support" / "unit_rules.py")
+Make = Callable[[str], Awaitable[tuple[Program, Callable[[], None]]]]
+
+
+def cells() -> list[tuple[str, str, str]]:
+    """Program, packaging, launcher."""
+    onefiles = ["pyinstaller", "nuitka"] if WHOLE else ["pyinstaller"]
+    if WHOLE:
+        programs, packed, launchers = [*OWN, *SERVERS], ["zipapp", *onefiles], ["shell", "unit", "run"]
+        return [*itertools.product(programs, packed, launchers), *itertools.product(["daemon"], packed, ["run"])]
+    return [
+        *itertools.product([*OWN, *SERVERS], ["zipapp"], ["shell"]),
+        *itertools.product(OWN, onefiles, ["shell"]),
+        *itertools.product(["forker"], ["zipapp", *onefiles], ["unit", "run"]),
+        *itertools.product(["daemon"], ["zipapp", *onefiles], ["run"]),
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "program" in metafunc.fixturenames:
-        onefiles = ["pyinstaller", "nuitka"] if WHOLE else ["pyinstaller"]
-        cells = [(program, "zipapp") for program in (*OWN, *SERVERS)]
-        cells += [(program, onefile) for onefile in onefiles for program in (OWN + SERVERS if WHOLE else OWN)]
-        metafunc.parametrize(("program", "packed"), cells)
     if "launcher" in metafunc.fixturenames:
-        metafunc.parametrize("launcher", LAUNCHERS)
+        metafunc.parametrize(("program", "packed", "launcher"), cells())
 
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes a device at the old version, and a peer that has the new one."""
+    """Makes a device at the old version, and what lets a peer have the new one."""
     async with Testnet(8, host=loopback()) as net:
         programs: list[Program] = []
         peers: list[Device] = []
 
-        async def make(packaging: str) -> Program:
+        async def make(packaging: str) -> tuple[Program, Callable[[], None]]:
             built = await asyncio.to_thread(build, packaging, ENDING_APP)
             programs.append(Program(tmp_path / "device", built, net.bootstrap))
-            peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
-            return programs[-1]
+
+            def offer() -> None:
+                peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
+
+            return programs[-1], offer
 
         yield make
         for program in programs:
@@ -77,22 +94,29 @@ def free_port() -> int:
 
 
 def command(packed: str, launcher: str, program: str, port: int) -> list[str]:
-    """As a shell starts it, or as systemd does with a unit that asks for a restart by an exit status."""
-    words = [*([sys.executable] if packed == "zipapp" else []), "./app", program, str(port)]
-    again = 'while SYSTEMD_EXEC_PID= INVOCATION_ID= "$@"; [ $? = 86 ]; do :; done'
-    return words if launcher == "shell" else ["sh", "-c", again, "sh", *words]
+    """As a shell starts it, or systemd by the rules of our unit, or ``pypatcher run``."""
+    words = ["./app", program, str(port)]
+    if launcher == "run":
+        return [sys.executable, "-m", "pypatcher", "run", "--public-key", encode_key(KEY.public), "--", *words]
+    words = [*([sys.executable] if packed == "zipapp" else []), *words]
+    return words if launcher == "shell" else [sys.executable, UNIT_RULES, encode_key(KEY.public), "./app", *words]
 
 
-async def test_a_restart_is_a_stop_to_the_program(fleet: Make, program: str, packed: str, launcher: str) -> None:
-    device = await fleet(packed)
+async def test_a_restart_is_a_stop_to_the_program(
+    fleet: Make, program: str, packed: str, launcher: str, record_property: Callable[[str, object], None]
+) -> None:
+    device, offer = await fleet(packed)
     port = free_port()
-    variables = {"PYPATCHER_RESTART_STATUS": "86"} if launcher == "unit" else {}
-    device.start(*command(packed, launcher, program, port), **variables)
-    await away(
+    device.start(*command(packed, launcher, program, port))
+    await away(device.wait_for, "starts")
+    offer()
+    new = await away(
         wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], f"a restart: {told(device)}"
     )
-    notes = [one["text"] for one in device.said("notes") if one["by"] == OLD]
-    assert "stopped" in notes, told(device)
+    stops = [one for one in device.said("notes") if (one["by"], one["text"]) == (OLD, "stopped")]
+    assert stops or (launcher == "run" and program in HANDLES_NO_STOP), told(device)
+    if stops:
+        record_property("silence", (program, f"{packed}, {launcher}", new[0]["time"] - stops[-1]["time"]))
     assert "by force" not in device.text("errors"), told(device)
     assert "Traceback" not in device.text("errors"), told(device)
     old, new = (
@@ -114,9 +138,10 @@ def told(device: Program) -> str:
 
 @pytest.mark.parametrize("workers", ["uvicorn", "uvicorn-workers"])
 async def test_a_request_under_way_is_answered_before_the_restart(fleet: Make, workers: str) -> None:
-    device = await fleet("zipapp")
+    device, offer = await fleet("zipapp")
     port = free_port()
     device.start(*command("zipapp", "shell", workers, port))
+    offer()
     await away(device.wait_for_event, "release.staged")
     answer = await away(ask, port)
     assert answer in (OLD, NEW)
