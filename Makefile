@@ -11,7 +11,7 @@ TESTS  ?=
 SUITE  := $(if $(TESTS),$(BIN)/python -m pytest -q $(TESTS),scripts/suite $(BIN)/python)
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
-PACKAGERS := npm:npm node:nodejs sbcl:sbcl makeself:makeself go:golang-go rustc:rustc
+PACKAGERS := npm:npm node:nodejs sbcl:sbcl makeself:makeself go:golang-go rustc:rustc ccache:ccache
 # Nothing of the environment but cross/clean.py's list gets into what is built for devices.
 TOOLS  := .cache/cross/tools/bin/python
 CROSS  := $(TOOLS) -I cross/clean.py $(TOOLS)

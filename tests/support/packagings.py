@@ -95,13 +95,13 @@ def _build_nuitka(work: Path) -> Path:
     return work / "app"
 
 
-def run_tool(work: Path, *arguments: str) -> None:
+def run_tool(work: Path, *arguments: str, **variables: str) -> None:
     """Run a module that builds something, with ``source`` to import from; raises with what it said if it fails."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=work,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(work / "source")},
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(work / "source"), **variables},
         capture_output=True,
         text=True,
         check=False,

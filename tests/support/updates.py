@@ -43,27 +43,31 @@ _CACHE = REPOSITORY / ".cache" / "updates"
 
 def build(packaging: str, app: tuple[Path, ...] = UPDATING_APP) -> dict[str, Path]:
     """The application, its main module and those beside it, in both versions, each one signed file; built once."""
+    return {version: build_version(packaging, app, version) for version in (OLD, NEW)}
+
+
+def build_version(packaging: str, app: tuple[Path, ...], version: str) -> Path:
+    """One of them, in the same folder as the other, so that a compiler's cache knows most of the second one."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     kind = f"{app[0].stem}-{packaging}"
     folder = _CACHE / f"{kind}-{_identity(packaging, app)}"
     with (_CACHE / f"{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
+        if not (folder / version).exists():
             for old in _CACHE.glob(f"{kind}-*"):
-                shutil.rmtree(old)
+                if old != folder:
+                    shutil.rmtree(old)
             work = _CACHE / f"work-{kind}"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
-            for version in (OLD, NEW):
-                path = _build_one(packaging, app, work, version)
-                if packaging != "elf":
-                    embed_region(path, Version.parse(version))
-                sign_file(path, KEY, None, here())
-                (work / "done").mkdir(exist_ok=True)
-                path.rename(work / "done" / version)
-            (work / "done").rename(folder)
+            path = _build_one(packaging, app, work, version)
+            if packaging != "elf":
+                embed_region(path, Version.parse(version))
+            sign_file(path, KEY, None, here())
+            folder.mkdir(exist_ok=True)
+            path.rename(folder / version)
             shutil.rmtree(work)
-    return {version: folder / version for version in (OLD, NEW)}
+    return folder / version
 
 
 def _identity(packaging: str, app: tuple[Path, ...]) -> str:
@@ -101,7 +105,8 @@ def _build_one(packaging: str, app: tuple[Path, ...], work: Path, version: str) 
         command[2:2] = [f"{include}={name}" for name in _BY_NAME.get(app, ()) if WHOLE]
         command[2:2] = [f"{leave_out}={name}" for name in SERVERS if not WHOLE]
     (work / "dist").mkdir(exist_ok=True)
-    run_tool(work, *command)
+    # The servers make hundreds of modules of C: they are compiled as fast as can be, and only restarted.
+    run_tool(work, *command, **({"CCFLAGS": "-O0"} if beside else {}))
     return work / "dist" / "app"
 
 
