@@ -18,6 +18,7 @@ from pypatcher.addresses import Address, family, is_literal
 from pypatcher.backoff import Backoff
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
+from pypatcher.dht.crowd import Silence
 from pypatcher.dht.krpc import Response
 from pypatcher.dht.nodeid import Contact, sibling_id
 from pypatcher.dht.resolve import Resolver
@@ -102,16 +103,16 @@ class Maintenance:
         """Our id changed: other nodes are our neighbours now."""
         self._refresh.set()
 
-    def probe(self, address: Address, on_alive: Callable[[], None] = lambda: None) -> None:
-        """Ask a node whether it is there; if it answers, it enters the table, and ``on_alive`` is told."""
+    def probe(self, address: Address, mute: Silence | None = None) -> None:
+        """Ask a node whether it is there; if it answers, it enters the table, and ``mute``: it answers pings alone."""
         if self._probes < _PROBES_AT_ONCE:
             self._probes += 1
-            self._spawn(self._probe(address, on_alive))
+            self._spawn(self._probe(address, mute))
 
-    async def _probe(self, address: Address, on_alive: Callable[[], None]) -> None:
+    async def _probe(self, address: Address, mute: Silence | None) -> None:
         try:
-            if await self._node.ping(address):
-                on_alive()
+            if await self._node.ping(address) and mute is not None:
+                mute.begin(address, self._node.clock())
         finally:
             self._probes -= 1
 

@@ -281,7 +281,7 @@ class RpcNode:
         """A node did not answer: it may be dead, or know BEP 5 alone; a ping tells these apart."""
         if method not in _BEP_5:
             if self._probes.allow(None, self._clock()):
-                self._maintenance.probe(address, lambda: self._mute.begin(address, self._clock()))
+                self._maintenance.probe(address, self._mute)
             return
         self._silence.begin(address, self._clock())
         self._table.failed(address)

@@ -23,7 +23,6 @@ from pypatcher.events import Emit, PortMapped
 from pypatcher.nat.hole_punching import HolePuncher
 from pypatcher.nat.knock_queue import KnockQueue
 from pypatcher.nat.on_link import OnLink
-from pypatcher.nat.portmap import Mapping as PortMapping
 from pypatcher.nat.portmap import PortMapper
 from pypatcher.nat.ways import EveryWay, Ways
 from pypatcher.node.network import Network
@@ -85,7 +84,8 @@ class Peers:
         parts: Parts = {source.name: partial(source.run, self) for source in self._sources}
         parts["ways"] = self.ways.run
         if self._settings.port_mapping:
-            parts["port mapping"] = lambda: keep_ports_open(self._network.mappers, self._port_changed)
+            parts["port mapping"] = partial(keep_ports_open, self._network.mappers)
+            parts["mapped ports"] = self._follow_mappings
         return parts
 
     def hear(self, found: Found) -> None:
@@ -115,10 +115,21 @@ class Peers:
         """Fetch from a candidate by the best protocol that it speaks; see ``Fetch``."""
         return await self._exchanges.fetch(candidate, sink)
 
-    def _port_changed(self, mapping: PortMapping | None) -> None:
-        if mapping is not None:
-            self._emit(PortMapped(mapping.protocol, format_address(mapping.address)))
-        self._announce_address()
+    async def _follow_mappings(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for mapper in self._network.mappers:
+                tasks.create_task(self._follow(mapper))
+
+    async def _follow(self, mapper: PortMapper) -> None:
+        known = None
+        while True:
+            news, mapping = mapper.news.next, mapper.mapping
+            if mapping != known:
+                known = mapping
+                if mapping is not None:
+                    self._emit(PortMapped(mapping.protocol, format_address(mapping.address)))
+                self._announce_address()
+            await news.wait()
 
     def _announce_address(self) -> None:
         for source in self._sources:
@@ -126,8 +137,8 @@ class Peers:
         self.ways.stir()
 
 
-async def keep_ports_open(mappers: Sequence[PortMapper], changed: Callable[[PortMapping | None], None]) -> None:
+async def keep_ports_open(mappers: Sequence[PortMapper]) -> None:
     """Have the routers open our ports until cancelled; one's failure ends no other's."""
     async with asyncio.TaskGroup() as tasks:
         for mapper in mappers:
-            tasks.create_task(keep_running("port mapping", partial(mapper.run, changed), _PAUSES))
+            tasks.create_task(keep_running("port mapping", mapper.run, _PAUSES))

@@ -6,6 +6,6 @@ Nothing that the router says is believed beyond that; not here: who is told of t
 from __future__ import annotations
 
 from pypatcher.nat.portmap.gateway import default_gateway
-from pypatcher.nat.portmap.mapper import Mapping, PortMapper
+from pypatcher.nat.portmap.mapper import PortMapper, PortMapping
 
-__all__ = ["Mapping", "PortMapper", "default_gateway"]
+__all__ = ["PortMapper", "PortMapping", "default_gateway"]

@@ -22,9 +22,9 @@ from pypatcher.nat.portmap.natpmp import NatPmpClient
 from pypatcher.nat.portmap.pcp import Granted, PcpClient
 from pypatcher.nat.portmap.request import local_address
 from pypatcher.nat.portmap.upnp import UpnpClient
-from pypatcher.waiting import wait_at_most
+from pypatcher.waiting import News, wait_at_most
 
-__all__ = ["Client", "Mapping", "PortMapper"]
+__all__ = ["Client", "PortMapper", "PortMapping"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -47,7 +47,7 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class PortMapping:
     """An open port.
 
     Attributes:
@@ -83,6 +83,11 @@ class PortMapper:
         port: our UDP port.
         gateway: where to find the router.
         clients: the protocols to try, in order.
+
+    Attributes:
+        mapping: the open port; None while there is none.
+        news: told whenever ``mapping`` changed.
+        refusals: why each protocol does not work here, for people.
     """
 
     def __init__(
@@ -97,19 +102,13 @@ class PortMapper:
         self._make_clients = clients
         self._way: tuple[str, str] | None = None
         self._client: Client | None = None
-        self._changed: Callable[[Mapping | None], None] = lambda _: None
         self._tried: asyncio.Event | None = None
-        self.mapping: Mapping | None = None
+        self.mapping: PortMapping | None = None
+        self.news = News()
         self.refusals: dict[str, str] = {}
-        """Why each protocol does not work here, for people."""
 
-    async def run(self, changed: Callable[[Mapping | None], None] = lambda _: None) -> None:
-        """Keep the port open until cancelled, then give it back within 3 s.
-
-        Args:
-            changed: told the mapping whenever it is another one, or None when it is gone.
-        """
-        self._changed = changed
+    async def run(self) -> None:
+        """Keep the port open until cancelled, then give it back within 3 s."""
         self._tried = tried = asyncio.Event()
         retry = Backoff(_FIRST_RETRY, _LAST_RETRY)
         try:
@@ -150,7 +149,7 @@ class PortMapper:
                 continue
             self._client = client
             host = granted.host or (None if is_ipv6(way[0]) else _UNKNOWN)
-            self._say(None if host is None else Mapping(client.name, (host, granted.port)))
+            self._say(None if host is None else PortMapping(client.name, (host, granted.port)))
             return max(_SOONEST_RENEWAL, min(granted.seconds / 2, _LATEST_RENEWAL))
         self._client = None
         self._say(None)
@@ -182,10 +181,10 @@ class PortMapper:
         except PortMapError:
             return None
 
-    def _say(self, mapping: Mapping | None) -> None:
+    def _say(self, mapping: PortMapping | None) -> None:
         if mapping == self.mapping:
             return
         self.mapping = mapping
         if mapping is not None:
             _log.info("the router opened %s for us by %s", format_address(mapping.address), mapping.protocol)
-        self._changed(mapping)
+        self.news.tell()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypatcher.errors import PortMapError
-from pypatcher.nat.portmap import Mapping, PortMapper, natpmp, pcp, upnp, upnp_messages
+from pypatcher.nat.portmap import PortMapper, PortMapping, natpmp, pcp, upnp, upnp_messages
 from pypatcher.nat.portmap.gateway import parse_routes, parse_routes6
 from pypatcher.nat.portmap.http import encode_http_request, exchange, parse_answer
 from pypatcher.nat.portmap.mapper import Client
@@ -286,7 +286,7 @@ async def test_the_first_protocol_that_works_is_used_and_renewed() -> None:
     ports = mapper(ScriptedRouter("PCP"), ScriptedRouter("UPnP", *[Granted("20.0.1.1", 6881, 7200)] * 2))
     for _ in range(2):
         assert await ports.once() == 900
-        assert ports.mapping == Mapping("UPnP", ("20.0.1.1", 6881))
+        assert ports.mapping == PortMapping("UPnP", ("20.0.1.1", 6881))
         assert not ports.refusals.keys() & {"UPnP"}
 
 
@@ -304,21 +304,23 @@ async def test_a_mapping_that_is_lost_is_not_shown_any_more() -> None:
 
 
 async def test_the_port_is_given_back_at_the_end() -> None:
-    told: list[Mapping | None] = []
     router = ScriptedRouter("PCP", Granted("20.0.1.1", 6881, 7200))
     ports = mapper(router)
-    task = asyncio.create_task(ports.run(told.append))
-    await asyncio.sleep(0)
-    await ports.settled(10)
+    opened = ports.news.next
+    task = asyncio.create_task(ports.run())
+    await asyncio.wait_for(opened.wait(), 10)
+    assert ports.mapping == PortMapping("PCP", ("20.0.1.1", 6881))
+    closed = ports.news.next
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert router.closed == 1
-    assert told == [Mapping("PCP", ("20.0.1.1", 6881)), None]
+    assert ports.mapping is None
+    assert closed.is_set()
 
 
 async def test_an_outside_address_that_is_private_is_known_as_such() -> None:
-    assert Mapping("PCP", ("20.0.1.1", 6881)).is_public
-    assert not Mapping("PCP", ("100.64.3.4", 6881)).is_public
+    assert PortMapping("PCP", ("20.0.1.1", 6881)).is_public
+    assert not PortMapping("PCP", ("100.64.3.4", 6881)).is_public
 
 
 async def test_another_address_of_ours_is_another_mapping(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ class Mapper:
         self.failures = failures
         self.starts = self.ends = 0
 
-    async def run(self, _changed: object) -> None:
+    async def run(self) -> None:
         self.starts += 1
         if self.starts <= self.failures:
             raise ValueError("a router said what nobody thought of")
@@ -34,7 +34,7 @@ def test_a_mapping_that_fails_is_tried_again_and_ends_no_other() -> None:
     async def body() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(60):
-                await keep_ports_open(cast("Any", [ipv4, ipv6]), lambda _: None)
+                await keep_ports_open(cast("Any", [ipv4, ipv6]))
 
     run_alone(body())
     assert (ipv4.starts, ipv4.ends) == (4, 1)
