@@ -1,4 +1,4 @@
-"""How long to pause: a tenth of jitter for what comes round, and pauses that grow while it fails.
+"""How long to pause: a jitter of a tenth for what is repeated, and pauses that grow while something fails.
 
 Pure: the randomness is an argument, and who waits is the caller.
 """

@@ -1,6 +1,7 @@
-"""What a fork without exec does not keep of ours: a child that lives on would keep a port that the next start needs.
+"""Closes our sockets in a child that is forked without exec: one that lives on would hold the port of the next start.
 
-Its descriptors become ``/dev/null``: their numbers stay what their objects think. What C code forks asks nobody.
+Each becomes ``/dev/null`` there, so that the socket objects keep valid numbers. Not covered: forks that C code makes by
+itself, since they run no hook of Python's.
 """
 
 from __future__ import annotations

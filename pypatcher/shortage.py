@@ -1,4 +1,7 @@
-"""A system that is short of something for a moment: that costs an attempt, and nothing else."""
+"""Tries again what failed because the system lacked descriptors, memory or a thread for a moment.
+
+Not here: what to do when it fails for longer.
+"""
 
 from __future__ import annotations
 

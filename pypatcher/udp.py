@@ -4,8 +4,9 @@ Knows nothing of what they carry. design.md "Transport and transfer": the socket
 were made, and the owner is then told once that the batch is over. Linux joins datagrams of one sender for us
 (``UDP_GRO``) and takes a train of equal ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
 A socket that is bound to every address answers from the one that was asked (``IP_PKTINFO``), for as long as it is ours:
-who asked a second address, or one that IPv6 has changed since, knows no other. What we begin leaves from wherever the
-routing table says: whom a datagram seems to come from, and which address of ours it asked, anybody can forge.
+who asked a second address, or one that IPv6 has changed since, knows no other. What we begin leaves from the address
+that the routing table chooses, whatever was received before: anybody can forge a datagram's source, and can send it to
+any address of ours.
 """
 
 from __future__ import annotations

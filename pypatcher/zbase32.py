@@ -1,4 +1,4 @@
-"""z-base-32, the text form of keys: 5 bits a character, highest first, the last one filled with zeros. Nothing of keys.
+"""z-base-32, the text form of keys: 5 bits a character, highest first, zeros at the end. Knows nothing of keys.
 
 Fifteen lines of our own rather than a compiled package of an unknown author: what is parsed here is the trust anchor.
 The package is the oracle of the tests.

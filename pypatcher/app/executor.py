@@ -1,8 +1,9 @@
 """Threads for the blocking work of a node that lives beside an application.
 
-Those of ``concurrent.futures`` take no work any more once the application's main has returned, though its threads may
-work on for years, and they keep an application that ends waiting for whatever the node does just then. These do
-neither: what a node does to the disk may be cut off at any step. No signal is for them.
+An executor of ``concurrent.futures`` accepts no work once the application's main has returned, although its other
+threads may go on for years, and an application that ends waits for its threads. This one accepts work for as long as
+the process lives, and nobody waits for it: what a node does to the disk may be cut off at any step. Its threads block
+all signals. Not here: what the work is.
 """
 
 from __future__ import annotations

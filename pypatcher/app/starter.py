@@ -1,7 +1,7 @@
 """Telling a program that only starts another one (nice, env, python3, ld.so) from the one that is meant.
 
-``pypatcher run -- nice ./app`` looks after nice, which nobody signed: the advice to embed it would be about the wrong
-file. Not here: what ``run`` does then, which is to start it all the same.
+In ``pypatcher run -- nice ./app`` the program is ``nice``, which nobody signed: to advise that it be embedded would be
+about the wrong file. Not here: what ``run`` does then, which is to start it all the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What devices with one file fetch of another: which ranges are new to them, and which members make them.
 
-protocol.md "The chunk tree". For people at a desk, before a release: the bytes are those that the tree of the new file
-leaves to fetch, zlib where that is shorter, and those of the nodes that the old file's tree does not have.
+protocol.md "The chunk tree". For people, before a release. Counted are the chunks that the old file lacks, deflated
+where that is shorter, and the tree nodes that the old file's tree lacks. Nothing is sent.
 """
 
 from __future__ import annotations

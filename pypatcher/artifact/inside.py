@@ -1,4 +1,4 @@
-"""What a finished program carries of ours, as far as its bytes show: for people at the desk, never for a decision.
+"""Which parts of pypatcher a finished program contains, as far as its bytes show: for people, never for a decision.
 
 A zipapp's members are read; of anything else the file itself and every zlib stream in it, which is how PyInstaller
 packs code. Nuitka packs by zstd, which is not looked into: then nothing is found.

@@ -1,4 +1,4 @@
-"""Postcard (protocol.md "Postcard"): varints, zigzag, byte strings, and a reader that cannot be lied to.
+"""Postcard (protocol.md "Postcard"): varints, zigzag, byte strings, and a strict reader. No types of ours.
 
 Unsigned numbers are LEB128 varints, signed ones zigzag first, fixed arrays raw, byte strings length-prefixed
 (postcard wire format 1.0). Stricter than the reference: a non-minimal varint, or one that does not fit its width, is

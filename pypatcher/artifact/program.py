@@ -1,8 +1,8 @@
-"""What a file is and where it can go: the one judgement that every command of the desk asks before anything else.
+"""What a file is and which targets it is for: the one check that every command for people makes first.
 
 ``embed``, ``sign``, ``verify``, ``inspect``, ``seed`` and ``adopt`` call `examine_program`, so that none of them takes
-what another one, or every device, refuses. It is stricter than a device, which has only to be safe: here somebody is
-near who can build the file again. Sizes come first, so that nothing reads for hours what can be told at once.
+what another one, or every device, refuses. It is stricter than a device, which has only to be safe: here a person is
+present who can build the file again. Sizes come first, so that nothing reads for hours what can be told at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How an owner's tool states terms and changes them: revision 0 of a release, later revisions, steps and their brake.
 
 protocol.md "The manifest". Pure: keys and times are passed in. What the words mean is ``terms``', their bytes are
-``manifest``'s; every function here leaves the keys that it does not know as they were signed.
+``manifest``'s; every function here leaves fields that it does not know as they were signed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The chunk tree: a short name for every part of a file, so that who has an old one learns what differs.
+"""The chunk tree: hashes over a file's chunks, level by level, by which whoever has an older file finds what differs.
 
 protocol.md "The chunk tree". What lives here: the bytes of a node, the tree of a file that is here (``build_tree``),
 and the walk through one that is elsewhere (``Walk``), which believes nothing. Pure but for reading the file that a tree

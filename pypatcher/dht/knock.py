@@ -1,9 +1,9 @@
 """Knocks: pings by which two nodes that share a secret know each other, and which tell everybody else nothing.
 
 Pure. DHT nodes answer whoever pings them; only who proves to know the secret is worth a connection, so whoever names
-a stranger's DHT node costs it one ping and no more. What is secret here is known to everybody who has a copy of the
-program: a host can only be made to prove itself by its own doing. An ordinary ping with one more argument, 16 bytes
-``knock``; the answer has 8 bytes ``knock`` beside its id.
+a stranger's DHT node costs it one ping and no more. Everybody who has a copy of the program knows the secret; but no
+host gives the proof unless such a program runs there. A knock is an ordinary ping with one more argument, ``knock`` of
+16 bytes; the answer has ``knock`` of 8 bytes beside its id.
 
     ask     nonce (8 random bytes) || BLAKE2b-64(key: secret, "ask" || nonce)
     answer  BLAKE2b-64(key: secret, "answer" || nonce)

@@ -1,7 +1,8 @@
 """Which peers a lookup (BEP 5) found, when the nodes that were asked name different ones.
 
 Pure. Each node has one vote per peer, so that one liar with ten thousand addresses has one vote: who is named by the
-most nodes comes first, equals by turns among the nodes that named them. Not here: who was asked (``lookup``).
+most nodes comes first; those named by equally many are taken from the nodes in turn. Not here: who was asked
+(``lookup``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Who keeps the owner's word on this node, as the sources that read it and the exchanges that hand it on see it.
+"""The interface to the owner's word on this node, for the sources that hear it and the exchanges that pass it on.
 
-Here stand the protocol and what became of a word that was told. Not here: which of two words counts
+Here stand the protocol and the answers to a word that was heard. Not here: which of two words counts
 (``artifact.manifest``), where it is kept (``update.word``), and what it lets a device do (``update.policy``).
 """
 

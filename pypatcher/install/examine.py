@@ -1,10 +1,10 @@
 """What a program file on disk turns out to be, and the memory that keeps a start from hashing it several times.
 
 `Examiner` opens an entry, verifies it from its descriptor and says what it found; it never raises for what is in a
-file. A result is kept for as long as the file's inode, size, modification and change time stay the same, once no later
-write can hide in the clock tick of the last one: because the clock has moved on from the file's times, or because the
-same times were there 2 seconds before, which a clock that is behind cannot deny. install.md itself goes by inode, size
-and modification time. Nothing is kept on disk: after a power cut equal times prove nothing about content.
+file. A result is kept for as long as the file's inode, size, modification and change time stay the same, and only once
+a later write would change those times: the clock is past them, or, where the clock is behind, they were the same 2
+seconds ago. install.md itself goes by inode, size and modification time. Nothing is kept on disk: after a power cut
+equal times prove nothing about content.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who holds a flock, read from ``/proc/locks``: for people who look, who may not take a lock even for a moment."""
+"""Who holds a flock, read from ``/proc/locks``: for commands that only look, and so must take no lock themselves."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the owner's stored word orders about the releases that are here; how it is read is handed in, and none forbids.
+"""The questions that this room has about the owner's stored word; where there is none, the answers forbid nothing.
 
-This room keeps the word's bytes and knows nothing of what they say. Not here: what a word orders (``update.policy``),
-and what is done about it (``decide``, ``words``).
+This room keeps the word's bytes and cannot read them: whoever can is passed in. Not here: what a word orders
+(``update.policy``), and what is done about it (``decide``, ``words``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A file that becomes a program, such that nobody has it open for writing: else nobody can execute it (ETXTBSY).
+"""Makes sure that nobody has a finished program file open for writing: else it cannot be executed (ETXTBSY).
 
-Forks of Python give up what we write (``files``). A fork that C code makes, without exec, asks nobody, and holds our
-descriptors for as long as it lives. So who has finished writing looks whether somebody has the file open, by a lease
-(fcntl(2)), and then puts a copy in its place, an inode that only a short-lived process of ours ever wrote: nothing
-forks from that one. Where no lease can tell, there is a copy as well.
+A child that Python forks closes what we write (``files``). A child that C code forks without exec does not, and has
+our descriptors for as long as it lives. So after the last write a lease (fcntl(2)) tells whether somebody has the file
+open for writing. If so, or if no lease can be had, a copy takes its place, written by a short-lived process of ours
+from which nothing forks. Not here: when a file is finished (``staging``).
 """
 
 from __future__ import annotations

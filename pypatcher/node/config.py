@@ -1,7 +1,7 @@
-"""What a node is to be: what people chose, and which program of this device it updates.
+"""A node's configuration: what people chose, and which program on this device it updates.
 
-One value of each for an application's thread, for ``pypatcher run`` and for ``Node``. Light, because an application
-imports it before its main: no socket, no packet and nothing of the network belongs here.
+The same two values configure a ``Node`` in an application's thread and under ``pypatcher run``. Light, because an
+application imports it before its main: no socket, no packet and nothing of the network belongs here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the fleet has that speaks against the release which a node offers: other bytes of its version, or a newer one.
+"""Says when a release that a node offers cannot spread: the fleet has another file of its version, or a newer version.
 
-All releases here are the owner's. Not here: which release a device takes (``update``).
+All of these releases are the owner's. Not here: which release a device takes (``update``).
 """
 
 from __future__ import annotations

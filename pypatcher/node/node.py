@@ -49,7 +49,7 @@ class Node:
     """One program's part in the network, from ``run()`` until that is cancelled.
 
     Args:
-        config: what it is to be.
+        config: what people chose.
         program: what it updates; ``settle`` was called on its installation.
         on_change: told in the node's loop when a release was staged or a trial ended.
         beside: it looks into a second namespace of the program's; another one confirms and reports.

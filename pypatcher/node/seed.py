@@ -2,7 +2,7 @@
 
 A node's presence in the network without its updater. The sockets of a network belong to one namespace, so each target
 has a network of its own. What is offered are the files that were given, whatever else is heard of; a newer release of
-the owner's is said, and not fetched.
+the owner's is reported, and not fetched.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ranges of stream bytes that arrived ahead of their turn, with a limit on the gaps between them. Pure.
 
-RFC 9000 section 21.7: who sends every second byte makes a range of each. It stands for aioquic's ``RangeSet``, which
+RFC 9000 section 21.7: who sends every second byte makes a range of each. It replaces aioquic's ``RangeSet``, which
 walks through all for each further frame: 100 kB of such packets stopped the whole node for seconds. Here they are few
 and found by bisection, so that a frame costs the same whatever came before it. Not here: the bytes themselves.
 """

@@ -1,7 +1,7 @@
 """What every source of addresses is: one way of learning where other nodes are, with limits of its own.
 
-Here stand the protocol, what a source tells, and what it is given. No particular source is known here, and nobody who
-reads what they tell. A source adds itself by one file and one line in ``sources/__init__.py``.
+Here stand the protocol, what a source tells, and what it is given. Not here: any particular source, and who reads what
+they tell. A source adds itself by one file and one line in ``sources/__init__.py``.
 """
 
 from __future__ import annotations
