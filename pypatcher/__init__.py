@@ -88,7 +88,8 @@ async def spawn(mode: Mode = UpdaterMode.Now, *, confirm: Confirm = "uptime", **
     Args:
         mode: when a staged release takes over.
         confirm: ``uptime``: a new version is confirmed after 5 minutes; ``manual``: by ``confirm()`` alone.
-        settings: what the environment variables of README.md set, and wins over them.
+        settings: what the environment variables of README.md set, and wins over them; ``rollout=True``: nothing is
+            taken before a manifest of the owner was heard.
 
     Raises:
         SettingError: an argument makes no sense, or the updater runs already.

@@ -30,6 +30,7 @@ _EARLY_LOOK, _LATE_LOOK = 55.0, 300.0
 _EARLY = 600.0
 _SECONDS = (0.1, 86400.0)
 _DIGITS = 15
+_DEVICE_ID_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Settings:
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
         allow_volatile: install on an overlay, tmpfs or ramfs too, where an update is lost at the next boot.
             ``PYPATCHER_ALLOW_VOLATILE=1``.
+        rollout_place: ``first`` or ``last`` in every rollout, or empty. ``PYPATCHER_ROLLOUT``.
+        device_id: 16 bytes in place of this device's own number in rollouts, for trials; or None.
+            ``PYPATCHER_DEVICE_ID``.
+        rollout: nothing is taken before a manifest of the owner was heard.
         json_log: one JSON object per event on stderr. ``PYPATCHER_LOG=json``.
     """
 
@@ -61,6 +66,9 @@ class Settings:
     lan: bool = True
     state: Path | None = None
     allow_volatile: bool = False
+    rollout_place: str = ""
+    device_id: bytes | None = None
+    rollout: bool = False
     json_log: bool = False
 
     @classmethod
@@ -92,9 +100,13 @@ class Settings:
             _check_seconds("look_interval", self.look_interval)
         if type(self.upload) is not int or self.upload < 0:
             raise SettingError(f"upload={self.upload!r}: give bytes a second as a whole number, or 0 to serve nobody")
+        if self.rollout_place not in ("", "first", "last"):
+            raise SettingError(f"rollout_place={self.rollout_place!r} (PYPATCHER_ROLLOUT): give first or last")
+        if self.device_id is not None and len(self.device_id) != _DEVICE_ID_SIZE:
+            raise SettingError(f"device_id={self.device_id!r}: give {_DEVICE_ID_SIZE} bytes")
         if not isinstance(self.state, Path | None):
             raise SettingError(f"state={self.state!r}: give a pathlib.Path")
-        for name in ("port_mapping", "lan", "allow_volatile", "json_log"):
+        for name in ("port_mapping", "lan", "allow_volatile", "rollout", "json_log"):
             if type(getattr(self, name)) is not bool:
                 raise SettingError(f"{name}={getattr(self, name)!r}: give True or False")
 
@@ -157,6 +169,13 @@ def _switch(variable: str, text: str) -> bool:
     return text == "1"
 
 
+def _hex(variable: str, text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise SettingError(f"{variable}={text!r}: give {2 * _DEVICE_ID_SIZE} hex digits") from None
+
+
 def _json(variable: str, text: str) -> bool:
     if text != "json":
         raise SettingError(f"{variable}={text!r}: the only value is 'json'")
@@ -173,6 +192,8 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "PYPATCHER_LAN": ("lan", _switch),
     "PYPATCHER_STATE": ("state", lambda _, text: Path(text)),
     "PYPATCHER_ALLOW_VOLATILE": ("allow_volatile", _switch),
+    "PYPATCHER_ROLLOUT": ("rollout_place", lambda _, text: text),
+    "PYPATCHER_DEVICE_ID": ("device_id", _hex),
     "PYPATCHER_LOG": ("json_log", _json),
 }
 """Variable -> setting, and how its text is read; a variable that is empty says nothing, but for the entry points."""

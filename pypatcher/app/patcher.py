@@ -60,6 +60,9 @@ class NodeSettings(TypedDict, total=False):
     lan: bool
     state: Path | None
     allow_volatile: bool
+    rollout_place: str
+    device_id: bytes | None
+    rollout: bool
     json_log: bool
 
 

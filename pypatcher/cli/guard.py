@@ -57,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingError: a key is none.
     """
-    from pypatcher.install import Installation, owner_verifies
+    from pypatcher.update.orders import open_installed
 
     as_json = os.environ.get("PYPATCHER_LOG") == "json"
     level = logging.ERROR if as_json else logging.INFO
     logging.basicConfig(format="pypatcher guard: %(message)s", level=level, stream=sys.stderr)
     log = logging.getLogger("pypatcher")
     try:
-        installation = Installation(args.program, owner_verifies(*read_owner(args)))
+        installation = open_installed(args.program, *read_owner(args))
         if not args.ended:
             if "INVOCATION_ID" in os.environ:
                 _wait_for_turn(installation, log)

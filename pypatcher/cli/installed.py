@@ -12,10 +12,11 @@ from pathlib import Path
 
 from pypatcher.cli.owners import add_previous_key, add_public_key, read_keys
 from pypatcher.errors import SettingError
-from pypatcher.install import Installation, owner_verifies
+from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.device import own_key, own_target, previous_key
 from pypatcher.targets import Target
+from pypatcher.update.orders import open_installed
 
 __all__ = ["add_key", "add_program", "open_installation", "read_owner"]
 
@@ -55,7 +56,7 @@ def open_installation(args: argparse.Namespace, *, may_be_new: bool = False) -> 
         WrongTargetError, ArtifactError, OSError: the target cannot be told.
     """
     if args.public_key is not None:
-        installation = Installation(args.program, owner_verifies(*read_owner(args)))
+        installation = open_installed(args.program, *read_owner(args))
     else:
         from pypatcher.artifact import check_intact
 

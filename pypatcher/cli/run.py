@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     add_namespace(parser)
     add_settings(parser)
+    parser.add_argument(
+        "--require-manifest",
+        action="store_true",
+        help="take nothing before a manifest of the owner was heard: for fleets all of whose releases have one",
+    )
     parser.add_argument("program", metavar="PROGRAM", help="the program's file")
     parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments")
 
@@ -115,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
             keys,
             args.namespace,
             previous,
-            settings=settings,
+            settings=settings.replace(rollout=args.require_manifest),
             mode=mode,
             confirm_by_uptime=args.confirm == "uptime",
         )

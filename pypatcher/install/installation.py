@@ -90,7 +90,7 @@ class Installation:
         self._lives = lives
         self._limits = limits
         self._orders = orders
-        self.words = Words(self.layout, folders, self._session)
+        self.words = Words(self.layout, folders, self._session, self._open)
         self._updating = SharedHold()
         self._own: ProgramId | None = None
         self._caller: Caller | None = None

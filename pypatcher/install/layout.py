@@ -95,6 +95,12 @@ class Layout:
     spared_new = Entry(Folder.STATE, "spared.new")
     """`spared` while it is written."""
 
+    device = Entry(Folder.STATE, "device.json")
+    """Which device this is, for its place in rollouts."""
+
+    device_new = Entry(Folder.STATE, "device.json.new")
+    """`device` while it is written."""
+
     lock = Entry(Folder.STATE, "lock")
     """flock: one transaction."""
 

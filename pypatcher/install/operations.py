@@ -119,6 +119,14 @@ class Operations:
         """Before a person's release is ``staged``."""
         self._replace(self._layout.spared, self._layout.spared_new, sha512)
 
+    def read_device(self) -> bytes:
+        """What is remembered of which device this is; empty for nothing."""
+        return self._content(self._layout.device, WORD_LIMIT + 1) or b""
+
+    def write_device(self, data: bytes) -> None:
+        """One file by another."""
+        self._replace(self._layout.device, self._layout.device_new, data)
+
     def set_aside(self) -> None:
         """Row 18: the owner's word forbids what is staged."""
         self._files.rename(self._layout.staged, self._layout.waiting)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pypatcher.install.examine import Examined
+from pypatcher.install.files import Files
 from pypatcher.install.layout import Layout
 from pypatcher.install.operations import Operations
 from pypatcher.install.orders import Rule
@@ -48,14 +49,20 @@ class Words:
 
     Args:
         session: a transaction on it.
+        view: the same for who only looks, and holds no lock.
     """
 
     def __init__(
-        self, layout: Layout, folders: OpenFolders, session: Callable[[], AbstractContextManager[Session]]
+        self,
+        layout: Layout,
+        folders: OpenFolders,
+        session: Callable[[], AbstractContextManager[Session]],
+        view: Callable[[Files], Session],
     ) -> None:
         self._layout = layout
         self._folders = folders
         self._session = session
+        self._view = view
 
     def read(self, name: str) -> tuple[bytes | None, bytes | None]:
         """An owner's word and its flag; None for what is absent or cannot be read.
@@ -89,14 +96,32 @@ class Words:
             _forbid(session, rule)
             _permit(session, rule)
 
+    def read_device(self) -> bytes:
+        """What is remembered of which device this is; empty for nothing.
+
+        Raises:
+            CannotReplaceError, OSError: the folders cannot be used.
+        """
+        with self._folders(self._layout, StateFolder.IF_THERE) as files:
+            return Operations(files, self._layout).read_device()
+
+    def write_device(self, data: bytes) -> None:
+        """Remember it.
+
+        Raises:
+            CannotReplaceError, OSError: it cannot be written here.
+        """
+        with self._session() as session:
+            session.operations.write_device(data)
+
     def standing(self) -> Standing:
         """What this device has.
 
         Raises:
             CannotReplaceError, OSError: the folders cannot be read.
         """
-        with self._session() as session:
-            return _standing(session)
+        with self._folders(self._layout, StateFolder.IF_THERE) as files:
+            return _standing(self._view(files))
 
 
 def _standing(session: Session) -> Standing:

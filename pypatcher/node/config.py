@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypatcher.install import Installation, owner_verifies
+from pypatcher.install import Installation
 from pypatcher.keys import OwnerKey
 from pypatcher.node.device import NamespaceKind, own_key, own_target, previous_key
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
 from pypatcher.update.mode import Mode, OnRestart
+from pypatcher.update.orders import open_installed
 
 if TYPE_CHECKING:
     from pypatcher.transfer import StallRule
@@ -74,7 +75,7 @@ class NodeProgram:
         """
         target = own_target(path, interpreter)
         owner, previous = own_key(config.keys, target), previous_key(config.previous, target)
-        return cls(target, owner, Installation(path, owner_verifies(owner, target, previous)), previous)
+        return cls(target, owner, open_installed(path, owner, target, previous), previous)
 
     def owners(self) -> tuple[OwnerKey, ...]:
         """In whose namespaces it lives now, that of the key which signed its file first.

@@ -39,7 +39,7 @@ from pypatcher.transfer.offer_exchange import NOBODY
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
 from pypatcher.update.updater import Updater
-from pypatcher.update.wanted import PastDownloads
+from pypatcher.update.wanted import PastDownloads, Wanted
 
 __all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
 
@@ -148,7 +148,14 @@ class Acquirer:
             NotNewerError: only older versions than will do were heard of.
             CannotReplaceError: it cannot be kept.
         """
-        updater = Updater(self._peers, self._out, PastDownloads(), self._settings, self._note, rng=self._rng)
+        updater = Updater(
+            self._peers,
+            self._out,
+            Wanted(self._out, PastDownloads(), self._note),
+            self._settings,
+            self._note,
+            rng=self._rng,
+        )
         parts = {
             "fetch": updater.run,
             "words": self._say_what_is_awaited,

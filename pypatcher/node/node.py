@@ -26,11 +26,15 @@ from pypatcher.node.device import NamespaceKind
 from pypatcher.node.network import open_network
 from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.report import NodeReport
+from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.shelf import Shelf
+from pypatcher.update.policy import Policy
+from pypatcher.update.rule import ANYTHING, NodeRule
 from pypatcher.update.updater import Updater
-from pypatcher.update.wanted import PastDownloads
+from pypatcher.update.wanted import PastDownloads, Wanted
+from pypatcher.update.word import OwnersWord
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["Node", "namespace_for"]
@@ -67,6 +71,7 @@ class Node:
         self._config = config
         self._beside = beside
         self._settings = settings = config.settings
+        self._target = program.target.name
         self._namespace = namespace = namespace_for(config.kind, program.target, program.owner)
         self._installation = program.installation
         self._news = asyncio.Event()
@@ -80,7 +85,13 @@ class Node:
         self._past = _PastDownloads(self, Memory())
         self._shelf = Shelf(UploadLimiter(settings.upload))
         self._presence: NetworkPresence | None = None
+        self._rule: NodeRule | None = None
         self._program_started = asyncio.Event()
+
+    @property
+    def word(self) -> OwnersWord | None:
+        """The owner's word as this node keeps it; None where there is none: in the namespace ``rustpatcher``."""
+        return None if self._rule is None else self._rule.word
 
     def note(self, event: Event) -> None:
         """Something happened to the program that its report should tell; in any thread."""
@@ -104,6 +115,9 @@ class Node:
         self._loop = asyncio.get_running_loop()
         memory = await asyncio.to_thread(self._cache.load)
         self._past = _PastDownloads(self, memory)
+        if self._config.kind != "rustpatcher":
+            of = self._installation, self._namespace, self._target, self._past, self._settings
+            self._rule = await asyncio.to_thread(open_rule, *of)
         async with open_network(self._namespace, self._settings, memory) as network:
             presence = self._presence = NetworkPresence(
                 network,
@@ -117,11 +131,13 @@ class Node:
             await self.serve()
             running = await asyncio.to_thread(self._installation.running_info)
             version = "none" if running.info is None else str(running.info.version)
-            updater = Updater(presence.peers, self._installation, self._past, self._settings, self._emit, rng=self._rng)
+            wanted = Wanted(self._installation, self._past, self._emit, self._rule or ANYTHING)
+            updater = Updater(presence.peers, self._installation, wanted, self._settings, self._emit, rng=self._rng)
             parts = {
                 "updater": lambda: self._update(updater),
                 "cache": self._save_now_and_then,
                 "confirmation": self._confirm,
+                "owner's word": lambda: self._obey(presence.peers.census),
                 "looks": lambda: self._report_looks(presence.peers.census),
             }
             try:
@@ -141,7 +157,27 @@ class Node:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
         if self._presence is not None:
             held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
-            self._presence.serve([one for one in held if one.info.is_signed_by(self._namespace.owner)])
+            policy = Policy() if self._rule is None else self._rule.policy
+            own = [one for one in held if one.info.is_signed_by(self._namespace.owner)]
+            self._presence.serve([one for one in own if policy.may_be_announced(one.info)])
+
+    async def _obey(self, census: Census) -> None:
+        """Do what the owner's word says, now and whenever he says another."""
+        word = self.word
+        while word is not None:
+            news = word.news.next
+            await self._arrange()
+            await self.serve()
+            census.news.tell()
+            self._on_change()
+            await news.wait()
+
+    async def _arrange(self) -> None:
+        if self._rule is not None:
+            try:
+                await self._rule.arrange()
+            except (PatcherError, OSError) as error:
+                _log.warning("the owner's word is not carried out yet: %s", error)
 
     async def _update(self, updater: Updater) -> None:
         """Fetch and stage for as long as we are the one process of this program that does."""
@@ -167,13 +203,22 @@ class Node:
                 async with asyncio.timeout(_CONFIRM_AFTER):
                     await self._program_started.wait()
             except TimeoutError:
-                if self._config.confirm_by_uptime and not self._beside:
+                if self._config.confirm_by_uptime and not self._beside and await self._may_time_confirm():
                     version = await asyncio.to_thread(self._installation.confirm)
                     if version is not None:
                         self._emit(TrialConfirmed(str(version), f"{_CONFIRM_AFTER:.0f} s of uptime"))
                         self._on_change()
                 await self._program_started.wait()
             await self.serve()
+
+    async def _may_time_confirm(self) -> bool:
+        """Wait while the owner's word holds what runs; False when another program runs by then."""
+        while self._rule is not None and not self._program_started.is_set():
+            running = await asyncio.to_thread(self._installation.running_info)
+            if running.info is None or self._rule.policy.may_be_confirmed_by_time(running.info):
+                return True
+            await wait_at_most(self._program_started, _LOCK_RETRY)
+        return self._rule is None
 
     async def _count_uptime(self) -> None:
         """Hour by hour, let what failed its trial here in again once it waited long enough."""
@@ -248,6 +293,7 @@ class Node:
 
     async def staged(self, info: PatchInfo) -> None:
         """A release was staged: it is served to others at once, whatever the mode."""
+        await self._arrange()
         await self.serve()
         # It may have taken over already: then it is the program itself.
         for held in await asyncio.to_thread(self._installation.held):

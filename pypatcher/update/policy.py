@@ -91,6 +91,12 @@ class Policy:
         terms = self.manifest.terms
         return (info == terms.info and self.manifest.hold is Hold.GO_ON) or info == terms.stable
 
+    def stays_staged(self, info: PatchInfo, program: PatchInfo | None) -> bool:
+        """The same by who knows the draw: whether what is staged may be activated on this device."""
+        if self.manifest is None or info != self.manifest.terms.info:
+            return self.may_stay_staged(info)
+        return self.may_stay_staged(info) and (self.takes_part() or self.is_withdrawn(program))
+
     def takes_part(self) -> bool:
         """Whether this device is within the share."""
         if self.manifest is None:

@@ -42,7 +42,7 @@ from pypatcher.transfer.download import Delivery, Destination, Fetch
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.hedging import Race, Runner
 from pypatcher.transfer.peer_budget import Turns
-from pypatcher.update.wanted import PastDownloads, SayOnce, Wanted
+from pypatcher.update.wanted import Wanted
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["PeersView", "Updater"]
@@ -81,7 +81,7 @@ class Updater:
     Args:
         peers: see ``PeersView``.
         destination: see ``Destination``.
-        past: see ``PastDownloads``; told what this updater finds.
+        wanted: which releases this device takes; told what this updater finds.
         settings: whether it may be installed where an update is lost at the next boot.
         clock: monotonic seconds.
     """
@@ -90,7 +90,7 @@ class Updater:
         self,
         peers: PeersView,
         destination: Destination,
-        past: PastDownloads,
+        wanted: Wanted,
         settings: Settings,
         emit: Emit,
         *,
@@ -99,12 +99,11 @@ class Updater:
     ) -> None:
         self._peers = peers
         self._destination = destination
-        self._past = past
-        self._budget = past.budget
+        self._wanted = wanted
+        self._budget = wanted.past.budget
         self._settings = settings
         self._emit = emit
-        self._once = SayOnce(emit)
-        self._wanted = Wanted(destination, past, self._once)
+        self._once = wanted.once
         self._rng = rng
         self._clock = clock
         self._is_at_work = False
@@ -162,6 +161,9 @@ class Updater:
         now = self._clock()
         releases = self._peers.census.releases()
         wanted = {info: candidates for info, candidates in releases.items() if await self._wanted.wants(info)}
+        for delivery in self._running.values():
+            if not await self._wanted.rule.allows(delivery.candidate.info):
+                delivery.stop("the owner's word does not allow it any more")
         self._turns = {info: turns for info, turns in self._turns.items() if info in wanted}
         self._peers.want(list(wanted))
         self._peers.ways.wish({candidate.address for candidates in wanted.values() for candidate in candidates})
@@ -262,7 +264,7 @@ class Updater:
         self._preflight_backoff.succeed()
         self._budget.succeeded(address)
         self._peers.ways.reached(address)
-        await self._past.staged(info)
+        await self._wanted.past.staged(info)
 
     def _overtake(self, winner: Runner) -> None:
         """What runs beside it and is not newer is not wanted any more."""

@@ -1,7 +1,7 @@
 """Whether this device takes a release: the one place that answers for records and for offers.
 
-Asks in turn what earlier downloads showed and what the destination, the program on disk, takes; whatever else may
-forbid a release (a rollout) is asked here, too. What is refused is said once. Not here: who is asked for a release, and
+Asks in turn what earlier downloads showed, what the owner's word says, and what the destination, the program on disk,
+takes. What is refused is said once. Not here: who is asked for a release, and
 when (``updater``).
 """
 
@@ -15,6 +15,7 @@ from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, Re
 from pypatcher.events import Emit, Event, PreflightFailed, ReleaseRefused
 from pypatcher.transfer.download import Destination
 from pypatcher.transfer.peer_budget import FetchBudget
+from pypatcher.update.rule import ANYTHING, ReleaseRule
 
 __all__ = ["PastDownloads", "SayOnce", "Wanted"]
 
@@ -65,40 +66,50 @@ class Wanted:
 
     Args:
         past: what earlier downloads showed; told what this one's do.
+        rule: what the owner's word says.
+
+    Attributes:
+        once: says each thing that it refuses once.
     """
 
-    def __init__(self, destination: Destination, past: PastDownloads, once: SayOnce) -> None:
+    def __init__(self, destination: Destination, past: PastDownloads, emit: Emit, rule: ReleaseRule = ANYTHING) -> None:
         self._destination = destination
-        self._past = past
-        self._once = once
+        self.past = past
+        self.once = SayOnce(emit)
+        self.rule = rule
         self._refused: set[PatchInfo] = set()
 
     async def wants(self, info: PatchInfo) -> bool:
         """Whether it is worth fetching, as far as is known before that."""
         if info in self._refused:
             return False
-        if (reason := self._past.unfit.get(info.signature.hex())) is not None:
-            self._once.say(ReleaseRefused(str(info.version), reason))
+        if (reason := self.past.unfit.get(info.signature.hex())) is not None:
+            self.once.say(ReleaseRefused(str(info.version), reason))
             return False
-        sha512 = bytes.fromhex(self._past.files.get(info.signature.hex(), ""))
         try:
-            await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
+            return await self._is_taken(info)
         except NotNewerError:
             return False
         except RefusedReleaseError as error:
-            self._once.say(ReleaseRefused(str(info.version), str(error)))
+            self.once.say(ReleaseRefused(str(info.version), str(error)))
             return False
         except (CannotReplaceError, OSError) as error:
-            self._once.say(PreflightFailed(str(error)))
+            self.once.say(PreflightFailed(str(error)))
             return False
+
+    async def _is_taken(self, info: PatchInfo) -> bool:
+        if not await self.rule.allows(info):
+            return False
+        sha512 = bytes.fromhex(self.past.files.get(info.signature.hex(), ""))
+        await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
         return True
 
     def refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
         if isinstance(error, RefusedReleaseError):
-            self._past.refuse(info, str(error))
+            self.past.refuse(info, str(error))
         else:
             if len(self._refused) >= _LIMIT:
                 self._refused.clear()
             self._refused.add(info)
-        self._once.say(ReleaseRefused(str(info.version), str(error)))
+        self.once.say(ReleaseRefused(str(info.version), str(error)))

@@ -26,10 +26,11 @@ from typing import Any
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo, sign_file
+from pypatcher.artifact.beside import manifest_path, write_manifest
+from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.dht import Testnet
 from pypatcher.discovery import Namespace
 from pypatcher.events import Event
-from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import NamespaceKind, own_target
@@ -37,6 +38,7 @@ from pypatcher.node.node import Node
 from pypatcher.settings import Settings
 from pypatcher.targets import Target
 from pypatcher.transfer import StallRule
+from pypatcher.update.orders import open_installed
 from tests.support.transport import loopback
 
 __all__ = ["PATIENCE", "Device", "LoopbackFleet", "compile_app", "here", "open_fleet", "said_version"]
@@ -78,11 +80,14 @@ class Device:
         stall: StallRule = _QUICK,
         *,
         kind: NamespaceKind = "pypatcher",
+        manifest: ManifestFile | None = None,
     ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
-        self.installation = Installation(self.path, owner_verifies(owner, here()))
+        self.installation = open_installed(self.path, owner, here())
         self.installation.settle("run")
+        if manifest is not None:
+            write_manifest(manifest_path(self.path), manifest, replace=True)
         self.events: list[Event] = []
         self._news = asyncio.Event()
         settings = Settings(
@@ -91,6 +96,7 @@ class Device:
             publish_interval=0.5,
             look_interval=0.3,
             state=folder / "state",
+            device_id=bytes(16),
         )
         config = NodeConfig({None: owner}, kind, settings=settings, stall=stall)
         self.node = Node(config, NodeProgram(here(), owner, self.installation), self._heard)
@@ -124,6 +130,12 @@ class Device:
         self.installation.settle("run")
         return said_version(self.path)
 
+    async def hear(self, word: ManifestFile) -> None:
+        """Its node hears the owner's word."""
+        mine, known = word.for_target(here().name), self.node.word
+        assert mine is not None and known is not None
+        await known.hear(mine.encode())
+
     async def stop(self) -> None:
         """End the node."""
         self.task.cancel()
@@ -147,10 +159,21 @@ class LoopbackFleet:
         path = compile_app(self.folder / f"app-{version}-{len(list(self.folder.iterdir()))}", version)
         return path, sign_file(path, key or self.key, None, here())
 
-    def device(self, program: Path, stall: StallRule = _QUICK, kind: NamespaceKind = "pypatcher") -> Device:
-        """A device that runs that program; its node is at work at once, and waits for no peer slower than ``stall``."""
+    def device(
+        self,
+        program: Path,
+        stall: StallRule = _QUICK,
+        kind: NamespaceKind = "pypatcher",
+        manifest: ManifestFile | None = None,
+    ) -> Device:
+        """A device that runs that program; its node is at work at once, and waits for no peer slower than ``stall``.
+
+        ``manifest`` lies beside the program.
+        """
         folder = self.folder / f"device-{len(self.devices)}"
-        self.devices.append(Device(folder, program, self.owner, self.net.bootstrap, stall, kind=kind))
+        self.devices.append(
+            Device(folder, program, self.owner, self.net.bootstrap, stall, kind=kind, manifest=manifest)
+        )
         return self.devices[-1]
 
 

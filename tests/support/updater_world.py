@@ -21,7 +21,7 @@ from pypatcher.nat.ways import EveryWay, Reachability
 from pypatcher.settings import Settings
 from pypatcher.transfer.exchange import Sink
 from pypatcher.update.updater import Updater
-from pypatcher.update.wanted import PastDownloads
+from pypatcher.update.wanted import PastDownloads, Wanted
 from tests.support.discovery import node, release
 from tests.support.node_fakes import EventLog, FakeInstallation
 
@@ -68,7 +68,8 @@ class UpdaterWorld:
         settings = settings or Settings()
         peers = WorldPeers(self, settings)
         rng = random.Random(self.seed)
-        updater = Updater(peers, self.installation, self.past, settings, self.heard, rng=rng, clock=peers.clock)
+        wanted = Wanted(self.installation, self.past, self.heard)
+        updater = Updater(peers, self.installation, wanted, settings, self.heard, rng=rng, clock=peers.clock)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
                 if beside is not None:
