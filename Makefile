@@ -16,7 +16,10 @@ PACKAGERS := npm:npm node:nodejs sbcl:sbcl makeself:makeself go:golang-go rustc:
 TOOLS  := .cache/cross/tools/bin/python
 CROSS  := $(TOOLS) -I cross/clean.py $(TOOLS)
 # An environment that was copied from another folder, or is half made, is made anew.
-$(foreach stamp,$(READY) .cache/cross/tools/.ready,$(shell [ "$$(cat $(stamp) 2>/dev/null)" = "$$PWD/$(stamp)" ] || rm -f $(stamp)))
+$(foreach stamp,$(READY) .cache/cross/tools/.ready,$(shell [ "$$(cat $(stamp) 2>/dev/null)" = "$$(pwd -P)/$(stamp)" ] || rm -f $(stamp)))
+ENVIRONMENT = command -v $(PYTHON) >/dev/null || scripts/packages $(PYTHON); $(PYTHON) -I cross/clean.py scripts/venv
+# These are said to make, or not at all: a shell may well have a TARGET or a KEY of its own.
+$(foreach name,APP CELLS CUTS DEBIAN KEY KINDS ONLY SECONDS TARGET TESTS,$(if $(filter environment,$(origin $(name))),$(eval $(name) :=)))
 TARGETS  := $(notdir $(basename $(wildcard targets/*.toml)))
 SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
 
@@ -24,7 +27,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private DHT on this machine
-	@PYTHON=$(PYTHON) scripts/venv .venv-demo requirements/demo.txt .
+	@$(ENVIRONMENT) .venv-demo requirements/demo.txt .
 	@.venv-demo/bin/python examples/demo.py
 
 test: $(READY) ## the whole suite: the unit tests on Debian 13's Python and the pure twins, then everything on this Python
@@ -106,14 +109,13 @@ device-test: .cache/cross/tools/.ready ## a whole emulated device updates under 
 	$(CROSS) -m qemu.machine $(or $(TARGET),aarch64) --cuts $(or $(CUTS),4) $(if $(ONLY),--only $(ONLY)) $(if $(KINDS),--kinds $(KINDS))
 
 .cache/cross/tools/.ready: requirements/cross.txt scripts/venv scripts/packages
-	@command -v $(PYTHON) >/dev/null || scripts/packages $(PYTHON)
-	@$(PYTHON) -I cross/clean.py scripts/venv .cache/cross/tools requirements/cross.txt
+	@$(ENVIRONMENT) .cache/cross/tools requirements/cross.txt
 
 clean-cross: ## remove sysroots, cross compilers' environments and built wheels
-	rm -rf .cache/cross .cache/qemu wheelhouse
+	rm -rf .cache/cross .cache/debian* .cache/qemu wheelhouse
 
 $(READY): requirements/develop.txt pyproject.toml setup.py scripts/venv scripts/packages $(SPEEDUPS)
-	@PYTHON=$(PYTHON) scripts/venv $(VENV) requirements/develop.txt -e .
+	@$(ENVIRONMENT) $(VENV) requirements/develop.txt -e .
 
 clean: ## remove everything that was built
 	rm -rf .venv .venv-demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

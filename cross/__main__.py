@@ -39,7 +39,7 @@ def main() -> int:
                 _elsewhere(args.debian, target, key)
             else:
                 _COMMANDS[args.command](target, key)
-    except (StepFailedError, SettingError, KeyFileError) as error:
+    except (StepFailedError, SettingError, KeyFileError, OSError) as error:
         print(f"cross: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

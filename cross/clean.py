@@ -84,5 +84,8 @@ def _index_settings() -> dict[str, str]:
 
 if __name__ == "__main__":
     os.umask(UMASK)
-    environment = clean_environment({"PYTHON": sys.executable})
+    try:
+        environment = clean_environment({"PYTHON": sys.executable})
+    except OSError as error:
+        sys.exit(f"nothing can be built in this folder: {error}")
     os.execvpe(sys.argv[1], sys.argv[1:], environment)  # noqa: S606  (there is no shell)

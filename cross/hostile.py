@@ -108,6 +108,10 @@ _VALUES = {
     "host_alias": "armv6l-linux-gnueabi",
     "build_alias": "nonsense",
     "CONDA_BUILD": "1",
+    "TARGET": "nonsense",
+    "KEY": "nonsense",
+    "DEBIAN": "66",
+    "APP": "nonsense",
 }  # fmt: skip
 _DISTUTILS = f"""\
 [global]

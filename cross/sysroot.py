@@ -61,6 +61,12 @@ def make_sysroot(target: Target, debian: Debian | None = None, cache: Path = CAC
     def fill(folder: Path) -> None:
         say(f"{target.name}: sysroot of Debian {target.debian_arch} packages")
         suite = (host_suite()[0], debian.codename) if debian else None
+        hosts = next((release for release in SUITES.values() if release.codename == host_suite()[1]), None)
+        if debian is None and hosts and hosts.python != python:
+            raise StepFailedError(
+                f"devices with Debian {hosts.codename} have Python {hosts.python}, and this is {python}: say "
+                "PYTHON=/usr/bin/python3 to make, after `make clean-cross`"
+            )
         unpack_packages(target, _packages(python), folder, suite)
 
     python = debian.python if debian else python_version()

@@ -11,8 +11,6 @@ import platform
 import sys
 from pathlib import Path
 
-from packaging.utils import parse_wheel_filename
-
 from cross.audit import audit_wheel, glibc_minor, platform_tags, repair
 from cross.environment import BuildEnvironment, make_environment
 from cross.own import make_own_wheel
@@ -83,10 +81,14 @@ def download_options(target: Target, libraries: Path) -> list[str]:
 def get_wheel(environment: BuildEnvironment, pin: Pin, cache: Path) -> Path:
     """One package's wheel from ``cache``, or from the index, or built from source, then audited and put there.
 
+    What is in the cache came with the very same hashes.
+
     Raises:
         StepFailedError: it can neither be downloaded nor built, or is not fit for devices.
     """
-    return _cached(cache, pin) or _get(environment, pin, cache)
+    of_pin = cache / f"{pin.name}-{digest_of(names=[pin.text])}"
+    with locked(f"wheels-{environment.target.name}"):
+        return next(of_pin.glob("*.whl"), None) or _get(environment, pin, of_pin)
 
 
 def _get(environment: BuildEnvironment, pin: Pin, cache: Path) -> Path:
@@ -115,14 +117,6 @@ def _get(environment: BuildEnvironment, pin: Pin, cache: Path) -> Path:
     wheel = repair(built, fresh_folder(work / "repaired"), environment)
     audit_wheel(wheel, environment)
     return place(wheel, cache)
-
-
-def _cached(cache: Path, pin: Pin) -> Path | None:
-    for wheel in cache.glob("*.whl"):
-        name, version, *_ = parse_wheel_filename(wheel.name)
-        if (name, str(version)) == (pin.name, pin.version):
-            return wheel
-    return None
 
 
 def _check(environment: BuildEnvironment, folder: Path) -> None:

@@ -53,7 +53,7 @@ def main() -> int:
             with _timed("preparing"):
                 _prepare(devices, native, newer)
             return enter("qemu", *sys.argv[1:])
-    except (StepFailedError, SettingError) as error:
+    except (StepFailedError, SettingError, OSError) as error:
         print(f"qemu-test: {error}", file=sys.stderr)
         return 1
 

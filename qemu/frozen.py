@@ -47,7 +47,7 @@ def main() -> int:
             install_pyinstaller(device)
             _gather(device, app.with_name("requirements.txt"))
             return enter("qemu.frozen", args.target, str(app))
-    except (StepFailedError, SettingError) as error:
+    except (StepFailedError, SettingError, OSError) as error:
         print(f"onefile: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -80,7 +80,7 @@ def freeze(device: Device, app: Path, into: Path, *, imports: str = "/nonexisten
     (tools / "ldd").write_text(f'#!/bin/sh\nexec /{loader.relative_to(device.root)} --list "$1"\n', encoding="ascii")
     (tools / "ldd").chmod(0o755)
     work = fresh_folder(device.path("/root/onefile"))
-    shutil.copytree(app.parent, work, dirs_exist_ok=True, ignore=_not_sources)
+    shutil.copytree(app.parent, work, dirs_exist_ok=True, ignore=_not_sources, ignore_dangling_symlinks=True)
     device.run(
         "/bin/sh", "-c",
         'cd /root/onefile && exec "$0" -m PyInstaller --onefile --log-level=ERROR --noupx --name "$1" "$2"',

@@ -57,7 +57,7 @@ def main() -> int:
         with locked("units-newer"):
             identity = digest_of(Path(__file__), _PINS, names=[SYSROOT_ID, NEWER.codename])
             root = make_once(CACHE / target.name / "units-newer", identity, fill)
-    except StepFailedError as error:
+    except (StepFailedError, OSError) as error:
         print(f"units: {error}", file=sys.stderr)
         return 1
     unshare = _AS_ROOT if os.geteuid() == 0 else _AS_USER

@@ -1,0 +1,67 @@
+"""Where a build takes its things from: what is there already, and where the checkout lies."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cross import sysroot, wheelhouse
+from cross.environment import BuildEnvironment
+from cross.pins import Pin
+from cross.sysroot import SUITES, make_sysroot
+from cross.wheelhouse import get_wheel
+from cross.workshop import StepFailedError
+from pypatcher.targets import load_targets
+
+REPOSITORY = Path(__file__).parents[2]
+NATIVE = next(
+    target for target in load_targets().values() if target.gnu_triplet == sysconfig.get_config_var("MULTIARCH")
+)
+
+
+def test_a_cached_wheel_is_taken_for_the_very_same_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = BuildEnvironment(NATIVE, Path(sys.executable), {}, "", Path("/usr/lib") / NATIVE.gnu_triplet)
+    asked = []
+
+    def download(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
+        folder = Path(command[list(command).index("--dest") + 1])
+        folder.mkdir(parents=True)
+        asked.append(Path(command[list(command).index("-r") + 1]).read_text())
+        with zipfile.ZipFile(folder / "some-1.0-py3-none-any.whl", "w") as archive:
+            for name, text in (("some.py", ""), ("some-1.0.dist-info/WHEEL", "Tag: py3-none-any\n")):
+                entry = zipfile.ZipInfo(name)
+                entry.external_attr = 0o100644 << 16
+                archive.writestr(entry, text)
+        return ""
+
+    monkeypatch.setattr(wheelhouse, "run", download)
+    monkeypatch.setattr(wheelhouse, "CACHE", tmp_path)
+    one, other = (Pin("some", "1.0", f"some==1.0 --hash=sha256:{digit * 64}\n") for digit in "12")
+    for pin in (one, one, other, other, one):
+        assert get_wheel(environment, pin, tmp_path / "cache").name == "some-1.0-py3-none-any.whl"
+    assert asked == [one.text, other.text]
+
+
+def test_a_python_that_devices_do_not_have_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = next(debian for debian in SUITES.values() if debian.python != f"3.{sys.version_info.minor}")
+    monkeypatch.setattr(sysroot, "host_suite", lambda: ("http://mirror.example", other.codename))
+    with pytest.raises(StepFailedError, match=f"have Python {other.python}, and this is 3.{sys.version_info.minor}"):
+        make_sysroot(NATIVE, cache=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "cross").mkdir()
+    shutil.copy(REPOSITORY / "cross" / "clean.py", tmp_path / "cross")
+    (tmp_path / ".cache").touch()  # root may write wherever there is a folder
+    command = [sys.executable, "-I", "cross/clean.py", "true"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nothing can be built in this folder: ")
+    assert "Traceback" not in done.stderr
