@@ -88,3 +88,20 @@ def test_every_page_is_on_the_map() -> None:
     table = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages - set(re.findall(r"\]\((\w[\w-]*\.md)\)", table)) == set()
+
+
+def test_the_readme_links_a_word_of_ours_where_it_is_first_used() -> None:
+    """Of the running text: code, tables and headings apart, and the sentence that tells of the glossary."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    prose = "\n".join(line for line in page.splitlines() if not line.startswith(("    ", "|", "#")))
+    prose = re.sub(r"\[`(\w+)`\]", r"[\1]", prose)
+    prose = re.sub(r"`[^`]*`", "", prose.replace("The words of this page, such as region, slot and trial, are", ""))
+    words = set(re.findall(r"docs/glossary\.md#([\w-]+)\)", page))
+    assert words >= {"region", "slot", "record", "swarm", "knock", "trial", "staged", "confirmed", "target"}
+    unlinked = []
+    for word in sorted(words):
+        first = re.search(rf"\[?\b{word}\w*", prose, re.IGNORECASE)
+        assert first is not None, word
+        if not prose.startswith(f"](docs/glossary.md#{word})", first.end()):
+            unlinked.append(prose[first.start() : first.end() + 40])
+    assert unlinked == []
