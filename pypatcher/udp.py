@@ -3,10 +3,10 @@
 Knows nothing of what they carry. design.md "Transport and transfer": the socket is read until it is empty or 64 reads
 were made, and the owner is then told once that the batch is over. Linux joins datagrams of one sender for us
 (``UDP_GRO``) and takes a train of equal ones in one call (``UDP_SEGMENT``); both are used where the kernel has them.
-A socket that is bound to every address answers from the one that was asked (``IP_PKTINFO``), for as long as it is ours:
-who asked a second address, or one that IPv6 has changed since, knows no other. What we begin leaves from the address
-that the routing table chooses, whatever was received before: anybody can forge a datagram's source, and can send it to
-any address of ours.
+A socket that is bound to every address tells which one a datagram asked (``IP_PKTINFO``), so that its owner can answer
+from there: who asked a second address, or one that IPv6 has changed since, knows no other. Nothing of it is remembered
+here: anybody can forge a datagram's source, and can send it to any address of ours. What has no such source leaves from
+the address that the routing table chooses.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import logging
 import socket
@@ -40,7 +41,6 @@ _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.I
 _LARGEST = 65536
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
-_ASKED_BY = 4096
 _UNSUPPORTED = frozenset((errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
 
 
@@ -61,9 +61,9 @@ class DatagramSocket:
         """
         self.family = socket_family(bind)
         self._on_datagram, self._on_batch_end, self._on_writable = on_datagram, on_batch_end, on_writable
-        self._queue: deque[tuple[bytes, Address, bool]] = deque()
-        self._asked: dict[Address, bytes] = {}
-        """Who asked which address of ours, as pktinfo to answer with; the latest ones."""
+        self._queue: deque[tuple[bytes, Address, bytes]] = deque()
+        self._delivering: tuple[Address, bytes] | None = None
+        """Whose datagram, and pktinfo of the address of ours that it asked."""
         self._loop = asyncio.get_running_loop()
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = keep_from_forks(socket.socket(self.family, kind))
@@ -92,37 +92,52 @@ class DatagramSocket:
         """Whether the system takes no more for now; ``on_writable`` tells when it does again."""
         return bool(self._queue)
 
-    def send(self, data: bytes, address: Address, *, unasked: bool = False) -> None:
+    def asked_by(self, address: Address) -> bytes:
+        """Which address of ours ``address`` asked, if its datagram is being delivered now: a ``source`` to answer from.
+
+        Empty if that is not known, or if nothing could be answered from there.
+        """
+        if self._delivering is None or self._delivering[0] != address:
+            return b""
+        asked = self._delivering[1]
+        return asked if asked and _may_answer(self.host_of(asked), address[0]) else b""
+
+    def host_of(self, source: bytes) -> str:
+        """The address that `asked_by` told."""
+        return socket.inet_ntop(self.family, source[:16] if self.family == socket.AF_INET6 else source[4:8])
+
+    def send(self, data: bytes, address: Address, *, source: bytes = b"") -> None:
         """Send one datagram; one that cannot be sent is lost, as on any network.
 
         Args:
-            unasked: we begin, and answer nothing: it leaves from where the routing table says.
+            source: the address of ours that it leaves from while that is ours, as `asked_by` told; else, and if it is
+                empty, where the routing table says.
         """
         if self._queue:
             if len(self._queue) < _QUEUE:
-                self._queue.append((data, address, unasked))
+                self._queue.append((data, address, source))
             return
-        if not self._send_now(data, address, unasked):
-            self._wait(((data, address),), unasked)
+        if not self._send_now(data, address, source):
+            self._wait(((data, address),), source)
 
-    def send_all(self, datagrams: list[tuple[bytes, Address]], *, unasked: bool = False) -> None:
+    def send_all(self, datagrams: list[tuple[bytes, Address]], *, source: bytes = b"") -> None:
         """Send datagrams in their order, trains of equal ones to one address in one system call."""
         if self._queue or not self._segments or len(datagrams) < 2:
             for data, address in datagrams:
-                self.send(data, address, unasked=unasked)
+                self.send(data, address, source=source)
             return
         start = 0
         while start < len(datagrams):
             if self._queue:
-                self._wait(datagrams[start:], unasked)
+                self._wait(datagrams[start:], source)
                 return
             end = _train_end(datagrams, start)
             if end - start == 1:
-                sent = self._send_now(*datagrams[start], unasked)
+                sent = self._send_now(*datagrams[start], source)
             else:
-                sent = self._send_train([data for data, _ in datagrams[start:end]], datagrams[start][1], unasked)
+                sent = self._send_train([data for data, _ in datagrams[start:end]], datagrams[start][1], source)
             if not sent:
-                self._wait(datagrams[start:], unasked)
+                self._wait(datagrams[start:], source)
                 return
             start = end
 
@@ -163,12 +178,13 @@ class DatagramSocket:
                 # An ICMP error about something we sent earlier; the socket itself is fine.
                 continue
             address = (source[0], source[1])
-            size = 0
+            size, asked = 0, b""
             for level, kind, content in ancillary:
                 if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
                     size = struct.unpack_from("=i", content)[0]
-                elif self._asked.get(address) != (answer := _answer_from(level, kind, content)):
-                    self._remember(address, answer)
+                else:
+                    asked = asked or _answer_from(level, kind, content)
+            self._delivering = address, asked
             if 0 < size < len(data):
                 for offset in range(0, len(data), size):
                     deliver(data[offset : offset + size], address)
@@ -176,45 +192,22 @@ class DatagramSocket:
                 deliver(data, address)
             if self._socket.fileno() < 0:
                 return
+        self._delivering = None
         self._on_batch_end()
 
-    def asked_at(self, address: Address) -> str | None:
-        """Our address that somebody asked last, if that is known: answers leave from there."""
-        answer = self._asked.get(address)
-        return self._host(answer) if answer else None
-
-    def forget_asked(self, keep: Callable[[Address], bool] = lambda _: False) -> None:
-        """We are somewhere else: answer from wherever the routing table says, but to whom ``keep`` says."""
-        self._asked = {address: answer for address, answer in self._asked.items() if keep(address)}
-
-    def _host(self, answer: bytes) -> str:
-        return socket.inet_ntop(self.family, answer[:16] if self.family == socket.AF_INET6 else answer[4:8])
-
-    def _remember(self, address: Address, answer: bytes) -> None:
-        if answer and not _may_answer(self._host(answer), address[0]):
-            return
-        self._asked.pop(address, None)
-        if answer:
-            self._asked[address] = answer
-            if len(self._asked) > _ASKED_BY:
-                del self._asked[next(iter(self._asked))]
-
-    def _from(self, address: Address) -> list[tuple[int, int, bytes]]:
-        answer = self._asked.get(address)
-        if not answer:
-            return []
+    def _from(self, source: bytes) -> list[tuple[int, int, bytes]]:
         v6 = self.family == socket.AF_INET6
-        return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, answer) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO, answer)]
+        return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, source) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO, source)]
 
-    def _send_now(self, data: bytes, address: Address, unasked: bool) -> bool:
+    def _send_now(self, data: bytes, address: Address, source: bytes) -> bool:
         try:
-            if not unasked and address in self._asked:
+            if source:
                 try:
-                    self._socket.sendmsg((data,), self._from(address), 0, address)
+                    self._socket.sendmsg((data,), self._from(source), 0, address)
                 except BlockingIOError:
                     raise
                 except OSError:
-                    del self._asked[address]  # that address is ours no more, perhaps
+                    pass  # that address is ours no more, perhaps
                 else:
                     return True
             self._socket.sendto(data, address)
@@ -225,24 +218,23 @@ class DatagramSocket:
             pass
         return True
 
-    def _send_train(self, datagrams: list[bytes], address: Address, unasked: bool) -> bool:
-        answer = [] if unasked else self._from(address)
-        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0]))), *answer]
+    def _send_train(self, datagrams: list[bytes], address: Address, source: bytes) -> bool:
+        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))]
         try:
-            self._socket.sendmsg(datagrams, control, 0, address)
+            self._socket.sendmsg(datagrams, [*control, *(self._from(source) if source else ())], 0, address)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _UNSUPPORTED and not answer:
+            if error.errno in _UNSUPPORTED and not source:
                 self._segments = False
             for index, data in enumerate(datagrams):
-                if not self._send_now(data, address, unasked):
-                    self._wait(((data, address) for data in datagrams[index + 1 :]), unasked)
+                if not self._send_now(data, address, source):
+                    self._wait(((data, address) for data in datagrams[index + 1 :]), source)
                     break
         return True
 
-    def _wait(self, datagrams: Iterable[tuple[bytes, Address]], unasked: bool) -> None:
-        self._queue.extend((data, address, unasked) for data, address in datagrams)
+    def _wait(self, datagrams: Iterable[tuple[bytes, Address]], source: bytes) -> None:
+        self._queue.extend((data, address, source) for data, address in datagrams)
         if self._queue:
             self._loop.add_writer(self._socket, self._drain)
 
@@ -317,6 +309,7 @@ def _answer_from(level: int, kind: int, content: bytes) -> bytes:
     return b""
 
 
+@functools.lru_cache(256)
 def _may_answer(ours: str, theirs: str) -> bool:
     """From loopback and a link nothing reaches who is not there, too: whoever asks from beyond is forged."""
     source, destination = (ipaddress.ip_address(host.partition("%")[0]) for host in (ours, theirs))

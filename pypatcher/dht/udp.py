@@ -81,9 +81,9 @@ class UdpDht(Dht):
         self._close()
 
     def _send(self, family: int, data: bytes, address: Address) -> None:
-        """Before the sockets are open, and after they are closed, a packet is lost."""
+        """Before the sockets are open, and after they are closed, a packet is lost. Only an answer has a source."""
         if (opened := self._sockets.get(family)) is not None:
-            opened.send(data, address)
+            opened.send(data, address, source=opened.asked_by(address))
 
     def _close(self) -> None:
         for opened in self._sockets.values():

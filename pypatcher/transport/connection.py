@@ -99,6 +99,11 @@ class Connection:
         return self._quic.peer_id is not None or self._established.done()
 
     @property
+    def newest(self) -> tuple[int, ...]:
+        """See ``RawKeyConnection.newest``."""
+        return self._quic.newest
+
+    @property
     def is_closed(self) -> bool:
         """Whether either side ended it."""
         return self._failure is not None

@@ -72,7 +72,6 @@ class Endpoint:
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._front_door = FrontDoor(admission)
-        self._asker: Address | None = None
         self._closed = False
 
     @classmethod
@@ -120,7 +119,7 @@ class Endpoint:
         """
         udp = self._sockets.get(is_ipv6(address[0]))
         if udp is not None:
-            udp.send(data, address, unasked=address != self._asker)
+            udp.send(data, address, source=udp.asked_by(address))
 
     def serve(self, alpn: str, handler: Handler) -> None:
         """Accept connections that ask for ``alpn``; ``handler`` runs in a task of the endpoint's for each."""
@@ -172,17 +171,14 @@ class Endpoint:
 
         Only the address of who dialed may change (RFC 9000 section 9); who was dialed is not heard from another one.
         """
-        kept = {
-            connection.peer_address
-            for connection, entry in self._connections.items()
-            if goes_on(entry.udp.asked_at(connection.peer_address), source_for(connection.peer_address))
-        }
-        for udp in self._sockets.values():
-            udp.forget_asked(kept.__contains__)
         for connection, entry in list(self._connections.items()):
-            if connection.is_established and source_for(connection.peer_address) != entry.source:
-                entry.source = source_for(connection.peer_address)
-                if connection.peer_address in kept:
+            source = source_for(connection.peer_address)
+            keeps = bool(entry.asked) and goes_on(entry.udp.host_of(entry.asked), source)
+            if not keeps:
+                entry.asked = b""
+            if connection.is_established and source != entry.source:
+                entry.source = source
+                if keeps:
                     continue  # another address of the same network, as IPv6 takes every few hours
                 if connection.dialed:
                     connection.nudge()
@@ -228,7 +224,8 @@ class Endpoint:
 
     def send_again(self, connection: Connection, datagrams: list[tuple[bytes, Address]]) -> None:
         """Repeat what a closed connection sent last."""
-        self._connections[connection].udp.send_all(datagrams)
+        entry = self._connections[connection]
+        entry.udp.send_all(datagrams, source=entry.asked)
 
     def established(self, connection: Connection) -> None:
         """A handshake is complete: whoever serves its protocol takes over."""
@@ -289,9 +286,7 @@ class Endpoint:
         elif first >= 0x40:
             connection = self._routes.get(data[1 : 1 + CONNECTION_ID_SIZE])
             if connection is None and first == ord("d"):
-                self._asker = source
                 self._on_krpc(data, source)
-                self._asker = None
                 return
             if connection is None and (known := self._reset_tokens.get(data[-16:])) is not None:
                 known.stateless_reset()
@@ -306,6 +301,7 @@ class Endpoint:
             if connection.dialed and not connection.was_heard:
                 connection.abandon(PeerError("it speaks no version of QUIC that this node does"))
             return
+        newest = connection.newest
         try:
             connection.feed(data, source, self._loop.time())
         except Exception:
@@ -313,7 +309,15 @@ class Endpoint:
             _log.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
             connection.abandon(PeerError("the connection broke on a packet of the peer"))
             return
+        if connection.newest != newest:
+            self._note_asked(connection, source)
         self._awake[connection] = None
+
+    def _note_asked(self, connection: Connection, source: Address) -> None:
+        """A packet that was the peer's own, and new, asked the address of ours that we answer from."""
+        entry = self._connections.get(connection)
+        if entry is not None and not (connection.dialed and not connection.is_established):
+            entry.asked = entry.udp.asked_by(source)
 
     def _first_packet(self, data: bytes, source: Address) -> None:
         if len(data) < MIN_DATAGRAM_SIZE or not self._handlers:
@@ -323,7 +327,8 @@ class Endpoint:
         full = len(self._connections) >= _CONNECTIONS_LIMIT and not self._forget_an_ended_one()
         match self._front_door.answer(data, source, self._loop.time(), full):
             case bytes(reply):
-                self._sockets[is_ipv6(source[0])].send(reply, source)
+                udp = self._sockets[is_ipv6(source[0])]
+                udp.send(reply, source, source=udp.asked_by(source))
             case Welcome() as welcome:
                 self._accept(welcome, data, source)
 
@@ -349,6 +354,7 @@ class Endpoint:
             # Noise in the shape of a first packet leaves nothing behind.
             return
         entry = self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source)
+        self._note_asked(connection, source)
         entry.deadline = self._loop.call_later(_ASK_SECONDS, self._send_away, connection, CloseCode.STALLED)
         entry.place, vacated = self._admission.opened(
             source, validated=welcome.retry_id is not None, now=self._loop.time()
@@ -388,7 +394,7 @@ class Endpoint:
                 connection.abandon(PeerError("the connection broke on a packet of the peer"))
                 continue
             if datagrams:
-                entry.udp.send_all(datagrams, unasked=connection.dialed and not connection.is_established)
+                entry.udp.send_all(datagrams, source=entry.asked)
 
     async def _run(self, handler: Handler, connection: Connection) -> None:
         code = CloseCode.DONE
@@ -408,14 +414,16 @@ class Endpoint:
 class _Entry:
     """What the endpoint knows of a connection: its socket, who opened it, its place, and until when it must have asked.
 
-    ``source`` is the address of ours that its packets leave from, once it is established.
+    ``source`` is the address of ours that the routing table chose once it was established; ``asked`` the one that the
+    peer's newest packet asked, and ours leave from: none but the peer can choose that.
     """
 
-    __slots__ = ("address", "deadline", "place", "source", "udp")
+    __slots__ = ("address", "asked", "deadline", "place", "source", "udp")
 
     def __init__(self, udp: DatagramSocket, address: Address) -> None:
         self.udp = udp
         self.address = address
+        self.asked = b""
         self.deadline: asyncio.TimerHandle | None = None
         self.place: ConnectionPlace | None = None
         self.source: str | None = None

@@ -158,6 +158,11 @@ class RawKeyConnection(QuicConnection):
         """When the peer's newest packet came, on the clock of ``receive_datagram``; 0 before the first."""
         return self._spaces[tls.Epoch.ONE_RTT].largest_received_time or 0.0
 
+    @property
+    def newest(self) -> tuple[int, ...]:
+        """The highest numbers of the peer's packets: they change by what only the peer can have sent, and once each."""
+        return tuple(space.largest_received_packet for space in self._spaces.values())
+
     def unacknowledged(self, stream_id: int) -> int:
         """Bytes of a stream that were given to ``send_stream_data`` and not acknowledged yet."""
         stream = self._streams.get(stream_id)

@@ -20,11 +20,11 @@ def make_lossy(endpoint: Endpoint, share: float, seed: int) -> None:
     (udp,) = endpoint._sockets.values()
     send = udp.send_all
 
-    def send_some(datagrams: list[tuple[bytes, tuple[str, int]]], *, unasked: bool = False) -> None:
+    def send_some(datagrams: list[tuple[bytes, tuple[str, int]]], *, source: bytes = b"") -> None:
         kept = [datagram for datagram in datagrams if noise.random() >= share]
         if len(kept) > 2 and noise.random() < 0.3:
             kept[0], kept[-1] = kept[-1], kept[0]
-        send(kept, unasked=unasked)
+        send(kept, source=source)
 
     udp.send_all = send_some  # type: ignore[method-assign]
 
@@ -46,7 +46,7 @@ async def test_a_lost_farewell_is_said_again_to_who_goes_on_talking() -> None:
             (udp,) = server._sockets.values()
             send = udp.send_all
             dropped = []
-            udp.send_all = lambda datagrams, unasked=False: dropped.append(datagrams)  # type: ignore[method-assign]
+            udp.send_all = lambda datagrams, source=b"": dropped.append(datagrams)  # type: ignore[method-assign]
             connection.close(CloseCode.BUSY)
             server._flush()
             assert dropped

@@ -117,8 +117,8 @@ def forging(client: Endpoint) -> Iterator[None]:
     own = udp.send, udp.send_all
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
         liar.bind((loopback(), 0))
-        udp.send = lambda data, address, unasked=False: liar.sendto(data, address)
-        udp.send_all = lambda datagrams, unasked=False: [liar.sendto(*each) for each in datagrams]
+        udp.send = lambda data, address, source=b"": liar.sendto(data, address)
+        udp.send_all = lambda datagrams, source=b"": [liar.sendto(*each) for each in datagrams]
         try:
             yield
         finally:

@@ -24,13 +24,13 @@ def packets(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     send, send_all = DatagramSocket.send, DatagramSocket.send_all
 
-    def note(self: DatagramSocket, data: bytes, address: Address, *, unasked: bool = False) -> None:
+    def note(self: DatagramSocket, data: bytes, address: Address, *, source: bytes = b"") -> None:
         seen.append(bytes(data))
-        send(self, data, address, unasked=unasked)
+        send(self, data, address, source=source)
 
-    def note_all(self: DatagramSocket, datagrams: list[tuple[bytes, Address]], *, unasked: bool = False) -> None:
+    def note_all(self: DatagramSocket, datagrams: list[tuple[bytes, Address]], *, source: bytes = b"") -> None:
         seen.extend(bytes(data) for data, _ in datagrams)
-        send_all(self, datagrams, unasked=unasked)
+        send_all(self, datagrams, source=source)
 
     monkeypatch.setattr(DatagramSocket, "send", note)
     monkeypatch.setattr(DatagramSocket, "send_all", note_all)

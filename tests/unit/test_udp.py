@@ -149,17 +149,18 @@ async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[Da
 
 async def test_only_answers_leave_from_the_address_that_was_asked() -> None:
     """The attack: one byte from a forged source decided from where our own questions to that address left."""
-    loop, heard = asyncio.get_running_loop(), asyncio.Event()
-    opened = DatagramSocket(("0.0.0.0", 0), lambda _data, _source: heard.set())
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[bytes]()
+    opened = DatagramSocket(("0.0.0.0", 0), lambda _data, source: told.put_nowait(opened.asked_by(source)))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
         peer.bind(("127.0.0.1", 0))
         peer.sendto(b"\0", ("127.0.0.9", opened.address[1]))
         async with asyncio.timeout(5):
-            await heard.wait()
-            for unasked, source in ((False, "127.0.0.9"), (True, "127.0.0.1"), (False, "127.0.0.9")):
-                opened.send(b"one", peer.getsockname(), unasked=unasked)
-                opened.send_all([(b"train", peer.getsockname())] * 2, unasked=unasked)
-                assert [(await loop.sock_recvfrom(peer, 100))[1][0] for _ in range(3)] == [source] * 3
+            asked = await told.get()
+            assert (opened.host_of(asked), opened.asked_by(peer.getsockname())) == ("127.0.0.9", b"")
+            for source, host in ((asked, "127.0.0.9"), (b"", "127.0.0.1"), (asked, "127.0.0.9")):
+                opened.send(b"one", peer.getsockname(), source=source)
+                opened.send_all([(b"train", peer.getsockname())] * 2, source=source)
+                assert [(await loop.sock_recvfrom(peer, 100))[1][0] for _ in range(3)] == [host] * 3
     opened.close()
 
 

@@ -54,6 +54,17 @@ async def test_a_handful_of_nodes_is_enough(nodes: int) -> None:
         assert (await reader.get_mutable(_PAIR.public, b"salt")).items == (_ITEM,)
 
 
+async def test_a_forged_packet_chooses_no_source_for_our_questions() -> None:
+    """The attack: one byte in a node's name, to an address of ours that it cannot answer."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as node:
+        node.bind(("127.0.0.1", 0))
+        async with UdpDht(("0.0.0.0", 0), bootstrap=[node.getsockname()]) as dht, asyncio.timeout(10):
+            for _ in range(3):
+                node.sendto(b"d", ("127.0.0.9", dht.address[1]))
+                assert (await loop.sock_recvfrom(node, 2000))[1][0] == "127.0.0.1"
+
+
 async def test_both_families_are_used_where_there_are_two() -> None:
     async with (
         UdpDht([("127.83.0.1", 0), ("::1", 0)]) as first,

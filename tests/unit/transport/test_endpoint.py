@@ -377,8 +377,8 @@ async def test_a_path_that_loses_large_datagrams_stays_at_1200_and_works() -> No
         for endpoint in (server, client):
             (udp,) = endpoint._sockets.values()
             send = udp.send_all
-            udp.send_all = lambda datagrams, unasked, send=send: send(  # type: ignore[method-assign]
-                [pair for pair in datagrams if len(pair[0]) <= 1200], unasked=unasked
+            udp.send_all = lambda datagrams, source, send=send: send(  # type: ignore[method-assign]
+                [pair for pair in datagrams if len(pair[0]) <= 1200], source=source
             )
         one, other, _ = await pair(server, client)
         stream = await one.open_stream()
@@ -493,4 +493,30 @@ async def test_a_forged_byte_does_not_choose_from_where_we_ask_and_dial() -> Non
                     said[data] = source[0]
         assert sources == ["127.0.0.1"] * 3
         assert said == {b"question": "127.0.0.1", b"answer": "127.0.0.9"}
+    await node.close()
+
+
+async def test_a_forged_byte_moves_no_connection_to_another_address_of_ours() -> None:
+    """The attack: as the test above, while the peer waits for what we send: nothing of it arrived any more."""
+    heard, served = asyncio.Event(), asyncio.Queue[Connection]()
+
+    async def serve(connection: Connection) -> None:
+        served.put_nowait(connection)
+        await connection.wait_closed()
+
+    node = await Endpoint.open(KeyPair.generate(), [("0.0.0.0", 0)], on_krpc=lambda _data, _source: heard.set())
+    node.serve(ALPN, serve)
+    peer = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0)])
+    port = node.addresses[0][1]
+    async with asyncio.timeout(10):
+        taken = await peer.connect(("127.0.0.1", port), node_id=None, alpn=ALPN)
+        given = await served.get()
+        await asyncio.sleep(0.2)  # the handshake's last packets
+        peer.send_krpc(b"d", ("127.0.0.9", port))
+        await heard.wait()
+        stream = await given.open_uni()
+        await stream.write(b"true")
+        await stream.finish()
+        assert await (await taken.accept_uni()).read_exactly(4) == b"true"
+    await peer.close()
     await node.close()
