@@ -13,9 +13,9 @@ must not become a weapon. The numbers are in design.md, "Opening the way":
 - Knocks are limited per /24 or /48, and per source of addresses, so that no source can starve another. Until the size
   of the swarm is known it counts as large.
 - What is on a link of this machine, or was heard by multicast, waits for no moment; but only what was heard has wider
-  limits, for anybody can name addresses of a LAN, and nobody in it is dialed before it proved to be a member. A host
-  that was reached within the last hour gets one knock at once, and further ones at moments that ignore the size of the
-  swarm; it has wider limits, too.
+  limits, for anybody can name addresses of a LAN, and nobody in it is dialed before it proved to be a member. Of what
+  was heard each host has its turn, since its name can be forged as well. A host that was reached within the last hour
+  gets one knock at once, and further ones at moments that ignore the size of the swarm; it has wider limits, too.
 - A host that was met and is of no use rests for hours, unless its address is wanted; in a large swarm of such hosts the
   next is tried ever later. A host that was met and was busy is met again soon.
 
@@ -51,7 +51,8 @@ _QUIET_PAUSES = (15.0, 900.0)
 _WISHED_LEVEL = 3
 _FEW, _TRIED = 4, 0.25
 _GROUP_KNOCKS = (3, 300.0)
-_NEAR_KNOCKS = (60, 60.0)
+_PROVEN_KNOCKS = (60, 60.0)
+_MACHINE_KNOCKS = (4, 60.0)
 _REPLACED = 32
 
 
@@ -111,8 +112,11 @@ class KnockQueue:
         self.replan(now, wall)
 
     def crowd(self, size: int, now: float, wall: float) -> None:
-        """About so many nodes share what we hear; who cannot be among them, such as our LAN, is counted here."""
-        size += sum(count for kind, count in self._counts.items() if kind.adds_to_crowd)
+        """About so many nodes share what we hear; who cannot be among them, such as our LAN, is counted here.
+
+        Only who answered: a neighbour with forged names must not make knocks at strangers rarer.
+        """
+        size += sum(entry.kind.adds_to_crowd and entry.rest_until > 0.0 for entry in self._entries.values())
         changed = level_of_crowd(size) != level_of_crowd(self._crowd)
         self._crowd = size
         if changed:
@@ -326,15 +330,23 @@ class KnockQueue:
         return self._quiet[kind][1] if kind in self._quiet else now
 
     def _limits(self, address: Address, kind: AddressLimits, now: float) -> list[Limit]:
-        if self.is_neighbour(address):
-            return [Limit("near", *_NEAR_KNOCKS)]
         if self._known.is_proven(address, now):
-            return [Limit("proven", *_NEAR_KNOCKS)]
+            return [Limit("proven", *_PROVEN_KNOCKS)]
+        if self.is_neighbour(address):
+            return [Limit(kind, kind.knocks, 60.0), Limit(machine_of(address), *_MACHINE_KNOCKS)]
         return [Limit(kind, kind.knocks, 60.0), Limit(subnet_of(address), *_GROUP_KNOCKS)]
 
     def _make_room(self, kind: AddressLimits, now: float) -> bool:
-        """Drop one of the kind, any one that is not open: a flood cannot choose who goes."""
+        """Drop one of the kind, any one that is not open: a flood cannot choose who goes.
+
+        Of neighbours one of the machine with the most ports, and none that was reached lately.
+        """
         old = [address for address, entry in self._entries.items() if entry.kind is kind and entry.open_until < now]
+        if kind.are_neighbours:
+            old = [address for address in old if not self._known.is_proven(address, now)]
+            machines = Counter(machine_of(address) for address in old)
+            most = max(machines.values(), default=0)
+            old = [address for address in old if machines[machine_of(address)] == most]
         if not old:
             return False
         self.forget(self._rng.choice(old))

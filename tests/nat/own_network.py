@@ -16,7 +16,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from pypatcher.addresses import Address
-from pypatcher.discovery.sources.lan import Lan, all_interfaces
+from pypatcher.discovery.links import all_interfaces
+from pypatcher.discovery.sources.lan import Lan
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Connection, Endpoint, endpoint, internet_source
 from pypatcher.udp import DatagramSocket

@@ -61,8 +61,10 @@ for {hours(dht.storage.ITEM_LIFETIME)}
 
 at the start, every {minutes(discovery.sources.lan._INTERVAL)}, and when somebody new is heard
 
-{discovery.sources.lan._HEARD.most} announcements a second are heard, {discovery.sources.lan._HEARD_EACH[0]} of one
-host ({discovery.sources.lan._HEARD_EACH[1]} at once), of which {discovery.sources.lan._PORTS_EACH} ports are remembered
+Of one host {discovery.sources.lan._HEARD_EACH[0]*60} announcements a minute are heard
+({discovery.sources.lan._HEARD_EACH[1]} at once), of which {discovery.sources.lan._PORTS_EACH} ports are remembered; of
+hosts that are in no /24 of our IPv4 addresses, of which any number can be forged,
+{discovery.sources.lan._HEARD_BEYOND.most} a second
 
 checked every {nat.address_monitor.LOOK_EVERY} s, without a packet
 
@@ -134,7 +136,10 @@ records {discovery.sources.slots.RECORDS.knocks},
 a release's swarm {discovery.sources.swarm.HOLDERS.knocks}, the namespace's swarm
 {discovery.sources.swarm.EVERYBODY.knocks}
 
-get their knock at once, {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each kind
+within the last hour get their knock at once, {nat.knock_queue._PROVEN_KNOCKS[0]} a minute. So do neighbours heard by
+multicast, {discovery.sources.lan.NEIGHBOURS.knocks} a minute in a /24 of ours, {discovery.sources.lan.BEYOND.knocks} of
+others, {nat.knock_queue._MACHINE_KNOCKS[0]} at one machine; {discovery.sources.lan.NEIGHBOURS.room} and
+{discovery.sources.lan.BEYOND.room} are remembered
 
 may be dialed for {nat.knock_queue._OPEN} s, and gets no knock for {minutes(nat.knock_queue._REST)}, or for
 {hours(nat.knock_queue._REST_USELESS)} if it was of no use
@@ -238,7 +243,8 @@ day
 
 at most {nat.knock_queue._GROUP_KNOCKS[0]} knocks in {minutes(nat.knock_queue._GROUP_KNOCKS[1])} to one /24
 
-a limit of their own: {nat.knock_queue._NEAR_KNOCKS[0]} a minute of each kind
+have limits of their own: {nat.knock_queue._PROVEN_KNOCKS[0]} a minute, and
+{discovery.sources.lan.NEIGHBOURS.knocks} in a /24 of its own, {nat.knock_queue._MACHINE_KNOCKS[0]} at one machine
 
 Both are for {hours(nat.portmap.mapper._LEASE)}, renewed every {minutes(nat.portmap.mapper._LATEST_RENEWAL)}
 

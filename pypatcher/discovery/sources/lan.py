@@ -1,60 +1,51 @@
 """Neighbours on the same switch, by multicast (BEP 14): found without any Internet.
 
 A node says at its start, then at intervals and when it hears somebody new, on which port it listens and for which
-swarm. The codec and ``LanSchedule`` know neither sockets nor tasks; ``Lan`` moves the bytes. Sockets are bound to the
-group's address, so that only what was sent to the group arrives; packets travel one hop. A neighbour's word is a hint
-like any other. Not here: who is knocked at (``nat``).
+swarm. The codec and ``LanSchedule`` know neither sockets nor tasks; ``Lan`` moves the bytes. A neighbour's word is a
+hint like any other. Not here: links and their sockets (``discovery.links``), who is knocked at (``nat``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import math
 import random
 import re
 import socket
-import struct
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, is_ipv6, is_lan, subnet_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import jittered
 from pypatcher.discovery.announcement import is_dialable
+from pypatcher.discovery.links import GROUPS, Link, address_on, all_interfaces, choose, open_group
 from pypatcher.discovery.namespace import namespace_hash
 from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
-from pypatcher.forks import keep_from_forks
 from pypatcher.limits import Limit, RateLimiter, WindowLimiter
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["GROUPS", "NEIGHBOURS", "Lan", "LanSchedule", "decode_search", "encode_search", "lan_source"]
+__all__ = ["BEYOND", "NEIGHBOURS", "Lan", "LanSchedule", "decode_search", "encode_search", "lan_source"]
 
 _log = logging.getLogger("pypatcher")
 
-NEIGHBOURS = AddressLimits("LAN", room=64, knocks=30, adds_to_crowd=True, are_neighbours=True)
+NEIGHBOURS = AddressLimits("LAN", room=512, knocks=240, adds_to_crowd=True, are_neighbours=True)
+"""In a /24 of an address of ours: so many hosts can be forged and no more, and each has its turn."""
 
-GROUPS: dict[int, Address] = {4: ("239.192.152.143", 6771), 6: ("ff15::efc0:988f", 6771)}
-"""The multicast groups of BEP 14, by address family."""
+BEYOND = AddressLimits("LAN beyond", room=64, knocks=60, adds_to_crowd=True, are_neighbours=True)
+"""Heard by multicast too, but anybody who can send in this LAN can invent any number of such hosts."""
 
 _LARGEST = 1400
 _LOOK_AT_LINKS, _TRY_AGAIN = 5.0, 60.0
-_MOST = 256
 _MEMBERSHIPS = 16
 """Interfaces that one socket hears: Linux allows it 20 groups, one for each."""
-_INTERFACES = Path("/proc/net/dev")
-_SIOCGIFFLAGS = 0x8913
-_LOOPBACK, _UP_AND_RUNNING = 0x8, 0x41
-_IP_ALL, _IPV6_ALL = 49, 29  # IP_MULTICAST_ALL, IPV6_MULTICAST_ALL
 _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
 _KNOWN, _KNOWN_FOR = 256, 900.0
-_HEARD = Limit("heard", 20, 1.0)
-_HEARD_EACH = (2.0, 8.0)
+_HEARD_BEYOND = Limit("heard", 20, 1.0)
+_HEARD_EACH = (0.25, 4.0)
 _PORTS_EACH = 4
 _LOOK_SECONDS = 5.0
 _HEADER = re.compile(rb"([A-Za-z-]{1,20}):[ \t]*([!-~]{0,120})[ \t]*")
@@ -109,9 +100,13 @@ class LanSchedule:
         """Announce as soon as that is polite: our address changed, or somebody new is there."""
         self._next = min(self._next, max(now + self._rng.uniform(0, _FIRST), self._last + _SHORTEST))
 
-    def heard(self, neighbour: Address, now: float) -> bool:
-        """Whether to hand a neighbour on: 20 a second at most, 2 of one host. Of a host 4 ports are remembered."""
-        if not self._heard_each.allow(neighbour[0], now) or not self._heard.allow(_HEARD, now):
+    def heard(self, neighbour: Address, now: float, *, near: bool = True) -> bool:
+        """Whether to hand a neighbour on: 15 a minute of one host, and of hosts that are not ``near`` 20 a second.
+
+        Those that are near, in a /24 of ours, are few: whoever forges all of them silences none. Of a host 4 ports are
+        remembered.
+        """
+        if not self._heard_each.allow(neighbour[0], now) or not (near or self._heard.allow(_HEARD_BEYOND, now)):
             return False
         if now - self._known.pop(neighbour, float("-inf")) > _KNOWN_FOR:
             self.soon(now)
@@ -142,7 +137,7 @@ class Lan:
     """
 
     name = "LAN"
-    limits: Sequence[AddressLimits] = (NEIGHBOURS,)
+    limits: Sequence[AddressLimits] = (NEIGHBOURS, BEYOND)
 
     def __init__(
         self,
@@ -160,6 +155,7 @@ class Lan:
         self._cookie = f"{rng.getrandbits(64):016x}"
         self._interfaces = interfaces or all_interfaces
         self._changed = asyncio.Event()
+        self._near: frozenset[str] = frozenset()
 
     def address_changed(self) -> None:
         """Our address changed: announce it again, as soon as the pauses allow."""
@@ -186,14 +182,15 @@ class Lan:
             with contextlib.ExitStack() as cleanup:
                 await self._use(self._links(), cleanup, listener)
 
-    async def _use(self, links: frozenset[_Link], cleanup: contextlib.ExitStack, listener: Listener) -> None:
+    async def _use(self, links: frozenset[Link], cleanup: contextlib.ExitStack, listener: Listener) -> None:
         """Announce and hear on these until there are others."""
         loop, until = asyncio.get_running_loop(), math.inf
+        self._near = frozenset(subnet_of((link.host, 0)) for link in links if link.family == 4)
         sockets = []
         for family in self._ports:
             indices = sorted(link.index for link in links if link.family == family)
             for some in (indices[start : start + _MEMBERSHIPS] for start in range(0, len(indices), _MEMBERSHIPS)):
-                opened = _open(family, some)
+                opened = open_group(family, some)
                 if opened is None:
                     until = self._clock() + _TRY_AGAIN
                     continue
@@ -215,20 +212,20 @@ class Lan:
             if self._clock() >= until:
                 return
 
-    def _links(self) -> frozenset[_Link]:
+    def _links(self) -> frozenset[Link]:
         """Where something can be said now: an interface whose link is up, and our address there."""
         return frozenset(
-            _Link(family, index, host)
+            Link(family, index, host)
             for index in self._interfaces()
             for family in self._ports
-            if (host := _address(family, index)) is not None
+            if (host := address_on(family, index)) is not None
         )
 
     def _announce(self, family: int, opened: socket.socket, interfaces: Iterable[int]) -> None:
         packet = encode_search(self._info_hash, self._ports[family], self._cookie, family)
         for index in interfaces:
             try:
-                _choose(opened, family, index)
+                choose(opened, family, index)
                 opened.sendto(packet, GROUPS[family])
             except OSError as error:
                 _log.debug("no multicast over interface %d: %s", index, error.strerror)
@@ -243,8 +240,11 @@ class Lan:
             if port is None:
                 continue
             neighbour = (str(source[0]), port)
-            if is_dialable(neighbour) and self._schedule.heard(neighbour, self._clock()):
-                listener.hear(Found(NEIGHBOURS, (neighbour,)))
+            near = subnet_of(neighbour) in self._near
+            if not is_dialable(neighbour) or not (near or is_lan(neighbour) or is_ipv6(neighbour[0])):
+                continue
+            if self._schedule.heard(neighbour, self._clock(), near=near):
+                listener.hear(Found(NEIGHBOURS if near else BEYOND, (neighbour,)))
                 self._changed.set()
 
 
@@ -263,88 +263,3 @@ def lan_source(around: Surroundings) -> Lan | None:
         return None
     ports = host.ports if around.settings.lan else {}
     return Lan(namespace_hash(host.namespace), ports, clock=around.clock, rng=around.rng)
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """An interface that can send, and our address on it."""
-
-    family: int
-    index: int
-    host: str
-
-
-def all_interfaces() -> list[int]:
-    """The indices of this machine's interfaces with a link, but for loopback; 0, the kernel's choice, if none can tell.
-
-    Not by netlink, as ``if_nameindex`` asks: a sandbox may allow no such socket.
-    """
-    try:
-        lines = _INTERFACES.read_text(encoding="ascii").splitlines()[2:]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            return sorted(_working(probe, [line.partition(":")[0].strip() for line in lines]))[:_MOST]
-    except (OSError, UnicodeDecodeError):
-        return [0]
-
-
-def _working(probe: socket.socket, names: Iterable[str]) -> Iterator[int]:
-    for name in names:
-        with contextlib.suppress(OSError):
-            answer = fcntl.ioctl(probe, _SIOCGIFFLAGS, struct.pack("16sh14x", name.encode("ascii"), 0))
-            if struct.unpack_from("=h", answer, 16)[0] & (_UP_AND_RUNNING | _LOOPBACK) == _UP_AND_RUNNING:
-                yield socket.if_nametoindex(name)
-
-
-def _address(family: int, index: int) -> str | None:
-    """Our address from which something would leave for the group over that interface; None if nothing would."""
-    try:
-        with socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            _choose(probe, family, index)
-            probe.connect(GROUPS[family])
-            return str(probe.getsockname()[0])
-    except OSError:
-        return None
-
-
-def _open(family: int, interfaces: Iterable[int]) -> socket.socket | None:
-    """A socket that hears the group on these interfaces; None if there can be none."""
-    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-    try:
-        opened = keep_from_forks(socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK))
-    except OSError as error:
-        _log.debug("no multicast over IPv%d: %s", family, error.strerror)
-        return None
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == 6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
-        else:
-            opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
-        with contextlib.suppress(OSError):  # kernels before 4.20: what others joined is heard here too, to no harm
-            level, option = (socket.IPPROTO_IPV6, _IPV6_ALL) if family == 6 else (socket.IPPROTO_IP, _IP_ALL)
-            opened.setsockopt(level, option, 0)
-        opened.bind(GROUPS[family])
-        for index in interfaces:
-            _join(opened, family, index)
-    except OSError as error:
-        _log.debug("no multicast over IPv%d: %s", family, error.strerror)
-        opened.close()
-        return None
-    return opened
-
-
-def _join(opened: socket.socket, family: int, index: int) -> None:
-    packed = socket.inet_pton(opened.family, GROUPS[family][0])
-    if family == 6:
-        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, packed + struct.pack("@I", index))
-    else:
-        opened.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, packed + struct.pack("=4si", bytes(4), index))
-
-
-def _choose(opened: socket.socket, family: int, index: int) -> None:
-    if family == 6:
-        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-    else:
-        choice = struct.pack("=4s4si", bytes(4), bytes(4), index)
-        opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, choice)

@@ -30,7 +30,7 @@ class AddressLimits:
     Attributes:
         name: of the kind.
         room: most addresses that are remembered.
-        knocks: most knocks a minute at strangers among them.
+        knocks: most knocks a minute at those among them that were not reached yet.
         adds_to_crowd: whether those who are named are not in the estimate of the crowd that a swarm makes.
         are_neighbours: whether they were heard on a link of this machine, so that nobody far away can have named them.
     """

@@ -205,12 +205,38 @@ def test_a_stranger_waits_until_the_size_of_the_crowd_is_known() -> None:
 
 
 def test_neighbours_count_as_part_of_the_crowd() -> None:
-    queue = make(crowd=1)
-    queue.add([(f"192.168.1.{number}", 6881) for number in range(20)], NEIGHBOURS, 0.0, WALL)
+    queue, near = make(crowd=1), [(f"192.168.1.{number}", 6881) for number in range(20)]
+    queue.add(near, NEIGHBOURS, 0.0, WALL)
+    for address in near:
+        queue.answered(address, 0.0)
     queue.crowd(1, 0.0, WALL)
     queue.add([far(1)], RECORDS, 0.0, WALL)
     found = [time for time, address in knocks(queue, 0.0, 600.0) if address == far(1)]
     assert len(found) <= 2
+
+
+def test_neighbours_that_answer_nothing_make_no_crowd() -> None:
+    """The attack: forged announcements in the LAN made knocks at all strangers as rare as in a crowd."""
+    queue = make(crowd=1)
+    queue.add([(f"192.168.1.{number}", 6881) for number in range(20)], NEIGHBOURS, 0.0, WALL)
+    queue.crowd(1, 0.0, WALL)
+    queue.add([far(1)], RECORDS, 0.0, WALL)
+    assert len([time for time, address in knocks(queue, 0.0, 600.0) if address == far(1)]) > 4
+
+
+@pytest.mark.parametrize("ports", [1, 60_000])
+def test_forged_neighbours_keep_no_true_one_from_its_knock(ports: int) -> None:
+    """The attack: all other hosts of the /24 announce, 30 a second together. Before, the true one was never reached."""
+    rng, queue, honest = random.Random(1), make(), ("192.168.1.50", 6881)
+    forged = [host for host in range(1, 255) if host != 50]
+    for tick in range(300 * 30):
+        now = tick / 30
+        queue.add([(f"192.168.1.{rng.choice(forged)}", 1024 + rng.randrange(ports))], NEIGHBOURS, now, WALL + now)
+        if tick == 30 * 60:
+            queue.add([honest], NEIGHBOURS, now, WALL + now)
+        if queue.due(now, WALL + now) == honest:
+            break
+    assert 60.0 <= now < 240.0
 
 
 def test_who_was_met_and_was_busy_is_met_again_soon_then_ever_later() -> None:
