@@ -66,7 +66,7 @@ class HolePuncher(Ways):
         self._clock = clock
         self._wall = wall
         self._own: tuple[Address, ...] = ()
-        self._wished: frozenset[Address] = frozenset()
+        self._holders: frozenset[Address] = frozenset()
         self._open: asyncio.Queue[Address] = asyncio.Queue(_WAITING)
         self._changed = asyncio.Event()
 
@@ -78,23 +78,23 @@ class HolePuncher(Ways):
         self._queue.add(found.addresses, found.limits, now, wall)
         if found.may_hold_wanted:
             # There may be something new to be had of these: they rest no longer.
-            self._queue.rouse(found.addresses, now, wall)
+            self._queue.end_rest(found.addresses, now, wall)
         self._changed.set()
 
-    def wish(self, addresses: Collection[Address]) -> None:
+    def note_holders(self, addresses: Collection[Address]) -> None:
         """These hold a release that is wanted here, and no others do."""
-        self._wished = frozenset(addresses)
-        self._queue.wish(self._wished, self._clock(), self._wall())
+        self._holders = frozenset(addresses)
+        self._queue.note_holders(self._holders, self._clock(), self._wall())
         self._changed.set()
 
-    def stir(self) -> None:
+    def knock_anew(self) -> None:
         """Our release or our address changed: knock at everybody again."""
-        self._queue.stir(self._clock(), self._wall())
+        self._queue.knock_anew(self._clock(), self._wall())
         self._changed.set()
 
-    def is_wished(self, address: Address) -> bool:
+    def is_holder(self, address: Address) -> bool:
         """Whether the updater dials it itself, because it holds what is wanted."""
-        return address in self._wished
+        return address in self._holders
 
     def is_open(self, address: Address) -> bool:
         """Whether it answered a moment ago."""
@@ -154,8 +154,8 @@ class HolePuncher(Ways):
         answered = await self._network.knock(address, tries=tries)
         if answered is Answered.MEMBER:
             self._census.prove(address)
-        # On this machine a wished address is dialed whatever it answers: that costs nobody else anything.
-        is_tried = is_loopback(address) and address in self._wished
+        # On this machine a holder's address is dialed whatever it answers: that costs nobody else anything.
+        is_tried = is_loopback(address) and address in self._holders
         if answered is Answered.STRANGER:
             is_tried = is_tried or self._queue.may_try(address)
         if answered is Answered.MEMBER or is_tried:

@@ -48,7 +48,7 @@ _REST, _REST_BUSY, _REST_USELESS = 600.0, 10.0, 6 * 3600.0
 _HEARD = 45 * 60.0
 _QUIET_CROWD = 16
 _QUIET_PAUSES = (15.0, 900.0)
-_WISHED_LEVEL = 3
+_HOLDER_LEVEL = 3
 _FEW, _TRIED = 4, 0.25
 _GROUP_KNOCKS = (3, 300.0)
 _PROVEN_KNOCKS = (60, 60.0)
@@ -85,7 +85,7 @@ class KnockQueue:
         self._timeline: list[tuple[float, int, Address]] = []
         self._ticket = 0
         self._known = PeerHistory(rng, self._is_near)
-        self._wished: frozenset[Address] = frozenset()
+        self._holders: frozenset[Address] = frozenset()
         self._own: dict[int, Address] = {}
         # Before it is known where others see us there are no common moments, and no two nodes need have the same.
         self._nowhere = f"nowhere-{rng.getrandbits(64):x}", 0
@@ -153,15 +153,15 @@ class KnockQueue:
             self._turns.setdefault(machine_of(address), address)
             self._plan(address, entry, now, wall)
 
-    def wish(self, addresses: frozenset[Address], now: float, wall: float) -> None:
+    def note_holders(self, addresses: frozenset[Address], now: float, wall: float) -> None:
         """These hold a release that is wanted here, and no others do: silence makes their knocks little rarer."""
-        newly, self._wished = addresses - self._wished, addresses
+        newly, self._holders = addresses - self._holders, addresses
         for address in newly:
             if (entry := self._entries.get(address)) is not None:
                 self._plan(address, entry, now, wall)
-        self.rouse(addresses, now, wall)
+        self.end_rest(addresses, now, wall)
 
-    def rouse(self, addresses: Iterable[Address], now: float, wall: float) -> None:
+    def end_rest(self, addresses: Iterable[Address], now: float, wall: float) -> None:
         """These may have something for us: end their rest."""
         for address in addresses:
             entry = self._entries.get(address)
@@ -170,10 +170,10 @@ class KnockQueue:
                 self._turns[machine_of(address)] = address
                 self._plan(address, entry, now, wall)
 
-    def stir(self, now: float, wall: float) -> None:
+    def knock_anew(self, now: float, wall: float) -> None:
         """Our release changed: knock at everybody again."""
         self._quiet.clear()
-        self.rouse(list(self._entries), now, wall)
+        self.end_rest(list(self._entries), now, wall)
 
     def forget(self, address: Address) -> None:
         """Drop an address that is of no use, such as our own."""
@@ -268,7 +268,7 @@ class KnockQueue:
 
         Never in a LAN: whoever names addresses of ours would have us dial all devices of a home.
         """
-        if is_lan(address) or address not in self._wished or self._known.failures(address) < 2:
+        if is_lan(address) or address not in self._holders or self._known.failures(address) < 2:
             return False
         return self._crowd <= _FEW or self._rng.random() < _TRIED
 
@@ -305,7 +305,7 @@ class KnockQueue:
                 return
             else:
                 crowd = level_of_crowd(self._crowd)
-                level = min(crowd + level, max(crowd + 1, _WISHED_LEVEL) if address in self._wished else LAST_LEVEL)
+                level = min(crowd + level, max(crowd + 1, _HOLDER_LEVEL) if address in self._holders else LAST_LEVEL)
             if level >= 0:
                 pair = pair_name(self._own.get(family(address), self._nowhere), address)
                 at = next_moment(pair, min(level, LAST_LEVEL), at + wall - now) - wall + now

@@ -29,7 +29,7 @@ class Reachability(Protocol):
 
     stranger_jitter: float
 
-    def wish(self, addresses: Collection[Address]) -> None:
+    def note_holders(self, addresses: Collection[Address]) -> None:
         """These hold a release that is wanted here, and no others do."""
 
     def is_open(self, address: Address) -> bool:
@@ -48,10 +48,10 @@ class Ways(Reachability, Protocol):
     def hear(self, found: Found) -> None:
         """Somebody is said to be there."""
 
-    def stir(self) -> None:
+    def knock_anew(self) -> None:
         """Our release or our address changed: knock at everybody again."""
 
-    def is_wished(self, address: Address) -> bool:
+    def is_holder(self, address: Address) -> bool:
         """Whether the updater dials it."""
 
     def busy(self, address: Address) -> None:
@@ -83,7 +83,7 @@ class EveryWay(Ways):
         self._silent = WindowLimiter()
         self._reached: OrderedDict[Address, None] = OrderedDict()
 
-    def wish(self, addresses: Collection[Address]) -> None:
+    def note_holders(self, addresses: Collection[Address]) -> None:
         """They are open."""
 
     def is_open(self, address: Address) -> bool:
@@ -110,10 +110,10 @@ class EveryWay(Ways):
     def hear(self, found: Found) -> None:
         """Nobody is knocked at."""
 
-    def stir(self) -> None:
+    def knock_anew(self) -> None:
         """Nobody is knocked at."""
 
-    def is_wished(self, address: Address) -> bool:
+    def is_holder(self, address: Address) -> bool:
         """All are alike."""
         return False
 

@@ -98,7 +98,7 @@ class Peers:
             source.announce(info)
         if info != self._held:
             self._held = info
-            self.ways.stir()
+            self.ways.knock_anew()
 
     def want(self, releases: Collection[PatchInfo] | None) -> None:
         """These are known of and wanted here; None: nothing is taken here, whatever there is."""
@@ -134,7 +134,7 @@ class Peers:
     def _announce_address(self) -> None:
         for source in self._sources:
             source.address_changed()
-        self.ways.stir()
+        self.ways.knock_anew()
 
 
 async def keep_ports_open(mappers: Sequence[PortMapper]) -> None:

@@ -168,7 +168,7 @@ class OfferExchange:
     async def _keep_meeting(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             address = await self._ways.next_open()
-            if not self._ways.is_wished(address):
+            if not self._ways.is_holder(address):
                 # Who takes our release may be slow about it for hours: the upload limits bound those, so we go on.
                 free = asyncio.Event()
                 tasks.create_task(self._meet(address, free))

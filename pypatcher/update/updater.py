@@ -166,7 +166,7 @@ class Updater:
                 delivery.stop("the owner's word does not allow it any more")
         self._turns = {info: turns for info, turns in self._turns.items() if info in wanted}
         self._peers.want(list(wanted))
-        self._peers.ways.wish({candidate.address for candidates in wanted.values() for candidate in candidates})
+        self._peers.ways.note_holders({candidate.address for candidates in wanted.values() for candidate in candidates})
         if (loser := self._race.judge(now)) is not None:
             slow = self._running[loser]
             slow.stop("slow; somebody else is tried")

@@ -55,7 +55,7 @@ def named_for_an_hour(answer: Answered, kind: AddressLimits) -> tuple[list[float
         tasks = [asyncio.create_task(ways.run()), asyncio.create_task(dial())]
         for _ in range(60):
             ways.hear(Found(kind, NAMED, may_hold_wanted=True))
-            ways.wish(NAMED)
+            ways.note_holders(NAMED)
             await asyncio.sleep(HOUR / 60)
             opened += [address for address in NAMED if ways.is_open(address)]
         for task in tasks:

@@ -47,7 +47,7 @@ def meeting(seed: int, crowds: tuple[int, int], late: float, *, sought: bool = F
     one, other = make(1, far(2 * seed), crowds[0]), make(2, far(2 * seed + 1), crowds[1])
     one.add([far(2 * seed + 1)], RECORDS, 0.0, WALL)
     if sought:
-        one.wish(frozenset([far(2 * seed + 1)]), 0.0, WALL)
+        one.note_holders(frozenset([far(2 * seed + 1)]), 0.0, WALL)
     other.add([far(2 * seed)], RECORDS, late, WALL + late)
     sides = [[time for time, _ in knocks(one, 0.0, 3600.0)], [time for time, _ in knocks(other, late, 3600.0)]]
     for now in sorted(time for side in sides for time in side):
@@ -162,7 +162,7 @@ def test_a_fleet_that_seeks_a_victim_all_day_is_no_weapon_either(round_: int) ->
         queue = make(100 * round_ + node, crowd=20)
         ports = [("93.184.7.7", port) for port in range(1, 101)]
         queue.add(ports, RECORDS, 0.0, WALL)
-        queue.wish(frozenset(ports), 0.0, WALL)
+        queue.note_holders(frozenset(ports), 0.0, WALL)
         times += [time for time, _ in knocks(queue, 0.0, 2400.0)]
     assert most_in_a_minute(times) <= 10
 
@@ -299,7 +299,7 @@ def test_whoever_answers_is_open_for_a_while_and_then_rests() -> None:
     assert not queue.is_open(far(1), at + 46)
     queue.useless(far(1), at)
     assert knocks(queue, at, at + 600) == []
-    queue.rouse([far(1)], at + 600, WALL)
+    queue.end_rest([far(1)], at + 600, WALL)
     assert queue.due(at + 600, WALL) == far(1)
 
 
@@ -332,7 +332,7 @@ def test_in_a_large_useless_crowd_the_next_is_tried_ever_later() -> None:
         queue.add([far(number) for number in range(200)], EVERYBODY, now, WALL + now)
         now += max(min(queue.wait(now), 60.0), 0.2)
     assert len(met) < 40
-    queue.stir(now, WALL + now)
+    queue.knock_anew(now, WALL + now)
     again = 0
     for _ in range(400):
         now += 0.3
@@ -357,7 +357,7 @@ def test_a_silent_victim_is_remembered_though_named_again() -> None:
 def test_a_holder_that_answers_as_a_dht_node_is_tried_at_knock_two() -> None:
     queue, holder = make(), far(1)
     queue.add([holder], RECORDS, 0.0, WALL)
-    queue.wish(frozenset([holder]), 0.0, WALL)
+    queue.note_holders(frozenset([holder]), 0.0, WALL)
     first = knocks(queue, 0.0, 60.0)[:1]
     assert first
     tried = []
@@ -373,7 +373,7 @@ def test_a_fleet_tries_a_victim_that_answers_less_than_once_a_minute(crowd: int)
     for seed in range(crowd):
         queue = make(seed, far(1000 + seed), crowd)
         queue.add([victim], RECORDS, 0.0, WALL)
-        queue.wish(frozenset([victim]), 0.0, WALL)
+        queue.note_holders(frozenset([victim]), 0.0, WALL)
         now = 0.0
         while now < 1800.0:
             if queue.due(now, WALL + now) and queue.may_try(victim):
