@@ -273,7 +273,9 @@ class Restart(Event):
 
 @dataclass(frozen=True, slots=True)
 class RestartWaits(Event):
-    """``version`` is staged and its time has come, but nothing can restart the program here: its next start will."""
+    """``version`` is staged and its time has come, but nothing can restart the program here, so that its next
+    start activates it, or other instances of the program are not ready.
+    """
 
     name: ClassVar[str] = "restart.waits"
     level: ClassVar[int] = logging.WARNING

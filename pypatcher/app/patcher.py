@@ -112,7 +112,7 @@ class Patcher:
 
             @functools.wraps(main)
             async def async_main(*args: Any, **keywords: Any) -> Any:
-                running = self._prepare()
+                running = self._prepare(main_waits=True)
                 if running is None:
                     return await main(*args, **keywords)
                 with running.restarter.around_main():
@@ -122,7 +122,7 @@ class Patcher:
 
         @functools.wraps(main)
         def sync_main(*args: Any, **keywords: Any) -> Any:
-            running = self._prepare()
+            running = self._prepare(main_waits=True)
             if running is None:
                 return main(*args, **keywords)
             with running.restarter.around_main():
@@ -168,7 +168,12 @@ class Patcher:
                 confirm_by_uptime=confirm == "uptime",
             )
             self._thread = NodeThread(
-                config, running.program, self.bus.emit, settle=running.settle, restart=self._request_restart
+                config,
+                running.program,
+                self.bus.emit,
+                settle=running.settle,
+                restart=self._request_restart,
+                by_itself=running.restarter.plan.at_once,
             )
             try:
                 self._thread.start()
@@ -205,10 +210,13 @@ class Patcher:
             if self._running is not None:
                 self._running.restarter.on_restart(callback)
 
-    def _prepare(self) -> _Running | None:
+    def _prepare(self, *, main_waits: bool = False) -> _Running | None:
         """Find out what runs, and activate what waits, once; None outside a single-file program.
 
         Under ``run`` nothing is activated or judged here: releases come by its key, whichever key the program names.
+
+        Args:
+            main_waits: the application has not begun.
 
         Raises:
             RestartExit: another program lies at our path now; this process becomes it.
@@ -229,8 +237,11 @@ class Patcher:
         if running.program.installation.has_pending():
             if running.under_run:
                 running.program.installation.recognise()
-            elif running.settle().must_exec:
-                running.restarter.restart()
+            else:
+                if main_waits:
+                    running.program.installation.together.wait_for_end()
+                if running.settle().must_exec:
+                    running.restarter.restart()
         return running
 
     def _request_restart(self, version: str) -> bool:
@@ -258,7 +269,8 @@ class Patcher:
     def _activate(self, running: _Running) -> None:
         """The last act of this process: its application has ended, the next one is to find the new file at P."""
         self.stop()
-        running.settle_again()
+        running.program.installation.together.wait_for_end(lambda: self._ending.stopped)
+        running.settle_again(ends=True)
 
 
 def _say_ready(environment: Mapping[str, str]) -> None:
@@ -279,6 +291,7 @@ class _Running:
     def __init__(self, process: Program, config: NodeConfig, bus: EventBus, ending: Ending) -> None:
         self.restarter = Restarter(process, ending=ending)
         self.program = NodeProgram.find(process.path, process.executable, config)
+        self.program.installation.runs_from_here()
         self.under_run = is_under_run(process)
         self._launcher = process.launcher
         self._bus = bus
@@ -290,8 +303,8 @@ class _Running:
             self.settle_again()
         return self._settled  # type: ignore[return-value]
 
-    def settle_again(self) -> None:
-        """The same, after the application has ended."""
-        self._settled = self.program.installation.settle("spawn", main_pid=self._launcher)
+    def settle_again(self, *, ends: bool = False) -> None:
+        """The same; it ``ends`` after the application has ended."""
+        self._settled = self.program.installation.settle("spawn", main_pid=self._launcher, ends=ends)
         say_settled(self._settled, self._bus.emit)
         report_obstacle(self.program.installation, self._settled.reason)

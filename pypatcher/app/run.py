@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pypatcher.app.keep_node import keep_node
 from pypatcher.app.starter import only_starts
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, Restart, TrialConfirmed
+from pypatcher.events import Emit, Restart, RestartWaits, TrialConfirmed
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.log import say_settled
 from pypatcher.node.report import report_obstacle
@@ -87,7 +87,7 @@ class _Runner:
         self._program = program
         self._emit = emit
         self._installation = program.installation
-        self._activation = Activation(plan.node.mode, self._installation, self._replace)
+        self._activation = Activation(plan.node.mode, self._installation, self._replace, self._say_waits)
         self._nodes: Sequence[Node] = ()
         self._first_start = asyncio.Event()
         self._is_ready = False
@@ -117,6 +117,11 @@ class _Runner:
     def _made(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
 
+    def _say_waits(self, event: RestartWaits) -> None:
+        self._emit(event)
+        for node in self._nodes:
+            node.note(event)
+
     async def _replace(self, version: str) -> bool:
         self._emit(Restart(version, "stop and start"))
         await self.supervisor.replace()
@@ -125,6 +130,7 @@ class _Runner:
     # Around the program: see process.Hooks for when and in which thread.
 
     def _before_start(self) -> None:
+        self._installation.together.wait_for_end(lambda: self.supervisor.stop_was_asked)
         settled = self._installation.settle("run")
         if settled.reason and (instead := only_starts(self._plan.program.path, self._plan.program.argv[1:])):
             settled = replace(settled, reason=instead)

@@ -17,7 +17,7 @@ from pypatcher.app.executor import DaemonExecutor
 from pypatcher.app.keep_node import keep_node
 from pypatcher.backoff import Backoff
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, Event
+from pypatcher.events import Emit, Event, RestartWaits
 from pypatcher.install import Settled
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.process.ending import block_signals
@@ -41,6 +41,7 @@ class NodeThread:
     Args:
         settle: called first, in this thread.
         restart: called in this thread with the version that is staged and whose time has come; it returns at once.
+        by_itself: whether it can bring a restart about.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class NodeThread:
         *,
         settle: Callable[[], Settled],
         restart: Callable[[str], bool],
+        by_itself: bool,
     ) -> None:
         self._config = config
         self._program = program
         self._emit = emit
         self._settle = settle
         self._restart = restart
+        self._by_itself = by_itself
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -133,5 +136,11 @@ class NodeThread:
         async def restart(version: str) -> bool:
             return self._restart(version)
 
-        self._activation = Activation(self._config.mode, self._program.installation, restart)
+        def say_waits(event: RestartWaits) -> None:
+            self._emit(event)
+            self.note(event)
+
+        self._activation = Activation(
+            self._config.mode, self._program.installation, restart, say_waits if self._by_itself else None
+        )
         await keep_node(self._config, self._program, self._activation, self._emit, self._made)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from pypatcher.cli.options import when
 from pypatcher.errors import CannotReplaceError
+from pypatcher.update.mode import OnRestart
 
 if TYPE_CHECKING:
     from pypatcher.install import Installation, Status
+    from pypatcher.install.instances import Instance
     from pypatcher.node.report import Report
 
 __all__ = ["WhoRuns", "look_around", "needs_of", "unknown_of"]
@@ -41,6 +43,7 @@ class WhoRuns:
         seconds: for how long the oldest process runs; None if none was seen.
         uid: whose that is; None if none was seen.
         age: seconds since the report was written, negative if its time is yet to come.
+        instances: of the program, with a node each.
     """
 
     now: float
@@ -49,6 +52,7 @@ class WhoRuns:
     seconds: float | None
     uid: int | None
     age: float
+    instances: tuple[Instance, ...] = ()
 
 
 def look_around(installation: Installation, report: Report | None, now: float) -> WhoRuns:
@@ -64,6 +68,7 @@ def look_around(installation: Installation, report: Report | None, now: float) -
         None if oldest is None else oldest.seconds,
         None if oldest is None else oldest.uid,
         now - report.written if report is not None else 0.0,
+        presence.instances,
     )
 
 
@@ -75,6 +80,8 @@ def needs_of(installation: Installation, status: Status, report: Report | None, 
         yield "it does not run: start it, or its service"
     if seen.runs and status.trial is not None and status.trial.rolling_back:
         yield f"version {status.trial.version} failed, and the next start goes back: restart it"
+    if report is not None and report.mode == str(OnRestart()) and status.staged is not None and len(seen.instances) > 1:
+        yield f"{len(seen.instances)} processes run, and a restart of one does not activate {status.staged}: stop all"
     if seen.runs and seen.updates is False and not _just_began(seen):
         why = f": {report.blocked}" if report is not None and report.blocked else ", see its log"
         yield f"it runs, and nothing looks for updates{why}"

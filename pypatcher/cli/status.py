@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     needs = list(needs_of(installation, status, report, seen))
     unknown = list(unknown_of(report, seen))
     if args.json:
-        print_json(_table(status, report, needs, unknown))
+        print_json(_table(status, report, needs, unknown, seen))
     else:
         for name, value in _lines(status, report, needs, unknown, seen):
             print(f"{name + ':':<12}{value}")
@@ -74,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
     return UNKNOWN if unknown else 0
 
 
-def _table(status: Status, report: Report | None, needs: list[str], unknown: list[str]) -> dict[str, Any]:
+def _table(
+    status: Status, report: Report | None, needs: list[str], unknown: list[str], seen: WhoRuns
+) -> dict[str, Any]:
     trial = status.trial
     return {
         "program": status.program,
@@ -110,6 +112,7 @@ def _table(status: Status, report: Report | None, needs: list[str], unknown: lis
             "waits": report.waits or None,
             "clock_minutes_behind": report.clock,
         },
+        "instances": [{"pid": one.pid, "ready": one.ready} for one in seen.instances],
         "needs": needs,
         "unknown": unknown,
     }
@@ -126,6 +129,8 @@ def _lines(
         yield "trial", f"{doing} {trial.version}, {trial.failed} failed starts, {trial.reboots} reboots"
     if status.staged is not None:
         yield "staged", f"{status.staged}, {_takes_over(status, report, seen)}"
+    if len(seen.instances) > 1:
+        yield "processes", ", ".join(f"{one.pid}{' (ready)' if one.ready else ''}" for one in seen.instances)
     if status.previous is not None:
         yield "previous", str(status.previous)
     for refused in status.refused:
@@ -151,9 +156,10 @@ def _lines(
 def _takes_over(status: Status, report: Report | None, seen: WhoRuns) -> str:
     if status.trial is not None:
         return f"when the trial of {status.trial.version} is over"
+    together = f" of all {len(seen.instances)} together" if len(seen.instances) > 1 else ""
     if report is None or report.waits or not report.mode:
-        return "for the next start"
-    return _next_restart(report.mode, seen)
+        return f"for the next start{together}"
+    return _next_restart(report.mode, seen) + together
 
 
 def _next_restart(mode: str, seen: WhoRuns) -> str:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from pypatcher.install.layout import Entry, Folder
 from pypatcher.install.sealing import copy_apart, is_written
+from pypatcher.process import record_locks
 
 __all__ = ["FileStat", "Files", "OsFiles", "give_to_owner_of"]
 
@@ -129,6 +130,15 @@ class Files(Protocol):
 
         ``held`` is a descriptor of an earlier call, whose lock is converted; it keeps what it had where that fails.
         """
+
+    def mark(self, fd: int, offset: int, *, on: bool = True) -> None:
+        """Lock a byte of an open file, or unlock it: a record lock, of this process and not of its forks.
+
+        Closing any descriptor of that file unlocks all that this process has.
+        """
+
+    def marks(self, fd: int, first: int, after: int) -> dict[int, int]:
+        """Which bytes from ``first`` on, and before ``after``, other processes marked: the offset, and by whom."""
 
 
 class OsFiles:
@@ -289,6 +299,14 @@ class OsFiles:
                 os.close(descriptor)
             raise
         return descriptor
+
+    def mark(self, fd: int, offset: int, *, on: bool = True) -> None:
+        """See `Files`."""
+        record_locks.mark(fd, offset, on=on)
+
+    def marks(self, fd: int, first: int, after: int) -> dict[int, int]:
+        """See `Files`."""
+        return record_locks.marks(fd, first, after)
 
 
 def give_to_owner_of(folder: int, descriptor: int) -> None:

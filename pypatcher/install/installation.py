@@ -8,9 +8,7 @@ because of an update, so `settle` returns in every case, and says why there are 
 from __future__ import annotations
 
 import logging
-import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,21 +19,22 @@ from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, chance, check_wanted
 from pypatcher.install.examine import EntryKind, Examined, Examiner, Verify, vouched
 from pypatcher.install.files import Files, FileStat
+from pypatcher.install.instances import Instance, Instances, Together
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
-from pypatcher.install.lock_holders import is_locked
-from pypatcher.install.locks import Instances, SharedHold, hold_lock
+from pypatcher.install.locks import SharedHold, hold_lock
 from pypatcher.install.manual import adopt, confirm_running, roll_back, stage_file
 from pypatcher.install.next_release import next_release
 from pypatcher.install.operations import Operations
 from pypatcher.install.orders import ReadOrders, no_orders
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
+from pypatcher.install.put_off import PutOff
 from pypatcher.install.reconcile import Settled, is_another, program_stat, settle
 from pypatcher.install.report import read_report, write_report
 from pypatcher.install.staging import Partial, Partials, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
 from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folders
-from pypatcher.install.status import Presence, Status, describe_installation
+from pypatcher.install.status import Presence, Status, describe_installation, look_at_locks
 from pypatcher.install.transaction import Session, transaction_files
 from pypatcher.install.trial import ProgramId
 from pypatcher.install.trial_end import confirm_trial, count_uptime, end_start
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Installation"]
 
 _log = logging.getLogger("pypatcher")
-_TRY_AGAIN = 3600.0
 _Seen = TypeVar("_Seen")
 
 
@@ -82,20 +80,19 @@ class Installation:
     ) -> None:
         self.layout = Layout(resolve(program))
         self._folders = folders
-        self._verify = verify
+        self._verify, self._lives, self._limits, self._orders = verify, lives, limits, orders
         self._examiner = Examiner(verify)
         self._instances = Instances(self.layout)
+        self._others: tuple[Instance, ...] = ()
+        self.together = Together(self.layout, folders, self._instances)
         self._preflight = Preflight(self.layout, folders, kind)
         self._partials = Partials(self.layout, folders)
-        self._lives = lives
-        self._limits = limits
-        self._orders = orders
         self.words = Words(self.layout, folders, self._session, self._open)
         self._updating = SharedHold()
-        self._own: ProgramId | None = None
         self._caller: Caller | None = None
-        self._put_off: LocalRelease | None = None
-        self._put_off_until = math.inf
+        self._own: ProgramId | None = None
+        self._own_stat: FileStat | None = None
+        self._put_off = PutOff()
 
     @property
     def program(self) -> Path:
@@ -107,7 +104,13 @@ class Installation:
         """Where a staged release lies."""
         return self.layout.path(self.layout.staged)
 
-    def settle(self, launcher: Launcher, *, main_pid: int | None = None, caller: Caller | None = None) -> Settled:
+    def runs_from_here(self) -> None:
+        """This process runs from what is at `P` now, whatever another instance puts there before it settles."""
+        self._own_stat = program_stat(self._folders, self.layout)
+
+    def settle(
+        self, launcher: Launcher, *, main_pid: int | None = None, caller: Caller | None = None, ends: bool = False
+    ) -> Settled:
         """At a start, or at a restart after the old process ended: bring `P` to what it should be.
 
         Never raises for what is on disk. With ``guard`` and ``run`` the program is to be started next. With ``spawn``
@@ -117,13 +120,13 @@ class Installation:
             launcher: who launches the program.
             main_pid: see `current_caller`.
             caller: this process, where a test says so.
+            ends: this process leaves when this has returned.
         """
         caller = caller or current_caller(launcher, os.environ, main_pid=main_pid)
-        settled = self._settle(caller)
+        settled = self._settle(caller, ends)
         self._caller = caller
         self._own = None if settled.must_exec else settled.program
-        self._put_off = self.staged_release() if settled.put_off or settled.row == 0 else None
-        self._put_off_until = time.monotonic() + _TRY_AGAIN if settled.row == 0 else math.inf
+        self._put_off.note(settled, self._others, self.staged_release)
         return settled
 
     def recognise(self) -> None:
@@ -135,16 +138,18 @@ class Installation:
 
         self._own = self._look(look)
 
-    def _settle(self, caller: Caller) -> Settled:
+    def _settle(self, caller: Caller, ends: bool) -> Settled:
         before = program_stat(self._folders, self.layout)
+        if caller.launcher == "spawn":
+            before = self._own_stat or before
         try:
-            return persisting(lambda: self._try_to_settle(caller, before))
+            return persisting(lambda: self._try_to_settle(caller, before, ends))
         except (OSError, PatcherError) as error:
             reason = str(error) if isinstance(error, PatcherError) else f"{self.layout.state_folder}: {error.strerror}"
             must_exec = caller.launcher == "spawn" and is_another(before, program_stat(self._folders, self.layout))
             return replace(self._unmanaged(f"{self.program} gets no updates: {reason}"), must_exec=must_exec)
 
-    def _try_to_settle(self, caller: Caller, before: FileStat | None) -> Settled:
+    def _try_to_settle(self, caller: Caller, before: FileStat | None, ends: bool) -> Settled:
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
             if files.stat(self.layout.lock) is None:
                 found = self._examiner.examine(files, self.layout.target)
@@ -154,10 +159,11 @@ class Installation:
             try:
                 return settle(session, caller, self._limits, before)
             finally:
+                self._others = session.others()
                 if caller.launcher == "guard":
                     session.release()
                 else:
-                    session.share()
+                    session.share(stays=not ends)
 
     def _unmanaged(self, reason: str) -> Settled:
         """What a start is told when the state folder cannot be used: the program runs, without updates."""
@@ -259,15 +265,9 @@ class Installation:
         return next((one for one in self.held() if one.path == staged), None)
 
     def release_for_restart(self) -> LocalRelease | None:
-        """The release that a restart would bring to `P`; None during a trial that goes on.
-
-        A release whose activation this process's own start had to put off is none: restarting for it again and again
-        would be a loop. A newer one is; so it is itself after an hour, where the folders could not be used at all.
-        """
-        found, put_off = self._look(lambda files: next_release(self._open(files), self._limits)), self._put_off
-        if put_off is not None and found is not None and found.sha512 == put_off.sha512:
-            return found if time.monotonic() >= self._put_off_until else None
-        return found
+        """The release that a restart would bring to `P`; None during a trial that goes on, or if it was put off."""
+        found = self._look(lambda files: next_release(self._open(files), self._limits))
+        return None if found is None or self._put_off.covers(found) else found
 
     def confirm(self, own: bytes | None = None) -> Version | None:
         """The program that this process runs works: end its trial. None when there is nothing to confirm.
@@ -411,8 +411,7 @@ class Installation:
 
     def presence(self) -> Presence:
         """Whether the program runs and updates itself, as its locks tell."""
-        layout = self.layout
-        return Presence(is_locked(layout.path(layout.instances)), is_locked(layout.path(layout.updater)))
+        return look_at_locks(self.layout)
 
     @contextmanager
     def updater_lock(self) -> Iterator[bool]:

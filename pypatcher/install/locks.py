@@ -1,9 +1,7 @@
-"""The flocks of an installation (install.md "Processes").
+"""The flocks ``lock`` and ``updater`` of an installation (install.md "Processes"); the third one is in ``instances``.
 
-``lock`` is held for one transaction, ``updater`` for life by the one process that fetches and activates, ``instances``
-shared by every process that runs from `P`, and alone by the one that changes `P`. None of them blocks a program's start
-for ever: a transaction that cannot get its lock is given up. A forked child holds on to none of the first two; it does
-hold ``instances``, because it runs from `P` as its parent does.
+``lock`` is held for one transaction, ``updater`` for life by the one process that fetches and activates. Neither blocks
+a program's start for ever: a transaction that cannot get its lock is given up. A forked child holds on to none of them.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pypatcher.errors import CannotReplaceError
 from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry, Layout
 
-__all__ = ["Instances", "SharedHold", "hold_lock", "transaction"]
+__all__ = ["SharedHold", "hold_lock", "transaction"]
 
 _PATIENCE = 60.0
 _PAUSE = 0.05
@@ -106,29 +104,3 @@ def transaction(
         if clock() >= deadline:
             raise CannotReplaceError(f"{layout.path(layout.lock)} was held by another process for {patience:.0f} s")
         time.sleep(_PAUSE)
-
-
-class Instances:
-    """This process's part of ``instances``: nothing, shared, or alone for as long as `P` changes."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._descriptor: int | None = None
-
-    def alone(self, files: Files) -> bool:
-        """Whether no other process holds it; from now on none can before `share` or `release`."""
-        descriptor = files.lock(self._layout.instances, held=self._descriptor)
-        if descriptor is None:
-            return False
-        self._descriptor = descriptor
-        return True
-
-    def share(self, files: Files) -> None:
-        """Run from `P` from now on."""
-        self._descriptor = files.lock(self._layout.instances, shared=True, held=self._descriptor)
-
-    def release(self, files: Files) -> None:
-        """Run from `P` no more."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            files.close(descriptor)

@@ -74,6 +74,11 @@ class Settled:
         return self.row in _CHANGING_ROWS and not self.must_exec
 
     @property
+    def waits(self) -> bool:
+        """Whether it should have changed, and others run from it."""
+        return self.put_off and not self.reason
+
+    @property
     def version(self) -> Version | None:
         """The version at `P`."""
         return None if self.program is None else self.program.version

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pypatcher.install.examine import EntryKind, Examined
+from pypatcher.install.instances import Instance, seen_instances
 from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.trial import TrialState
+from pypatcher.process.lock_holders import is_locked
 from pypatcher.version import Version
 
-__all__ = ["Presence", "RefusedRelease", "Status", "TrialStatus", "describe_installation"]
+__all__ = ["Presence", "RefusedRelease", "Status", "TrialStatus", "describe_installation", "look_at_locks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,15 @@ class RefusedRelease:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether a process of the program, and one that looks for its updates, is there now; None if that is not known."""
+    """Whether a process of the program, and one that looks for its updates, is there now; None if that is not known.
+
+    Attributes:
+        instances: those that can be seen.
+    """
 
     runs: bool | None
     updates: bool | None
+    instances: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,12 @@ def describe_installation(
         ),
         needs=_needs(layout, state, program, previous),
     )
+
+
+def look_at_locks(layout: Layout) -> Presence:
+    """Whether the program runs and updates itself, as its locks tell."""
+    runs, updates = (is_locked(layout.path(entry)) for entry in (layout.instances, layout.updater))
+    return Presence(runs, updates, seen_instances(layout))
 
 
 def _version(found: Examined) -> Version | None:

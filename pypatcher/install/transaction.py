@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from pypatcher.install.examine import Examined, Examiner, vouched
 from pypatcher.install.facts import DiskFacts, may_stay_staged
 from pypatcher.install.files import Files
+from pypatcher.install.instances import Instance, Instances
 from pypatcher.install.layout import Entry, Layout
-from pypatcher.install.locks import Instances, transaction
+from pypatcher.install.locks import transaction
 from pypatcher.install.operations import Operations
 from pypatcher.install.orders import ReadOrders, no_orders
 from pypatcher.install.starts import Caller
@@ -78,9 +79,15 @@ class Session:
         """See `Instances.alone`."""
         return self._instances.alone(self.files)
 
-    def share(self) -> None:
-        """See `Instances.share`."""
+    def share(self, *, stays: bool) -> None:
+        """See `Instances.share`; one that stays is an instance for the others."""
         self._instances.share(self.files)
+        if stays:
+            self._instances.set_ready(self.files, ready=False)
+
+    def others(self) -> tuple[Instance, ...]:
+        """See `Instances.others`."""
+        return self._instances.others(self.files)
 
     def release(self) -> None:
         """See `Instances.release`."""

@@ -149,6 +149,11 @@ class Supervisor:
         await replacement.done.wait()
 
     @property
+    def stop_was_asked(self) -> bool:
+        """Whether the program is to end for good."""
+        return self._stop is not None
+
+    @property
     def hears_program(self) -> bool:
         """Whether READY=1 of the program would be heard."""
         return self._proxy is not None and self._proxy.is_reachable

@@ -13,6 +13,7 @@ from pathlib import Path
 from app_version import PUBLIC_KEY, VERSION
 
 import pypatcher
+from pypatcher.update import activation
 
 STATE = Path(os.environ["APP_STATE"])
 
@@ -45,6 +46,9 @@ def main() -> None:
     )
     pypatcher.on_event(lambda event: say("events", by=VERSION, **event.to_dict()))
     pypatcher.on_restart(import_late)
+    if "QUICK_LOOKS" in os.environ:
+        activation._LOOK_AGAIN = 0.5
+        activation._PATIENCE_WITH_OTHERS = float(os.environ["QUICK_LOOKS"])
     pypatcher.start(pypatcher.UpdaterMode.OnRestart if "--hold" in sys.argv else pypatcher.UpdaterMode.Now)
     while not (STATE / "end").exists():
         if (STATE / "import-late").exists():

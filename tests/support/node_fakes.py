@@ -74,6 +74,7 @@ class FakeInstallation:
     trial: object | None = None
     staged: list[PatchInfo] = field(default_factory=list)
     partials: int = 0
+    together: object | None = None
 
     @property
     def staged_path(self) -> Path:

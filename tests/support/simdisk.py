@@ -264,6 +264,13 @@ class SimDisk:
         """See `Files`; only other processes of the program are modelled."""
         return None if entry.name == "instances" and not shared and self.others_run else -1
 
+    def mark(self, fd: int, offset: int, *, on: bool = True) -> None:
+        """See `Files`; nobody waits for another here."""
+
+    def marks(self, fd: int, first: int, after: int) -> dict[int, int]:
+        """See `Files`."""
+        return {}
+
     def _stat(self, inode: int) -> FileStat:
         size, time = len(self.visible_content[inode]), self.changes.get(inode, 0)
         return FileStat(1, inode, size, time, time, _REGULAR)

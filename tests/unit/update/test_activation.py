@@ -6,10 +6,12 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from pypatcher.events import RestartWaits
 from pypatcher.install.layout import Layout
 from pypatcher.update.activation import Activation
 from pypatcher.update.mode import At, Mode, Now, OnRestart
@@ -28,11 +30,28 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+@dataclass
+class FakeTogether:
+    """Other instances, of which those listed are not ready; and whether we are."""
+
+    others: tuple[int, ...] = ()
+    ready: bool = False
+
+    def say_ready(self) -> tuple[int, ...]:
+        self.ready = True
+        return self.others
+
+    def withdraw(self) -> None:
+        self.ready = False
+
+
 class ActivationCase:
     """An installation, and the restarts that were asked for."""
 
-    def __init__(self, folder: Path, mode: Mode) -> None:
+    def __init__(self, folder: Path, mode: Mode, *, by_itself: bool = True) -> None:
         self.installation = FakeInstallation(Layout(folder / "app"))
+        self.installation.together = self.together = FakeTogether()
+        self.waits: list[RestartWaits] = []
         self.restarts: list[tuple[float, str]] = []
         self.vain = 0
         loop = asyncio.get_running_loop()
@@ -45,6 +64,7 @@ class ActivationCase:
             mode,
             self.installation,  # type: ignore[arg-type]
             restart,
+            self.waits.append if by_itself else None,
             wall=lambda: MIDNIGHT + loop.time(),
             monotonic=loop.time,
             rng=random.Random(1),
@@ -171,5 +191,95 @@ def test_a_restart_that_could_not_begin_is_asked_for_again(tmp_path: Path) -> No
         device.stage("2.0.0")
         await device.until(86_400)
         assert len(device.restarts) == 3
+
+    run_alone(body())
+
+
+def test_what_a_person_staged_takes_over_within_two_minutes(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, Now())
+        await device.until(100)
+        device.installation.staged.append(release("2.0.0"))  # `pypatcher stage` cannot tell us
+        await device.until(220)
+        assert [version for _, version in device.restarts] == ["2.0.0"]
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_all_instances_are_waited_for(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, Now())
+        device.together.others = (11, 12)
+        device.stage("2.0.0")
+        await device.until(100)
+        assert (device.restarts, device.together.ready) == ([], True)
+        device.together.others = ()
+        await device.until(102)
+        assert [version for _, version in device.restarts] == ["2.0.0"]
+        assert device.together.ready  # until the restart
+        assert device.waits == []
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_an_instance_that_does_not_come_is_named(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, Now())
+        device.together.others = (11, 12)
+        device.stage("2.0.0")
+        await device.until(605)
+        [said] = device.waits
+        assert "process 11, 12" in str(said)
+        assert not device.together.ready
+        await device.until(700)
+        assert device.together.ready  # again
+        device.together.others = ()
+        await device.until(702)
+        assert len(device.restarts) == 1
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_at_keeps_its_hour_whatever_the_others_do(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, At(3, 30))
+        device.together.others = (11,)
+        device.stage("2.0.0")
+        await device.until(12 * 3600)
+        device.together.others = ()
+        await device.until(24 * 3600)
+        assert device.restarts == []
+        await device.until(28 * 3600)
+        ((when, _),) = device.restarts
+        assert 27.5 * 3600 <= when <= 27.5 * 3600 + 302
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_who_cannot_restart_by_itself_is_never_ready(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, Now(), by_itself=False)
+        device.together.others = (11,)
+        device.stage("2.0.0")
+        await device.until(1)
+        assert len(device.restarts) == 1  # to be told why it waits
+        assert not device.together.ready
+        device.task.cancel()
+
+    run_alone(body())
+
+
+def test_a_restart_that_could_not_begin_keeps_no_other_ready(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, Now())
+        device.vain = 1
+        device.stage("2.0.0")
+        await device.until(1)
+        assert not device.together.ready
+        device.task.cancel()
 
     run_alone(body())
