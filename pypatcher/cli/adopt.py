@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, report_done
+from pypatcher.cli.installed import add_installed, open_installation
+from pypatcher.cli.options import add_file, report_done
 from pypatcher.errors import ArtifactError, PatcherError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -26,10 +26,8 @@ needs. The program must be stopped. What you put there counts as confirmed, olde
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``adopt``."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="a signed release")
-    add_program(parser)
-    add_key(parser, required=False)
-    add_json(parser)
+    add_file(parser, "a signed release")
+    add_installed(parser)
 
 
 def run(args: argparse.Namespace) -> int:

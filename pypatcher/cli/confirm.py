@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, report_done
+from pypatcher.cli.installed import add_installed, open_installation
+from pypatcher.cli.options import report_done
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -23,9 +23,7 @@ Exit status 0: the version is confirmed; 1: none is on trial, or it does not run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``confirm``."""
-    add_program(parser)
-    add_key(parser, required=False)
-    add_json(parser)
+    add_installed(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What guard, status, confirm, rollback and adopt share: opening the installation of a program, and reading its key.
+"""What guard, status, confirm, rollback, adopt and stage share: a program's installation, and whose key it has.
 
 No command lives here.
 """
@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from pypatcher.cli.options import add_json
 from pypatcher.cli.owners import add_previous_key, add_public_key, read_keys
 from pypatcher.errors import SettingError
 from pypatcher.install import Installation
@@ -18,7 +19,14 @@ from pypatcher.node.device import own_key, own_target, previous_key
 from pypatcher.targets import Target
 from pypatcher.update.orders import open_installed
 
-__all__ = ["add_key", "add_program", "open_installation", "read_owner"]
+__all__ = ["add_installed", "add_key", "add_program", "open_installation", "read_owner"]
+
+
+def add_installed(parser: argparse.ArgumentParser) -> None:
+    """What `open_installation` needs, and ``--json``."""
+    add_program(parser)
+    add_key(parser, required=False)
+    add_json(parser)
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:

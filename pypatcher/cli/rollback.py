@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, report_done
+from pypatcher.cli.installed import add_installed, open_installation
+from pypatcher.cli.options import report_done
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -21,9 +21,7 @@ nothing is changed under it: its next start goes back. The next higher release i
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``rollback``."""
-    add_program(parser)
-    add_key(parser, required=False)
-    add_json(parser)
+    add_installed(parser)
 
 
 def run(args: argparse.Namespace) -> int:

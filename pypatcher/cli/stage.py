@@ -6,10 +6,9 @@ The program may run. Not here: what happens on disk (``install``), and when the 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pypatcher.cli.installed import add_key, add_program, open_installation
-from pypatcher.cli.options import add_json, print_json
+from pypatcher.cli.installed import add_installed, open_installation
+from pypatcher.cli.options import add_file, report_done
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -25,10 +24,8 @@ stopped, and for older versions."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``stage``."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="a signed release")
-    add_program(parser)
-    add_key(parser, required=False)
-    add_json(parser)
+    add_file(parser, "a signed release")
+    add_installed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,8 +41,5 @@ def run(args: argparse.Namespace) -> int:
     with open_program(args.file) as source:
         installation = open_installation(args)
         version = installation.stage_file(source)
-    if args.json:
-        print_json({"program": str(installation.program), "staged": str(version)})
-    else:
-        print(f"version {version} is staged beside {installation.program}")
-    return 0
+    values = {"program": str(installation.program), "staged": str(version)}
+    return report_done(values, f"version {version} is staged beside {installation.program}", as_json=args.json)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pypatcher.cli.installed import add_key, add_program, open_installation
+from pypatcher.cli.installed import add_installed, open_installation
 from pypatcher.cli.needs import WhoRuns, look_around, needs_of, unknown_of
-from pypatcher.cli.options import add_json, print_json, when
+from pypatcher.cli.options import print_json, when
 from pypatcher.errors import CannotReplaceError, SettingError
 from pypatcher.update.mode import At, Now, next_local, parse_mode
 
@@ -38,9 +38,7 @@ UNKNOWN = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``status``."""
-    add_program(parser)
-    add_key(parser, required=False)
-    add_json(parser)
+    add_installed(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_stage_refuses_what_the_network_could_not_bring(
     assert run("stage", releases["2.0.0"], app, "--public-key", other).status == 1
     left = {path.name for path in app.parent.glob(".app.pypatcher/*")}
     assert not left & {"staged", "by-hand"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_what_is_staged_is_said_to_be_though_stdout_is_full(releases: dict[str, Path], app: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "pypatcher", "stage", releases["2.0.0"], app]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert installation(app).has_pending()
+    assert done.returncode == 0
+    assert b"it is done" in done.stderr
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged", "empty"])
