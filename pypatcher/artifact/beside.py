@@ -1,5 +1,6 @@
-"""``FILE.manifest``: where a file's manifest lies, how it is read, and that it is never half written.
+"""``FILE.manifest``, ``FILE.steps`` and ``FILE.hold``: where words lie beside a file, and how they are kept there.
 
+A manifest and a hold are one word each; steps are a bencoded list of byte strings, each a manifest, the seq growing.
 Not here: what it says (``manifest``, ``terms``), and what a device believes of it.
 """
 
@@ -9,12 +10,19 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from pypatcher.artifact.manifest import FILE_LIMIT, ManifestFile
-from pypatcher.errors import CannotReplaceError, ManifestError
+from pypatcher.artifact.patch import PatchInfo
+from pypatcher.bencode import decode, encode
+from pypatcher.errors import CannotReplaceError, CodecError, ManifestError
+from pypatcher.keys import OwnerKey
 
-__all__ = ["manifest_path", "read_manifest", "write_manifest"]
+__all__ = ["beside", "manifest_path", "read_manifest", "read_steps", "word_about", "write_manifest", "write_steps"]
+
+_STEPS_LIMIT = 64
+_STEPS_SIZE = _STEPS_LIMIT * FILE_LIMIT
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -22,6 +30,11 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 def manifest_path(file: Path) -> Path:
     """``FILE.manifest``, beside ``FILE``."""
     return file.with_name(f"{file.name}.manifest")
+
+
+def beside(manifest: Path, ending: str) -> Path:
+    """``FILE.steps`` or ``FILE.hold`` of ``FILE.manifest``."""
+    return manifest.with_name(f"{manifest.name.removesuffix('.manifest')}.{ending}")
 
 
 def read_manifest(path: Path, *, trusted: int | None = None) -> ManifestFile | None:
@@ -34,27 +47,67 @@ def read_manifest(path: Path, *, trusted: int | None = None) -> ManifestFile | N
         ManifestError: it is none, or another user's.
         OSError: it cannot be read.
     """
-    try:
-        fd = os.open(path, _READ | (0 if trusted is None else os.O_NOFOLLOW))
-    except FileNotFoundError:
+    data = _read(path, FILE_LIMIT, trusted)
+    if data is None:
         return None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise ManifestError(f"{path} is no regular file")
-        if trusted is not None and found.st_uid not in (0, trusted):
-            raise ManifestError(
-                f"{path} belongs to user {found.st_uid}: it has to be root's, or of who owns the program"
-            )
-        data = b""
-        while len(data) <= FILE_LIMIT and (piece := os.read(fd, FILE_LIMIT + 1 - len(data))):
-            data += piece
-    finally:
-        os.close(fd)
     try:
         return ManifestFile.decode(data)
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from None
+
+
+def word_about(file: Path, info: PatchInfo, owner: OwnerKey | None = None) -> tuple[ManifestFile | None, str]:
+    """The manifest beside a file, if it is about that release, else why it is of no use; neither where there is none.
+
+    Args:
+        owner: who has to have said it; None: whoever did.
+
+    Raises:
+        ManifestError: what is there is no manifest.
+        OSError: it cannot be read.
+    """
+    path = manifest_path(file)
+    word = read_manifest(path)
+    if word is None:
+        return None, ""
+    if owner is not None and word.owner != owner:
+        return None, f"{path} is another owner's"
+    if word.terms.info != info:
+        return None, f"{path} is about another file, of version {word.terms.info.version}"
+    return word, ""
+
+
+def read_steps(path: Path) -> list[ManifestFile]:
+    """The revisions in ``FILE.steps``, in turn.
+
+    Raises:
+        ManifestError: they are none, of several releases, or do not follow each other.
+        OSError: the file cannot be read.
+    """
+    data = _read(path, _STEPS_SIZE, None)
+    if data is None:
+        raise ManifestError(f"{path}: there is no such file")
+    try:
+        found = decode(data)
+    except CodecError as error:
+        raise ManifestError(f"{path} holds no steps: {error}") from None
+    if not isinstance(found, list) or not 0 < len(found) <= _STEPS_LIMIT:
+        raise ManifestError(f"{path} holds no steps")
+    steps = [ManifestFile.decode(each) for each in found if isinstance(each, bytes)]
+    seqs = [step.seq for step in steps]
+    same = {(step.owner, step.terms.info) for step in steps}
+    if len(steps) != len(found) or seqs != sorted(set(seqs)) or len(same) != 1:
+        raise ManifestError(f"{path} holds steps that do not follow each other")
+    return steps
+
+
+def write_steps(path: Path, steps: Sequence[ManifestFile]) -> None:
+    """Write them as a whole, over those of an earlier plan.
+
+    Raises:
+        CannotReplaceError: the file cannot be written.
+    """
+    _write(path, encode([step.encode() for step in steps]), replace=True)
 
 
 def write_manifest(path: Path, word: ManifestFile, *, replace: bool) -> None:
@@ -66,12 +119,16 @@ def write_manifest(path: Path, word: ManifestFile, *, replace: bool) -> None:
     Raises:
         CannotReplaceError: it cannot be written, or is there.
     """
+    _write(path, word.encode(), replace=replace)
+
+
+def _write(path: Path, data: bytes, *, replace: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             with os.fdopen(fd, "wb") as file:
-                file.write(word.encode())
+                file.write(data)
                 file.flush()
                 os.fsync(fd)
             if replace:
@@ -88,3 +145,24 @@ def write_manifest(path: Path, word: ManifestFile, *, replace: bool) -> None:
             os.close(folder)
     except OSError as error:
         raise CannotReplaceError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _read(path: Path, limit: int, trusted: int | None) -> bytes | None:
+    try:
+        fd = os.open(path, _READ | (0 if trusted is None else os.O_NOFOLLOW))
+    except FileNotFoundError:
+        return None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ManifestError(f"{path} is no regular file")
+        if trusted is not None and found.st_uid not in (0, trusted):
+            raise ManifestError(
+                f"{path} belongs to user {found.st_uid}: it has to be root's, or of who owns the program"
+            )
+        data = b""
+        while len(data) <= limit and (piece := os.read(fd, limit + 1 - len(data))):
+            data += piece
+    finally:
+        os.close(fd)
+    return data

@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``adopt``."""
     add_file(parser, "a signed release")
     add_installed(parser)
+    parser.add_argument(
+        "--without-manifest",
+        action="store_true",
+        help="take a file without FILE.manifest beside it though this device knows manifests of the owner",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         CannotReplaceError, OSError: it cannot be done here, or the program runs.
     """
     from pypatcher.artifact.replace import open_program
+    from pypatcher.cli.adopted_word import keep_word, prepare
 
     with open_program(args.file) as source:
         installation = open_installation(args, may_be_new=True)
@@ -45,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
             _check_fits(source, installation.program)
         except ArtifactError as error:
             raise type(error)(f"{args.file} is not put there: {error}") from None
+        with_word = args.public_key is not None and prepare(args, installation, source)
         version = installation.adopt(source)
+        if with_word:
+            keep_word(args, installation)
     values = {"program": str(installation.program), "version": str(version)}
     return report_done(values, f"{installation.program} is version {version}", as_json=args.json)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pypatcher.cli.options import add_file, add_json, print_json
 from pypatcher.cli.owners import add_public_key, one_owner
+from pypatcher.errors import ManifestError
 
 if TYPE_CHECKING:
     from pypatcher.artifact.survey import Survey
@@ -39,12 +41,28 @@ def run(args: argparse.Namespace) -> int:
     owner = None if args.public_key is None else one_owner(args.public_key, None)[0]
     with open_program(args.file) as fd:
         found = survey_file(fd, owner)
+    word = _manifest(args.file, found)
     if args.json:
-        print_json({"file": str(args.file)} | _as_json(found))
+        print_json({"file": str(args.file)} | _as_json(found) | {"manifest": word})
     else:
-        for name, text in _lines(found, has_key=owner is not None):
+        for name, text in [*_lines(found, has_key=owner is not None), ("manifest", word or "none")]:
             print(f"{name:<12}{text}")
     return 0
+
+
+def _manifest(file: Path, found: Survey) -> str | None:
+    """What lies beside the file, in words."""
+    from pypatcher.artifact.beside import manifest_path, read_manifest, word_about
+    from pypatcher.artifact.rollout import describe
+
+    try:
+        if found.info is None:
+            word, useless = read_manifest(manifest_path(file)), ""
+        else:
+            word, useless = word_about(file, found.info)
+    except (ManifestError, OSError) as error:
+        return str(error)
+    return useless or (None if word is None else describe(word))
 
 
 def _as_json(found: Survey) -> dict[str, Any]:

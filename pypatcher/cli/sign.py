@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pypatcher.cli.options import add_any, add_file, add_json, add_out, add_target, report_done, version
 from pypatcher.cli.owners import add_public_key, one_owner
+from pypatcher.cli.terms import add_stable
 from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
 from pypatcher.keys import (
     ANY_TARGET,
@@ -33,7 +34,8 @@ EXAMPLES = """\
   RELEASE_KEY=... pypatcher sign app --key-env RELEASE_KEY --target armv7
 
 The file is replaced by one rename, with mode, owner and attributes kept; signing twice changes nothing.
-It must be for the target that KEY.pub, beside the key file, or --target says."""
+Beside it FILE.manifest says who may take the release: all as soon as it runs anywhere, unless told otherwise. It
+must be for the target that KEY.pub, beside the key file, or --target says."""
 
 _LOOKS_LIKE_KEY = re.compile(r"[A-Za-z0-9]{50,54}")
 
@@ -49,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser, "the target that the file must be for, if KEY.pub does not say it")
     add_any(parser)
     add_out(parser)
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--share", metavar="S", help="so many devices may take it: 25%%, or 'first' (default: all)")
+    who.add_argument("--hold", action="store_true", help="nobody may take it yet: `pypatcher rollout` opens it")
+    who.add_argument("--no-manifest", action="store_true", help="write none: devices that know one take none without")
+    add_stable(parser)
     add_json(parser)
 
 
@@ -59,9 +66,12 @@ def run(args: argparse.Namespace) -> int:
         SettingError, KeyFileError: there is no such key, or it is for another target.
         ArtifactError: the file cannot be signed; nothing was changed.
     """
+    from pypatcher.artifact.rollout import describe
     from pypatcher.artifact.sign import sign_program
+    from pypatcher.cli.first_word import read_terms, write_word
 
     key, target = _key_and_target(args)
+    change = read_terms(args, key)
     try:
         signed = sign_program(args.file, key, args.version, target, out=args.out, any_machine=args.any)
     except ArtifactError as error:
@@ -77,9 +87,12 @@ def run(args: argparse.Namespace) -> int:
         "size": info.size,
         "public_key": encode_key(key.public),
     }
+    word = None if change is None else write_word(args.out or args.file, key, signed, change, target)
+    values |= {"manifest": None if word is None else describe(word)}
     hint = "" if target else f" (the file fits {', '.join(fits) or 'none'})"
     said = f"version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}"
-    return report_done(values, f"{args.out or args.file}: {said}", as_json=args.json)
+    lines = [f"{args.out or args.file}: {said}"] + ([] if word is None else [describe(word)])
+    return report_done(values, "\n".join(lines), as_json=args.json)
 
 
 def _key_and_target(args: argparse.Namespace) -> tuple[KeyPair, Target | None]:

@@ -44,8 +44,10 @@ def run(args: argparse.Namespace) -> int:
         SettingError: the keys and the target do not say by which key.
         ArtifactError, OSError: it does not verify, or cannot be read.
     """
+    from pypatcher.artifact.beside import word_about
     from pypatcher.artifact.inside import foreign_keys
     from pypatcher.artifact.replace import open_program
+    from pypatcher.artifact.rollout import describe
 
     owner, target = one_owner(args.public_key, args.target)
     try:
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 info, offset, carrier, fits = _checked(fd, owner, target, any_machine=args.any)
             others = sorted(map(encode_key, foreign_keys(fd, owner)))
+        word, useless = word_about(args.file, info, owner)
     except ArtifactError as error:
         raise type(error)(f"{args.file} does not verify: {error}") from None
     if others:
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
             "on devices its own start() would take it for somebody else's, and it would be taken back (previous=)",
             file=sys.stderr,
         )
+    if useless:
+        print(f"pypatcher verify: {useless}", file=sys.stderr)
     if args.json:
         print_json(
             {
@@ -75,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 "fits": fits,
                 "hash": info.hash.hex(),
                 "size": info.size,
+                "manifest": None if word is None else {"seq": word.seq, "says": describe(word)},
             }
         )
         return 0
@@ -85,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         f"{args.file}: version {info.version}, signed by {encode_key(owner)}, "
         f"for {', '.join(fits) or 'no known target'}, {place}"
     )
+    if word is not None:
+        print(describe(word))
     return 0
 
 

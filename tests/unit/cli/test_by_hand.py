@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import sign_file
+from pypatcher.artifact.beside import manifest_path, write_manifest
+from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey, encode_key
 from pypatcher.node.device import own_target
+from pypatcher.version import Version
 from tests.support.devices import compile_app
 from tests.unit.cli.conftest import Run
 
@@ -131,3 +135,25 @@ def test_rollback_without_a_previous_version_says_what_is_wrong(run: Run, app: P
     app.write_bytes(b"damaged")
     said = run("rollback", app)
     assert (said.status, "no previous version" in said.err, "region" in said.err) == (1, True, True)
+
+
+def test_a_device_that_knows_manifests_adopts_none_without(run: Run, releases: dict[str, Path], app: Path) -> None:
+    new = Path(shutil.copy(releases["2.0.0"], app.with_name("new")))
+    for file, version in ((app, "1.0.0"), (new, "2.0.0")):
+        write_manifest(manifest_path(file), word_of(file, version), replace=True)
+    adopt = ("adopt", new, app, "--public-key", PUBLIC)
+    assert run("adopt", app, app, "--public-key", PUBLIC).status == 0
+    assert (app.parent / ".app.pypatcher" / f"manifest-{PUBLIC[:16]}").exists()
+    lacking = manifest_path(new).rename(app.with_name("lacking"))
+    refused = run(*adopt)
+    assert (refused.status, "--without-manifest" in refused.err) == (1, True)
+    assert app.read_bytes() == releases["1.0.0"].read_bytes()
+    assert run(*adopt, "--without-manifest").status == 0
+    lacking.rename(manifest_path(new))
+    assert run(*adopt).status == 0
+    assert installation(app).words.read(PUBLIC[:16])[1] == b"%d\n" % word_of(new, "2.0.0").seq
+
+
+def word_of(file: Path, version: str) -> ManifestFile:
+    info = sign_file(file, KEY, Version.parse(version), TARGET)
+    return first_word(KEY, info, [TARGET.name], Change())

@@ -51,7 +51,7 @@ def test_bash_completes_commands_and_options(run: Run, tmp_path: Path) -> None:
     script = tmp_path / "completion"
     script.write_text(run("completion", "bash").out)
     ask = 'source "$1"; COMP_WORDS=(pypatcher "${@:2}"); COMP_CWORD=$(($#-1)); _shtab_pypatcher; echo "${COMPREPLY[*]}"'
-    for words, expected in ((["roll"], "rollback"), (["fetch", "--min"], "--min-version")):
+    for words, expected in ((["rollb"], "rollback"), (["fetch", "--min"], "--min-version")):
         done = subprocess.run(["bash", "-c", ask, "bash", script, *words], capture_output=True, text=True, check=True)
         assert done.stdout.split() == [expected], done.stderr
 

@@ -1,0 +1,174 @@
+"""The owner's word at the desk: what ``sign`` writes, what ``rollout`` changes, and what other commands say of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pypatcher.artifact.beside import read_manifest, read_steps
+from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.terms import ALL, Hold
+from pypatcher.errors import ManifestError
+from pypatcher.keys import KeyPair, encode_key, write_key_file
+from tests.support.programs import with_section
+
+Run = Callable[..., Any]
+PAIR = KeyPair.from_seed(bytes(range(32)))
+PUBLIC = encode_key(PAIR.public)
+SIGN = ("sign", "app", "--key-file", "owner")
+ROLLOUT = ("rollout", "app.manifest", "--key-file", "owner")
+
+
+@pytest.fixture
+def app(run: Run) -> Path:
+    """An unsigned program and the key ``owner``, in the current folder."""
+    Path("app").write_bytes(with_section("1.2.3"))
+    write_key_file(Path("owner"), PAIR)
+    return Path("app")
+
+
+def manifest(name: str = "app.manifest") -> ManifestFile:
+    found = read_manifest(Path(name))
+    assert found is not None
+    return found
+
+
+def test_sign_says_who_may_take_it_and_writes_the_same_bytes_again(run: Run, app: Path) -> None:
+    said = run(*SIGN)
+    assert said.out.splitlines()[1] == "version 1.2.3, revision 0: all may take it, as soon as it runs anywhere"
+    first = Path("app.manifest").read_bytes()
+    assert run(*SIGN).out == said.out
+    Path("app.manifest").unlink()
+    run(*SIGN)
+    assert Path("app.manifest").read_bytes() == first
+    assert set(manifest().signatures) == {"x86_64"}
+
+
+def test_sign_never_touches_a_manifest_of_the_same_release(run: Run, app: Path) -> None:
+    run(*SIGN, "--hold")
+    run(*ROLLOUT, "--share", "1%", "--no-stable")
+    before = Path("app.manifest").read_bytes()
+    assert run(*SIGN).status == 0
+    refused = run(*SIGN, "--hold")
+    assert refused.status == 1
+    assert "rollout" in refused.err
+    assert Path("app.manifest").read_bytes() == before
+
+
+def test_the_manifest_of_an_older_release_is_kept_under_its_version(run: Run, app: Path) -> None:
+    run(*SIGN)
+    old = Path("app.manifest").read_bytes()
+    app.write_bytes(with_section("1.3.0"))
+    assert run(*SIGN).err == ""
+    assert Path("app-1.2.3.manifest").read_bytes() == old
+    assert str(manifest().terms.info.version) == "1.3.0"
+
+
+def test_another_build_of_a_version_is_signed_with_a_warning(run: Run, app: Path) -> None:
+    run(*SIGN)
+    app.write_bytes(with_section("1.2.3") + b"\0")
+    assert "sign a higher version" in run(*SIGN).err
+
+
+def test_a_share_asks_what_the_others_may_take(run: Run, app: Path) -> None:
+    assert run(*SIGN, "--share", "1%").status == 2
+    assert run(*SIGN, "--share", "1%", "--no-stable").status == 0
+    assert run(*ROLLOUT, "--share", "5%").status == 2
+    assert run(*ROLLOUT, "--share", "5%", "--no-stable").status == 0
+    assert run(*ROLLOUT, "--steps", "5%,all").status == 2
+    assert manifest().terms.share == 500
+
+
+def test_no_manifest_writes_none(run: Run, app: Path) -> None:
+    assert run(*SIGN, "--no-manifest").out.count("\n") == 1
+    assert not Path("app.manifest").exists()
+    assert run(*SIGN, "--no-manifest", "--no-stable").status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "hold", "share"),
+    [
+        (("--hold",), Hold.HELD, 2500),
+        (("--recall",), Hold.RECALLED, 2500),
+        (("--go",), Hold.GO_ON, 2500),
+        (("--open",), Hold.GO_ON, ALL),
+        (("--share", "50%", "--no-stable"), Hold.GO_ON, 5000),
+        (("--note", "try it"), Hold.HELD, 2500),
+    ],
+)
+def test_rollout_writes_the_next_revision(run: Run, app: Path, words: tuple[str, ...], hold: Hold, share: int) -> None:
+    run(*SIGN, "--share", "25%", "--no-stable")
+    run(*ROLLOUT, "--hold")
+    said = run(*ROLLOUT, *words)
+    assert said.status == 0, said.err
+    assert said.out.startswith("before: version 1.2.3, revision 1: nobody takes it now")
+    terms = manifest().terms
+    assert (manifest().revision, terms.hold, terms.share) == (2, hold, share)
+
+
+def test_steps_and_their_brake_are_signed_ahead(run: Run, app: Path) -> None:
+    run(*SIGN, "--hold")
+    said = run(*ROLLOUT, "--steps", "1%,10%,all", "--no-stable", "--json")
+    steps, brake = read_steps(Path("app.steps")), manifest("app.hold")
+    assert [step.terms.share for step in steps] == [100, 1000, ALL]
+    assert [step.revision for step in steps] == [1, 2, 3] == [seq % 4096 for seq in json.loads(said.out)["seqs"]]
+    assert (brake.revision, brake.terms.hold) == (256, Hold.HELD)
+    assert manifest().revision == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"le", b"l3:abce", b"de", b"i1e"])
+def test_damaged_steps_are_refused(run: Run, app: Path, damage: bytes) -> None:
+    Path("app.steps").write_bytes(damage)
+    with pytest.raises(ManifestError):
+        read_steps(Path("app.steps"))
+
+
+def test_stable_is_an_older_release_of_the_same_owner(run: Run, app: Path) -> None:
+    run(*SIGN)
+    Path("old").write_bytes(app.read_bytes())
+    app.write_bytes(with_section("2.0.0"))
+    said = run(*SIGN, "--share", "first", "--stable", "old")
+    assert said.status == 0, said.err
+    assert "; the others may take 1.2.3" in said.out
+    assert run(*ROLLOUT, "--stable", "app").status == 1
+
+
+def test_above_brings_a_lost_manifest_to_the_networks_seq(run: Run, app: Path) -> None:
+    run(*SIGN)
+    seq = manifest().seq
+    assert run(*ROLLOUT, "--hold", "--above", seq + 7).status == 2
+    assert run(*ROLLOUT, "--open", "--no-stable", "--above", seq + 7).status == 0
+    assert manifest().seq == seq + 8
+
+
+def test_only_the_owners_key_changes_his_word(run: Run, app: Path) -> None:
+    run(*SIGN)
+    write_key_file(Path("other"), KeyPair.generate())
+    refused = run("rollout", "app.manifest", "--key-file", "other", "--open")
+    assert refused.status == 1
+    assert "is not the key" in refused.err
+    assert run("rollout", "none.manifest", "--key-file", "owner", "--open").status == 1
+    assert run(*ROLLOUT).status == 2
+
+
+def test_verify_and_inspect_read_it(run: Run, app: Path) -> None:
+    run(*SIGN, "--hold")
+    verified = run("verify", "app", "--public-key", PUBLIC)
+    assert verified.out.splitlines()[1].startswith("version 1.2.3, revision 0: nobody takes it now")
+    assert json.loads(run("verify", "app", "--public-key", PUBLIC, "--json").out)["manifest"]["seq"] == manifest().seq
+    assert "nobody takes it now" in run("inspect", "app").out
+    Path("app.manifest").write_bytes(Path("app.manifest").read_bytes()[:-5])
+    assert run("verify", "app", "--public-key", PUBLIC).status == 1
+    assert run("inspect", "app").status == 0
+    Path("app.manifest").unlink()
+    app.write_bytes(with_section("1.3.0"))
+    run(*SIGN)
+    Path("app.manifest").rename("kept")
+    app.write_bytes(with_section("1.4.0"))
+    run(*SIGN, "--no-manifest")
+    Path("kept").rename("app.manifest")
+    assert "of version 1.3.0" in run("verify", "app", "--public-key", PUBLIC).err
