@@ -6,6 +6,7 @@ Pure, in bounded memory; time is passed in. Not here: whom to ask (``routing``, 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from typing import TypeVar
 
 from pypatcher.addresses import Address, format_address, host_of, is_lan, network_of
 
@@ -13,27 +14,41 @@ __all__ = ["Crowd", "Silence"]
 
 _PER_HOST, _PER_GROUP = 2, 8
 _SILENT_NODES, _SILENCE, _ANSWERED = 512, 120.0, 600.0
+_WRONG_PORTS = 4
+
+_Noted = TypeVar("_Noted")
 
 
 class Silence:
     """Remembers the hosts that lately did not answer, a bounded number of them.
 
-    Away from the LAN that is a host (of IPv6 a /64): who names a hundred ports of one has named one. Of a host that
-    answered in the last 10 minutes it is the port alone: anybody can name wrong ports of an honest one.
+    That is a port, for anybody can name wrong ports of an honest host. Away from the LAN it is the whole host (of IPv6
+    the /64) from the fourth port on, lest many are named of a victim; but not if it answered in the last 10 minutes.
     """
 
     def __init__(self) -> None:
         self._since: OrderedDict[str, float] = OrderedDict()
+        self._ports: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._answered: OrderedDict[str, float] = OrderedDict()
 
     def begin(self, address: Address, now: float) -> None:
         """A node did not answer."""
-        is_there = now - self._answered.get(host_of(address), -_ANSWERED) < _ANSWERED
-        _note(self._since, format_address(address) if is_there else host_of(address), now)
+        host, port = host_of(address), format_address(address)
+        is_new = now - self._since.get(port, -_SILENCE) >= _SILENCE
+        _note(self._since, port, now)
+        if not is_new or now - self._answered.get(host, -_ANSWERED) < _ANSWERED:
+            return
+        begun, ports = self._ports.get(host, (now, 0))
+        if now - begun >= _SILENCE:
+            begun, ports = now, 0
+        _note(self._ports, host, (begun, ports + 1))
+        if ports + 1 >= _WRONG_PORTS:
+            _note(self._since, host, now)
 
     def end(self, address: Address, now: float) -> None:
         """It answered after all."""
-        self._since.pop(host_of(address), None)
+        for table in (self._since, self._ports):
+            table.pop(host_of(address), None)
         self._since.pop(format_address(address), None)
         _note(self._answered, host_of(address), now)
 
@@ -43,9 +58,9 @@ class Silence:
         return any(now - self._since.get(key, -_SILENCE) < _SILENCE for key in keys)
 
 
-def _note(table: OrderedDict[str, float], key: str, now: float) -> None:
+def _note(table: OrderedDict[str, _Noted], key: str, noted: _Noted) -> None:
     table.pop(key, None)
-    table[key] = now
+    table[key] = noted
     if len(table) > _SILENT_NODES:
         table.popitem(last=False)
 

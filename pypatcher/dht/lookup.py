@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from pypatcher.addresses import Address, is_lan, provider_of
+from pypatcher.addresses import Address, is_lan, network_of, provider_of
 from pypatcher.dht.crowd import Crowd
 from pypatcher.dht.nodeid import Contact, distance, is_secure
 
@@ -34,6 +34,8 @@ _INSECURE = 10
 _ANYHOW = 8
 """So many places are filled whatever these two say: small and private networks work."""
 _MAX_CANDIDATES = 200
+_FORGIVEN = 8
+"""Of a network, how many that did not answer make room for others."""
 _DISBELIEF = 6
 
 
@@ -53,6 +55,7 @@ class _Candidate:
     contact: Contact
     is_secure: bool
     state: _State = _State.FRESH
+    is_counted: bool = True
     sources: set[Address] = field(default_factory=set)
 
 
@@ -79,6 +82,7 @@ class Lookup:
         self._sorted: list[_Candidate] = []
         self._by_address: dict[Address, _Candidate] = {}
         self._crowd = Crowd()
+        self._forgiven: Counter[str] = Counter()
         self._credit: Counter[Address] = Counter()
         for contact in seeds:
             self._add(contact, None)
@@ -90,7 +94,7 @@ class Lookup:
         places = self._places(_State.FRESH, _State.ASKED, _State.ANSWERED)
         while doubtful := [place for place in places if place.state is _State.FRESH and self._is_disbelieved(place)]:
             for place in doubtful:
-                place.state = _State.FAILED
+                self._end(place)
             places = self._places(_State.FRESH, _State.ASKED, _State.ANSWERED)
         for place in places:
             if active >= ALPHA or self.queries >= self._max_queries:
@@ -172,8 +176,17 @@ class Lookup:
             places = sorted([*places, *others[: _ANYHOW - len(places)]], key=_DISTANCE)
         return places
 
-    def _fail(self, candidate: _Candidate) -> None:
+    def _end(self, candidate: _Candidate) -> None:
+        """It has no place any more, nor in the crowd: wrong names of a host or network must not hide the true ones."""
         candidate.state = _State.FAILED
+        network = network_of(candidate.contact.address)
+        if self._forgiven[network] < _FORGIVEN:
+            self._forgiven[network] += 1
+            self._crowd.remove(candidate.contact.address)
+            candidate.is_counted = False
+
+    def _fail(self, candidate: _Candidate) -> None:
+        self._end(candidate)
         for source in candidate.sources:
             self._credit[source] -= 1
 
@@ -210,6 +223,7 @@ class Lookup:
             if candidate.state in (_State.FRESH, _State.FAILED):
                 del self._sorted[index]
                 del self._by_address[candidate.contact.address]
-                self._crowd.remove(candidate.contact.address)
+                if candidate.is_counted:
+                    self._crowd.remove(candidate.contact.address)
                 return True
         return False

@@ -167,6 +167,39 @@ def test_a_crowd_of_ids_on_one_host_or_network_stays_small() -> None:
     assert sum(contact in same_host for contact in lookup.closest()) <= 2
 
 
+def test_wrong_names_of_a_host_and_its_network_hide_no_true_one() -> None:
+    """The attack: two wrong ports of an honest node, or eight dead hosts beside it, were all that a lookup let in."""
+    liar, guide = _contact(1), _contact(2)
+    honest = Contact((3).to_bytes(20, "big"), ("30.0.0.7", 6881))
+    wrong = [Contact((10 + port).to_bytes(20, "big"), ("30.0.0.7", port)) for port in (1, 2)]
+    dead = [Contact((20 + host).to_bytes(20, "big"), (f"30.0.0.{host}", 6881)) for host in range(20, 26)]
+    lookup = _lookup([liar, guide])
+    assert lookup.next_queries() == [liar, guide]
+    lookup.answered(liar, liar.id, [*wrong, *dead])
+    for contact in lookup.next_queries():
+        lookup.failed(contact)
+    lookup.answered(guide, guide.id, [honest])
+    assert honest in lookup.next_queries()
+
+
+def test_a_network_that_is_named_for_a_flood_is_asked_little() -> None:
+    world = {
+        _contact(number): [
+            Contact(bytes([0, number, host]) + bytes(17), (f"30.0.0.{host}", 6881)) for host in range(number, 255, 12)
+        ]
+        for number in range(1, 13)
+    }
+    lookup, asked = _lookup(world), 0
+    while contacts := lookup.next_queries():
+        for contact in contacts:
+            if contact in world:
+                lookup.answered(contact, contact.id, world[contact])
+            else:
+                asked += 1
+                lookup.failed(contact)
+    assert asked <= 16
+
+
 def test_a_node_far_away_sends_nobody_into_the_lan() -> None:
     start = _contact(1)
     inside = [Contact(bytes((9, n)) * 10, (host, 1)) for n, host in enumerate(("127.0.0.1", "192.168.1.1", "10.0.0.1"))]

@@ -227,12 +227,18 @@ def test_silence_is_remembered_for_a_while_and_in_bounded_memory() -> None:
     assert not silence.holds(_US, 300.0)
 
 
-def test_a_silent_far_host_is_silent_at_all_ports_a_near_one_at_one() -> None:
+def test_a_far_host_is_silent_as_a_whole_from_four_ports_on() -> None:
+    """The attack: a wrong port of an honest host that never answered us before hid it from every lookup."""
     silence = Silence()
-    silence.begin(("20.0.0.1", 1), 0.0)
-    silence.begin(("192.168.1.1", 1), 0.0)
-    assert silence.holds(("20.0.0.1", 2), 1.0)
-    assert not silence.holds(("192.168.1.1", 2), 1.0)
+    for port in range(1, 10):
+        for host, is_whole in (("20.0.0.1", port > 4), ("192.168.1.1", False)):
+            assert silence.holds((host, 99), 1.0) is is_whole
+            silence.begin((host, port), 1.0)
+            silence.begin((host, port), 1.0)  # which is no further port
+            assert silence.holds((host, port), 1.0)
+    assert not silence.holds(("20.0.0.1", 99), 122.0)
+    silence.end(("20.0.0.1", 99), 2.0)
+    assert not silence.holds(("20.0.0.1", 99), 2.0)
 
 
 def test_a_named_port_makes_no_host_silent_that_answered_lately() -> None:
@@ -244,7 +250,8 @@ def test_a_named_port_makes_no_host_silent_that_answered_lately() -> None:
     assert not silence.holds(("20.0.0.1", 1), 2.0)
     silence.begin(("20.0.0.1", 1), 3.0)
     assert silence.holds(("20.0.0.1", 1), 4.0)
-    silence.begin(("20.0.0.1", 2), 601.0)
+    for port in range(4, 9):
+        silence.begin(("20.0.0.1", port), 601.0)
     assert silence.holds(("20.0.0.1", 3), 602.0)
     for number in range(600):
         silence.end((f"20.0.{number >> 8}.{number & 255}", 1), 700.0)
