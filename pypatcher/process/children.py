@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 __all__ = ["adopt_orphans", "descendants", "end_children"]
@@ -29,16 +29,13 @@ def adopt_orphans() -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on of ``pid`` that have not ended; those that a killed launcher leaves behind."""
-    return list(_below(pid))
-
-
-def end_children(grace: float, *, spare: Collection[int] = (), service: bool = False) -> None:
+def end_children(
+    grace: float, *, spare: Collection[int] = (), known: Mapping[int, bytes] | None = None, service: bool = False
+) -> None:
     """End all processes below this one but ``spare``: SIGTERM, ``grace`` seconds, SIGKILL. Collects its children.
 
-    With ``service`` also those of our systemd service: daemons that made themselves independent of us, too. Who cannot
-    be killed is left behind, which is logged.
+    Those ``known`` to have been below it once count too, and with ``service`` all of our systemd service: daemons that
+    made themselves independent of us. Who cannot be killed is left behind, which is logged.
     """
     cgroup = _cgroup_of(os.getpid()) if service else ""
     _reap()
@@ -46,7 +43,8 @@ def end_children(grace: float, *, spare: Collection[int] = (), service: bool = F
     deadline = time.monotonic() + grace
     force = False
     while True:
-        found = _below(os.getpid()) | _in_service(cgroup)
+        found = {pid: started for pid, started in (known or {}).items() if _start_of(pid) == started}
+        found |= descendants(os.getpid()) | _in_service(cgroup)
         below = {pid: started for pid, started in found.items() if pid not in spare}
         # One whose parent has ended is no descendant any more.
         ending = {pid: started for pid, started in ending.items() if _start_of(pid) == started}
@@ -65,8 +63,8 @@ def end_children(grace: float, *, spare: Collection[int] = (), service: bool = F
             force, deadline = True, time.monotonic() + _KILLED
 
 
-def _below(pid: int) -> dict[int, bytes]:
-    """Living descendants and when each was started."""
+def descendants(pid: int) -> dict[int, bytes]:
+    """Children, grandchildren and so on of ``pid`` that have not ended, and when each was started."""
     children: dict[int, dict[int, bytes]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

@@ -38,10 +38,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from pypatcher.process.children import end_children
+from pypatcher.process.children import descendants, end_children
 from pypatcher.process.ending import Ending, RestartExit, block_signals, exit_now
 from pypatcher.process.handover import Helper
 from pypatcher.process.image import Image
@@ -100,6 +100,7 @@ class Restarter:
         self._flush = threading.Event()
         self._flushed = threading.Event()
         self._helper: Helper | None = None
+        self._helpers: Mapping[int, bytes] = {}
 
     def on_restart(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` before a restart; it delays it by not returning yet. A coroutine function runs in the
@@ -151,15 +152,17 @@ class Restarter:
     def _carry_out(self, activate: Callable[[], None] | None, told: Callable[[], None]) -> None:
         block_signals()
         try:
+            self._prepare(activate)  # first: the signal of `watch` may end a wait in C, and main with it
             if self._callbacks:
                 self._ending.watch()
-            self._prepare(activate)
             self._run_callbacks()
             with self._lock:
                 # A program that ends by itself meanwhile is left to `_at_exit`.
                 if not self._ending.is_running():
                     return
                 self._told = True
+            # Who ends a helper that has helpers leaves those to process 1.
+            self._helpers = descendants(os.getpid())
             self._ending.watch()
             start_thread(self._force_later, "pypatcher-grace")
         except RuntimeError:  # no room for a thread; or no threads and forks any more, since the interpreter ends
@@ -250,7 +253,8 @@ class Restarter:
         self._ending.close()
         own = [os.getpid(), self.program.launcher, None if self._helper is None else self._helper.pid]
         is_main = self.program.origin.environment.get("SYSTEMD_EXEC_PID") in [str(pid) for pid in own[:2]]
-        end_children(_CHILDREN_GRACE, spare=[pid for pid in own if pid is not None], service=is_main)
+        spared = [pid for pid in own if pid is not None]
+        end_children(_CHILDREN_GRACE, spare=spared, known=self._helpers, service=is_main)
         activate, self._activate = self._activate, None
         if activate is not None:
             try:

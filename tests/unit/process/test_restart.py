@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 BEGIN = """
 import atexit, ctypes, errno, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from pypatcher.process import native
+from pypatcher.process import children, native
 from pypatcher.process.ending import Ending
 from pypatcher.process.plan import Restarting, RestartPlan
 from pypatcher.process.restart import Restarter
@@ -202,3 +202,32 @@ def test_exec_that_fails_for_a_moment_is_tried_again() -> None:
         restarter().restart()
     """)
     assert said.strip() == "RESTARTED"
+
+
+def test_a_wait_in_c_that_our_signal_ends_does_not_end_the_program() -> None:
+    said = run("""
+        made = restarter()
+        made.on_restart(lambda: None)
+        threading.Timer(0.3, made.request).start()
+        libc = ctypes.CDLL(None)
+        libc.pause()  # C code that takes an interrupted wait for the end of its work
+    """)
+    assert said.strip() == "RESTARTED"
+
+
+def test_helpers_of_a_helper_do_not_outlive_it() -> None:
+    said = run("""
+        helper = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+        last = int(helper.stdout.readline())
+
+        def stop(*_):
+            helper.terminate()
+            helper.wait()
+            sys.exit(0)
+
+        signal.signal(signal.SIGTERM, stop)
+        made = restarter()
+        made.request(lambda: print("lives" if children._start_of(last) else "ended", flush=True))
+        time.sleep(60)
+    """)
+    assert said.split() == ["ended", "RESTARTED"]
