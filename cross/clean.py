@@ -68,7 +68,8 @@ def _index_settings() -> dict[str, str]:
     chosen = os.environ.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return {}
-    found: dict[str, str] = {}
+    netrc = home / ".netrc"  # how an index knows who asks
+    found = {"NETRC": str(netrc)} if netrc.is_file() else {}
     for file in [*files, *([Path(chosen)] if chosen else [])]:
         parser = configparser.RawConfigParser()
         try:

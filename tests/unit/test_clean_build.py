@@ -58,13 +58,15 @@ def test_only_how_an_index_is_reached_is_let_in(tmp_path: Path, monkeypatch: pyt
     config = tmp_path / ".config" / "pip" / "pip.conf"
     config.parent.mkdir(parents=True)
     config.write_text("[global]\nindex-url = https://mirror.example/simple\nno-binary = :all:\ntarget = /x\n")
-    for name in ("PIP_CONFIG_FILE", "PIP_INDEX_URL", "XDG_CONFIG_HOME"):
+    (tmp_path / ".netrc").touch()
+    for name in ("NETRC", "PIP_CONFIG_FILE", "PIP_INDEX_URL", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("PIP_NO_BINARY", ":all:")
     seen = clean_environment()
     assert seen["PIP_INDEX_URL"] == "https://mirror.example/simple"
+    assert seen["NETRC"] == str(tmp_path / ".netrc")
     assert seen["https_proxy"] == "http://proxy.example:3128"
     assert {"PIP_NO_BINARY", "PIP_TARGET"} & set(seen) == set()
     monkeypatch.setenv("PIP_INDEX_URL", "https://other.example/simple")

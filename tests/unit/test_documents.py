@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import logging
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher import events
+from pypatcher.cli.dispatch import full_parser
 from pypatcher.events import Event
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +107,21 @@ def test_the_readme_links_a_word_of_ours_where_it_is_first_used() -> None:
         if not prose.startswith(f"](docs/glossary.md#{word})", first.end()):
             unlinked.append(prose[first.start() : first.end() + 40])
     assert unlinked == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_midst_of_a_sentence_exist(page: Path) -> None:
+    """Those in blocks of their own are run by ``tests/interop/test_pages.py`` and ``make walk``."""
+    goals = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    [commands] = [action for action in full_parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    unknown = []
+    for text in re.findall(r"`((?:pypatcher|make) [a-z][^`]*)`", page.read_text(encoding="utf-8").replace("\n", " ")):
+        program, name, *words = text.split()
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        if program == "make" and name not in goals:
+            unknown.append(text)
+        if program == "pypatcher" and name in commands.choices:
+            unknown += [text for option in options if option not in commands.choices[name]._option_string_actions]
+        elif program == "pypatcher" and text != "pypatcher wheelhouse v1":
+            unknown.append(text)
+    assert unknown == []

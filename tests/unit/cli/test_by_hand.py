@@ -62,6 +62,18 @@ def test_stage_gives_a_running_program_a_release_on_trial(run: Run, releases: di
     assert not (app.parent / ".app.pypatcher" / "by-hand").exists()
 
 
+def test_what_is_staged_is_said_to_be_though_nobody_hears_it(releases: dict[str, Path], app: Path) -> None:
+    installation(app).settle("run")
+    words = [sys.executable, "-m", "pypatcher", "stage", releases["2.0.0"], app, "--public-key", PUBLIC]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0
+    assert b"it is done" in done.stderr
+    staged = installation(app).release_for_restart()
+    assert staged is not None
+    assert str(staged.info.version) == "2.0.0"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root helps out another user")
 def test_root_stages_in_the_folder_of_a_services_user(run: Run, releases: dict[str, Path], app: Path) -> None:
     for path in (app.parent, app):
