@@ -217,13 +217,15 @@ class FetchProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class FetchFailed(Event):
-    """A transfer ended without a verified release; nothing was changed."""
+    """A transfer ended without a verified release. Such ones wrote ``wasted`` bytes in a day, and more from the LAN."""
 
     name: ClassVar[str] = "fetch.failed"
     level: ClassVar[int] = logging.WARNING
     version: str
     peer: str
     reason: str
+    wasted_lan: int = 0
+    wasted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

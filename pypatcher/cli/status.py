@@ -109,6 +109,8 @@ def _table(
             "last_heard": when(report.last_heard),
             "waits": report.waits or None,
             "clock_minutes_behind": report.clock,
+            "wasted_bytes_lan": report.wasted_lan,
+            "wasted_bytes": report.wasted,
         },
         "instances": [{"pid": one.pid, "ready": one.ready} for one in seen.instances],
         "needs": needs,
@@ -141,14 +143,21 @@ def _lines(
         yield "node", f"{looked} ({seen.age:.0f} s ago, {when(report.written)})"
         if report.mode:
             yield "mode", f"{report.mode}: {_next_restart(report.mode, seen)}"
-        if report.error:
-            yield "last error", f"{when(report.error_time)} {report.error}"
+        yield from _failures(report)
     for need in needs:
         yield "needs you", need
     for doubt in unknown:
         yield "not known", doubt
     if not needs:
         yield "needs you", "not known" if unknown else "no"
+
+
+def _failures(report: Report) -> Iterator[tuple[str, str]]:
+    if report.error:
+        yield "last error", f"{when(report.error_time)} {report.error}"
+    if report.wasted_lan or report.wasted:
+        parts = f"{report.wasted_lan / 1e6:.1f} MB from the LAN, {report.wasted / 1e6:.1f} MB from elsewhere"
+        yield "wasted", f"{parts}: written by failed fetches in a day"
 
 
 def _takes_over(status: Status, report: Report | None, seen: WhoRuns) -> str:

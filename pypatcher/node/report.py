@@ -55,6 +55,8 @@ class Report:
         last_heard: when somebody of the fleet was last heard.
         waits: why a staged release has to wait for a start that nothing here brings about.
         clock: minutes by which a peer's clock was ahead of ours, 0 if it was not.
+        wasted_lan: bytes that failed fetches from the LAN wrote in the 24 hours before the last of them.
+        wasted: the same from elsewhere.
     """
 
     started: float = 0.0
@@ -69,6 +71,8 @@ class Report:
     last_heard: float = 0.0
     waits: str = ""
     clock: int = 0
+    wasted_lan: int = 0
+    wasted: int = 0
 
 
 class NodeReport:
@@ -98,7 +102,15 @@ class NodeReport:
         match event:
             case NodeStarted():
                 self._report = replace(before, started=self._now())
-            case FetchFailed() | ReleaseRefused():
+            case FetchFailed():
+                self._report = replace(
+                    before,
+                    error=_line(str(event)),
+                    error_time=self._now(),
+                    wasted_lan=event.wasted_lan,
+                    wasted=event.wasted,
+                )
+            case ReleaseRefused():
                 self._report = replace(before, error=_line(str(event)), error_time=self._now())
             case PreflightFailed():
                 self._report = replace(before, blocked=_line(event.reason))
@@ -166,6 +178,8 @@ def decode_report(data: bytes) -> Report | None:
             last_heard=_time(table.get("last_heard", 0)),
             waits=_line(table.get("waits", "")),
             clock=_minutes(table.get("clock", 0)),
+            wasted_lan=int(_time(table.get("wasted_lan", 0))),
+            wasted=int(_time(table.get("wasted", 0))),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -55,6 +55,7 @@ class FetchBudget:
         self._groups: OrderedDict[str, _Account] = OrderedDict()
         self._releases: OrderedDict[tuple[str, bool], _Account] = OrderedDict()
         self._failed_today: OrderedDict[tuple[str, bool], DaySums] = OrderedDict()
+        self._wasted = DaySums()
         self._silent: OrderedDict[Address, _Account] = OrderedDict()
         self._good: OrderedDict[Address, None] = OrderedDict()
         self._strangers_asked: OrderedDict[str, None] = OrderedDict()
@@ -64,6 +65,12 @@ class FetchBudget:
         _account(self._groups, _group(address), _FIRST_PAUSE, _LONGEST_PAUSE).pause(now)
         self._good.pop(address, None)
         self._count(release, size, is_lan(address), received, now)
+
+    def waste(self, address: Address, received: int, now: float) -> tuple[int, int]:
+        """Note what was written in vain, whosever fault; the bytes of 24 hours, from the LAN and from elsewhere."""
+        self._wasted.add(("LAN" if is_lan(address) else "elsewhere",), received, now)
+        sums = self._wasted.total(("LAN", "elsewhere"), now)
+        return sums["LAN"], sums["elsewhere"]
 
     def unreachable(self, address: Address, now: float) -> None:
         """Count an attempt that cost no more than a few packets: that address alone pauses, up to an hour."""

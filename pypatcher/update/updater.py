@@ -244,7 +244,7 @@ class Updater:
         except (NotNewerError, RefusedReleaseError) as error:
             self._wanted.refuse(info, error)
         except (PeerError, ArtifactError) as error:
-            self._emit(FetchFailed(str(info.version), format_address(address), str(error)))
+            self._say_failed(delivery, str(error))
             if moves != self._peers.moves and isinstance(error, PeerError):
                 self._note_break(delivery)
             else:
@@ -252,13 +252,18 @@ class Updater:
         except asyncio.CancelledError:
             if not delivery.stopped:
                 raise
-            self._emit(FetchFailed(str(info.version), format_address(address), delivery.stopped))
+            self._say_failed(delivery, delivery.stopped)
         finally:
             self._race.leave(runner)
             del self._running[runner]
             if not self._running:
                 self._idle.set()
             self._peers.census.news.tell()
+
+    def _say_failed(self, delivery: Delivery, reason: str) -> None:
+        info, address = delivery.candidate.info, delivery.candidate.address
+        wasted = self._budget.waste(address, delivery.received, self._clock())
+        self._emit(FetchFailed(str(info.version), format_address(address), reason, *wasted))
 
     async def _note_success(self, info: PatchInfo, address: Address) -> None:
         self._preflight_backoff.succeed()

@@ -46,11 +46,11 @@ all
 | of these {dht.lookup.NEAREST} | {dht.lookup._INSECURE} at most whose id BEP 42 does not allow,
 {dht.lookup._PER_PROVIDER} per /16 or /32; neither before {dht.lookup._ANYHOW} are filled, nor in the LAN
 
-| {dht.crowd._PER_HOST} and {dht.crowd._PER_GROUP}, in the table and in a lookup; there {dht.lookup._FORGIVEN} of a network
-that did not answer make room
+| {dht.crowd._PER_HOST} and {dht.crowd._PER_GROUP}, in the table and in a lookup; there
+{dht.lookup._FORGIVEN} of a network that did not answer make room
 
-| silent for {minutes(dht.crowd._SILENCE)} | the port; the host (of IPv6 the /64) from its {dht.crowd._WRONG_PORTS}th silent
-port on, unless it answered in the last {minutes(dht.crowd._ANSWERED)}
+| silent for {minutes(dht.crowd._SILENCE)} | the port; the host (of IPv6 the /64) from its
+{dht.crowd._WRONG_PORTS}th silent port on, unless it answered in the last {minutes(dht.crowd._ANSWERED)}
 
 {dht.calls._QUERIES_EACH[0]} a second, {dht.calls._QUERIES_EACH[1]} at once: libtorrent bans who sends 50 in 10 s
 

@@ -209,11 +209,12 @@ def test_a_report_is_written_at_once_after_news_and_each_minute() -> None:
     assert report.seconds_until_due() == 60.0
     now[0] += 45
     assert report.seconds_until_due() == 15.0
-    assert report.note(FetchFailed("2.0.0", "192.0.2.1:1", "it\nstalled"))
+    assert report.note(FetchFailed("2.0.0", "192.0.2.1:1", "it\nstalled", 7, 8))
     assert report.seconds_until_due() == 0.0
     said = decode_report(report.take())
     assert said is not None
     assert "it?stalled" in said.error
+    assert (said.wasted_lan, said.wasted) == (7, 8)
     report.note(PreflightFailed("no room"))
     assert report.seconds_until_due() == 0.0
     report.note(FetchStarted("2.0.0", "192.0.2.1:1", 7))
@@ -225,7 +226,7 @@ def test_a_report_is_written_at_once_after_news_and_each_minute() -> None:
 
 def test_a_report_of_any_content_fits_its_limit_and_reads_back() -> None:
     long = "\U0001f600" * 300
-    worst = Report(1.0, 2.0, 3.0, 4, long, 5.0, long, 6.0, long, 7.0, long, -8)
+    worst = Report(1.0, 2.0, 3.0, 4, long, 5.0, long, 6.0, long, 7.0, long, -8, 9, 10)
     assert len(encode_report(worst)) <= REPORT_LIMIT
     assert decode_report(encode_report(worst)) == worst
     for damaged in (b"", b"{}", b"[]", b'{"format": 2}', encode_report(worst)[:-5], bytes(REPORT_LIMIT + 1)):

@@ -120,6 +120,13 @@ def test_one_without_a_node_needs_a_person_once_it_had_time(
     assert "nothing looks for updates: port 6881 is taken" in said.out
 
 
+def test_bytes_written_in_vain_are_said(run: Run, app: Path, device: Installation) -> None:
+    assert "wasted" not in run("status", app).out
+    report(device, wasted_lan=1_500_000, wasted=40_000)
+    said = "wasted:     1.5 MB from the LAN, 0.0 MB from elsewhere: written by failed fetches in a day"
+    assert said in run("status", app).out
+
+
 def test_another_owners_program_is_seen_without_a_key(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_file(app, KeyPair.generate(), None, TARGET)
     monkeypatch.setattr(needs, "_SETTLES", 0.0)

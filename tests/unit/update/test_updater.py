@@ -13,6 +13,7 @@ from pypatcher.errors import (
     PeerBusyError,
     PeerError,
 )
+from pypatcher.events import FetchFailed
 from pypatcher.nat.ways import EveryWay
 from pypatcher.settings import Settings
 from tests.support.node_fakes import run_alone
@@ -148,6 +149,8 @@ def test_neighbours_with_one_wrong_byte_wear_no_flash_card_out(world: UpdaterWor
     world.sends_before_errors = True
     run_alone(world.run(3 * 3600))
     assert 15 <= len(world.asked) <= 20
+    last = [event for event in world.heard if isinstance(event, FetchFailed)][-1]
+    assert (last.wasted_lan, last.wasted) == (len(world.asked) * NEW.file_size, 0)
 
 
 def test_holders_are_asked_in_turn_by_different_devices(tmp_path: Path) -> None:
