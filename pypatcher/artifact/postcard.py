@@ -28,16 +28,15 @@ def encode_unsigned(value: int, bits: int = 64) -> bytes:
     return bytes(out)
 
 
-def encode_signed(value: int, bits: int = 32) -> bytes:
-    """``value`` as the zigzag varint of a signed type of ``bits`` width.
+def encode_signed(value: int) -> bytes:
+    """``value`` as the zigzag varint of an i32.
 
     Raises:
         CodecError: it does not fit.
     """
-    limit = 1 << bits - 1
-    if not -limit <= value < limit:
-        raise CodecError(f"{value} does not fit a signed number of {bits} bits")
-    return encode_unsigned(value << 1 if value >= 0 else (-value << 1) - 1, bits)
+    if not -(1 << 31) <= value < 1 << 31:
+        raise CodecError(f"{value} does not fit a signed number of 32 bits")
+    return encode_unsigned(value << 1 if value >= 0 else (-value << 1) - 1, 32)
 
 
 def encode_bytes(data: bytes) -> bytes:
@@ -87,13 +86,13 @@ class Reader:
             if shift >= bits:
                 raise CodecError(f"a number is wider than {bits} bits")
 
-    def signed(self, bits: int = 32) -> int:
-        """The next zigzag varint of a signed type of ``bits`` width.
+    def signed(self) -> int:
+        """The next zigzag varint of an i32.
 
         Raises:
             CodecError: as ``unsigned``.
         """
-        value = self.unsigned(bits)
+        value = self.unsigned(32)
         return value >> 1 if not value & 1 else -(value >> 1) - 1
 
     def raw(self, size: int) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from random import Random
 from types import TracebackType
 from typing import Self
 
@@ -34,7 +33,6 @@ class UdpDht(Dht):
         *,
         bootstrap: Sequence[Address] = (),
         read_only: bool = False,
-        random: Random | None = None,
     ) -> None:
         match bind:
             case (str(host), int(port)):
@@ -48,7 +46,6 @@ class UdpDht(Dht):
                 family=family(address),
                 bootstrap=bootstrap,
                 read_only=read_only,
-                random=random,
             )
             for address in self._bind
         ]

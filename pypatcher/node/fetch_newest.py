@@ -90,7 +90,7 @@ class Acquirer:
         out: OutFile,
         settings: Settings,
         emit: Emit,
-        say: Callable[[str], None] = lambda _line: None,
+        say: Callable[[str], None],
     ) -> None:
         self._say = say
         self._until = 0.0

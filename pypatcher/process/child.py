@@ -89,8 +89,8 @@ def how_it_ended(returncode: int, seconds: float | None, now: float) -> str:
     return f"{name}{after}, {datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(timespec='seconds')}"
 
 
-def start_child(program: Program, added: Mapping[str, str], removed: frozenset[str], death_signal: int) -> Child:
-    """Start ``program``; it gets ``death_signal`` should the calling thread end, so call this from the main thread.
+def start_child(program: Program, added: Mapping[str, str], removed: frozenset[str]) -> Child:
+    """Start ``program``; it gets SIGTERM should the calling thread end, so call this from the main thread.
 
     It has our process group and terminal and the descriptors that we were started with, the sockets from systemd among
     them, but none that we opened (they close at exec). Its signals are as ours were at the start, nothing is blocked.
@@ -124,7 +124,7 @@ def start_child(program: Program, added: Mapping[str, str], removed: frozenset[s
         # Only system calls from here on: other threads may have held any lock when this process was copied.
         status = EXIT_OWN_FAILURE
         try:
-            libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != own_pid:  # it ended before prctl, so there will be no signal
                 os._exit(EXIT_OWN_FAILURE)
             for number in numbers:

@@ -75,9 +75,7 @@ class Supervisor:
     Args:
         program: from ``native``.
         hooks: what happens around it.
-        upstream: the service manager's socket, for the notifications of the program.
-        stop_signal: how it is asked to end when it is replaced.
-        stop_timeout: seconds that it then has before SIGKILL.
+        stop_timeout: seconds that it has from SIGTERM to SIGKILL when it is replaced.
         again_after: seconds between the end of a version on trial and its next start.
         told: variables for the program's environment.
     """
@@ -87,16 +85,13 @@ class Supervisor:
         program: Program,
         *,
         hooks: Hooks | None = None,
-        upstream: Notifier | None = None,
-        stop_signal: int = signal.SIGTERM,
         stop_timeout: float = 30.0,
         again_after: float = 1.0,
         told: Mapping[str, str] | None = None,
     ) -> None:
         self._program = program
         self._hooks = hooks if hooks is not None else Hooks()
-        self._upstream = upstream if upstream is not None else Notifier(program.origin.environment, os.getpid())
-        self._stop_signal = stop_signal
+        self._upstream = Notifier(program.origin.environment, os.getpid())
         self._stop_timeout = stop_timeout
         self._again_after = again_after
         self._told = dict(told or {})
@@ -205,7 +200,7 @@ class Supervisor:
     async def _run_once(self, added: dict[str, str]) -> int:
         self._forwarded.clear()
         child = self._child = await persist_in_starting(
-            partial(start_child, self._program, added, _WATCHDOG_VARIABLES, self._stop_signal), self._stopped
+            partial(start_child, self._program, added, _WATCHDOG_VARIABLES), self._stopped
         )
         if self._stop is not None:  # it came while no process could be made
             child.send(self._stop)
@@ -245,7 +240,7 @@ class Supervisor:
 
         SIGKILL goes to its descendants first: the launcher of a onefile program then still deletes the unpacked folder.
         """
-        child.send(self._stop_signal)
+        child.send(signal.SIGTERM)
         waiting = asyncio.create_task(wait_for_end(child))
         if await _ends_within(waiting, self._stop_timeout):
             return
@@ -291,7 +286,7 @@ class Supervisor:
                 os.waitpid(ended.si_pid, 0)
 
     def _on_signal(self, number: int) -> None:
-        if number in _STOPS or number == self._stop_signal:
+        if number in _STOPS:
             if self._stop is None:
                 self._call(self._hooks.before_stop)
             self._stop = number

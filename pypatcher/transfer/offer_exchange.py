@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from pypatcher.addresses import Address, is_lan, network_of
@@ -82,7 +81,6 @@ class OfferExchange:
         ways: whom we may meet.
         taker: see ``Taker``.
         listener: told whom we met that has something newer than we.
-        clock: monotonic seconds.
     """
 
     def __init__(
@@ -91,15 +89,12 @@ class OfferExchange:
         ways: Ways,
         taker: Taker,
         listener: Listener,
-        *,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._exchange = exchange
         self._alpn = exchange.namespace.offer_alpn or ""
         self._ways = ways
         self._taker = taker
         self._listener = listener
-        self._clock = clock
         self._gate = OfferGate()
 
     async def run(self) -> None:
@@ -214,7 +209,7 @@ class OfferExchange:
         address = connection.peer_address
         if not await self._taker.would_take(offered, address):
             return False
-        if not self._gate.admit(address, self._clock()):
+        if not self._gate.admit(address, time.monotonic()):
             raise PeerBusyError("an offer from that network was taken within the last hour")
         candidate = Candidate(offered, connection.peer_id, address, "an offer")
         await self._taker.take(candidate, self._exchange.over(connection))

@@ -70,8 +70,8 @@ class NatPmpClient:
 
     name = "NAT-PMP"
 
-    def __init__(self, router: str, *, server_port: int = PORT) -> None:
-        self._router = (router, server_port)
+    def __init__(self, router: str) -> None:
+        self._router = (router, PORT)
         self._external = 0
 
     async def open(self, port: int, seconds: int) -> Granted:

@@ -25,7 +25,6 @@ async def ask_router(
     read: Callable[[bytes], _Answer | None],
     *,
     source: str | None = None,
-    pauses: tuple[float, ...] = _PAUSES,
 ) -> _Answer:
     """Send ``request`` until ``read`` makes something of a datagram; datagrams that it returns None for are ignored.
 
@@ -42,7 +41,7 @@ async def ask_router(
             if source is not None:
                 sock.bind((source, 0))
             sock.connect(_with_scope(router))
-            for pause in pauses:
+            for pause in _PAUSES:
                 await loop.sock_sendall(sock, request)
                 try:
                     async with asyncio.timeout(pause):
