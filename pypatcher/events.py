@@ -24,6 +24,7 @@ __all__ = [
     "FetchFailed",
     "FetchProgress",
     "FetchStarted",
+    "FleetSilent",
     "NodeStarted",
     "NodeStopped",
     "PortMapped",
@@ -94,6 +95,15 @@ class DhtJoined(Event):
     """A node of the DHT answered: the first, or the first after ``DhtSilent``."""
 
     name: ClassVar[str] = "dht.joined"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSilent(Event):
+    """For a day of uptime nobody met this device, or nobody gave it the owner's manifest; or somebody is in the way."""
+
+    name: ClassVar[str] = "fleet.silent"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.manifest import Manifest, ManifestFile
 from pypatcher.artifact.patch import PatchInfo
 from pypatcher.artifact.terms import ALL, Hold
 from pypatcher.bencode import Value
@@ -125,7 +125,7 @@ def steps_and_brake(
     return steps, brake
 
 
-def describe(word: ManifestFile) -> str:
+def describe(word: ManifestFile | Manifest) -> str:
     """In one line: which release, who may take it now, and what everybody else may take."""
     terms = word.terms
     if terms.hold is Hold.RECALLED:

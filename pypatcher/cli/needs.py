@@ -99,6 +99,8 @@ def _needs_of_node(report: Report, seen: WhoRuns) -> Iterator[str]:
         yield f"the node reaches nobody outside its LAN: no DHT node answers since {when(report.silent)}; see netcheck"
     if report.mode and seen.now - max(report.last_heard, report.started) > _DAY:
         yield f"nobody of the fleet was heard since {when(report.last_heard or report.started)}: is a seed up?"
+    if report.fleet:
+        yield f"somebody should look at the fleet: {report.fleet}"
     if report.clock:
         ahead = "behind" if report.clock > 0 else "ahead of"
         yield f"the clock is {abs(report.clock)} minutes {ahead} that of a peer: is NTP reachable?"

@@ -111,6 +111,11 @@ def _table(
             "clock_minutes_behind": report.clock,
             "wasted_bytes_lan": report.wasted_lan,
             "wasted_bytes": report.wasted,
+            "manifest": report.word or None,
+            "manifest_heard": when(report.word_heard),
+            "manifest_networks": report.word_networks,
+            "fleet_silent": report.fleet or None,
+            "conflict": report.conflict or None,
         },
         "instances": [{"pid": one.pid, "ready": one.ready} for one in seen.instances],
         "needs": needs,
@@ -139,17 +144,26 @@ def _lines(
     if report is None:
         yield "node", "has not said anything here yet"
     else:
-        looked = f"looked {when(report.looked)}, heard {report.heard} peers" if report.looked else "has not looked yet"
-        yield "node", f"{looked} ({seen.age:.0f} s ago, {when(report.written)})"
-        if report.mode:
-            yield "mode", f"{report.mode}: {_next_restart(report.mode, seen)}"
-        yield from _failures(report)
+        yield from _lines_of_node(report, seen)
     for need in needs:
         yield "needs you", need
     for doubt in unknown:
         yield "not known", doubt
     if not needs:
         yield "needs you", "not known" if unknown else "no"
+
+
+def _lines_of_node(report: Report, seen: WhoRuns) -> Iterator[tuple[str, str]]:
+    looked = f"looked {when(report.looked)}, heard {report.heard} peers" if report.looked else "has not looked yet"
+    yield "node", f"{looked} ({seen.age:.0f} s ago, {when(report.written)})"
+    if report.mode:
+        yield "mode", f"{report.mode}: {_next_restart(report.mode, seen)}"
+    if report.word:
+        heard = f"heard {when(report.word_heard)}, in a day from {report.word_networks} networks"
+        yield "owner", f"{report.word} ({heard if report.word_heard else 'as it is kept here'})"
+    if report.conflict:
+        yield "conflict", report.conflict
+    yield from _failures(report)
 
 
 def _failures(report: Report) -> Iterator[tuple[str, str]]:

@@ -32,12 +32,14 @@ class Census:
         news: told whenever something here changes, or a way to somebody opens.
         looks: how many looks for releases ended.
         found_by_look: how many candidates the last one found.
+        last_met: when a node of the namespace last proved to be there; None for never.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.news = News()
         self.looks = self.found_by_look = 0
+        self.last_met: float | None = None
         self._candidates = Candidates()
         self._voices: dict[bytes, Candidate] = {}
         self._heard: OrderedDict[Address, None] = OrderedDict()
@@ -68,12 +70,14 @@ class Census:
 
     def add(self, candidate: Candidate) -> None:
         """Somebody said this to us, on a connection."""
+        self.last_met = self._clock()
         self._candidates.add([candidate], self._clock())
         self._note_voice(candidate)
         self.news.tell()
 
     def prove(self, address: Address) -> None:
         """A node of the namespace is there."""
+        self.last_met = self._clock()
         self._proven[address] = None
         bound(self._proven)
 

@@ -138,7 +138,7 @@ class Tracker:
         lookup, there = await self._visit(slot)
         if lookup is None:
             return Published(slot.minute, 0)
-        newer, full = self._is_outdated(info), is_full(rules, info.version, there)
+        newer, full = self._is_outdated(info), is_full(rules, info.version, self._heeded(info, there))
         if newer or (full and self._rng.random() >= _ANYWAY):
             return Published(slot.minute, 0, full=full, newer=newer)
         seq = next_seq(rules, info.version, lookup.items)
@@ -150,6 +150,12 @@ class Tracker:
         except (PatcherError, OSError) as error:
             _log.debug("publishing into minute %d failed: %s", slot.minute, error)
             return Published(slot.minute, 0)
+
+    def _heeded(self, info: PatchInfo, there: Sequence[HeardRecord]) -> list[HeardRecord]:
+        """Those that may make us silent: of what is newer than ours, only what this node takes."""
+        if self._wanted is None or self._namespace.rules.counts_older:
+            return list(there)
+        return [each for each in there if each.info.version <= info.version or each.info in self._wanted]
 
     def _is_outdated(self, info: PatchInfo) -> bool:
         """Whether somebody said of late that a newer release is out, which this node takes.

@@ -23,6 +23,7 @@ class Conflicts:
         self._emit = emit
         self._newer = newer
         self._said: set[tuple[PatchInfo, str]] = set()
+        self._wordless: set[str] = set()
 
     def look(self, ours: PatchInfo, census: Census) -> None:
         """Compare what is offered here with what others said to have."""
@@ -35,6 +36,18 @@ class Conflicts:
         if self._newer and census.newest_version > ours.version:
             newest = census.newest_version
             self._say(ours, f"the fleet has {newest}, which is newer: no device that has it takes this")
+
+    def lacks_word(self, version: str) -> None:
+        """The owner signed a release, and said nothing more about it for so long that he may have forgotten it."""
+        if version not in self._wordless:
+            self._wordless.add(version)
+            self._emit(
+                ReleaseConflicts(
+                    version,
+                    "the owner signed it, and no manifest of it is heard: no device that knows one takes it. Publish "
+                    "its manifest, or sign a higher version with one",
+                )
+            )
 
     def _say(self, ours: PatchInfo, reason: str) -> None:
         if (ours, reason) not in self._said:

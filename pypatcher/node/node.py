@@ -11,13 +11,15 @@ import contextlib
 import logging
 import os
 import random
+import time
 from collections.abc import Callable
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.artifact.rollout import describe
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.census import Census
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, Event, PreflightFailed, TrialConfirmed
+from pypatcher.events import Emit, Event, FleetSilent, PreflightFailed, TrialConfirmed
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -26,6 +28,7 @@ from pypatcher.node.device import NamespaceKind
 from pypatcher.node.network import open_network
 from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.report import NodeReport
+from pypatcher.node.silence import SilenceWatch, WordlessWatch
 from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
@@ -138,6 +141,7 @@ class Node:
                 "cache": self._save_now_and_then,
                 "confirmation": self._confirm,
                 "owner's word": lambda: self._obey(presence.peers.census),
+                "silence": lambda: self._notice_silence(presence.peers.census),
                 "looks": lambda: self._report_looks(presence.peers.census),
             }
             try:
@@ -171,6 +175,22 @@ class Node:
             census.news.tell()
             self._on_change()
             await news.wait()
+
+    async def _notice_silence(self, census: Census) -> None:
+        """Say it when nobody is heard any more, or what is heard has no manifest, and have the report tell it."""
+        watch, wordless, said = SilenceWatch(self.word, time.monotonic()), WordlessWatch(), set[str]()
+        while True:
+            now, policy = time.monotonic(), Policy() if self._rule is None else self._rule.policy
+            reasons = watch.reasons(census.last_met, now)
+            for reason in [reason for reason in reasons if reason not in said]:
+                self._emit(FleetSilent(reason))
+            said = set(reasons)
+            for version in wordless.overdue(census.releases(), policy.lacks_word, now):
+                self._conflicts.lacks_word(version)
+            heard, networks = watch.heard(now)
+            word = "" if policy.manifest is None else describe(policy.manifest)
+            self._report.listens(word, heard, networks, "; ".join(reasons))
+            await asyncio.sleep(_LOCK_RETRY)
 
     async def _arrange(self) -> None:
         if self._rule is not None:

@@ -23,6 +23,7 @@ from pypatcher.events import (
     FetchStarted,
     NodeStarted,
     PreflightFailed,
+    ReleaseConflicts,
     ReleaseFound,
     ReleaseRefused,
     ReleaseStaged,
@@ -57,6 +58,11 @@ class Report:
         clock: minutes by which a peer's clock was ahead of ours, 0 if it was not.
         wasted_lan: bytes that failed fetches from the LAN wrote in the 24 hours before the last of them.
         wasted: the same from elsewhere.
+        word: the owner's newest word, in a line; empty for none.
+        word_heard: when somebody last gave it whole.
+        word_networks: of how many networks that was within the last day.
+        fleet: why somebody should know that the fleet or its owner is not heard; empty: all is well.
+        conflict: what the fleet has that speaks against what is here.
     """
 
     started: float = 0.0
@@ -73,6 +79,11 @@ class Report:
     clock: int = 0
     wasted_lan: int = 0
     wasted: int = 0
+    word: str = ""
+    word_heard: float = 0.0
+    word_networks: int = 0
+    fleet: str = ""
+    conflict: str = ""
 
 
 class NodeReport:
@@ -124,6 +135,8 @@ class NodeReport:
                 self._report = replace(before, waits=_line(event.reason))
             case ClockDiffers():
                 self._report = replace(before, clock=event.minutes)
+            case ReleaseConflicts():
+                self._report = replace(before, conflict=_line(f"{event.version}: {event.reason}"))
             case ReleaseFound():
                 self._report = replace(before, last_heard=self._now())
             case _:
@@ -139,6 +152,13 @@ class NodeReport:
         if heard:
             self._report = replace(self._report, last_heard=now)
         self._news = True
+
+    def listens(self, word: str, seconds_ago: float | None, networks: int, fleet: str) -> None:
+        """How the owner and the fleet are heard, as it is now; ``seconds_ago``: since the word was last heard."""
+        heard = self._report.word_heard if seconds_ago is None else max(0.0, self._now() - seconds_ago)
+        told = replace(self._report, word=_line(word), word_networks=networks, fleet=_line(fleet), word_heard=heard)
+        self._news |= (told.word, told.fleet) != (self._report.word, self._report.fleet)
+        self._report = told
 
     def seconds_until_due(self) -> float:
         """When it should be written: now if there is news, and once a minute."""
@@ -180,6 +200,11 @@ def decode_report(data: bytes) -> Report | None:
             clock=_minutes(table.get("clock", 0)),
             wasted_lan=int(_time(table.get("wasted_lan", 0))),
             wasted=int(_time(table.get("wasted", 0))),
+            word=_line(table.get("word", "")),
+            word_heard=_time(table.get("word_heard", 0)),
+            word_networks=int(_time(table.get("word_networks", 0))),
+            fleet=_line(table.get("fleet", "")),
+            conflict=_line(table.get("conflict", "")),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from pypatcher.artifact import PatchInfo, verify_release
-from pypatcher.errors import CannotReplaceError, NotNewerError
+from pypatcher.artifact.replace import open_program
+from pypatcher.errors import ArtifactError, CannotReplaceError, NotNewerError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target
 from pypatcher.trusted_path import open_folder, resolve
@@ -72,7 +73,7 @@ class OutFile:
 
     Args:
         target: what a release must be for; None for any.
-        at_least: the lowest version that will do.
+        at_least: the lowest version that will do; that of the file which is there, if it is a newer release.
     """
 
     def __init__(self, out: Path, owner: OwnerKey, target: Target | None, at_least: Version | None) -> None:
@@ -82,6 +83,7 @@ class OutFile:
         self.at_least = at_least
         self._folder = -1
         self._download: Download | None = None
+        self._there: PatchInfo | None = None
         self.info: PatchInfo | None = None
         """The release that is here, verified; ``keep`` makes it the file."""
 
@@ -131,6 +133,8 @@ class OutFile:
         """
         info = verify_release(partial.fd, self._owner, self._target, expect=expect).info
         self.check_wanted(info.version)
+        if self._there is not None and info.version == self._there.version and info != self._there:
+            raise NotNewerError(f"{self._out} is another file of version {info.version} already: move it away first")
         os.fchmod(partial.fd, 0o755)
         os.fsync(partial.fd)
         if self._download is not None:
@@ -163,6 +167,9 @@ class OutFile:
             raise CannotReplaceError(f"cannot write {self._out}: {error.strerror}") from None
         try:
             self._check_out()
+            self._there = self._release_there()
+            if self._there is not None:
+                self.at_least = max(self._there.version, self.at_least or self._there.version)
             Download(self._out, self._folder).discard()
         except CannotReplaceError:
             os.close(self._folder)
@@ -177,6 +184,14 @@ class OutFile:
             return
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
             raise CannotReplaceError(f"cannot write {self._out}: it is there, and is no regular file")
+
+    def _release_there(self) -> PatchInfo | None:
+        """What the file is now, if it is a release of the owner's: nothing older takes its place, nor another build."""
+        try:
+            with open_program(self._out) as fd:
+                return verify_release(fd, self._owner, self._target).info
+        except ArtifactError:
+            return None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -28,6 +28,7 @@ NAMES = [
     "addresses.changed",
     "dht.joined",
     "dht.silent",
+    "fleet.silent",
     "preflight.failed",
     "release.staged",
     "release.activated",

@@ -82,3 +82,30 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
 def test_no_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
     with out_file(tmp_path) as out, pytest.raises(CannotReplaceError, match="are free"):
         out.preflight(1 << 60, allow_volatile=False)
+
+
+def test_a_newer_file_that_is_there_stays(tmp_path: Path) -> None:
+    new, old = release(tmp_path, "3.0.0"), release(tmp_path, "2.0.0")
+    with out_file(tmp_path) as out:
+        take(out, *new)
+        out.keep()
+    with out_file(tmp_path, at_least="1.0.0") as out:
+        assert not out.would_do(Version.parse("2.0.0"))
+        with pytest.raises(NotNewerError):
+            take(out, *old)
+        take(out, *new)
+        out.keep()
+    assert (tmp_path / "here" / "app").read_bytes() == new[0]
+
+
+def test_another_build_of_the_version_there_replaces_nothing(tmp_path: Path) -> None:
+    data, info = release(tmp_path, "2.0.0")
+    with out_file(tmp_path) as out:
+        take(out, data, info)
+        out.keep()
+    other = tmp_path / "other"
+    other.write_bytes(with_section("2.0.0") + b"another build")
+    with out_file(tmp_path) as out, pytest.raises(NotNewerError, match="another file of version 2"):
+        info = sign_file(other, KEY, None, None)
+        take(out, other.read_bytes(), info)
+    assert (tmp_path / "here" / "app").read_bytes() == data
