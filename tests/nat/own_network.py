@@ -46,9 +46,13 @@ async def _ask(bind: str, asked: str, asker: str, bits: int) -> None:
     """Ask at ``asked``, then once more after that is taken away."""
     loop = asyncio.get_running_loop()
 
+    from_where = b""
+
     def answer(data: bytes, source: Address) -> None:
-        opened.send(data, source)
-        opened.send_all([(bytes(100), source), (bytes(100), source), (bytes(50), source)])
+        nonlocal from_where
+        from_where = opened.asked_by(source)
+        opened.send(data, source, source=from_where)
+        opened.send_all([(bytes(100), source), (bytes(100), source), (bytes(50), source)], source=from_where)
 
     opened = DatagramSocket((bind, 0), answer)
     with socket.socket(opened.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
@@ -58,7 +62,7 @@ async def _ask(bind: str, asked: str, asker: str, bits: int) -> None:
             _, source = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), _SECONDS)
             assert source[0] == asked, source
         _ip(f"address delete {asked}/{bits} dev d0")
-        opened.send(b"still here", peer.getsockname()[:2])
+        opened.send(b"still here", peer.getsockname()[:2], source=from_where)
         _, source = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), _SECONDS)
         assert source[0] != asked, source
     opened.close()

@@ -48,12 +48,15 @@ class _Port:
         self._switch, self._on_datagram, self._on_batch_end = switch, on_datagram, on_batch_end
         switch.ports[bind] = self
 
-    def send(self, data: bytes, address: Address, **_: bool) -> None:
+    def send(self, data: bytes, address: Address, **_: bytes) -> None:
         asyncio.get_running_loop().call_later(LATENCY, self._switch.deliver, bytes(data), self.address, address)
 
-    def send_all(self, datagrams: list[tuple[bytes, Address]], **_: bool) -> None:
+    def send_all(self, datagrams: list[tuple[bytes, Address]], **_: bytes) -> None:
         for data, address in datagrams:
             self.send(data, address)
+
+    def asked_by(self, _address: Address) -> bytes:
+        return b""
 
     def take(self, data: bytes, source: Address) -> None:
         self._on_datagram(data, source)
