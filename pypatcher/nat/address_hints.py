@@ -1,7 +1,7 @@
-"""The addresses at which we may be reached, as our records tell them; and which hints of others are worth a packet.
+"""The addresses at which we may be reached, as our records tell them, and the ports that may be told elsewhere.
 
-design.md "Discovery", address hints. Nothing is sent: the address that other DHT nodes see, the sockets' own addresses,
-and for a socket bound to every address the one that the routing table would choose. Not here: who is told.
+design.md "Discovery" (address hints). Nothing is sent: the address that other DHT nodes see, the sockets' own
+addresses, and for a socket bound to every address the one that the routing table would choose. Not here: who is told.
 """
 
 from __future__ import annotations

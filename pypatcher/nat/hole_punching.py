@@ -125,7 +125,7 @@ class HolePuncher(Ways):
     def is_us(self, address: Address) -> None:
         """It turned out to be ourselves."""
         self._census.is_us(address)
-        self._queue.forget(address)
+        self._queue.forget(address, self._clock(), self._wall())
 
     async def run(self) -> None:
         """Knock until cancelled."""

@@ -44,15 +44,19 @@ KNOCK_SPACING = 0.25
 
 _UNKNOWN_CROWD = 64
 _OPEN = 45.0
+"""Seconds for which an address that answered may be dialed."""
 _REST, _REST_BUSY, _REST_USELESS = 600.0, 10.0, 6 * 3600.0
+"""Seconds without a knock: after an answer; after a meeting that has to be repeated, doubling; after one of no use."""
 _HEARD = 45 * 60.0
-_QUIET_CROWD = 16
-_QUIET_PAUSES = (15.0, 900.0)
+"""Seconds after which an address that nobody names any more is forgotten."""
+_QUIET_CROWD, _QUIET_PAUSES = 16, (15.0, 900.0)
+"""In a larger crowd each host of no use lengthens the pause until the next stranger of its kind."""
 _HOLDER_LEVEL = 3
+"""The level up to which silence makes knocks at a holder rarer."""
 _FEW, _TRIED = 4, 0.25
-_GROUP_KNOCKS = (3, 300.0)
-_PROVEN_KNOCKS = (60, 60.0)
-_MACHINE_KNOCKS = (4, 60.0)
+"""In a crowd of so few every holder that answers without the proof is dialed, in a larger one some."""
+_GROUP_KNOCKS, _PROVEN_KNOCKS, _MACHINE_KNOCKS = (3, 300.0), (60, 60.0), (4, 60.0)
+"""Knocks in so many seconds: at strangers of one subnet; at all who were reached lately; at one machine of the LAN."""
 _REPLACED = 32
 
 
@@ -145,7 +149,7 @@ class KnockQueue:
                 continue
             if self._counts[kind] >= kind.room:
                 dropped += 1
-                if dropped > _REPLACED or not self._make_room(kind, now):
+                if dropped > _REPLACED or not self._make_room(kind, now, wall):
                     return
             entry = self._entries[address] = _Entry(kind, now, now)
             self._counts[kind] += 1
@@ -175,7 +179,7 @@ class KnockQueue:
         self._quiet.clear()
         self.end_rest(list(self._entries), now, wall)
 
-    def forget(self, address: Address) -> None:
+    def forget(self, address: Address, now: float, wall: float) -> None:
         """Drop an address that is of no use, such as our own."""
         entry = self._entries.pop(address, None)
         if entry is None:
@@ -186,10 +190,8 @@ class KnockQueue:
         if not ports:
             del self._ports[machine_of(address)], self._turns[machine_of(address)]
         elif self._turns[machine_of(address)] == address:
-            # It is planned when its turn is looked at, at once.
             self._turns[machine_of(address)] = ports[0]
-            self._entries[ports[0]].next = float("-inf")
-            heapq.heappush(self._timeline, (float("-inf"), 0, ports[0]))
+            self._plan(ports[0], self._entries[ports[0]], now, wall)
 
     def due(self, now: float, wall: float) -> Address | None:
         """The address to knock at now, with one packet, which is counted; None when there is none."""
@@ -200,11 +202,8 @@ class KnockQueue:
             entry = self._entries.get(address)
             if entry is None or entry.next != planned:
                 continue
-            if planned == float("-inf"):
-                self._plan(address, entry, now, wall)
-                continue
             if now - entry.heard > _HEARD:
-                self.forget(address)
+                self.forget(address, now, wall)
                 continue
             pause = max(entry.open_until, entry.rest_until) - now
             if pause <= 0.0 and not self._may_knock(address, entry.kind, now):
@@ -336,7 +335,7 @@ class KnockQueue:
             return [Limit(kind, kind.knocks, 60.0), Limit(machine_of(address), *_MACHINE_KNOCKS)]
         return [Limit(kind, kind.knocks, 60.0), Limit(subnet_of(address), *_GROUP_KNOCKS)]
 
-    def _make_room(self, kind: AddressLimits, now: float) -> bool:
+    def _make_room(self, kind: AddressLimits, now: float, wall: float) -> bool:
         """Drop one of the kind, any one that is not open: a flood cannot choose who goes.
 
         Of neighbours one of the machine with the most ports, and none that was reached lately.
@@ -349,5 +348,5 @@ class KnockQueue:
             old = [address for address in old if machines[machine_of(address)] == most]
         if not old:
             return False
-        self.forget(self._rng.choice(old))
+        self.forget(self._rng.choice(old), now, wall)
         return True
