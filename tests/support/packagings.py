@@ -6,6 +6,7 @@ everything that goes into them; older ones are removed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -182,7 +183,8 @@ class PackagedProgram:
     def close(self) -> None:
         """End whatever a failed test left running."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in self._started:
             process.wait()
 
