@@ -28,6 +28,7 @@ _ANY_BIND: tuple[Address, ...] = (("0.0.0.0", 0), ("::", 0))  # noqa: S104 - a p
 _MEBIBYTE = 1 << 20
 _EARLY_LOOK, _LATE_LOOK = 55.0, 300.0
 _EARLY = 600.0
+_LOOKS_PER_GREETING = 6
 _SECONDS = (0.1, 86400.0)
 _DIGITS = 15
 _DEVICE_ID_SIZE = 16
@@ -117,6 +118,11 @@ class Settings:
             SettingError: a value makes no sense.
         """
         return replace(self, **values)  # type: ignore[arg-type]
+
+    def pause_between_greetings(self, dht_is_silent: bool) -> float:
+        """Seconds until one peer is asked what it knows, before jitter: 30 minutes, as long as six looks."""
+        look = self.pause_between_looks(_EARLY)
+        return look if dht_is_silent else _LOOKS_PER_GREETING * look
 
     def pause_between_looks(self, uptime: float) -> float:
         """Seconds until the next look, ``uptime`` seconds after the node's start, before jitter."""

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-__all__ = ["News", "wait_at_most", "wait_to_the_end"]
+__all__ = ["News", "end_of_first", "wait_at_most", "wait_to_the_end"]
 
 _Result = TypeVar("_Result")
 
@@ -31,6 +32,20 @@ class News:
         """It changed."""
         told, self._next = self._next, asyncio.Event()
         told.set()
+
+
+async def end_of_first(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run these side by side until one of them ends, then end the others; what the first one raised is raised."""
+    running = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended = [task for task in running if task.done()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    for task in ended:
+        task.result()
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> bool:

@@ -189,7 +189,7 @@ class RpcNode:
         It has time to answer, since the next knock is far. Who answers and does not know the secret was named by
         somebody else and stays unknown here: it never asked to be in our table.
         """
-        nonce = self._random.randbytes(knock.NONCE_SIZE)
+        nonce = knock.nonce_v1(self._secret, self._random.randbytes(knock.NONCE_SIZE // 2))
         try:
             answer = await self._calls.query(
                 address,
@@ -202,10 +202,10 @@ class RpcNode:
             ).answer
         except PeerError:
             return Answered.NOBODY
-        if not knock.is_proven(self._secret, nonce, answer.values):
-            return Answered.STRANGER
-        self._answer_received(answer, address)
-        return Answered.MEMBER
+        answered = knock.who_answered(self._secret, nonce, answer.values)
+        if answered.is_member:
+            self._answer_received(answer, address)
+        return answered
 
     async def find_nodes(
         self, target: bytes, seeds: Iterable[Contact] = (), *, max_queries: int = MAX_QUERIES

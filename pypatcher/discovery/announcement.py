@@ -4,7 +4,7 @@ protocol.md "Records"; sans-IO. The release comes first, as readers without hint
 Hints are a node's word and no more: a hostile list costs its sender the hints, never the release. Checking the owner's
 signature is the tracker's.
 
-    content = postcard(PatchInfo) || hints
+    content = postcard(PatchInfo) || hints || 01 (of a node that speaks the v1 exchange)
     hints   = byte string of compact IPv4 addresses, 6 bytes each || byte string of compact IPv6 ones, 18 bytes each
 """
 
@@ -19,12 +19,13 @@ from pypatcher.artifact.postcard import Reader, encode_bytes
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.errors import CodecError
 
-__all__ = ["HINT_LIMIT", "decode_content", "encode_content", "is_dialable", "usable_hints"]
+__all__ = ["HINT_LIMIT", "decode_content", "encode_content", "is_dialable", "says_v1", "usable_hints"]
 
 HINT_LIMIT = 8
 """Addresses in one record, of both families together."""
 
 _COMPACT_SIZES = (6, 18)
+_V1 = b"\x01"
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 
 
@@ -54,11 +55,19 @@ def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Addre
     ]
 
 
-def encode_content(info: PatchInfo, addresses: Iterable[Address]) -> bytes:
+def encode_content(info: PatchInfo, addresses: Iterable[Address], *, speaks_v1: bool = False) -> bytes:
     """The content that announces ``info``, with the first 8 of ``addresses`` that are distinct and can be dialled."""
     hints = [address for address in dict.fromkeys(addresses) if is_dialable(address)][:HINT_LIMIT]
     lists = (b"".join(pack_compact(address) for address in hints if family(address) == kind) for kind in (4, 6))
-    return info.to_postcard() + b"".join(encode_bytes(packed) for packed in lists)
+    return info.to_postcard() + b"".join(encode_bytes(packed) for packed in lists) + (_V1 if speaks_v1 else b"")
+
+
+def says_v1(content: bytes) -> bool:
+    """Whether the node whose content this is says that it speaks the v1 exchange."""
+    try:
+        return _unpack_hints(PatchInfo.from_postcard(content)[1])[1][:1] == _V1
+    except CodecError:
+        return False
 
 
 def decode_content(content: bytes) -> tuple[PatchInfo, tuple[Address, ...]]:
@@ -72,13 +81,14 @@ def decode_content(content: bytes) -> tuple[PatchInfo, tuple[Address, ...]]:
     """
     info, rest = PatchInfo.from_postcard(content)
     try:
-        hints = _unpack_hints(rest)
+        hints, _ = _unpack_hints(rest)
     except CodecError:
         hints = []
     return info, tuple(address for address in dict.fromkeys(hints) if is_dialable(address))
 
 
-def _unpack_hints(data: bytes) -> list[Address]:
+def _unpack_hints(data: bytes) -> tuple[list[Address], bytes]:
+    """The hints, and what follows them."""
     reader = Reader(data)
     hints: list[Address] = []
     for size in _COMPACT_SIZES:
@@ -87,4 +97,4 @@ def _unpack_hints(data: bytes) -> list[Address]:
             raise CodecError(f"{len(packed)} bytes are no list of {size}-byte addresses")
         packed = packed[: size * (HINT_LIMIT - len(hints))]
         hints += [unpack_compact(packed[start : start + size]) for start in range(0, len(packed), size)]
-    return hints
+    return hints, reader.rest()

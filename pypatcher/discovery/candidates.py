@@ -28,24 +28,29 @@ class Candidate:
         node_id: the ed25519 key of the node that said so.
         address: where it may listen.
         source: where this was heard, for people.
+        speaks_v1: it said that it speaks the v1 exchange.
     """
 
     info: PatchInfo
     node_id: bytes
     address: Address
     source: str
+    speaks_v1: bool = False
 
 
 class Candidates:
     """At most 512 candidates of the last 15 minutes; those of older versions go first, then who was heard first."""
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[tuple[bytes, Address], tuple[Candidate, float]] = OrderedDict()
+        self._heard: OrderedDict[tuple[bytes, Address, bytes], tuple[Candidate, float]] = OrderedDict()
 
     def add(self, candidates: Iterable[Candidate], now: float) -> None:
-        """Hear of them, again or for the first time; a node's newer word replaces its older one."""
+        """Hear of them, again or for the first time; a node's newer word replaces its older one.
+
+        Who speaks v1 may hold several, and says so.
+        """
         for candidate in candidates:
-            key = candidate.node_id, candidate.address
+            key = candidate.node_id, candidate.address, candidate.info.signature if candidate.speaks_v1 else b""
             self._heard[key] = candidate, now
             self._heard.move_to_end(key)
         # Node ids cost nothing: whoever repeats an old release under many must not crowd out holders of the new one.

@@ -44,6 +44,7 @@ class Census:
         self._voices: dict[bytes, Candidate] = {}
         self._heard: OrderedDict[Address, None] = OrderedDict()
         self._proven: OrderedDict[Address, None] = OrderedDict()
+        self._v1: OrderedDict[Address, None] = OrderedDict()
         self._own: tuple[Address, ...] = ()
         self._ourselves: OrderedDict[Address, None] = OrderedDict()
 
@@ -80,6 +81,19 @@ class Census:
         self.last_met = self._clock()
         self._proven[address] = None
         bound(self._proven)
+
+    def note_v1(self, address: Address, speaks: bool) -> None:
+        """A node of the namespace there said whether it speaks the v1 exchange."""
+        if speaks:
+            self._v1[address] = None
+            self._v1.move_to_end(address)
+            bound(self._v1)
+        else:
+            self._v1.pop(address, None)
+
+    def speaks_v1(self, address: Address) -> bool:
+        """Whether the node there, as far as we know, speaks the v1 exchange."""
+        return address in self._v1
 
     def is_us(self, address: Address) -> None:
         """It turned out to be ourselves."""

@@ -11,6 +11,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from pypatcher import zbase32
 from pypatcher.artifact import PatchInfo
 from pypatcher.errors import SettingError
 from pypatcher.keys import OwnerKey, encode_key
@@ -99,6 +100,16 @@ class Namespace:
     def alpn(self) -> str:
         """The ALPN of the v0 exchange."""
         return "/" + "/".join((*self._parts(), "v0"))
+
+    @property
+    def alpn_v1(self) -> str | None:
+        """The ALPN of the v1 exchange, which does not show the owner's key; None where there is none (``rustpatcher``).
+
+        The same for the whole fleet, and who has a copy of the program can compute it.
+        """
+        if not self.meets:
+            return None
+        return "/pypatcher/1/" + zbase32.encode(hashlib.blake2b(b"alpn", key=self.topic_hash, digest_size=20).digest())
 
     @property
     def offer_alpn(self) -> str | None:

@@ -20,7 +20,7 @@ from typing import Protocol
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.dht import MutableItem, MutableLookup
-from pypatcher.discovery.announcement import decode_content, encode_content
+from pypatcher.discovery.announcement import decode_content, encode_content, says_v1
 from pypatcher.discovery.namespace import Namespace, SlotRules
 from pypatcher.discovery.records import Record, decrypt_record, encrypt_record
 from pypatcher.discovery.slots import Slot, unix_minute
@@ -60,12 +60,14 @@ class HeardRecord:
         node_id: the node's ed25519 public key, 32 bytes.
         addresses: at most 8 hints where it may be reached; none in records of the Rust program.
         minute: of the slot in which it was heard.
+        speaks_v1: it speaks the v1 exchange.
     """
 
     info: PatchInfo
     node_id: bytes
     addresses: tuple[Address, ...]
     minute: int
+    speaks_v1: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Tracker:
         if newer or (full and self._rng.random() >= _ANYWAY):
             return Published(slot.minute, 0, full=full, newer=newer)
         seq = next_seq(rules, info.version, lookup.items)
-        record = Record.make(slot, self._identity, encode_content(info, addresses))
+        content = encode_content(info, addresses, speaks_v1=self._namespace.meets)
+        record = Record.make(slot, self._identity, content)
         item = MutableItem.sign(slot.key_pair, slot.salt, seq, encrypt_record(slot, record))
         try:
             async with asyncio.timeout(_DHT_TIMEOUT):
@@ -205,7 +208,7 @@ class Tracker:
         record = decrypt_record(slot, value)
         info, addresses = decode_content(record.content)
         info.verify(self._namespace.owner)
-        return HeardRecord(info, record.node_id, addresses, slot.minute)
+        return HeardRecord(info, record.node_id, addresses, slot.minute, says_v1(record.content))
 
 
 def is_full(rules: SlotRules, version: Version, there: Sequence[HeardRecord]) -> bool:

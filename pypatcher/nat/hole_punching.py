@@ -152,13 +152,14 @@ class HolePuncher(Ways):
     async def _knock_at(self, address: Address) -> None:
         tries = _NEIGHBOUR_TRIES if self._queue.is_neighbour(address) else _STRANGER_TRIES
         answered = await self._network.knock(address, tries=tries)
-        if answered is Answered.MEMBER:
+        if answered.is_member:
             self._census.prove(address)
+            self._census.note_v1(address, answered is Answered.MEMBER_V1)
         # On this machine a holder's address is dialed whatever it answers: that costs nobody else anything.
         is_tried = is_loopback(address) and address in self._holders
         if answered is Answered.STRANGER:
             is_tried = is_tried or self._queue.may_try(address)
-        if answered is Answered.MEMBER or is_tried:
+        if answered.is_member or is_tried:
             self._queue.answered(address, self._clock())
             with contextlib.suppress(asyncio.QueueFull):
                 self._open.put_nowait(address)

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pypatcher.addresses import Address, format_address, is_lan, is_literal
-from pypatcher.dht import Answered
 from pypatcher.dht.resolve import Resolver
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.announcement import usable_hints
@@ -163,7 +162,7 @@ async def knock_at_fleet(network: Network, census: Census) -> int:
     peers = list(dict.fromkeys([*near, *census.heard]))[:_MOST_PEERS]
     answers = await asyncio.gather(*(network.knock(peer, tries=2) for peer in peers))
     for peer, answered in zip(peers, answers, strict=True):
-        if answered is Answered.MEMBER:
+        if answered.is_member:
             census.prove(peer)
     return len({*census.proven} | ({*peers} & {*census.heard}))
 

@@ -29,13 +29,12 @@ from pypatcher.events import (
 )
 from pypatcher.node.network import Network
 from pypatcher.node.peers import Peers
-from pypatcher.node.presence import offers_part
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
 from pypatcher.transfer import UploadLimiter, fetch_from
 from pypatcher.transfer.download import Arrival
 from pypatcher.transfer.exchanges import Exchanges
-from pypatcher.transfer.offer_exchange import NOBODY
+from pypatcher.transfer.gate import NOBODY
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
 from pypatcher.update.updater import Updater
@@ -160,7 +159,7 @@ class Acquirer:
             "fetch": updater.run,
             "words": self._say_what_is_awaited,
             **self._peers.parts(),
-            **offers_part(self._exchanges, self._peers, updater),
+            **self._peers.meetings(updater),
         }
         begin = time.monotonic()
         async with at_work(parts, _TASK_PAUSES):
@@ -259,7 +258,7 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     rng = random.Random()  # noqa: S311 - jitter
     peers = Peers(network, _eager(settings), emit, exchanges, rng=rng, is_eager=True)
     census = peers.census
-    parts = {**peers.parts(), **offers_part(exchanges, peers, NOBODY)}
+    parts = {**peers.parts(), **peers.meetings(NOBODY)}
     peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):

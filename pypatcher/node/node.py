@@ -32,6 +32,7 @@ from pypatcher.node.silence import SilenceWatch, WordlessWatch
 from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
+from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.policy import Policy
 from pypatcher.update.rule import ANYTHING, NodeRule
@@ -86,7 +87,7 @@ class Node:
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
         self._past = _PastDownloads(self, Memory())
-        self._shelf = Shelf(UploadLimiter(settings.upload))
+        self._shelf = Shelf(UploadLimiter(settings.upload), self._may_be_announced)
         self._presence: NetworkPresence | None = None
         self._rule: NodeRule | None = None
         self._program_started = asyncio.Event()
@@ -95,6 +96,9 @@ class Node:
     def word(self) -> OwnersWord | None:
         """The owner's word as this node keeps it; None where there is none: in the namespace ``rustpatcher``."""
         return None if self._rule is None else self._rule.word
+
+    def _may_be_announced(self, info: PatchInfo) -> bool:
+        return self._rule is None or self._rule.policy.may_be_announced(info)
 
     def note(self, event: Event) -> None:
         """Something happened to the program that its report should tell; in any thread."""
@@ -122,14 +126,16 @@ class Node:
             of = self._installation, self._namespace, self._target, self._past, self._settings
             self._rule = await asyncio.to_thread(open_rule, *of)
         async with open_network(self._namespace, self._settings, memory) as network:
-            presence = self._presence = NetworkPresence(
-                network,
-                self._settings,
+            exchanges = Exchanges(
+                network.endpoint,
+                self._namespace,
                 self._shelf,
-                self._emit,
-                rng=self._rng,
-                known=memory.good_peers,
+                word=self.word,
                 stall=self._config.stall,
+                emit=self._emit,
+            )
+            presence = self._presence = NetworkPresence(
+                network, self._settings, exchanges, self._emit, rng=self._rng, known=memory.good_peers
             )
             await self.serve()
             running = await asyncio.to_thread(self._installation.running_info)
@@ -161,9 +167,7 @@ class Node:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
         if self._presence is not None:
             held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
-            policy = Policy() if self._rule is None else self._rule.policy
-            own = [one for one in held if one.info.is_signed_by(self._namespace.owner)]
-            self._presence.serve([one for one in own if policy.may_be_announced(one.info)])
+            self._presence.serve([one for one in held if one.info.is_signed_by(self._namespace.owner)])
 
     async def _obey(self, census: Census) -> None:
         """Do what the owner's word says, now and whenever he says another."""

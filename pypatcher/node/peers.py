@@ -17,7 +17,6 @@ from typing import Any
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
-from pypatcher.discovery.census import Census
 from pypatcher.discovery.sources import Found, Surroundings, open_sources
 from pypatcher.events import Emit, PortMapped
 from pypatcher.nat.hole_punching import HolePuncher
@@ -30,6 +29,9 @@ from pypatcher.settings import Settings
 from pypatcher.tasks import keep_running
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.exchanges import Exchanges
+from pypatcher.transfer.gate import OfferGate, Taker
+from pypatcher.transfer.offer_exchange import OfferExchange
+from pypatcher.transfer.v1.meetings import MeetingsV1
 
 __all__ = ["Parts", "Peers", "keep_ports_open"]
 
@@ -38,6 +40,7 @@ Parts = dict[str, Callable[[], Coroutine[Any, Any, None]]]
 
 _PAUSES = (1.0, 300.0)
 _STRANGER_JITTER = 60.0
+_SILENT_LOOKS = 3
 
 
 class Peers:
@@ -69,13 +72,15 @@ class Peers:
         self._settings = settings
         self._emit = emit
         self._exchanges = exchanges
+        self._rng = rng
+        self._known = tuple(known)
         self._held: PatchInfo | None = None
         self.moves = 0
-        self.census = Census(time.monotonic)
+        self.census = exchanges.census
         self.ways: Ways = EveryWay(0.0 if is_eager else _STRANGER_JITTER)
         if network.namespace.meets:
             queue = KnockQueue(rng, on_link=OnLink())
-            queue.prove(known, time.monotonic())
+            queue.prove(self._known, time.monotonic())
             self.ways = HolePuncher(queue, self.census, network)
         self._sources = open_sources(Surroundings(network, settings, emit, rng, time.monotonic))
 
@@ -87,6 +92,21 @@ class Peers:
             parts["port mapping"] = partial(keep_ports_open, self._network.mappers)
             parts["mapped ports"] = self._follow_mappings
         return parts
+
+    def meetings(self, taker: Taker) -> Parts:
+        """The meetings with other nodes, where the namespace knows them; ``taker`` decides what is taken there."""
+        exchanges, gate = self._exchanges, OfferGate()
+        if exchanges.v1 is None:
+            return {}
+        v1 = MeetingsV1(exchanges.v1, self.ways, taker, self, gate=gate, rng=self._rng, known=self._known)
+        offers = OfferExchange(exchanges.v0, self.ways, taker, self, gate=gate, v1=v1)
+        return {"offers": offers.run, "greetings": partial(v1.run, self._pause_between_greetings)}
+
+    def _pause_between_greetings(self) -> float:
+        """At each look while the DHT has not answered for three of them."""
+        settings, last = self._settings, self._network.dht.last_answer
+        look = settings.pause_between_looks(float("inf"))
+        return settings.pause_between_greetings(last is None or time.monotonic() - last > _SILENT_LOOKS * look)
 
     def hear(self, found: Found) -> None:
         """A source tells what it found."""

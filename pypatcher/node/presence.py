@@ -22,12 +22,10 @@ from pypatcher.node.network import Network
 from pypatcher.node.peers import Parts, Peers
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
-from pypatcher.transfer import StallRule
 from pypatcher.transfer.exchanges import Exchanges
-from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange, Taker
-from pypatcher.transfer.shelf import Shelf
+from pypatcher.transfer.gate import NOBODY, Taker
 
-__all__ = ["NetworkPresence", "offers_part"]
+__all__ = ["NetworkPresence"]
 
 _TASK_PAUSES = (1.0, 300.0)
 
@@ -36,9 +34,8 @@ class NetworkPresence:
     """One per network.
 
     Args:
-        shelf: what is given to others.
+        exchanges: how releases travel, and what is given to others.
         known: addresses that were reached in an earlier run.
-        stall: how slow a peer may be that gives us a release.
 
     Attributes:
         peers: the other nodes.
@@ -48,20 +45,19 @@ class NetworkPresence:
         self,
         network: Network,
         settings: Settings,
-        shelf: Shelf,
+        exchanges: Exchanges,
         emit: Emit,
         *,
         rng: random.Random,
         known: Iterable[Address] = (),
-        stall: StallRule | None = None,
     ) -> None:
         self.network = network
         self._settings = settings
-        self._shelf = shelf
+        self._shelf = exchanges.shelf
         self._emit = emit
         self._local: tuple[Address, ...] = ()
-        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf, stall=stall, emit=emit)
-        self.peers = Peers(network, settings, emit, self._exchanges, rng=rng, known=known)
+        self._exchanges = exchanges
+        self.peers = Peers(network, settings, emit, exchanges, rng=rng, known=known)
 
     def serve(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Serve and announce the first of these files from now on; see ``Shelf.put``."""
@@ -87,9 +83,7 @@ class NetworkPresence:
         )
         own: Parts = {"addresses": self._watch_addresses, "DHT": self._watch_dht}
         try:
-            async with at_work(
-                {**own, **self.peers.parts(), **offers_part(self._exchanges, self.peers, taker), **parts}, _TASK_PAUSES
-            ):
+            async with at_work({**own, **self.peers.parts(), **self.peers.meetings(taker), **parts}, _TASK_PAUSES):
                 yield
         finally:
             self._emit(NodeStopped(network.node_id))
@@ -131,10 +125,3 @@ class NetworkPresence:
         """Of the sockets, if one of the other family was wanted and could not be had."""
         had = {family(address) for address in self.network.endpoint.addresses}
         return None if len(had) == len(self._settings.bind) else min(had)
-
-
-def offers_part(exchanges: Exchanges, peers: Peers, taker: Taker) -> Parts:
-    """The exchange of offers, where the namespace knows it."""
-    if not exchanges.v0.namespace.meets:
-        return {}
-    return {"offers": OfferExchange(exchanges.v0, peers.ways, taker, peers).run}

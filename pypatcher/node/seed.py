@@ -22,6 +22,7 @@ from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
 from pypatcher.transfer import UploadLimiter
+from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.version import Version
 
@@ -73,8 +74,8 @@ class _Seed:
         self._emit = emit
         self._newest = Version(0, 0, 0)
         self._conflicts = Conflicts(emit, newer=True)
-        shelf = Shelf(UploadLimiter(settings.upload))
-        self._presence = NetworkPresence(network, settings, shelf, emit, rng=random.Random())  # noqa: S311 - jitter
+        exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter(settings.upload)), emit=emit)
+        self._presence = NetworkPresence(network, settings, exchanges, emit, rng=random.Random())  # noqa: S311 - jitter
 
     async def run(self) -> None:
         """Offer the file until cancelled."""

@@ -7,7 +7,6 @@ are checked before a byte is written, against what the OWNER signed. Not here: w
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,17 +18,13 @@ from pypatcher.keys import OwnerKey
 from pypatcher.transfer import wire
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
+from pypatcher.transfer.taking import CHUNK, WINDOW, Writing, read_watched
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.endpoint import Endpoint
 from pypatcher.transport.stream import Stream
-from pypatcher.waiting import wait_to_the_end
 
 __all__ = ["Fetched", "fetch_from", "fetch_release"]
-
-_CHUNK = 1 << 18
-_WINDOW = 1 << 21
-_NUDGE_AFTER, _NUDGES = 2.0, 6
 
 
 class Fetched(NamedTuple):
@@ -134,7 +129,7 @@ async def _request(connection: Connection, owner: OwnerKey, minute: int) -> Stre
     """Ask, and return the stream behind the byte that accepts."""
     async with answer_time():
         stream = await connection.open_stream()
-        stream.expect_much(_WINDOW)
+        stream.expect_much(WINDOW)
         await stream.write(wire.auth_value(owner, minute))
         await stream.finish()
         verdict = await stream.read_exactly(1)
@@ -185,14 +180,13 @@ async def _receive(
         raise ContentMismatchError(f"the peer sends {total} bytes of a file of {info.file_size}")
     if total > MAX_FILE_SIZE:
         raise ContentMismatchError(f"a file of {total} bytes is more than the {MAX_FILE_SIZE} that are allowed")
-    loop = asyncio.get_running_loop()
-    writing: asyncio.Future[object] | None = None
+    writing = Writing(sink)
     done = 0
     try:
         while done < total:
-            parts, missing = [], min(_CHUNK, total - done)
+            parts, missing = [], min(CHUNK, total - done)
             while missing > 0:
-                part = data or await _read_watched(stream, missing, watch)
+                part = data or await read_watched(stream, missing, watch)
                 data = b""
                 if not part:
                     raise PeerError("the peer ended its answer early")
@@ -200,32 +194,9 @@ async def _receive(
                 missing -= len(part)
                 done += len(part)
                 sink.received(done, total)
-            if writing is not None:
-                await wait_to_the_end(writing)
-            writing = loop.run_in_executor(None, sink.write, b"".join(parts))
+            await writing.put(b"".join(parts))
     finally:
-        # The caller may delete the file as soon as we are gone: no write of ours may come after that.
-        if writing is not None:
-            await wait_to_the_end(writing)
-    if await _read_watched(stream, 1, watch):
+        await writing.end()
+    if await read_watched(stream, 1, watch):
         raise ContentMismatchError(f"the peer sends more than the {total} bytes that it announced")
     return info
-
-
-async def _read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
-    unanswered = 0
-    while True:
-        try:
-            async with asyncio.timeout(min(watch.remaining(), _NUDGE_AFTER)):
-                data = await stream.read(limit)
-        except TimeoutError:
-            if not watch.remaining():
-                raise StalledError("the peer stalled: it is too slow to wait for") from None
-            # Who only takes sends nothing. If our router forgot us, or we are in another network, the peer's packets
-            # are lost until one of ours shows where we are now.
-            unanswered = unanswered + 1 if stream.nudge(_NUDGE_AFTER) else 0
-            if unanswered > _NUDGES:
-                raise PeerError("the peer does not answer any more: it went away, or is somewhere else") from None
-            continue
-        watch.progressed(len(data))
-        return data

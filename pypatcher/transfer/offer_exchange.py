@@ -11,66 +11,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Protocol
 
-from pypatcher.addresses import Address, is_lan, network_of
+from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.sources import Found, Listener
 from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.errors import ArtifactError, PatcherError, PeerBusyError, PeerError
-from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.ways import Ways
-from pypatcher.transfer.download import Fetch
 from pypatcher.transfer.exchange_v0 import ExchangeV0
+from pypatcher.transfer.gate import OfferGate, Taker
 from pypatcher.transfer.offer import receive_offer, send_offer
+from pypatcher.transfer.v1.meetings import MeetingsV1
 from pypatcher.transport import CloseCode, Connection
 
-__all__ = ["NOBODY", "OfferExchange", "OfferGate", "Taker"]
+__all__ = ["OfferExchange"]
 
 _log = logging.getLogger("pypatcher")
 _DIAL_SECONDS = 10.0
 _AT_ONCE = 4
-_GATE_PAUSE = 3600.0
 _ANSWER_SECONDS = 15.0
 _FAREWELL_SECONDS = 5.0
-
-
-class OfferGate:
-    """Which offers may start a fetch: one per /24 or /48 and hour from outside the LAN. Pure."""
-
-    def __init__(self) -> None:
-        self._used = WindowLimiter()
-
-    def admit(self, address: Address, now: float) -> bool:
-        """Whether an offer from there may start a fetch at ``now`` (monotonic seconds); if so it is counted."""
-        return is_lan(address) or self._used.allow(Limit(network_of(address), 1, _GATE_PAUSE), now)
-
-
-class Taker(Protocol):
-    """Decides on offers, and takes them: the updater, or nobody."""
-
-    async def would_take(self, info: PatchInfo, address: Address) -> bool:
-        """Whether it is wanted.
-
-        Raises:
-            PeerBusyError: it is, but not just now.
-        """
-
-    async def take(self, candidate: Candidate, fetch: Fetch) -> None:
-        """Fetch it so."""
-
-
-class _Nobody:
-    async def would_take(self, info: PatchInfo, address: Address) -> bool:
-        return False
-
-    async def take(self, candidate: Candidate, fetch: Fetch) -> None:
-        return
-
-
-NOBODY: Taker = _Nobody()
-"""Where nothing is taken, whoever offers it."""
 
 
 class OfferExchange:
@@ -81,6 +42,8 @@ class OfferExchange:
         ways: whom we may meet.
         taker: see ``Taker``.
         listener: told whom we met that has something newer than we.
+        gate: which offers may start a fetch; one for all exchanges.
+        v1: meets those who speak it; None: nobody here does.
     """
 
     def __init__(
@@ -89,13 +52,17 @@ class OfferExchange:
         ways: Ways,
         taker: Taker,
         listener: Listener,
+        *,
+        gate: OfferGate | None = None,
+        v1: MeetingsV1 | None = None,
     ) -> None:
+        self._v1 = v1
         self._exchange = exchange
         self._alpn = exchange.namespace.offer_alpn or ""
         self._ways = ways
         self._taker = taker
         self._listener = listener
-        self._gate = OfferGate()
+        self._gate = gate or OfferGate()
 
     async def run(self) -> None:
         """Meet those to whom ways are open, and who dials us, until cancelled.
@@ -104,6 +71,8 @@ class OfferExchange:
         """
         endpoint = self._exchange.endpoint
         endpoint.serve(self._alpn, self.answer)
+        if self._v1 is not None:
+            self._v1.serve()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(_AT_ONCE):
@@ -171,7 +140,10 @@ class OfferExchange:
 
     async def _meet(self, address: Address, free: asyncio.Event) -> None:
         try:
-            await self.meet(address, free)
+            if self._v1 is not None and self._v1.suits(address):
+                await self._v1.meet(address, free)
+            else:
+                await self.meet(address, free)
         finally:
             free.set()
 

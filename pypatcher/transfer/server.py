@@ -7,7 +7,6 @@ here: the bytes of the exchange (``wire``), the upload limits (``upload_limits``
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from pypatcher.errors import PatcherError, PeerError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.keys import OwnerKey
 from pypatcher.transfer import wire
+from pypatcher.transfer.giving import CHUNK, OpenRelease, give, wait_delivered
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
 from pypatcher.transfer.upload_limits import Upload
@@ -26,7 +26,6 @@ from pypatcher.transport.stream import Stream
 
 __all__ = ["Served", "serve_release"]
 
-_CHUNK = 1 << 18
 _REQUESTS = 2
 
 
@@ -111,67 +110,34 @@ async def _send(
     """Whether the peer has all of it now."""
     total = release.info.file_size
     try:
-        descriptor = os.open(release.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        file = OpenRelease(release)
+    except (PatcherError, OSError):
         connection.close(CloseCode.UNAVAILABLE)
         return False
-    try:
-        verified = _content_stamp(descriptor)
-        if verified[0] != total:
-            connection.close(CloseCode.UNAVAILABLE)
-            return False
-        await stream.write(wire.encode_acceptance(release.info, total))
-        offset = 0
-        while offset < total:
-            chunk = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, total - offset), offset)
-            if not chunk or _content_stamp(descriptor) != verified:
-                connection.close(CloseCode.UNAVAILABLE)
-                raise PatcherError(f"{release.path} was changed while it was served")
-            for start in range(0, len(chunk), upload.piece):
-                piece = chunk[start : start + upload.piece]
-                if delay := upload.spend(len(piece)):
-                    watch.pause(delay)
-                    await asyncio.sleep(delay)
-                await _write_watched(stream, piece, watch)
-            offset += len(chunk)
-        await stream.finish()
+    with file:
         try:
-            await _delivered(stream, watch)
-        except PeerError:
-            # A peer that has all of it may leave before its last acknowledgement.
-            if not connection.peer_is_done:
-                raise
-    except StalledError:
-        connection.close(CloseCode.STALLED)
-        raise
-    finally:
-        os.close(descriptor)
+            await stream.write(wire.encode_acceptance(release.info, total))
+            offset = 0
+            while offset < total:
+                chunk = await _read(file, min(CHUNK, total - offset), offset, connection)
+                await give(stream, chunk, upload, watch)
+                offset += len(chunk)
+            await stream.finish()
+            try:
+                await wait_delivered(stream, watch)
+            except PeerError:
+                # A peer that has all of it may leave before its last acknowledgement.
+                if not connection.peer_is_done:
+                    raise
+        except StalledError:
+            connection.close(CloseCode.STALLED)
+            raise
     return True
 
 
-def _content_stamp(descriptor: int) -> tuple[int, int]:
-    """What a write to the file changes; a rename over it, or away, does not."""
-    found = os.fstat(descriptor)
-    return found.st_size, found.st_mtime_ns
-
-
-async def _write_watched(stream: Stream, piece: bytes, watch: StallWatch) -> None:
+async def _read(file: OpenRelease, size: int, offset: int, connection: Connection) -> bytes:
     try:
-        async with asyncio.timeout(watch.remaining()):
-            await stream.write(piece)
-    except TimeoutError:
-        raise StalledError("the peer stalled: it takes its bytes too slowly") from None
-    watch.progressed(len(piece))
-
-
-async def _delivered(stream: Stream, watch: StallWatch) -> None:
-    """Wait for the peer to acknowledge the rest, as long as it does so fast enough."""
-    while True:
-        left = stream.unacknowledged
-        try:
-            async with asyncio.timeout(watch.remaining()):
-                return await stream.delivered()
-        except TimeoutError:
-            watch.progressed(left - stream.unacknowledged)
-            if watch.remaining() <= 0:
-                raise StalledError("the peer stalled: it takes its bytes too slowly") from None
+        return await file.read(size, offset)
+    except PatcherError:
+        connection.close(CloseCode.UNAVAILABLE)
+        raise

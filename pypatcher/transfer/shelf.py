@@ -1,4 +1,4 @@
-"""What this node gives to others, and how much of it: one release on disk, and the upload limits over all protocols.
+"""What this node gives to others, and how much of it: releases on disk, and the upload limits over all protocols.
 
 A file was verified when it was handed over, and is looked at again before each upload: what somebody changed since is
 not served, because its bytes would be held against us. How it travels is not known here.
@@ -12,40 +12,62 @@ from pathlib import Path
 from pypatcher.artifact import PatchInfo
 from pypatcher.install import LocalRelease
 from pypatcher.transfer.upload_limits import UploadLimiter
+from pypatcher.waiting import News
 
 __all__ = ["Shelf"]
 
+_MOST = 4
+
 
 class Shelf:
-    """The newest release that is held, or none.
+    """The releases that are held, at most 4, the newest first.
+
+    Args:
+        may_be_announced: whether a release may be named and given where older nodes read: in slots, by offers and v0.
 
     Attributes:
         limiter: the node's upload limits.
+        news: told when something else is held.
     """
 
-    def __init__(self, limiter: UploadLimiter) -> None:
+    def __init__(
+        self, limiter: UploadLimiter, may_be_announced: Callable[[PatchInfo], bool] = lambda _info: True
+    ) -> None:
         self.limiter = limiter
-        self._held: LocalRelease | None = None
-        self._is_unchanged: Callable[[], bool] = lambda: True
+        self.news = News()
+        self._may_be_announced = may_be_announced
+        self._held: dict[LocalRelease, Callable[[], bool]] = {}
+
+    @property
+    def held(self) -> Sequence[PatchInfo]:
+        """All that are held."""
+        return [one.info for one in self._held]
 
     @property
     def info(self) -> PatchInfo | None:
-        """The release that is held now."""
-        return None if self._held is None else self._held.info
+        """The newest that is held now and may be announced to everybody."""
+        return next(filter(self._may_be_announced, self.held), None)
 
     def put(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
-        """Give the first of these verified files from now on; none gives nothing.
+        """Give these verified files from now on; none gives nothing.
 
         Args:
-            is_unchanged: whether that file still is what was verified; by default, whether it is what it is now.
+            is_unchanged: whether those files still are what was verified; by default, whether they are what they are
+                now.
         """
-        self._held = held[0] if held else None
-        if held:
-            self._is_unchanged = is_unchanged or _unchanged_since_now(held[0].path)
+        self._held = {one: is_unchanged or _unchanged_since_now(one.path) for one in held[:_MOST]}
+        self.news.tell()
 
     def release(self) -> LocalRelease | None:
-        """What may be given now; None when nothing is held, or the file was changed."""
-        return self._held if self._is_unchanged() else None
+        """What may be given to everybody now; None when nothing is held, or the file was changed."""
+        return self._unchanged(lambda info: info == self.info)
+
+    def find(self, release_id: bytes) -> LocalRelease | None:
+        """The release of that id, for who knows the owner's word; None when it is not held, or was changed."""
+        return self._unchanged(lambda info: info.release_id == release_id)
+
+    def _unchanged(self, is_it: Callable[[PatchInfo], bool]) -> LocalRelease | None:
+        return next((one for one, is_unchanged in self._held.items() if is_it(one.info) and is_unchanged()), None)
 
 
 def _unchanged_since_now(path: Path) -> Callable[[], bool]:

@@ -9,7 +9,7 @@ import enum
 
 from pypatcher.errors import PeerBusyError, PeerError
 
-__all__ = ["CloseCode", "close_error"]
+__all__ = ["CloseCode", "close_error", "refusal"]
 
 _REASON_LIMIT = 80
 _CONNECTION_REFUSED = 0x2
@@ -31,6 +31,16 @@ class CloseCode(enum.IntEnum):
     """There is no release to give just now."""
     STOPPING = 6
     """The node stops."""
+    UNKNOWN = 7
+    """It does not know that request; nobody is to blame."""
+
+
+def refusal(code: int) -> PeerError:
+    """What it means that a peer answered a request with this code instead of what was asked for."""
+    if code == CloseCode.BUSY:
+        return PeerBusyError("the peer is busy serving others")
+    name = CloseCode(code).name.lower() if code in set(CloseCode) else f"0x{code:x}"
+    return PeerError(f"the peer refused a request: {name}")
 
 
 def close_error(code: int, by_application: bool, reason: str) -> PeerError:

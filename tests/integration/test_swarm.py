@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pypatcher.addresses import Address, parse_address
 from pypatcher.dht import Answered, Dht
 from pypatcher.discovery import Published, Tracker
+from pypatcher.errors import PeerError
+from pypatcher.transport import Connection, Endpoint
 from tests.support.devices import Device, LoopbackFleet, open_fleet
 
 
@@ -50,7 +53,15 @@ async def test_a_holder_that_nobody_can_reach_gives_to_whom_it_can_reach(
     async def knock_at_the_reachable(dht: Dht, address: Address, *, tries: int = 1) -> Answered:
         return Answered.NOBODY if address in hidden else await knock(dht, address, tries=tries)
 
+    connect = Endpoint.connect
+
+    async def connect_to_the_reachable(endpoint: Endpoint, address: Address, **options: Any) -> Connection:
+        if address in hidden:
+            raise PeerError("nobody can reach it")
+        return await connect(endpoint, address, **options)
+
     monkeypatch.setattr(Dht, "knock", knock_at_the_reachable)
+    monkeypatch.setattr(Endpoint, "connect", connect_to_the_reachable)
     async with open_fleet(tmp_path) as world:
         old, _ = world.release("1.0.0")
         new, _ = world.release("2.0.0")

@@ -76,9 +76,9 @@ our {transport.quic.CONNECTION_ID_SIZE}-byte connection ids
 
 or {udp._READS_PER_WAKE_UP} reads were made
 
-an offer may start a fetch once {hours(transfer.offer_exchange._GATE_PAUSE)} per /24 or /48
+an offer may start a fetch once {hours(transfer.gate._GATE_PAUSE)} per /24 or /48
 
-{kib(transfer.client._CHUNK)} KiB at a time
+{kib(transfer.taking.CHUNK)} KiB at a time
 
 | at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over
 {minutes(transfer.hedging._PATIENCE)} and under {kib(transfer.hedging._DECENT_RATE)} KiB/s)
@@ -87,7 +87,7 @@ end {transfer.hedging._CLEARLY} times sooner; the next rival comes after {transf
 {minutes(transfer.hedging._RIVAL_PAUSES[1])}
 
 under {STALL.rate} bytes/s for {STALL.seconds} s; {transfer.stall._ANSWER_SECONDS} s for a short answer,
-{DIAL.timeout} s for a handshake; {transfer.client._NUDGES+1} nudges unanswered
+{DIAL.timeout} s for a handshake; {transfer.taking._NUDGES+1} nudges unanswered
 
 pauses for {transfer.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}; not
 
@@ -126,7 +126,7 @@ above {transport.incoming._CALM[0]} first packets a second,
 {transport.incoming._FLOODED[0]} per network are read
 
 | {transport.quic._STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
-{kib(transport.stream.DEFAULT_WINDOW)} KiB ahead of a reader ({mib(transfer.client._WINDOW)} MiB in a fetch),
+{kib(transport.stream.DEFAULT_WINDOW)} KiB ahead of a reader ({mib(transfer.taking.WINDOW)} MiB in a fetch),
 {transport.range_set.STREAM_FRAGMENTS} gaps
 
 one in `{nat.punch_times.WINDOW} * 2^level` s
@@ -362,7 +362,7 @@ changes every {minutes(dht.tokens.TOKEN_ROTATION)}
 give it back within {nat.portmap.mapper._GIVE_BACK_SECONDS} s
 """,
     "pypatcher/transfer/client.py": """
-up to {kib(transfer.client._CHUNK)} KiB at a time
+up to {kib(transfer.taking.CHUNK)} KiB at a time
 """,
     "pypatcher/transfer/peer_budget.py": """
 twice as long as the last time, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}. When a release has cost

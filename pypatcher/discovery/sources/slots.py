@@ -54,7 +54,7 @@ class SlotSource:
         await self._around.host.joined()
         heard = await self._tracker.look()
         candidates = [
-            Candidate(each.info, each.node_id, address, f"slot of minute {each.minute}")
+            Candidate(each.info, each.node_id, address, f"slot of minute {each.minute}", each.speaks_v1)
             for each in heard
             for address in each.addresses
         ]

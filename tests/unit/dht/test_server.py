@@ -311,7 +311,7 @@ def test_no_strangers_flood_keeps_a_knock_from_its_answer(method: bytes, argumen
     answers = [server.answer(flood, source, 0.0) for source in [member] * 400 + forged]
     assert answers[399] is answers[-1] is None
     asked = knock.ask(b"secret", bytes(8))
-    assert knock.is_proven(b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, member))
+    assert knock.who_answered(b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, member)).is_member
 
 
 @pytest.mark.parametrize("again", [("30.1.1.1", 9), ("2a01:db9::9", 9)])
@@ -319,7 +319,9 @@ def test_a_knock_that_is_replayed_from_elsewhere_proves_nothing(again: Address) 
     """The attack: a knock that was seen once found members for ever, from anywhere."""
     server, asked = _full(4), knock.ask(b"secret", bytes(8))
     for _ in range(3):
-        assert knock.is_proven(b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, ("20.7.7.7", 9)))
+        assert knock.who_answered(
+            b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, ("20.7.7.7", 9))
+        ).is_member
     for source in (again, ("20.7.7.7", 9)):
         assert knock.FIELD not in _ask(server, b"ping", {knock.FIELD: asked}, source, now=3600.0)
 
@@ -331,7 +333,9 @@ def test_a_flood_of_replayed_knocks_costs_no_member_its_answer() -> None:
     answers = [server.answer(replay, (f"30.{n >> 8}.{n & 255}.1", 1), 0.0) for n in range(5000)]
     assert answers[-1] is None
     asked = knock.ask(b"secret", bytes(8))
-    assert knock.is_proven(b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, ("20.8.8.8", 9)))
+    assert knock.who_answered(
+        b"secret", bytes(8), _ask(server, b"ping", {knock.FIELD: asked}, ("20.8.8.8", 9))
+    ).is_member
 
 
 def test_no_flood_from_outside_keeps_a_neighbour_from_its_answer() -> None:

@@ -13,7 +13,7 @@ from pypatcher.addresses import Address, pack_compact
 from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.postcard import encode_bytes
 from pypatcher.discovery import decode_content, decrypt_record, encode_content, is_dialable
-from pypatcher.discovery.announcement import usable_hints
+from pypatcher.discovery.announcement import says_v1, usable_hints
 from pypatcher.discovery.slots import Slot
 from pypatcher.errors import CodecError
 from tests.support.discovery import namespace_of, release, vectors
@@ -150,3 +150,13 @@ def test_loopback_is_worth_one_only_to_who_is_on_loopback() -> None:
     hints = [("127.0.0.1", 1), ("::1", 1), SEEN]
     assert usable_hints(hints, [("192.168.1.5", 4000)]) == [SEEN]
     assert usable_hints(hints, [("127.0.0.2", 4000)]) == hints
+
+
+def test_who_speaks_v1_says_so_behind_the_hints() -> None:
+    for hints in ([], [V4], [V4, V6]):
+        plain, new = encode_content(INFO, hints), encode_content(INFO, hints, speaks_v1=True)
+        assert (says_v1(plain), says_v1(new)) == (False, True)
+        assert new == plain + b"\x01"
+        assert decode_content(new) == decode_content(plain)
+    assert not says_v1(INFO.to_postcard())
+    assert not says_v1(b"noise")

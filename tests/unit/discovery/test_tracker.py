@@ -57,7 +57,8 @@ async def test_what_one_node_publishes_another_hears(namespace: Namespace) -> No
     dht, info = MemoryDht(), release("1.2.3")
     published = await tracker(dht, 1, namespace).publish(info, [HERE])
     assert (published.minute, published.stored, published.full, published.newer) == (MINUTE, 2, False, False)
-    assert await tracker(dht, 2, namespace).look() == [HeardRecord(info, node(1).public, (HERE,), MINUTE)]
+    heard = HeardRecord(info, node(1).public, (HERE,), MINUTE, speaks_v1=namespace is OURS)
+    assert await tracker(dht, 2, namespace).look() == [heard]
 
 
 async def test_the_previous_minute_is_heard_and_the_one_before_is_not() -> None:

@@ -71,7 +71,7 @@ def test_every_protocol_that_is_spoken_is_answered() -> None:
     endpoint, exchanges = make()
     exchanges.spoken = (NotedExchange("/two", for_all=False), *exchanges.spoken)
     exchanges.serve()
-    assert endpoint.served == ["/two", OURS.alpn]
+    assert endpoint.served == ["/two", OURS.alpn_v1, OURS.alpn]
 
 
 def test_the_protocol_that_every_device_speaks_suits_everybody() -> None:

@@ -12,7 +12,8 @@ from pypatcher.addresses import Address
 from pypatcher.discovery.sources import Found
 from pypatcher.nat.ways import EveryWay
 from pypatcher.transfer import UploadLimiter, fetch_release, receive_offer, serve_release, wire
-from pypatcher.transfer.offer_exchange import NOBODY, OfferExchange
+from pypatcher.transfer.gate import NOBODY
+from pypatcher.transfer.offer_exchange import OfferExchange
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE, until
 from tests.support.transport import OWNER_KEY, Kept, OneRelease, local_release, make_release, open_endpoint

@@ -1,0 +1,106 @@
+"""What every exchange does with a release that it gives: reads it from disk, paces it, drops a taker that is too slow.
+
+Knows no protocol. Not here: who may have how much (``upload_limits``), and how slow is too slow (``stall``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Self
+
+from pypatcher.errors import PatcherError
+from pypatcher.install.local_release import LocalRelease
+from pypatcher.transfer.stall import StalledError, StallWatch
+from pypatcher.transfer.upload_limits import Upload
+from pypatcher.transport.stream import Stream
+
+__all__ = ["CHUNK", "OpenRelease", "give", "wait_delivered"]
+
+CHUNK = 1 << 18
+"""Bytes that are read from a disk at once."""
+
+
+class OpenRelease:
+    """The file of a release, read as long as nobody writes to it.
+
+    Raises:
+        OSError: it cannot be opened.
+        PatcherError: it is not as long as its release.
+    """
+
+    def __init__(self, held: LocalRelease) -> None:
+        self.info = held.info
+        self._path = held.path
+        self._descriptor = os.open(held.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._verified = self._stamp()
+        if self._verified[0] != held.info.file_size:
+            self.close()
+            raise PatcherError(f"{held.path} is not as long as it was")
+
+    async def read(self, size: int, offset: int) -> bytes:
+        """1 to ``size`` bytes from there.
+
+        Raises:
+            PatcherError: the file was changed.
+        """
+        data = await asyncio.to_thread(os.pread, self._descriptor, size, offset)
+        if not data or self._stamp() != self._verified:
+            raise PatcherError(f"{self._path} was changed while it was served")
+        return data
+
+    def close(self) -> None:
+        """End it."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _stamp(self) -> tuple[int, int]:
+        """What a write to the file changes; a rename over it, or away, does not."""
+        found = os.fstat(self._descriptor)
+        return found.st_size, found.st_mtime_ns
+
+
+async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -> None:
+    """Write these bytes of a release as fast as the limits and the taker let us.
+
+    Raises:
+        StalledError: the taker is too slow.
+        PeerError: it went away.
+    """
+    for start in range(0, len(data), upload.piece):
+        piece = data[start : start + upload.piece]
+        if delay := upload.spend(len(piece)):
+            watch.pause(delay)
+            await asyncio.sleep(delay)
+        try:
+            async with asyncio.timeout(watch.remaining()):
+                await stream.write(piece)
+        except TimeoutError:
+            raise StalledError("the peer stalled: it takes its bytes too slowly") from None
+        watch.progressed(len(piece))
+
+
+async def wait_delivered(stream: Stream, watch: StallWatch) -> None:
+    """Wait for the peer to acknowledge the rest, as long as it does so fast enough.
+
+    Raises:
+        StalledError: it is too slow.
+        PeerError: it went away.
+    """
+    while True:
+        left = stream.unacknowledged
+        try:
+            async with asyncio.timeout(watch.remaining()):
+                return await stream.delivered()
+        except TimeoutError:
+            watch.progressed(left - stream.unacknowledged)
+            if watch.remaining() <= 0:
+                raise StalledError("the peer stalled: it takes its bytes too slowly") from None

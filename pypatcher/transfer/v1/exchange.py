@@ -1,0 +1,225 @@
+"""The v1 exchange of one node: one connection both ways, on which the owner's word and releases travel.
+
+Puts sessions, words, giving and taking behind ``Exchange``. protocol.md "The v1 exchange". Not here: who is dialed to
+hear what it has (``meetings``), and which release is wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from pypatcher.addresses import Address, format_address
+from pypatcher.artifact import PatchInfo
+from pypatcher.discovery import Namespace
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.census import Census
+from pypatcher.discovery.word import WordKeeper
+from pypatcher.errors import PeerError
+from pypatcher.events import Emit
+from pypatcher.transfer.download import Fetch
+from pypatcher.transfer.exchange import Sink
+from pypatcher.transfer.shelf import Shelf
+from pypatcher.transfer.stall import DEFAULT_STALL, StallRule
+from pypatcher.transfer.v1.giving import Giver
+from pypatcher.transfer.v1.messages import Hello, Kind
+from pypatcher.transfer.v1.session import IDLE_SECONDS, Answer, Attend, SessionV1
+from pypatcher.transfer.v1.taking import fetch_whole
+from pypatcher.transfer.v1.words import WordExchange
+from pypatcher.transport import Connection, Endpoint
+from pypatcher.waiting import News
+
+__all__ = ["ExchangeV1", "OurselvesError"]
+
+_log = logging.getLogger("pypatcher")
+_DIAL_SECONDS = 10.0
+
+
+class OurselvesError(PeerError):
+    """Who answered is this node itself: an address of ours was named."""
+
+
+class ExchangeV1:
+    """All devices of this version speak it; only ours, whose namespace has an ALPN for it.
+
+    Args:
+        census: who is known to speak it.
+        word: who keeps the owner's word; None hands none on.
+        stall: how slow a peer may be that gives us a release; None for the usual rule.
+        emit: told of who has all of a release from us.
+
+    Attributes:
+        met: what else follows from a peer's HELLO; see ``Attend``.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        namespace: Namespace,
+        shelf: Shelf,
+        census: Census,
+        *,
+        word: WordKeeper | None = None,
+        stall: StallRule | None = None,
+        emit: Emit = lambda _: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.namespace = namespace
+        self.shelf = shelf
+        self.census = census
+        self.met: Attend = _nothing
+        self._stall = stall or DEFAULT_STALL
+        self._words = None if word is None else WordExchange(word, asyncio.get_running_loop().time)
+        self.news: Sequence[News] = (shelf.news,) if word is None else (shelf.news, word.news)
+        self._giver = Giver(shelf, emit, self._gives)
+        self._sessions: dict[bytes, SessionV1] = {}
+        self._begun: dict[SessionV1, asyncio.Event] = {}
+
+    @property
+    def alpn(self) -> str:
+        """The namespace's."""
+        return self.namespace.alpn_v1 or ""
+
+    def suits(self, candidate: Candidate) -> bool:
+        """Who said so, in its record, by a knock or by a HELLO."""
+        return candidate.speaks_v1 or self.census.speaks_v1(candidate.address)
+
+    async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
+        """Fetch by a connection that is open already, or dial; see ``Fetch``."""
+        async with self._session_with(candidate.address) as session:
+            # The owner may have said something about that release which is not known here.
+            await session.attended()
+            return await self.over(session)(candidate, sink)
+
+    def over(self, session: SessionV1) -> Fetch:
+        """A fetch over a connection that is open."""
+
+        async def fetch(candidate: Candidate, sink: Sink) -> PatchInfo:
+            candidate.info.verify(self.namespace.owner)
+            await fetch_whole(session, candidate.info, sink, self._stall)
+            return candidate.info
+
+        return fetch
+
+    async def answer(self, connection: Connection) -> None:
+        """Talk with somebody who dialed us."""
+        await self.run(self.enter(connection))
+
+    def enter(
+        self, connection: Connection, begun: asyncio.Event | None = None, *, patience: float = IDLE_SECONDS
+    ) -> SessionV1:
+        """Begin to talk over a connection, whoever dialed; ``run`` goes on.
+
+        Of two connections with one node that stays which the lower id dialed; of two alike the newer one. The other
+        ends with its last request.
+
+        Args:
+            begun: set when the peer begins to take a release of ours.
+            patience: see ``SessionV1``.
+        """
+        session = stays = SessionV1(connection, self, patience=patience)
+        peer = connection.peer_id
+        if (other := self._sessions.get(peer)) is not None:
+            by_lower = self.endpoint.node_id < peer
+            stays = next((each for each in (session, other) if each.connection.dialed is by_lower), session)
+            (other if stays is session else session).retire()
+        self._sessions[peer] = stays
+        if begun is not None:
+            self._begun[session] = begun
+        return session
+
+    async def run(self, session: SessionV1) -> None:
+        """Talk until the connection ends.
+
+        Raises:
+            PeerError: the peer broke the protocol.
+        """
+        try:
+            await session.run()
+        finally:
+            self._begun.pop(session, None)
+            self._giver.end(session)
+            peer = session.connection.peer_id
+            if self._sessions.get(peer) is session:
+                del self._sessions[peer]
+
+    async def dial(self, address: Address) -> Connection:
+        """Connect to whoever is there.
+
+        Raises:
+            PeerBusyError: it has no place for us now.
+            OurselvesError: it is this node itself.
+            PeerError: nobody answers, or it does not speak v1.
+        """
+        connection = await self.endpoint.connect(address, node_id=None, alpn=self.alpn, timeout=_DIAL_SECONDS)
+        if connection.peer_id == self.endpoint.node_id:
+            connection.close()
+            raise OurselvesError(f"{format_address(address)} is this node itself")
+        self.census.note_v1(address, speaks=True)
+        return connection
+
+    # What sessions ask (SessionHost).
+
+    @property
+    def answers(self) -> Mapping[int, Answer]:
+        """Every request that is known."""
+        known: dict[int, Answer] = {Kind.RANGES: self._giver.answer_ranges, Kind.TREE: self._giver.answer_tree}
+        return known if self._words is None else {**known, Kind.MANIFEST: self._words.answer}
+
+    def has_ours(self, session: SessionV1) -> bool:
+        """Whether its peer took all of a release from us."""
+        return self._giver.took(session)
+
+    @property
+    def attends(self) -> Sequence[Attend]:
+        """The word first, for it says whether a release is wanted; the next word waits for no release."""
+        return [self._attend] if self._words is None else [self._words.attend, self._attend]
+
+    def hello(self) -> Hello:
+        """What we say of ourselves."""
+        seq, digest, mask = (None, b"", 0) if self._words is None else self._words.say()
+        return Hello(
+            held=tuple(self.shelf.held),
+            seq=seq,
+            digest=digest,
+            mask=mask,
+            gives=self.shelf.limiter.rate > 0,
+            software="pypatcher",
+        )
+
+    async def _attend(self, session: SessionV1) -> None:
+        self._giver.attend(session)
+        if self._words is None or not self._words.lacks(session):
+            await self.met(session)
+
+    def _gives(self, session: SessionV1) -> None:
+        if (begun := self._begun.get(session)) is not None:
+            begun.set()
+
+    @contextlib.asynccontextmanager
+    async def _session_with(self, address: Address) -> AsyncIterator[SessionV1]:
+        for session in self._sessions.values():
+            if session.connection.peer_address == address and not session.connection.is_closed:
+                yield session
+                return
+        connection = await self.dial(address)
+        session = self.enter(connection)
+        talking = asyncio.create_task(self._talk(session))
+        try:
+            yield self._sessions[connection.peer_id]
+        finally:
+            session.retire()
+            connection.close()
+            await asyncio.gather(talking, return_exceptions=True)
+
+    async def _talk(self, session: SessionV1) -> None:
+        try:
+            await self.run(session)
+        except PeerError as error:
+            _log.debug("a connection to %s ended: %s", format_address(session.connection.peer_address), error)
+
+
+async def _nothing(_session: SessionV1) -> None:
+    return

@@ -1,0 +1,152 @@
+"""Whom this node meets by v1, and what comes of it: who has what the other lacks gives it on the spot.
+
+It dials the addresses that answered a knock, as offers do for older nodes, and now and then one peer by chance to hear
+what it says: so the owner's word also reaches who has no DHT. design.md "Transport and transfer". Not here: what is
+wanted (the updater), and how it travels (``exchange``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from pypatcher.addresses import Address, is_lan
+from pypatcher.artifact import PatchInfo
+from pypatcher.backoff import jittered
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.discovery.sources import Found, Listener
+from pypatcher.discovery.sources.slots import RECORDS
+from pypatcher.errors import PeerBusyError, PeerError
+from pypatcher.nat.ways import Ways
+from pypatcher.transfer.gate import OfferGate, Taker
+from pypatcher.transfer.v1.exchange import ExchangeV1, OurselvesError
+from pypatcher.transfer.v1.session import SessionV1
+from pypatcher.version import Version
+
+__all__ = ["MeetingsV1"]
+
+_log = logging.getLogger("pypatcher")
+_PATIENCE = 3.0
+"""Seconds without a request after which who dialed ends a meeting."""
+
+
+class MeetingsV1:
+    """One per node.
+
+    Args:
+        ways: whom we may meet.
+        taker: see ``Taker``.
+        listener: told whom we met, and what it holds.
+        known: addresses that were reached in an earlier run.
+        gate: which of those who dial us may start a fetch; one for all exchanges.
+    """
+
+    def __init__(
+        self,
+        exchange: ExchangeV1,
+        ways: Ways,
+        taker: Taker,
+        listener: Listener,
+        *,
+        gate: OfferGate,
+        rng: random.Random,
+        known: Sequence[Address] = (),
+    ) -> None:
+        self._exchange = exchange
+        self._ways = ways
+        self._taker = taker
+        self._listener = listener
+        self._gate = gate
+        self._rng = rng
+        self._known = known
+        self._clock = asyncio.get_running_loop().time
+        exchange.met = self._met
+
+    def serve(self) -> None:
+        """Answer who dials us, for as long as the endpoint is open."""
+        self._exchange.endpoint.serve(self._exchange.alpn, self._exchange.answer)
+
+    def suits(self, address: Address) -> bool:
+        """Whether the node there is known to speak it."""
+        return self._exchange.census.speaks_v1(address)
+
+    async def meet(self, address: Address, begun: asyncio.Event | None = None) -> None:
+        """Dial a node, say what we have and hear what it has; set ``begun`` when it takes ours."""
+        try:
+            connection = await self._exchange.dial(address)
+        except OurselvesError:
+            self._ways.is_us(address)
+            return
+        except PeerBusyError:
+            self._ways.busy(address)
+            return
+        except PeerError as error:
+            _log.debug("no meeting: %s", error)
+            self._ways.failed(address)
+            return
+        self._ways.reached(address)
+        session = self._exchange.enter(connection, begun, patience=_PATIENCE)
+        try:
+            await self._exchange.run(session)
+            theirs = max((info.version for info in self._signed(session)), default=Version(0, 0, 0))
+        except PeerError as error:
+            _log.debug("a meeting with %s ended: %s", address[0], error)
+            self._ways.busy(address)
+            return
+        finally:
+            connection.close()
+        ours = max((info.version for info in self._exchange.shelf.held), default=Version(0, 0, 0))
+        if theirs > ours:
+            self._ways.reached(address)
+        else:
+            self._ways.useless(address)
+
+    async def run(self, pause: Callable[[], float]) -> None:
+        """Now and then, after ``pause()`` seconds, hear what one peer says, until cancelled."""
+        while True:
+            await asyncio.sleep(jittered(pause(), self._rng))
+            address = self._somebody()
+            if address is not None:
+                await self.meet(address)
+
+    def _somebody(self) -> Address | None:
+        """By chance one that was met in an earlier run, that proved to be of the namespace, or that is in our LAN.
+
+        No stranger: whoever names an address must not have it dialed by a whole fleet.
+        """
+        census = self._exchange.census
+        groups = [self._known, tuple(census.proven), tuple(filter(is_lan, census.heard))]
+        places = [group for group in groups if group]
+        return self._rng.choice(self._rng.choice(places)) if places else None
+
+    async def _met(self, session: SessionV1) -> None:
+        """A peer said what it holds."""
+        address, peer = session.connection.peer_address, session.connection.peer_id
+        signed = self._signed(session)
+        source = "a meeting" if session.connection.dialed else "an offer"
+        candidates = [Candidate(info, peer, address, source, speaks_v1=True) for info in signed]
+        self._ways.reached(address)
+        if session.connection.dialed:
+            self._listener.hear(Found(RECORDS, candidates=candidates))
+            return
+        for candidate in candidates:
+            if await self._would_take(candidate):
+                if self._gate.admit(address, self._clock()):
+                    await self._taker.take(candidate, self._exchange.over(session))
+                return
+        self._listener.hear(Found(RECORDS, candidates=candidates))
+
+    async def _would_take(self, candidate: Candidate) -> bool:
+        try:
+            return await self._taker.would_take(candidate.info, candidate.address)
+        except PeerBusyError as error:
+            _log.debug("not now: %s", error)
+            return False
+
+    def _signed(self, session: SessionV1) -> list[PatchInfo]:
+        """What a peer says to hold, the newest first, as far as the owner signed it."""
+        held = () if session.hello is None else session.hello.held
+        owner = self._exchange.namespace.owner
+        return sorted((info for info in held if info.is_signed_by(owner)), key=lambda info: info.version, reverse=True)

@@ -1,0 +1,149 @@
+"""Nodes that speak v1 on loopback, and peers that send whatever a test tells them to.
+
+A ``Speaker`` is what a node is for its peers: a shelf, the owner's word, and the v1 exchange; ``meet`` dials and talks
+to the end. A ``Liar`` speaks the bytes of v1 and answers as it is told. Not here: discovery, an updater, v0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from pypatcher.addresses import Address
+from pypatcher.artifact.manifest import Manifest
+from pypatcher.artifact.postcard import encode_unsigned
+from pypatcher.discovery import Namespace
+from pypatcher.discovery.census import Census
+from pypatcher.errors import PeerError
+from pypatcher.install import LocalRelease
+from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer.shelf import Shelf
+from pypatcher.transfer.v1.exchange import ExchangeV1
+from pypatcher.transfer.v1.messages import Hello, Kind, MessageReader, encode_message
+from pypatcher.transport import CloseCode, Connection, Endpoint
+from pypatcher.transport.stream import Stream
+from pypatcher.update.word import Kept, OwnersWord
+from tests.support.manifests import OWNER_KEY, TARGET
+from tests.support.node_fakes import EventLog
+from tests.support.transport import open_endpoint
+
+__all__ = ["NAMESPACE", "Liar", "MemoryWords", "Speaker", "open_liar", "open_speaker"]
+
+NAMESPACE = Namespace.ours(TARGET, OWNER_KEY)
+
+
+class MemoryWords:
+    """Keeps the owner's word for as long as the test."""
+
+    def __init__(self) -> None:
+        self.kept = Kept()
+
+    def read(self) -> Kept:
+        return self.kept
+
+    def keep(self, word: Manifest) -> None:
+        self.kept = Kept(word.encode_kept(), word.seq)
+
+
+class Speaker:
+    """A node of the namespace."""
+
+    def __init__(self, endpoint: Endpoint, limiter: UploadLimiter, stall: StallRule) -> None:
+        self.endpoint = endpoint
+        self.events = EventLog()
+        self.word = OwnersWord(OWNER_KEY, TARGET, MemoryWords())
+        self.shelf = Shelf(limiter)
+        self.census = Census(asyncio.get_running_loop().time)
+        self.exchange = ExchangeV1(
+            endpoint, NAMESPACE, self.shelf, self.census, word=self.word, stall=stall, emit=self.events
+        )
+        endpoint.serve(self.exchange.alpn, self.exchange.answer)
+
+    @property
+    def address(self) -> Address:
+        return self.endpoint.addresses[0]
+
+    def hold(self, *held: LocalRelease) -> None:
+        self.shelf.put(held)
+
+    async def meet(self, other: Address, patience: float = 0.5) -> None:
+        """Dial and talk until neither has asked anything for so many seconds."""
+        connection = await self.exchange.dial(other)
+        await self.exchange.run(self.exchange.enter(connection, patience=patience))
+
+
+@contextlib.asynccontextmanager
+async def open_speaker(
+    word: Manifest | None = None,
+    held: Sequence[tuple[LocalRelease, Path]] = (),
+    *,
+    limiter: UploadLimiter | None = None,
+    stall: StallRule | None = None,
+) -> AsyncIterator[Speaker]:
+    async with open_endpoint() as endpoint:
+        member = Speaker(endpoint, limiter or UploadLimiter(), stall or StallRule())
+        if word is not None:
+            member.word.hear_at_once(word.encode())
+        member.hold(*(release for release, _ in held))
+        yield member
+
+
+class Liar:
+    """Says ``hello`` and answers each type of request with the bytes that ``answers`` has for it, or UNKNOWN.
+
+    Attributes:
+        asked: type of each request that came.
+        ends: how its connections ended, for who waits.
+    """
+
+    def __init__(self, endpoint: Endpoint, hello: Hello) -> None:
+        self.endpoint = endpoint
+        self.hello = hello
+        self.answers: dict[int, bytes] = {}
+        self.asked: list[int] = []
+        self.heard: list[Hello] = []
+        endpoint.serve(NAMESPACE.alpn_v1 or "", self.talk)
+
+    @property
+    def address(self) -> Address:
+        return self.endpoint.addresses[0]
+
+    async def dial(self, other: Speaker) -> Connection:
+        return await self.endpoint.connect(other.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+
+    async def talk(self, connection: Connection) -> None:
+        stream = await connection.open_uni()
+        await stream.write(encode_message(Kind.HELLO, self.hello.encode()))
+        listening = asyncio.create_task(self._listen(connection))
+        try:
+            while True:
+                await self._answer(await connection.accept_stream())
+        except PeerError:
+            pass
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self, connection: Connection) -> None:
+        stream, reader = await connection.accept_uni(), MessageReader()
+        while data := await stream.read(4096):
+            self.heard += [Hello.decode(payload) for kind, payload in reader.feed(data) if kind == Kind.HELLO]
+
+    async def _answer(self, stream: Stream) -> None:
+        data = b""
+        while part := await stream.read(4096):
+            data += part
+        ((kind, _),) = MessageReader().feed(data)
+        self.asked.append(kind)
+        await stream.write(self.answers.get(kind, encode_unsigned(CloseCode.UNKNOWN)))
+        await stream.finish()
+
+
+@contextlib.asynccontextmanager
+async def open_liar(hello: Hello, prepare: Callable[[Liar], None] = lambda _: None) -> AsyncIterator[Liar]:
+    async with open_endpoint() as endpoint:
+        liar = Liar(endpoint, hello)
+        prepare(liar)
+        yield liar

@@ -1,0 +1,226 @@
+"""The v1 exchange between nodes: the owner's word and releases pass whoever dialed, and who breaks it is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from pypatcher.artifact.chunks import PARAMETERS
+from pypatcher.artifact.postcard import encode_unsigned
+from pypatcher.artifact.tree import TreeNode, build_tree
+from pypatcher.discovery.candidates import Candidate
+from pypatcher.errors import PeerBusyError, PeerError
+from pypatcher.events import ReleaseServed
+from pypatcher.keys import encode_key
+from pypatcher.transfer import UploadLimiter
+from pypatcher.transfer.v1.answers import decode_nodes, encode_piece
+from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, TreeRequest, encode_message
+from pypatcher.transport import CloseCode, Connection
+from pypatcher.transport.stream import Stream
+from tests.support.manifests import OWNER_KEY, release, word
+from tests.support.siege import until
+from tests.support.transport import Kept, local_release, make_release, open_endpoint
+from tests.support.v1_nodes import NAMESPACE, Speaker, open_liar, open_speaker
+
+NEW, OLD = word("2.0.0"), word("1.0.0")
+SIZE = 9_000_000
+"""More than two requests."""
+
+
+def candidate(member: Speaker, version: str = "2.0.0") -> Candidate:
+    info = member.shelf.held[0] if member.shelf.held else release(version)
+    return Candidate(info, member.endpoint.node_id, member.address, "a test", speaks_v1=True)
+
+
+async def request(connection: Connection, message: bytes) -> Stream:
+    stream = await connection.open_stream()
+    await stream.write(message)
+    await stream.finish()
+    return stream
+
+
+async def all_of(stream: Stream) -> bytes:
+    data = b""
+    while part := await stream.read(1 << 20):
+        data += part
+    return data
+
+
+def test_the_alpn_does_not_show_the_owners_key() -> None:
+    alpn = NAMESPACE.alpn_v1
+    assert alpn is not None
+    assert encode_key(OWNER_KEY) not in alpn
+    assert len(alpn) == len("/pypatcher/1/") + 32
+
+
+@pytest.mark.parametrize("dialer", ["who knows it", "who does not"])
+async def test_the_owners_word_passes_whoever_dialed(dialer: str) -> None:
+    async with open_speaker(NEW) as knows, open_speaker(OLD) as does_not, open_speaker() as never_did:
+        for other in (does_not, never_did):
+            first, second = (knows, other) if dialer == "who knows it" else (other, knows)
+            await first.meet(second.address)
+            assert other.word.current == NEW
+        assert knows.word.current == NEW
+
+
+async def test_signatures_that_are_lacking_are_merged_both_ways() -> None:
+    from dataclasses import replace
+
+    first = replace(NEW, signatures=(NEW.signatures[0], b"", b"", b""))
+    rest = replace(NEW, signatures=(b"", *NEW.signatures[1:]))
+    async with open_speaker(first) as one, open_speaker(rest) as other:
+        await one.meet(other.address)
+        await until(lambda: one.word.current == NEW == other.word.current)
+
+
+async def test_a_release_is_fetched_whole_and_its_giver_says_so(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, SIZE)
+    async with open_speaker(limiter=UploadLimiter(1 << 30)) as holder, open_speaker() as taker:
+        holder.hold(local_release(info, tmp_path / "release"))
+        counts: list[tuple[int, int]] = []
+        sink = Kept(received=lambda count, total: counts.append((count, total)))
+        assert await taker.exchange.fetch(candidate(holder), sink) == info
+        assert bytes(sink) == body
+        assert counts[-1] == (SIZE, SIZE)
+        await until(lambda: len(holder.events) == 1)
+        (said,) = holder.events
+        assert isinstance(said, ReleaseServed)
+        assert (said.version, said.bytes) == ("2.0.0", SIZE)
+
+
+async def test_what_is_not_held_is_not_given(tmp_path: Path) -> None:
+    async with open_speaker() as holder, open_speaker() as taker:
+        with pytest.raises(PeerError, match="unavailable"):
+            await taker.exchange.fetch(candidate(holder), Kept())
+
+
+async def test_the_upload_limits_are_those_of_every_exchange(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    async with open_speaker(limiter=UploadLimiter(0)) as holder, open_speaker() as taker:
+        holder.hold(local_release(info, tmp_path / "release"))
+        with pytest.raises(PeerBusyError):
+            await taker.exchange.fetch(candidate(holder), Kept())
+        assert holder.shelf.limiter.rate == 0
+
+
+async def test_an_upload_gives_its_place_back_at_the_end(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path)
+    async with open_speaker(limiter=UploadLimiter(lan_uploads=1)) as holder:
+        holder.hold(local_release(info, tmp_path / "release"))
+        for _ in range(3):
+            async with open_speaker() as taker:
+                sink = Kept()
+                await taker.exchange.fetch(candidate(holder), sink)
+                assert bytes(sink) == body
+            await until(lambda: not holder.endpoint.connections or True)
+
+
+async def test_parts_of_a_release_and_its_tree_are_given(tmp_path: Path) -> None:
+    info, body = make_release(tmp_path, 300_000)
+    async with open_speaker() as holder, open_endpoint() as client:
+        holder.hold(local_release(info, tmp_path / "release"))
+        connection = await client.connect(holder.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        descriptor = os.open(tmp_path / "release", os.O_RDONLY)
+        tree = build_tree(descriptor, 300_000, PARAMETERS[1])
+        os.close(descriptor)
+        root = await all_of(
+            await request(connection, encode_message(Kind.TREE, TreeRequest(info.release_id, 1).encode()))
+        )
+        assert root[:1] == b"\0"
+        (node,) = decode_nodes(root[1:], 1)
+        assert node == tree.nodes[tree.root]
+        ids = TreeNode.decode(node).ids[:2] if TreeNode.decode(node).level else ()
+        below = TreeRequest(info.release_id, 1, (*ids, bytes(16)))
+        answer = await all_of(await request(connection, encode_message(Kind.TREE, below.encode())))
+        assert decode_nodes(answer[1:], len(ids) + 1) == [*(tree.nodes[each] for each in ids), b""]
+        asked = RangesRequest(info.release_id, Flags.ZLIB, ((5, 10), (100_000, 4)))
+        answer = await all_of(await request(connection, encode_message(Kind.RANGES, asked.encode())))
+        assert answer == b"\0" + b"".join(
+            encode_piece(body[at : at + size], zlib_welcome=True) for at, size in asked.ranges
+        )
+
+
+async def test_a_request_that_nobody_knows_is_answered_so() -> None:
+    async with open_speaker(NEW) as member, open_endpoint() as client:
+        connection = await client.connect(member.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        assert await all_of(await request(connection, encode_message(77, b"x"))) == encode_unsigned(CloseCode.UNKNOWN)
+        answer = await all_of(await request(connection, encode_message(Kind.MANIFEST)))
+        assert answer == b"\0" + NEW.encode()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [encode_message(2, b"x")],
+        [encode_message(Kind.HELLO, b"no dictionary")],
+        [encode_message(Kind.HELLO, Hello().encode())] * 11,
+        [b"\xff" * 30],
+    ],
+    ids=["another message first", "no HELLO", "too many", "no message"],
+)
+async def test_who_breaks_the_control_stream_is_ended(said: list[bytes]) -> None:
+    async with open_speaker() as member, open_endpoint() as client:
+        connection = await client.connect(member.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        stream = await connection.open_uni()
+        await stream.write(b"".join(said))
+        await ended_for_protocol(connection)
+
+
+async def test_a_second_control_stream_and_the_end_of_the_first_are_faults() -> None:
+    async with open_speaker() as member, open_endpoint() as client:
+        for is_second in (True, False):
+            connection = await client.connect(member.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+            stream = await connection.open_uni()
+            await stream.write(encode_message(Kind.HELLO, Hello().encode()))
+            if is_second:
+                await (await connection.open_uni()).write(b"x")
+            else:
+                await stream.finish()
+            await ended_for_protocol(connection)
+
+
+async def ended_for_protocol(connection: Connection) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(PeerError, match="protocol"):
+            await connection.accept_stream()
+
+
+@pytest.mark.parametrize("given", [OLD.encode(), b"junk", NEW.encode() + b"x"], ids=["older", "no manifest", "more"])
+async def test_who_gives_less_than_it_said_is_left_alone(given: bytes) -> None:
+    far = word("9.0.0")
+    hello = Hello(seq=far.seq, digest=far.digest, mask=far.mask)
+    async with open_liar(hello) as liar, open_speaker(OLD) as member:
+        liar.answers[Kind.MANIFEST] = b"\0" + given
+        for _ in range(3):
+            try:
+                await member.meet(liar.address)
+            except PeerError:
+                continue
+        assert liar.asked == [Kind.MANIFEST]
+        assert member.word.current == OLD
+
+
+async def test_of_two_connections_between_two_nodes_one_stays() -> None:
+    async with open_speaker() as one, open_speaker() as other:
+        there, back = await asyncio.gather(one.exchange.dial(other.address), other.exchange.dial(one.address))
+        sessions = one.exchange.enter(there), other.exchange.enter(back)
+        talks = [
+            asyncio.create_task(member.exchange.run(session))
+            for member, session in zip((one, other), sessions, strict=True)
+        ]
+        lower, higher = (there, back) if one.endpoint.node_id < other.endpoint.node_id else (back, there)
+        async with asyncio.timeout(10):
+            await higher.wait_closed()
+        assert not lower.is_closed
+        lower.close()
+        await asyncio.gather(*talks)
+
+
+async def test_a_connection_without_a_request_ends() -> None:
+    async with open_speaker(NEW) as one, open_speaker() as other:
+        async with asyncio.timeout(10):
+            await one.meet(other.address, patience=0.2)
+        await until(lambda: other.word.current == NEW)
