@@ -40,13 +40,13 @@ def router_kind(findings: Findings) -> str:
 
 def judge(findings: Findings) -> list[Remark]:
     """Everything there is to say, the most important first."""
-    verdicts = [_dht(findings)]
+    remarks = [_dht(findings)]
     if works(findings):
-        verdicts += [_router(findings), _ipv6(findings)]
-    verdicts += [_mapping(findings), _multicast(findings)]
+        remarks += [_router(findings), _ipv6(findings)]
+    remarks += [_mapping(findings), _multicast(findings)]
     if findings.heard is not None:
-        verdicts.append(_fleet(findings))
-    return verdicts
+        remarks.append(_fleet(findings))
+    return remarks
 
 
 def _dht(findings: Findings) -> Remark:

@@ -176,6 +176,27 @@ def test_nothing_is_made_from_more_than_seven_values() -> None:
     assert [name for name in MORE_PARAMETERS if name not in many] == [], "these take few enough, or are gone"
 
 
+CALLED_BACK = {
+    "drop": "of an upload whose place another one gets: it has to end at once, whoever serves it",
+}
+"""What a module that says that it is pure may be given to call, and why; whatever else happens, it returns."""
+
+
+def test_what_is_pure_returns_what_happens_and_calls_nobody() -> None:
+    called = {}
+    for _, path in modules():
+        module = ast.parse(path.read_text())
+        if not re.search(r"\b(Pure|Sans-IO)\b|; sans-IO", ast.get_docstring(module) or ""):
+            continue
+        for each in ast.walk(module):
+            if isinstance(each, ast.arg) and each.annotation is not None:
+                kind = ast.unparse(each.annotation)
+                if re.search(r"Callable\[.*, (None|object)\]|\bEmit\b", kind):
+                    called[each.arg] = str(path.relative_to(PACKAGE))
+    assert {name: place for name, place in called.items() if name not in CALLED_BACK} == {}
+    assert [name for name in CALLED_BACK if name not in called] == [], "this is called no more"
+
+
 SHARED_NAMES = {
     "Patch": "the public API's is the inner one, and can read the running program",
     "Version": "the same",
