@@ -109,14 +109,19 @@ class DiskFacts:
     @cached_property
     def is_held(self) -> bool:
         """Whether the owner's word holds what is at `P`, or took it back, so that its trial makes room for another."""
-        info = self.program.info
-        return info is not None and self._orders.gives_way(info)
+        return self._program_may(self._orders.gives_way)
 
     @cached_property
     def is_recalled(self) -> bool:
         """Whether its trial makes room without a successor, too."""
-        info = self.program.info
-        return info is not None and self._orders.must_go_back(info)
+        return self._program_may(self._orders.must_go_back)
+
+    def _program_may(self, question: Callable[[PatchInfo], bool]) -> bool:
+        """What the owner's word says of `P`; what a person staged is spared."""
+        program = self.program
+        if program.info is None or program.id is None or not question(program.info):
+            return False
+        return program.id.sha512 != self._operations.read_spared()
 
     @cached_property
     def alone(self) -> bool:
