@@ -6,6 +6,7 @@ import argparse
 import ast
 import logging
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -125,3 +126,19 @@ def test_commands_in_the_midst_of_a_sentence_exist(page: Path) -> None:
         elif program == "pypatcher" and text != "pypatcher wheelhouse v1":
             unknown.append(text)
     assert unknown == []
+
+
+def test_every_dependency_of_a_user_has_its_reason_in_the_readme() -> None:
+    """And stands in the design page; what only tests and builds need does not stand among them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["progress"], *extras["completion"], *extras["man"]]
+    names = {re.split(r"[<>=]", each)[0] for each in needed}
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| dependency | why |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (\w[\w, -]*?)(?: \(extra `\w+`\))? \|", table, re.MULTILINE)
+    assert {name for row in rows for name in row.split(", ")} == names
+    told = (
+        (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("Run time: ")[2].partition("Building:")[0]
+    )
+    known = {re.split(r"[<>=]", each)[0] for group in extras.values() for each in group}
+    assert {name for name in known | names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told)} == names
