@@ -163,12 +163,13 @@ class ReleaseFound(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOffered(Event):
-    """``seed`` has verified the file at ``path``, and offers it in that namespace from now on."""
+    """``seed`` has verified the file at ``path``, and offers it in that namespace; ``says``: who may take it."""
 
     name: ClassVar[str] = "release.offered"
     version: str
     path: str
     namespace: str
+    says: str = ""
 
 
 @dataclass(frozen=True, slots=True)

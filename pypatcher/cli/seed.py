@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", metavar="SECONDS", dest="seconds", type=float, help="end after that time (default: when stopped)"
     )
+    parser.add_argument(
+        "--without-manifest",
+        action="store_true",
+        help="offer a file without FILE.manifest beside it though manifests of the owner are known: no device that "
+        "knows one takes it",
+    )
     add_namespace(parser)
     add_settings(parser)
 
@@ -73,17 +79,18 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError("PYPATCHER_UPLOAD=0 serves nobody: give bytes a second, such as 1048576")
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(as_json=settings.json_log)])
     files = choose_files(args.files, read_keys(args.public_key), args.target, args.namespace)
-    asyncio.run(_seed(files, settings, args.seconds))
+    asyncio.run(_seed(files, settings, args.seconds, args.without_manifest))
     return 0
 
 
-async def _seed(files: list[SeedFile], settings: Settings, seconds: float | None) -> None:
+async def _seed(files: list[SeedFile], settings: Settings, seconds: float | None, without_manifest: bool) -> None:
     from pypatcher.node.seed import seed_files
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    seeding = asyncio.create_task(seed_files(files, settings, event_bus(settings).emit))
+    emit = event_bus(settings).emit
+    seeding = asyncio.create_task(seed_files(files, settings, emit, without_manifest=without_manifest))
     stop = asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({seeding, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -13,12 +13,13 @@ import os
 import random
 from collections.abc import Sequence
 
-from pypatcher.errors import SettingError
-from pypatcher.events import Emit, ReleaseFound, ReleaseOffered
+from pypatcher.errors import ManifestError, SettingError
+from pypatcher.events import Emit, ReleaseFound, ReleaseOffered, ReleaseWithheld
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.network import Network, open_network
 from pypatcher.node.presence import NetworkPresence
+from pypatcher.node.seed_word import SeedWord
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
 from pypatcher.transfer import UploadLimiter
@@ -32,24 +33,37 @@ _LOOK_AT_FILE = 2.0
 _SAVE_EVERY = 600.0
 
 
-async def seed_files(files: Sequence[SeedFile], settings: Settings, emit: Emit) -> None:
+async def seed_files(
+    files: Sequence[SeedFile], settings: Settings, emit: Emit, *, without_manifest: bool = False
+) -> None:
     """Offer verified files, each to its namespace, until cancelled.
+
+    Args:
+        without_manifest: a file without its own manifest is offered though one of the owner's is known.
 
     Raises:
         SettingError: a socket cannot be bound where the settings say; nothing was announced.
+        ManifestError: a file's manifest is none, or it has none and needs one; nothing was announced.
     """
+    words = [await asyncio.to_thread(_word, file, settings, without_manifest) for file in files]
     async with contextlib.AsyncExitStack() as networks:
         seeds = []
-        for number, file in enumerate(files):
+        for number, (file, word) in enumerate(zip(files, words, strict=True)):
             own = settings_for(settings, number, len(files))
             # Not the cache of a device of that namespace on this machine: two would seek the same port.
             cache = Cache(cache_folder(settings.state, os.environ, f"{file.namespace.name}-seed"))
             memory = await asyncio.to_thread(cache.load)
             network = await networks.enter_async_context(open_network(file.namespace, own, memory))
-            seeds.append(_Seed(file, network, own, cache, emit))
+            seeds.append(_Seed(word, network, own, cache, emit))
         async with asyncio.TaskGroup() as tasks:
             for seed in seeds:
                 tasks.create_task(seed.run())
+
+
+def _word(file: SeedFile, settings: Settings, without_manifest: bool) -> SeedWord:
+    word = SeedWord(file, settings, without_manifest=without_manifest)
+    word.hear_beside()
+    return word
 
 
 def settings_for(settings: Settings, number: int, count: int) -> Settings:
@@ -67,14 +81,16 @@ def settings_for(settings: Settings, number: int, count: int) -> Settings:
 class _Seed:
     """The node of one file."""
 
-    def __init__(self, file: SeedFile, network: Network, settings: Settings, cache: Cache, emit: Emit) -> None:
-        self._file = file
+    def __init__(self, word: SeedWord, network: Network, settings: Settings, cache: Cache, emit: Emit) -> None:
+        self._file = word.file
+        self._word = word
         self._network = network
         self._cache = cache
         self._emit = emit
         self._newest = Version(0, 0, 0)
         self._conflicts = Conflicts(emit, newer=True)
-        exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter(settings.upload)), emit=emit)
+        shelf = Shelf(UploadLimiter(settings.upload), word.may_be_announced)
+        exchanges = Exchanges(network.endpoint, network.namespace, shelf, word=word.word, emit=emit)
         self._presence = NetworkPresence(network, settings, exchanges, emit, rng=random.Random())  # noqa: S311 - jitter
 
     async def run(self) -> None:
@@ -83,6 +99,7 @@ class _Seed:
         parts = {
             "newer releases": self._watch_census,
             "file": self._watch_file,
+            "owner's word": self._watch_word,
             "cache": self._save_now_and_then,
         }
         try:
@@ -97,7 +114,8 @@ class _Seed:
         held = self._file.held
         if held is not None:
             self._newest = max(self._newest, held.info.version)
-            self._emit(ReleaseOffered(str(held.info.version), str(held.path), self._network.namespace.name))
+            name = self._network.namespace.name
+            self._emit(ReleaseOffered(str(held.info.version), str(held.path), name, self._word.says))
         self._presence.serve(() if held is None else (held,), is_unchanged=self._file.is_unchanged)
 
     async def _watch_census(self) -> None:
@@ -117,7 +135,20 @@ class _Seed:
         while True:
             await asyncio.sleep(_LOOK_AT_FILE)
             if await self._file.look(self._emit):
-                self._offer()
+                try:
+                    await asyncio.to_thread(self._word.hear_beside)
+                except ManifestError as error:
+                    self._emit(ReleaseWithheld(str(self._file.path), str(error)))
+                    self._presence.serve(())
+                else:
+                    self._offer()
+
+    async def _watch_word(self) -> None:
+        """Offer the file anew, to all or by v1 alone, whenever the owner says something else."""
+        word = self._word.word
+        while word is not None:
+            await word.news.next.wait()
+            self._offer()
 
     async def _save_now_and_then(self) -> None:
         while True:

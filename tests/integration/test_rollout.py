@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pypatcher.artifact import PatchInfo, check_release
+from pypatcher.artifact.beside import manifest_path, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word, next_word
 from pypatcher.artifact.terms import Hold
+from pypatcher.errors import ManifestError
 from pypatcher.install import LocalRelease
+from pypatcher.node.seed import seed_files
+from pypatcher.node.seedfile import choose_files
+from pypatcher.settings import Settings
 from pypatcher.update.policy import draw
 from pypatcher.version import Version
 from tests.support.devices import Device, LoopbackFleet, here, open_fleet
 from tests.support.packagings import wait_until
+from tests.support.transport import loopback
 
 pytestmark = pytest.mark.timeout(120)
 HELD = Change(hold=Hold.HELD)
@@ -118,6 +126,58 @@ async def test_what_is_not_open_to_all_is_named_to_nobody_in_the_slots(fleet: Lo
     assert "release.found" not in device.names()
     await holder.hear(says(fleet, info, Change(share=100), Change(share=10_000)))
     await device.wait_for("release.staged")
+
+
+async def test_devices_hear_the_owner_from_a_seed(fleet: LoopbackFleet) -> None:
+    (old, _), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    write_manifest(manifest_path(new), says(fleet, info, Change()), replace=False)
+    device = fleet.device(old)
+    with seeding(fleet, new) as said:
+        await device.wait_for("release.staged")
+        await until(lambda: device.node.word is not None and device.node.word.current is not None, "the word")
+        assert next(event.says for event in said if event.name == "release.offered").endswith("it runs anywhere")
+
+
+async def test_a_seed_names_what_is_not_open_to_nobody(fleet: LoopbackFleet) -> None:
+    (old, _), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    write_manifest(manifest_path(new), says(fleet, info, HELD), replace=False)
+    device = fleet.device(old)
+    with seeding(fleet, new) as said:
+        await device.wait_for("record.published")
+        await asyncio.sleep(2.0)
+        assert {event.name for event in said} >= {"release.offered"}
+        assert "record.published" not in {event.name for event in said}
+    assert "release.found" not in device.names()
+
+
+async def test_a_seed_wants_a_manifest_once_it_knows_some(fleet: LoopbackFleet) -> None:
+    (old, info), (new, _) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    write_manifest(manifest_path(old), says(fleet, info, Change()), replace=False)
+    with seeding(fleet, old) as said:
+        await until(lambda: any(event.name == "release.offered" for event in said), "offered")
+    files = choose_files([new], {None: fleet.owner}, [], "pypatcher")
+    with pytest.raises(ManifestError, match="--without-manifest"):
+        await seed_files(files, settings(fleet), lambda _: None)
+    with seeding(fleet, new, without_manifest=True) as said:
+        await until(lambda: any(event.name == "release.offered" for event in said), "offered")
+
+
+def settings(fleet: LoopbackFleet) -> Settings:
+    return Settings(
+        bootstrap=fleet.net.bootstrap, bind=((loopback(), 0),), publish_interval=0.5, state=fleet.folder / "seed"
+    )
+
+
+@contextlib.contextmanager
+def seeding(fleet: LoopbackFleet, program: Path, *, without_manifest: bool = False) -> Iterator[list[Any]]:
+    """A seed of that file, and what it says."""
+    said: list[Any] = []
+    files = choose_files([program], {None: fleet.owner}, [], "pypatcher")
+    seed = asyncio.create_task(seed_files(files, settings(fleet), said.append, without_manifest=without_manifest))
+    try:
+        yield said
+    finally:
+        seed.cancel()
 
 
 def _release_of(fleet: LoopbackFleet, program: Path) -> PatchInfo:
