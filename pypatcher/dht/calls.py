@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-from pypatcher.addresses import Address, format_address, host_of, is_lan
+from pypatcher.addresses import Address, format_address
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
+from pypatcher.dht.crowd import Near
 from pypatcher.dht.krpc import Failure, RemoteError, Response
 from pypatcher.errors import PeerError
 from pypatcher.limits import RateLimiter
@@ -92,8 +93,15 @@ class _Call:
 class Calls:
     """The queries of one node."""
 
-    def __init__(self, send: Callable[[bytes, Address], None], clock: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes, Address], None],
+        clock: Callable[[], float],
+        random: Random,
+        near: Near | None = None,
+    ) -> None:
         self._send = send
+        self._is_near = near or Near()
         self._clock = clock
         self._random = random
         self._calls: dict[bytes, _Call] = {}
@@ -164,8 +172,8 @@ class Calls:
         call.wait *= 2
 
     def _may_send(self, address: Address) -> bool:
-        limiter = self._near if is_lan(address) else self._far
-        return limiter.allow(host_of(address), self._clock())
+        limiter = self._near if self._is_near(address) else self._far
+        return limiter.allow(self._is_near.host_of(address), self._clock())
 
     def _expire(self, call: _Call) -> None:
         if call.answer.done():

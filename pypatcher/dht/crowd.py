@@ -1,22 +1,47 @@
-"""Which nodes did not answer lately, and how many nodes one host or network may have in a table or lookup.
+"""Which nodes did not answer lately, how many nodes one host or network may have in a table or lookup, and who is near.
 
 Pure, in bounded memory; time is passed in. Not here: whom to ask (``routing``, ``lookup``).
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from typing import TypeVar
 
-from pypatcher.addresses import Address, format_address, host_of, is_lan, network_of
+from pypatcher.addresses import Address, format_address, host_of, is_lan, is_literal, network_of
 
-__all__ = ["Crowd", "Silence"]
+__all__ = ["Crowd", "Near", "Silence"]
 
 _PER_HOST, _PER_GROUP = 2, 8
 _SILENT_NODES, _SILENCE, _ANSWERED = 512, 120.0, 600.0
 _WRONG_PORTS = 4
 
 _Noted = TypeVar("_Noted")
+
+
+class Near:
+    """Which nodes no crowd is made of, and which may be asked often: the LAN's, and those of trusted hosts.
+
+    Trusted are the hosts of entry points that somebody gave by their address: a private DHT has many nodes on one, and
+    who names it to a device trusts it.
+    """
+
+    def __init__(self, trusted: Iterable[Address] = ()) -> None:
+        self._hosts = {str(ipaddress.ip_address(address[0])) for address in trusted if is_literal(address)}
+
+    def trust(self, host: str) -> None:
+        """Hold every node at that literal address for near."""
+        self._hosts.add(str(ipaddress.ip_address(host)))
+
+    def __call__(self, address: Address) -> bool:
+        """Whether it is near."""
+        return address[0] in self._hosts or is_lan(address)
+
+    def host_of(self, address: Address) -> str:
+        """What counts as one host: of those that are near each node is one of its own."""
+        return format_address(address) if address[0] in self._hosts else host_of(address)
 
 
 class Silence:
@@ -66,27 +91,28 @@ def _note(table: OrderedDict[str, _Noted], key: str, noted: _Noted) -> None:
 
 
 class Crowd:
-    """Counts nodes outside the LAN, where many ids cost nothing: 2 per host, 8 per /24 or /48."""
+    """Counts nodes that are not near, since many ids cost nothing: 2 per host, 8 per /24 or /48."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: Near | None = None) -> None:
+        self._is_near = near or Near()
         self._hosts: Counter[str] = Counter()
         self._groups: Counter[str] = Counter()
 
     def has_room(self, address: Address) -> bool:
         """Whether one more node there may be counted."""
-        if is_lan(address):
+        if self._is_near(address):
             return True
         return self._hosts[host_of(address)] < _PER_HOST and self._groups[network_of(address)] < _PER_GROUP
 
     def add(self, address: Address) -> None:
         """Count a node."""
-        if not is_lan(address):
+        if not self._is_near(address):
             self._hosts[host_of(address)] += 1
             self._groups[network_of(address)] += 1
 
     def remove(self, address: Address) -> None:
         """A node that was counted is gone."""
-        if not is_lan(address):
+        if not self._is_near(address):
             _decrease(self._hosts, host_of(address))
             _decrease(self._groups, network_of(address))
 

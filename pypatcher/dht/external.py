@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from pypatcher.addresses import Address, is_lan, network_of
+from pypatcher.addresses import Address, format_address, is_lan, network_of
+from pypatcher.dht.crowd import Near
 
 __all__ = ["ExternalVotes"]
 
@@ -19,13 +20,15 @@ _QUORUM = 3
 class ExternalVotes:
     """Collects what others say our address is, and tells what most of them agree on."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: Near | None = None) -> None:
+        self._is_near = near or Near()
         self._votes: OrderedDict[str, Address] = OrderedDict()
         self._near: set[str] = set()
 
     def add(self, voter: Address, observed: Address) -> None:
         """Count what the node at ``voter`` sees; its network's earlier word is replaced."""
-        near, voice = is_lan(voter), network_of(voter)
+        near = self._is_near(voter)
+        voice = format_address(voter) if near and not is_lan(voter) else network_of(voter)
         self._votes.pop(voice, None)
         self._votes[voice] = observed
         if near:

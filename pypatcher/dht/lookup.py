@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from pypatcher.addresses import Address, is_lan, network_of, provider_of
-from pypatcher.dht.crowd import Crowd
+from pypatcher.dht.crowd import Crowd, Near
 from pypatcher.dht.nodeid import Contact, distance, is_secure
 
 __all__ = ["ALPHA", "MAX_QUERIES", "NEAREST", "Lookup"]
@@ -73,15 +73,17 @@ class Lookup:
         own_id: bytes,
         max_queries: int = MAX_QUERIES,
         avoid: Callable[[Address], bool] = lambda _: False,
+        near: Near | None = None,
     ) -> None:
         self.target = target
         self.queries = 0
         self._own_id = own_id
         self._max_queries = max_queries
         self._avoid = avoid
+        self._is_near = near or Near()
         self._sorted: list[_Candidate] = []
         self._by_address: dict[Address, _Candidate] = {}
-        self._crowd = Crowd()
+        self._crowd = Crowd(self._is_near)
         self._forgiven: Counter[str] = Counter()
         self._credit: Counter[Address] = Counter()
         for contact in seeds:
@@ -163,7 +165,7 @@ class Lookup:
             if candidate.state not in states:
                 continue
             address = candidate.contact.address
-            if not is_lan(address):
+            if not self._is_near(address):
                 provider = provider_of(address)
                 is_one_too_many = not candidate.is_secure and insecure >= _INSECURE
                 if is_one_too_many or providers[provider] >= _PER_PROVIDER:

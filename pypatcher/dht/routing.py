@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pypatcher.addresses import Address
-from pypatcher.dht.crowd import Crowd
+from pypatcher.dht.crowd import Crowd, Near
 from pypatcher.dht.nodeid import Contact, prefix_length
 
 __all__ = ["BUCKET_SIZE", "RoutingTable"]
@@ -36,12 +36,13 @@ class _Node:
 class RoutingTable:
     """Nodes around ``own_id``."""
 
-    def __init__(self, own_id: bytes) -> None:
+    def __init__(self, own_id: bytes, near: Near | None = None) -> None:
         self.own_id = own_id
+        self.near = near or Near()
         self._buckets: dict[int, list[_Node]] = {}
         self._waiting: dict[int, list[_Node]] = {}
         self._by_address: dict[Address, _Node] = {}
-        self._crowd = Crowd()
+        self._crowd = Crowd(self.near)
 
     def __len__(self) -> int:
         return len(self._by_address)
@@ -60,7 +61,7 @@ class RoutingTable:
         self._buckets.clear()
         self._waiting.clear()
         self._by_address.clear()
-        self._crowd = Crowd()
+        self._crowd = Crowd(self.near)
         for node in nodes:
             if node.contact.id != own_id:
                 self._insert(node.contact, node.seen)

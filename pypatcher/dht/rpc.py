@@ -18,7 +18,7 @@ from pypatcher.addresses import Address, family, format_address, is_lan
 from pypatcher.bencode import Value
 from pypatcher.dht import knock, krpc
 from pypatcher.dht.calls import Calls, NoAnswerError, Question
-from pypatcher.dht.crowd import Silence
+from pypatcher.dht.crowd import Near, Silence
 from pypatcher.dht.external import ExternalVotes
 from pypatcher.dht.knock import Answered
 from pypatcher.dht.krpc import Query, Response
@@ -49,7 +49,7 @@ class RpcNode:
     Args:
         send: called with each datagram to send and its destination.
         family: 4 or 6; addresses of the other family are ignored.
-        bootstrap: entry points, names or literal addresses.
+        bootstrap: entry points, names or literal addresses; many nodes may be at the host of a literal one.
         read_only: tell others not to ask us (BEP 43), and answer nobody.
         clock: monotonic seconds.
         random: where ids, tokens and jitter come from; the system's by default.
@@ -72,11 +72,11 @@ class RpcNode:
         self._socket = send
         self._clock = clock
         self._random = random or SystemRandom()
-        self._table = RoutingTable(random_id(self._random))
+        self._table = RoutingTable(random_id(self._random), Near(bootstrap))
         self._secret = secret
         self._server = Server(self._table, family, self._random, clock(), secret)
-        self._calls = Calls(self._send, clock, self._random)
-        self._votes = ExternalVotes()
+        self._calls = Calls(self._send, clock, self._random, self._table.near)
+        self._votes = ExternalVotes(self._table.near)
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._probes = RateLimiter(*_PROBES, capacity=1)
         self._someone = asyncio.Event()
@@ -129,7 +129,7 @@ class RpcNode:
 
     def address_changed(self) -> None:
         """This machine has another address: what others saw until now says nothing any more."""
-        self._votes = ExternalVotes()
+        self._votes = ExternalVotes(self._table.near)
 
     async def start(self, known_nodes: Iterable[Address] = ()) -> None:
         """Join in the background and keep the table alive; returns at once.
@@ -314,7 +314,12 @@ class RpcNode:
         async with self._lookups:
             seeds = [*self._table.nearest(target, 2 * NEAREST), *seeds]
             lookup = Lookup(
-                target, seeds, own_id=self.node_id, max_queries=max_queries, avoid=self._whom_to_avoid(method)
+                target,
+                seeds,
+                own_id=self.node_id,
+                max_queries=max_queries,
+                avoid=self._whom_to_avoid(method),
+                near=self._table.near,
             )
             ask = partial(self._ask, method=method, arguments={name: target}, tries=tries)
             answers = await search(lookup, ask, self.family)

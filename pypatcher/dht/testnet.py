@@ -73,6 +73,7 @@ class Testnet:
         nodes = [(dht.by_family[family(self._first)], dht.address) for dht in self.dhts]
         contacts = [Contact(node.node_id, address) for node, address in nodes]
         for node, _ in nodes:
+            node.table.near.trust(self._first[0])
             node.introduce(sample(contacts, min(len(contacts), _INTRODUCED)))
 
     async def stop(self) -> None:

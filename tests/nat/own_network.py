@@ -12,15 +12,20 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from pypatcher.addresses import Address
+from pypatcher.artifact import sign_file
+from pypatcher.dht import MutableItem, Testnet, UdpDht
 from pypatcher.discovery.links import all_interfaces
 from pypatcher.discovery.sources.lan import Lan
-from pypatcher.keys import KeyPair
+from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.transport import Connection, Endpoint, endpoint, internet_source
 from pypatcher.udp import DatagramSocket
+from tests.support.devices import Device, compile_app, here
 
 _CLONE_NEWNET = 0x40000000
 _SECONDS = 30.0
@@ -184,6 +189,56 @@ async def neighbour(address: str) -> None:
     await _lan(2000).run(_Listener())
 
 
+async def a_testnet_is_whole_at_private_addresses() -> None:
+    await _use_testnet("192.168.7.1", "192.168.7.2", "192.168.7.3", "/24")
+
+
+async def a_testnet_is_whole_behind_a_carriers_router() -> None:
+    await _use_testnet("100.64.7.1", "100.64.7.2", "100.64.7.3", "/24")
+
+
+async def a_testnet_is_whole_at_global_addresses() -> None:
+    await _use_testnet("8.8.4.1", "8.8.4.2", "8.8.4.3", "/24")
+
+
+async def a_testnet_is_whole_at_unique_local_ipv6() -> None:
+    await _use_testnet("fd05::1", "fd05::2", "fd05::3", "/64 nodad")
+
+
+async def a_testnet_is_whole_at_global_ipv6() -> None:
+    await _use_testnet("2001:470:1::1", "2001:470:1::2", "2001:470:1::3", "/64 nodad")
+
+
+async def _use_testnet(net_host: str, holder_host: str, device_host: str, bits: str) -> None:
+    """Records are on as many nodes as anywhere, peers see their addresses, and a device hears of another's release."""
+    _link("d0")
+    size, _, option = bits.partition(" ")
+    _ip(*(f"address add {host}{size} dev d0 {option}" for host in (net_host, holder_host, device_host)))
+    item = MutableItem.sign(KeyPair.from_seed(bytes(32)), b"salt", 1, b"v" * 900)
+    async with Testnet(30, host=net_host) as net:
+        async with UdpDht((device_host, 0), bootstrap=net.bootstrap) as dht:
+            await dht.joined()
+            assert await dht.put_mutable(item) >= 15
+            assert (await dht.get_mutable(item.public_key, b"salt")).items == (item,)
+            assert await dht.announce_peer(bytes(20)) >= 15
+            assert dht.external_address == dht.address
+        with tempfile.TemporaryDirectory() as folder:
+            await _find_release(net, Path(folder), holder_host, device_host)
+
+
+async def _find_release(net: Testnet, folder: Path, holder_host: str, device_host: str) -> None:
+    key, devices = KeyPair.generate(), []
+    for version, host in (("2.0.0", holder_host), ("1.0.0", device_host)):
+        path = compile_app(folder / version, version)
+        sign_file(path, key, None, here())
+        devices.append(Device(folder / f"at-{version}", path, OwnerKey(key.public), net.bootstrap, host=host))
+    published = await devices[0].wait_for("record.published")
+    assert published.stored >= 15, published
+    await devices[1].wait_for("release.found")  # a fetch away from the LAN waits for a moment that both share
+    for device in devices:
+        await device.stop()
+
+
 TESTS: tuple[Callable[[], Awaitable[None]], ...] = (
     answers_leave_from_the_address_that_was_asked,
     a_transfer_survives_a_new_temporary_address,
@@ -191,6 +246,11 @@ TESTS: tuple[Callable[[], Awaitable[None]], ...] = (
     a_null_route_for_documentation_is_no_missing_internet,
     any_of_forty_interfaces_has_neighbours,
     interfaces_that_come_and_go_leave_room_for_others,
+    a_testnet_is_whole_at_private_addresses,
+    a_testnet_is_whole_behind_a_carriers_router,
+    a_testnet_is_whole_at_global_addresses,
+    a_testnet_is_whole_at_unique_local_ipv6,
+    a_testnet_is_whole_at_global_ipv6,
 )
 
 

@@ -81,6 +81,7 @@ class Device:
         *,
         kind: NamespaceKind = "pypatcher",
         manifest: ManifestFile | None = None,
+        host: str | None = None,
     ) -> None:
         folder.mkdir()
         self.path = Path(shutil.copy(program, folder / "app"))
@@ -92,7 +93,8 @@ class Device:
         self._news = asyncio.Event()
         settings = Settings(
             bootstrap=bootstrap,
-            bind=((loopback(), 0),),
+            bind=((host or loopback(), 0),),
+            lan=host is None,
             publish_interval=0.5,
             look_interval=0.3,
             state=folder / "state",
