@@ -12,7 +12,6 @@ from pypatcher.artifact.patch import Patch, PatchInfo, make_info
 from pypatcher.artifact.region import REGION_SIZE
 from pypatcher.artifact.sign import sign_file
 from pypatcher.artifact.verify import (
-    ClaimedRelease,
     VerifiedRelease,
     check_intact,
     check_release,
@@ -23,7 +22,6 @@ from pypatcher.artifact.verify import (
 __all__ = [
     "REGION_SIZE",
     "Carrier",
-    "ClaimedRelease",
     "Patch",
     "PatchInfo",
     "VerifiedRelease",

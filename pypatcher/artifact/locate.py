@@ -21,7 +21,7 @@ from pypatcher.artifact.sections import ELF_MAGIC, Elf, parse_elf
 from pypatcher.artifact.zipapp import END_SIZE, looks_like_zipapp, read_end
 from pypatcher.errors import ArtifactError, NoRegionError, RegionError
 
-__all__ = ["SECTION_NAMES", "Carrier", "Located", "is_region_at", "locate_region", "region_section", "scan_regions"]
+__all__ = ["SECTION_NAMES", "Carrier", "Located", "locate_region", "region_section", "scan_regions"]
 
 SECTION_NAMES = (".embedded_signature", ".embsig")
 """Ours, and that of programs built with the Rust crate 0.2.2."""
@@ -54,14 +54,14 @@ def locate_region(fd: int) -> Located:
         OSError: reading failed.
     """
     located = _locate(fd)
-    if not is_region_at(fd, located.offset):
+    if not _is_region_at(fd, located.offset):
         if located.carrier is Carrier.SECTION:
             raise RegionError("its signature section holds no region: the file is damaged or was changed")
         raise NoRegionError(_NO_REGION)
     return located
 
 
-def is_region_at(fd: int, offset: int) -> bool:
+def _is_region_at(fd: int, offset: int) -> bool:
     """Whether a region's two markers stand at ``offset``.
 
     Raises:

@@ -20,7 +20,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.targets import Target
 from pypatcher.version import Version
 
-__all__ = ["Signed", "plan_signature", "sign_file", "sign_program"]
+__all__ = ["Signed", "sign_file", "sign_program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,17 @@ def sign_program(
         CannotReplaceError: it cannot be replaced with mode, owner and attributes kept. Nothing was changed.
     """
     with open_program(path) as fd:
-        signed = plan_signature(fd, key, version, target, any_machine=any_machine)
+        signed = _plan_signature(fd, key, version, target, any_machine=any_machine)
         if out is None and os.pread(fd, REGION_SIZE, signed.offset) == pack_region(signed.info):
             return signed
     with replacing(path, out) as fd:
         # The copy is what gets signed: the file may have changed since it was looked at.
-        signed = plan_signature(fd, key, version, target, any_machine=any_machine)
+        signed = _plan_signature(fd, key, version, target, any_machine=any_machine)
         write_at(fd, pack_region(signed.info), signed.offset)
     return signed
 
 
-def plan_signature(
+def _plan_signature(
     fd: int, key: KeyPair, version: Version | None, target: Target | None, *, any_machine: bool = False
 ) -> Signed:
     """What ``sign_program`` writes into a file, and where, after every check that it makes.

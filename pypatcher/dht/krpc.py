@@ -22,7 +22,6 @@ __all__ = [
     "MAX_DATAGRAM",
     "MAX_NODES",
     "MAX_PEERS",
-    "MAX_TOKEN",
     "NODE_FIELDS",
     "Failure",
     "Message",
@@ -47,7 +46,7 @@ MAX_NODES = 32
 """Contacts taken from one answer; nodes send 8, some 20."""
 MAX_PEERS = 200
 """Peers read of one answer, good or bad; libtorrent sends 100, we 80, and no more than this fits one packet."""
-MAX_TOKEN = 64
+_MAX_TOKEN = 64
 _MAX_TRANSACTION = 32
 _MAX_TEXT = 200
 
@@ -201,7 +200,7 @@ def peers_of(values: Mapping[bytes, Value], family: int) -> list[Address]:
 def token_of(values: Mapping[bytes, Value]) -> bytes | None:
     """The write token, if there is one of at most 64 bytes."""
     token = values.get(b"token")
-    return token if isinstance(token, bytes) and 1 <= len(token) <= MAX_TOKEN else None
+    return token if isinstance(token, bytes) and 1 <= len(token) <= _MAX_TOKEN else None
 
 
 def item_of(values: Mapping[bytes, Value], salt: bytes) -> MutableItem | None:

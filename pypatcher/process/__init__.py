@@ -7,19 +7,17 @@ from pypatcher.process.child import end_like, how_it_ended
 from pypatcher.process.detection import detect, known_packagings
 from pypatcher.process.image import EXIT_OWN_FAILURE
 from pypatcher.process.notify import Notifier, is_proxy
-from pypatcher.process.packaging import Packaging, Program
+from pypatcher.process.packaging import Program
 from pypatcher.process.packagings.native import native
 from pypatcher.process.plan import Restarting
 from pypatcher.process.restart import Restarter
 from pypatcher.process.supervisor import Hooks, Supervisor
-from pypatcher.process.under_run import RUN_VARIABLE, is_under_run, told_of_run
+from pypatcher.process.under_run import is_under_run, told_of_run
 
 __all__ = [
     "EXIT_OWN_FAILURE",
-    "RUN_VARIABLE",
     "Hooks",
     "Notifier",
-    "Packaging",
     "Program",
     "Restarter",
     "Restarting",

@@ -6,7 +6,7 @@ Not here: which release a device takes and when (``update``), and how peers are 
 from __future__ import annotations
 
 from pypatcher.transfer.client import fetch_from, fetch_release
-from pypatcher.transfer.offer import receive_offer, send_offer
+from pypatcher.transfer.offer import receive_offer
 from pypatcher.transfer.server import serve_release
 from pypatcher.transfer.stall import StallRule
 from pypatcher.transfer.upload_limits import UploadLimiter
@@ -17,6 +17,5 @@ __all__ = [
     "fetch_from",
     "fetch_release",
     "receive_offer",
-    "send_offer",
     "serve_release",
 ]

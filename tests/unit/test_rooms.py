@@ -176,6 +176,26 @@ def test_nothing_is_made_from_more_than_seven_values() -> None:
     assert [name for name in MORE_PARAMETERS if name not in many] == [], "these take few enough, or are gone"
 
 
+def test_a_room_exports_nothing_that_nobody_takes() -> None:
+    taken = set()
+    for path in (*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                taken |= {(node.module, alias.name) for alias in node.names}
+    unused = [
+        f"{path.parent.name}: {name.value}"
+        for _, path in modules()
+        if path.name == "__init__.py" and path.parent != PACKAGE and path.parent.name != "__pyinstaller"
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.List)
+        and ast.unparse(node.targets[0]) == "__all__"
+        for name in node.value.elts
+        if isinstance(name, ast.Constant) and (module_name(path), name.value) not in taken
+    ]
+    assert unused == []
+
+
 CALLED_BACK = {
     "drop": "of an upload whose place another one gets: it has to end at once, whoever serves it",
 }

@@ -9,16 +9,14 @@ from collections.abc import Callable
 
 from pypatcher.discovery.sources.lan import lan_source
 from pypatcher.discovery.sources.slots import slot_source
-from pypatcher.discovery.sources.source import AddressLimits, AddressSource, Found, Listener, SourceHost, Surroundings
+from pypatcher.discovery.sources.source import AddressLimits, AddressSource, Found, Listener, Surroundings
 from pypatcher.discovery.sources.swarm import swarm_source
 
 __all__ = [
-    "SOURCES",
     "AddressLimits",
     "AddressSource",
     "Found",
     "Listener",
-    "SourceHost",
     "Surroundings",
     "open_sources",
 ]

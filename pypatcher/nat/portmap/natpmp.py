@@ -16,9 +16,9 @@ from pypatcher.errors import PortMapError
 from pypatcher.nat.portmap.pcp import PORT, Granted
 from pypatcher.nat.portmap.request import ask_router
 
-__all__ = ["ADDRESS_REQUEST", "NatPmpClient", "decode_address", "decode_port", "encode_port_request"]
+__all__ = ["NatPmpClient", "decode_address", "decode_port"]
 
-ADDRESS_REQUEST = bytes([0, 0])
+_ADDRESS_REQUEST = bytes([0, 0])
 _PORT_REQUEST = struct.Struct(">BBHHHI")
 _PORT_ANSWER = struct.Struct(">BBHIHHI")
 _ADDRESS_ANSWER = struct.Struct(">BBHI4s")
@@ -31,7 +31,7 @@ _RESULTS = {
 }
 
 
-def encode_port_request(internal: int, external: int, seconds: int) -> bytes:
+def _encode_port_request(internal: int, external: int, seconds: int) -> bytes:
     """Ask for a UDP port; 0 seconds and external port 0 end the mapping."""
     return _PORT_REQUEST.pack(0, 1, 0, internal, external, seconds)
 
@@ -80,8 +80,8 @@ class NatPmpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        host = await ask_router(self._router, ADDRESS_REQUEST, decode_address)
-        request = encode_port_request(port, self._external or port, seconds)
+        host = await ask_router(self._router, _ADDRESS_REQUEST, decode_address)
+        request = _encode_port_request(port, self._external or port, seconds)
         granted = await ask_router(self._router, request, lambda data: decode_port(data, port))
         if not granted.port or not granted.seconds:
             raise PortMapError("the router granted nothing by NAT-PMP")
@@ -94,7 +94,7 @@ class NatPmpClient:
         Raises:
             PortMapError: refused, or no answer.
         """
-        await ask_router(self._router, encode_port_request(port, 0, 0), lambda data: decode_port(data, port))
+        await ask_router(self._router, _encode_port_request(port, 0, 0), lambda data: decode_port(data, port))
 
 
 def _check(result: int) -> None:
