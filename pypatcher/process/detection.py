@@ -38,6 +38,7 @@ def detect() -> Program:
             worker process of a single-file program.
     """
     _refuse_workers()
+    _refuse_greenlets()
     names = []
     for packaging in known_packagings():
         if packaging.detect is not None:
@@ -63,3 +64,16 @@ def _refuse_workers() -> None:
     module = sys.modules.get("multiprocessing.process")
     if module is not None and module.parent_process() is not None:
         raise NotSingleFileError("this is a worker process of multiprocessing; only the first process updates")
+
+
+def _refuse_greenlets() -> None:
+    """Where threads are greenlets the node would run in the application's thread, and block its signals."""
+    for library, module, patched in (
+        ("gevent", sys.modules.get("gevent.monkey"), "is_module_patched"),
+        ("eventlet", sys.modules.get("eventlet.patcher"), "is_monkey_patched"),
+    ):
+        if module is not None and getattr(module, patched)("threading" if library == "gevent" else "thread"):
+            raise NotSingleFileError(
+                f"{library} has replaced the threads of this process, and a node needs a real one: patch all but "
+                "threads, or let `pypatcher run` keep the program up to date"
+            )

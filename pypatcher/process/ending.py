@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import math
 import os
 import signal
 import threading
@@ -76,9 +77,8 @@ class Ending:
         self.main_mask: Iterable[int] | None = None
         """What the main thread blocked when it last came to our handler."""
         self.over: list[object] = []
-        """Not empty once the interpreter ends: our SIGTERM, which came too late, then must not stop the restart.
-
-        A list, since atexit can append to it before Python has a chance to run a signal's handler.
+        """Not empty once the interpreter ends, when our SIGTERM must not stop the restart. A list, since atexit can
+        append to it before Python has a chance to run a signal's handler.
         """
         self._pid = os.getpid()
         self._leave: Callable[[], NoReturn] | None = None
@@ -95,9 +95,8 @@ class Ending:
         self._sending = threading.Lock()
 
     def attach(self) -> None:
-        """Make the calling thread interruptible, and its running loop; best from the main thread.
-
-        From another thread only the loop is: the main thread then has to end by itself, unless it attached before.
+        """Make the calling thread interruptible, and its running loop; best from the main thread. From another one only
+        the loop is: the main thread then has to end by itself, unless it attached before.
         """
         with contextlib.suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
@@ -191,6 +190,12 @@ class Ending:
         _raise()
 
     @property
+    def handles_in_c(self) -> bool:
+        """Whether C code, such as gevent's, handles SIGTERM, of which Python knows nothing: it may end the process."""
+        known = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None)
+        return not known and _signals(os.getpid(), "SigCgt") & _BIT != 0
+
+    @property
     def is_unheard(self) -> bool:
         """Whether our SIGTERM still waits for somebody to take it: at exec it would end the new program."""
         return self._sent and _signals(os.getpid(), "SigPnd", "ShdPnd") & _BIT != 0
@@ -201,7 +206,7 @@ class Ending:
         blocked = _signals(os.getpid(), "SigBlk") & _BIT != 0
         if handler is signal.SIG_IGN:
             return False
-        if handler is signal.SIG_DFL:
+        if handler is signal.SIG_DFL and not self.handles_in_c:
             # Who waits in sigwait shows no blocked signal, and does not come to our handler.
             return (blocked or not self._came.is_set()) and self._send_harmlessly(blocked)
         return self._send(blocked) and (not blocked or _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT))
@@ -228,9 +233,7 @@ class Ending:
         try:
             if not self._send(blocked):
                 return False
-            if blocked:
-                return _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT)
-            return self._came.wait(_HEARD_LIMIT)
+            return _wait_until(lambda: not self.is_unheard, _HEARD_LIMIT) if blocked else self._came.wait(_HEARD_LIMIT)
         finally:
             self._hushed = self.is_unheard
             if not self._hushed:  # else it would end the program once it is held back no more
@@ -327,9 +330,9 @@ def _raise() -> NoReturn:
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float | None) -> bool:
-    deadline = None if seconds is None else time.monotonic() + seconds
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
     while not condition():
-        if deadline is not None and time.monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL)
     return True

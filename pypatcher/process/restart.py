@@ -164,6 +164,8 @@ class Restarter:
             # Who ends a helper that has helpers leaves those to process 1.
             self._helpers = descendants(os.getpid())
             self._ending.watch()
+            if self._ending.handles_in_c:
+                self._start_although_it_vanishes()
             start_thread(self._force_later, "pypatcher-grace")
         except RuntimeError:  # no room for a thread; or no threads and forks any more, since the interpreter ends
             with self._lock:
@@ -206,6 +208,14 @@ class Restarter:
         start_thread(self._flush_when_told, "pypatcher-flush")
         atexit.register(self._at_exit)
         atexit.register(self._ending.over.append, True)  # the last one registered is the first one called
+
+    def _start_although_it_vanishes(self) -> None:
+        """A handler in C may end the process such that nothing of ours runs any more: then a helper starts P."""
+        if self.plan.how is Restarting.STATUS:
+            return  # its supervisor does
+        with contextlib.suppress(OSError):
+            self._helper = self._helper or Helper(self._image, None)
+            self._helper.go()
 
     def _at_exit(self) -> None:
         if os.getpid() != self._pid:  # a fork of the application ends
@@ -261,11 +271,14 @@ class Restarter:
                 activate()
             except Exception:
                 _log.exception("the staged release could not be activated")
+        if self._helper is not None and (self._ending.stopped or self.plan.how is not Restarting.HELPER):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._helper.pid, signal.SIGKILL)
         if self._ending.stopped:
             exit_now(0)
         if self.plan.how is Restarting.STATUS:
             exit_now(self.plan.status)
-        if self._helper is not None:
+        if self._helper is not None and self.plan.how is Restarting.HELPER:
             self._image.discard(signal.SIGPIPE)
             with contextlib.suppress(OSError):  # it was killed
                 self._helper.go()

@@ -92,3 +92,23 @@ def test_native_program_may_be_missing_but_not_a_folder(tmp_path):
         native(tmp_path, ())
     with pytest.raises(NotSingleFileError, match="not in PATH"):
         native("no-such-program", ())
+
+
+GREENLETS = """
+import sys, types
+module = types.ModuleType({name!r})
+module.{asked} = lambda what: what in ("threading", "thread")
+sys.modules[{name!r}] = module
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
+)
+def test_process_whose_threads_are_greenlets_is_refused(tmp_path: Path, name: str, asked: str) -> None:
+    script = GREENLETS.format(name=name, asked=asked) + ASK.format(repository=str(REPOSITORY))
+    with zipfile.ZipFile(tmp_path / "app", "w") as archive:
+        archive.writestr("__main__.py", script)
+    said = ask(tmp_path, "app")
+    assert said.startswith("refused: ")
+    assert "has replaced the threads" in said

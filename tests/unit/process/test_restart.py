@@ -5,6 +5,7 @@ whole programs is tried in tests/packagings.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -231,3 +232,21 @@ def test_helpers_of_a_helper_do_not_outlive_it() -> None:
         time.sleep(60)
     """)
     assert said.split() == ["ended", "RESTARTED"]
+
+
+def test_program_that_a_handler_in_c_ends_is_started_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + textwrap.dedent("""
+            libc = ctypes.CDLL(None)
+            libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+            libc.signal(15, ctypes.cast(libc._exit, ctypes.c_void_p))
+            restarter().request()
+            time.sleep(60)
+        """)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (signal.SIGTERM, "RESTARTED"), done.stderr
