@@ -26,6 +26,9 @@ CLAIM_TICKS = 10 * 60 * 100
 """10 minutes in the clock ticks of ``pid_starttime``: a guard's start that is older and unclaimed binds nobody."""
 
 
+_MAX_NAME = 100
+
+
 class Fate(Enum):
     """What happened to the start that is open in ``trial.json``."""
 
@@ -44,6 +47,7 @@ class Caller:
 
     Attributes:
         main: whether it is the main process of the systemd unit that ``start_id`` names.
+        unit: the name of the systemd service that this process belongs to, empty for none.
     """
 
     launcher: Launcher
@@ -52,14 +56,23 @@ class Caller:
     pid: int
     pid_starttime: int
     main: bool = False
+    unit: str = ""
 
     def start(self) -> Start:
         """A new open start of this caller."""
-        return Start(self.boot_id, self.start_id, self.pid, self.pid_starttime, self.launcher, self.launcher != "guard")
+        return Start(
+            self.boot_id,
+            self.start_id,
+            self.pid,
+            self.pid_starttime,
+            self.launcher,
+            self.launcher != "guard",
+            self.unit,
+        )
 
     def claim(self, start: Start) -> Start:
         """The guard's start as this caller's own."""
-        return Start(self.boot_id, start.start_id, self.pid, self.pid_starttime, start.by, True)
+        return Start(self.boot_id, start.start_id, self.pid, self.pid_starttime, start.by, True, self.unit)
 
 
 def fate(start: Start | None, caller: Caller, lives: Callable[[int, int], bool]) -> Fate:
@@ -69,6 +82,7 @@ def fate(start: Start | None, caller: Caller, lives: Callable[[int, int], bool])
     another launcher, or the main process of another invocation, shows that it ended; a process from a shell shows
     nothing and counts nothing. But a program that starts by ``spawn`` alone later on, from a shell's loop, must not
     crash unnoticed for ever: when 10 minutes have passed the guard's start lapses, uncounted, and spawn's count.
+    Likewise for another service: app@2 shows nothing about app@1.
     """
     if start is None:
         return Fate.NONE
@@ -82,7 +96,8 @@ def fate(start: Start | None, caller: Caller, lives: Callable[[int, int], bool])
 
 
 def _fate_of_unclaimed(start: Start, caller: Caller) -> Fate:
-    if caller.launcher == "spawn" and not caller.main:
+    is_another_unit = bool(start.unit and caller.unit) and start.unit != caller.unit
+    if is_another_unit or (caller.launcher == "spawn" and not caller.main):
         lapsed = 0 < start.pid_starttime < caller.pid_starttime - CLAIM_TICKS
         return Fate.LAPSED if lapsed else Fate.ALIVE
     if start.start_id != caller.start_id or caller.launcher == "run":
@@ -101,8 +116,9 @@ def current_caller(launcher: Launcher, environment: Mapping[str, str], *, main_p
     pid = os.getpid()
     main = environment.get("SYSTEMD_EXEC_PID") == str(pid if main_pid is None else main_pid)
     invocation = environment.get("INVOCATION_ID", "")[:100]
-    unit = invocation if main or launcher == "guard" else ""
-    return Caller(launcher, _boot_id(), unit or uuid.uuid4().hex, pid, process_starttime(pid) or 0, main and bool(unit))
+    named = invocation if main or launcher == "guard" else ""
+    start_id, started = named or uuid.uuid4().hex, process_starttime(pid) or 0
+    return Caller(launcher, _boot_id(), start_id, pid, started, main and bool(named), _service() if named else "")
 
 
 def process_starttime(pid: int) -> int | None:
@@ -118,6 +134,17 @@ def process_starttime(pid: int) -> int | None:
 def process_lives(pid: int, pid_starttime: int) -> bool:
     """Whether that very process still runs; a zombie does not, nor does another one that got its pid."""
     return process_starttime(pid) == pid_starttime
+
+
+def _service(cgroup: Path = Path("/proc/self/cgroup")) -> str:
+    """The systemd service that this process is in."""
+    try:
+        lines = cgroup.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    paths = (line.split(":", 2)[-1] for line in lines if line.startswith("0::") or ":name=systemd:" in line)
+    names = [name for path in paths for name in path.split("/") if name.endswith(".service")]
+    return names[-1][:_MAX_NAME] if names else ""
 
 
 def _boot_id() -> str:

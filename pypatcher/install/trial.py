@@ -46,6 +46,7 @@ class Start:
         pid_starttime: its start in clock ticks since boot, so that a reused pid is another process.
         by: ``guard``, ``run`` or ``spawn``.
         claimed: a guard's start is claimed once by the process that it was counted for.
+        unit: the systemd service that it belongs to; empty if there is none, or none was written down.
     """
 
     boot_id: str
@@ -54,6 +55,7 @@ class Start:
     pid_starttime: int
     by: str
     claimed: bool
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _start_from(value: Any) -> Start:
         pid_starttime=_number(value["pid_starttime"]),
         by=_text(value["by"]),
         claimed=value["claimed"],
+        unit=_text(value.get("unit", "")),
     )
 
 

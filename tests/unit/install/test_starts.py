@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from pypatcher.install import starts
 from pypatcher.install.starts import CLAIM_TICKS, Caller, Fate, current_caller, fate, process_lives, process_starttime
 from pypatcher.install.trial import Start
 
@@ -105,3 +107,30 @@ def test_a_process_lives_until_it_ended_even_when_nobody_waited() -> None:
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert not process_lives(child.pid, starttime)
+
+
+def test_the_guard_of_another_unit_ends_no_start_of_this_one() -> None:
+    """Attack by nobody: four instances that start together would refuse a good release."""
+    first = Caller("guard", "boot", "one", 10, 1000, unit="app@1.service").start()
+    again = Caller("guard", "boot", "next", 12, 1002, unit="app@1.service")
+    other = Caller("guard", "boot", "two", 11, 1001, unit="app@2.service")
+    older = Caller("guard", "boot", "two", 11, 1001)
+    assert fate(first, again, dead) is Fate.ENDED
+    assert fate(first, other, dead) is Fate.ALIVE
+    assert fate(first, older, dead) is Fate.ENDED
+    late = Caller("guard", "boot", "two", 11, 1001 + CLAIM_TICKS, unit="app@2.service")
+    assert fate(first, late, dead) is Fate.LAPSED
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "service"),
+    [
+        ("0::/system.slice/system-app.slice/app@1.service", "app@1.service"),
+        ("0::/user.slice/user-0.slice/user@0.service/app.slice/app.service/worker", "app.service"),
+        ("9:name=systemd:/system.slice/app.service\n4:memory:/other.service", "app.service"),
+        ("0::/", ""),
+    ],
+)
+def test_the_service_is_told_by_the_cgroup(tmp_path: Path, cgroup: str, service: str) -> None:
+    (tmp_path / "cgroup").write_text(cgroup + "\n")
+    assert starts._service(tmp_path / "cgroup") == service
