@@ -14,7 +14,7 @@ from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.terms import ALL, Hold
 from pypatcher.errors import ManifestError
 from pypatcher.keys import KeyPair, encode_key, write_key_file
-from tests.support.programs import with_section
+from tests.support.programs import AARCH64, make_zipapp, with_section
 
 Run = Callable[..., Any]
 PAIR = KeyPair.from_seed(bytes(range(32)))
@@ -172,3 +172,32 @@ def test_verify_and_inspect_read_it(run: Run, app: Path) -> None:
     run(*SIGN, "--no-manifest")
     Path("kept").rename("app.manifest")
     assert "of version 1.3.0" in run("verify", "app", "--public-key", PUBLIC).err
+
+
+def test_each_target_has_a_manifest_of_its_own(run: Run, app: Path) -> None:
+    Path("other").write_bytes(with_section("1.2.3", machine=AARCH64))
+    run(*SIGN)
+    run("sign", "other", "--key-file", "owner", "--hold")
+    run(*ROLLOUT, "--note", "both")
+    assert (set(manifest().signatures), set(manifest("other.manifest").signatures)) == ({"x86_64"}, {"aarch64"})
+    assert (manifest().terms.hold, manifest("other.manifest").terms.hold) == (Hold.GO_ON, Hold.HELD)
+
+
+def test_a_zipapp_has_one_for_every_target_that_it_fits(run: Run, app: Path) -> None:
+    Path("app.pyz").write_bytes(make_zipapp({"__main__.py": b"print()"}))
+    assert run("embed", "app.pyz", "--version", "1.2.3").status == 0
+    assert run("sign", "app.pyz", "--key-file", "owner").status == 0
+    found = manifest("app.pyz.manifest")
+    assert set(found.signatures) >= {"x86_64", "aarch64", "armv7"}
+    assert all(found.for_target(target) is not None for target in found.signatures)
+
+
+def test_an_old_build_under_a_higher_version_is_a_new_release(run: Run, app: Path) -> None:
+    Path("old-build").write_bytes(app.read_bytes())
+    run("sign", "old-build", "--key-file", "owner")
+    app.write_bytes(with_section("1.3.0"))
+    run(*SIGN)
+    said = run("sign", "old-build", "--version", "1.3.1", "--key-file", "owner")
+    assert said.status == 0
+    assert manifest("old-build.manifest").seq > manifest().seq
+    assert run("verify", "old-build", "--public-key", PUBLIC).out.splitlines()[1].startswith("version 1.3.1")
