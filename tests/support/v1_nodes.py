@@ -95,7 +95,8 @@ class Liar:
 
     Attributes:
         asked: type of each request that came.
-        ends: how its connections ended, for who waits.
+        heard: what others said to it.
+        hangs_up: it ends the connection at the first request.
     """
 
     def __init__(self, endpoint: Endpoint, hello: Hello) -> None:
@@ -104,6 +105,7 @@ class Liar:
         self.answers: dict[int, bytes] = {}
         self.asked: list[int] = []
         self.heard: list[Hello] = []
+        self.hangs_up = False
         endpoint.serve(NAMESPACE.alpn_v1 or "", self.talk)
 
     @property
@@ -119,7 +121,10 @@ class Liar:
         listening = asyncio.create_task(self._listen(connection))
         try:
             while True:
-                await self._answer(await connection.accept_stream())
+                stream = await connection.accept_stream()
+                if self.hangs_up:
+                    return
+                await self._answer(stream)
         except PeerError:
             pass
         finally:

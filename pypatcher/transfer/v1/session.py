@@ -29,6 +29,7 @@ _PART = 4096
 _HELLOS = Limit("HELLO", 10, 1.0)
 _HELLO_PAUSE = 1.0
 _LOOK = 0.5
+_ON_ITS_WAY = 2.0
 _REQUESTS = 3
 """Of a peer that are answered at once."""
 IDLE_SECONDS = 10.0
@@ -124,8 +125,8 @@ class SessionV1:
                 await wait_at_most(news, _LOOK)
 
     def retire(self) -> None:
-        """End as soon as no request is open: there is another connection with this peer."""
-        self._patience = 0.0
+        """End once no request is open, nor on its way: there is another connection with this peer."""
+        self._patience = min(self._patience, _ON_ITS_WAY)
         self._changed.set()
 
     @property

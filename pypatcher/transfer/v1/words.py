@@ -69,26 +69,20 @@ class WordExchange:
         limit = Limit(format_address(address), 1, _ASK_EVERY)
         if not self._asked.allows([limit], self._clock()):
             return
-        heard = Heard.FORGED
         try:
-            async with session.request(Kind.MANIFEST) as stream, answer_time():
-                data = b""
-                while part := await stream.read(_READ):
-                    data += part
-                    if len(data) > MANIFEST_LIMIT:
-                        raise PeerError("a manifest that is longer than any")
-            heard = await self._word.hear(data, address)
+            heard = await self._word.hear(await _ask(session), address)
             if heard is Heard.FORGED or (heard is not Heard.OLDER and self._lacks(hello)):
                 raise PeerError("the peer gave another word of the owner than it said to have")
             if heard is Heard.OLDER and hello.seq is not None and hello.seq > self._word.seq:
                 raise PeerError("the peer gave an older word of the owner than it said to have")
         except PeerError:
-            self._leave_alone(hello, address)
+            # That a connection ended is nobody's fault: there may be another one with this peer.
+            if not session.connection.is_closed:
+                self._leave_alone(hello, address)
             raise
-        finally:
-            # Who gives what is new may be asked again at once: it cannot make that up.
-            if heard not in (Heard.NEW, Heard.MORE):
-                self._asked.count([limit], self._clock())
+        # Who gave what it said to have may be asked again at once, when the owner says something new.
+        if heard is Heard.OLDER:
+            self._asked.count([limit], self._clock())
 
     def lacks(self, session: SessionV1) -> bool:
         """Whether that peer knows a word which it has not given yet: nothing else is taken of it until then."""
@@ -112,3 +106,18 @@ class WordExchange:
     def _is_alone(self, hello: Hello, address: Address) -> bool:
         until = max(self._alone.get(key, 0.0) for key in (format_address(address), (network_of(address), hello.seq)))
         return self._clock() < until
+
+
+async def _ask(session: SessionV1) -> bytes:
+    """The word that a peer knows, as it sends it.
+
+    Raises:
+        PeerError: it sends none, or more than any word is.
+    """
+    async with session.request(Kind.MANIFEST) as stream, answer_time():
+        data = b""
+        while part := await stream.read(_READ):
+            data += part
+            if len(data) > MANIFEST_LIMIT:
+                raise PeerError("a manifest that is longer than any")
+    return data

@@ -224,3 +224,14 @@ async def test_a_connection_without_a_request_ends() -> None:
         async with asyncio.timeout(10):
             await one.meet(other.address, patience=0.2)
         await until(lambda: other.word.current == NEW)
+
+
+async def test_that_a_connection_ended_is_nobodys_fault() -> None:
+    far = word("9.0.0")
+    async with open_liar(Hello(seq=far.seq, digest=far.digest, mask=far.mask)) as liar, open_speaker(OLD) as speaker:
+        liar.hangs_up = True
+        await speaker.meet(liar.address)
+        liar.hangs_up = False
+        liar.answers[Kind.MANIFEST] = b"\0" + far.encode()
+        await speaker.meet(liar.address)
+        assert speaker.word.current == far
