@@ -134,3 +134,7 @@ class Pace:
         delay = max(0.0, self._free_at - now - self._burst)
         self._free_at = max(now, self._free_at) + count / self._rate
         return delay
+
+    def give_back(self, count: int) -> None:
+        """So many bytes that were accounted for are not sent: whoever asks next waits that much less."""
+        self._free_at -= count / self._rate

@@ -13,8 +13,8 @@ from typing import Self
 from pypatcher.errors import PatcherError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.transfer.stall import StalledError, StallWatch
-from pypatcher.transfer.upload_limits import Upload
-from pypatcher.transport.stream import Stream
+from pypatcher.transfer.upload_limits import FIRST_FLIGHT, Upload
+from pypatcher.transport.stream import WRITE_LIMIT, Stream
 
 __all__ = ["CHUNK", "OpenRelease", "give", "wait_delivered"]
 
@@ -71,18 +71,23 @@ class OpenRelease:
 async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -> None:
     """Write these bytes of a release as fast as the limits and the taker let us.
 
+    As much ahead again as it has taken: who takes nothing uses up next to nothing of the pace that all share.
+
     Raises:
         StalledError: the taker is too slow.
         PeerError: it went away.
     """
-    for start in range(0, len(data), upload.piece):
-        piece = data[start : start + upload.piece]
+    start = 0
+    while start < len(data):
+        ahead = min(WRITE_LIMIT, max(FIRST_FLIGHT, stream.acknowledged))
+        piece = data[start : start + min(upload.piece, ahead)]
+        start += len(piece)
         if delay := upload.spend(len(piece)):
             watch.pause(delay)
             await asyncio.sleep(delay)
         try:
             async with asyncio.timeout(watch.remaining()):
-                await stream.write(piece)
+                await stream.write(piece, ahead)
         except TimeoutError:
             raise StalledError("the peer stalled: it takes its bytes too slowly") from None
         watch.progressed(len(piece))

@@ -15,9 +15,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pypatcher.addresses import Address, host_of, is_lan, network_of, provider_of
-from pypatcher.limits import DaySums, Pace
+from pypatcher.limits import DaySums, Limit, Pace, WindowLimiter
 
-__all__ = ["Upload", "UploadLimiter"]
+__all__ = ["FIRST_FLIGHT", "Upload", "UploadLimiter"]
+
+FIRST_FLIGHT = 1 << 14
+"""Bytes that whoever asks is sent ahead; then as many as it has taken."""
 
 _MEBIBYTE = 1 << 20
 _BURST_SECONDS = 0.25
@@ -26,6 +29,8 @@ _PROVIDER_FIFTHS = 3
 _ALL = "all"
 _PIECE, _SMALLEST_PIECE = 65536, 1024
 _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
+_SHOWN_SECONDS = 1.0
+_NOTHING, _NOTHING_SECONDS = 3, 60.0
 _STUCK_SECONDS = 10.0
 
 
@@ -60,6 +65,7 @@ class UploadLimiter:
         self._active: dict[Upload, None] = {}
         self._pace = Pace(rate, _BURST_SECONDS, clock())
         self._sent = DaySums()
+        self._nothing = WindowLimiter()
 
     def admit(self, address: Address, size: int, drop: Callable[[], None] = lambda: None) -> Upload | None:
         """A place for an upload of ``size`` bytes, or None while the limits leave none.
@@ -70,8 +76,11 @@ class UploadLimiter:
         if self.rate <= 0:
             return None
         taker = None if is_lan(address) else _Taker(host_of(address), network_of(address), provider_of(address))
-        if taker is not None and not (self._has_share(taker, size) and self._has_turn(taker)):
-            return None
+        if taker is not None:
+            if not self._nothing.allows([_nothing_by(taker)], self._clock()):
+                return None
+            if not (self._has_share(taker, size) and self._has_turn(taker)):
+                return None
         if not self._has_room(taker is None):
             return None
         upload = Upload(self, taker, size, drop)
@@ -129,9 +138,12 @@ class UploadLimiter:
     def refund(self, taker: _Taker, count: int) -> None:
         """Of what was accounted for, so many bytes never left."""
         self._sent.take_back(taker, count)
+        self._pace.give_back(count)
 
     def release(self, upload: Upload) -> None:
         """An upload ended; once is enough."""
+        if upload in self._active and upload.taker is not None and upload.left_little:
+            self._nothing.count([_nothing_by(upload.taker)], self._clock())
         self._active.pop(upload, None)
 
     def now(self) -> float:
@@ -146,6 +158,11 @@ class _Taker(NamedTuple):
     network: str
     provider: str
     everybody: str = _ALL
+
+
+def _nothing_by(taker: _Taker) -> Limit:
+    """How often its network may ask and then take nothing: else two places a second cost it two handshakes."""
+    return Limit(taker.network, _NOTHING, _NOTHING_SECONDS)
 
 
 class Upload:
@@ -190,9 +207,24 @@ class Upload:
             self._total = sent
 
     def pace(self) -> float:
-        """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown."""
+        """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown.
+
+        Unless it took nothing at all for a second: to hold a place without taking costs nothing but another address.
+        """
         seconds = self._limiter.now() - self._marked
+        if seconds >= _SHOWN_SECONDS and self.took_nothing:
+            return 0.0
         return self._sent / seconds if seconds >= _SLOW_SECONDS else self._last_pace
+
+    @property
+    def took_nothing(self) -> bool:
+        """Whether its taker has shown nothing yet but that it can ask."""
+        return self.left > 0 and self._total <= 2 * FIRST_FLIGHT
+
+    @property
+    def left_little(self) -> bool:
+        """Whether next to nothing left, at its end: less than anything that is of use."""
+        return self.left > 0 and self._total < FIRST_FLIGHT // 4
 
     def idle(self) -> float:
         """Seconds since its taker was ready for more."""

@@ -107,8 +107,8 @@ class Stream:
             missing -= len(part)
         return b"".join(parts)
 
-    async def write(self, data: bytes | memoryview) -> None:
-        """Hand over ``data``, waiting while the peer is ``WRITE_LIMIT`` bytes behind.
+    async def write(self, data: bytes | memoryview, ahead: int = WRITE_LIMIT) -> None:
+        """Hand over ``data``, waiting while the peer is ``ahead`` bytes behind.
 
         Raises:
             PeerError: the peer stopped the stream, or the connection ended.
@@ -117,11 +117,11 @@ class Stream:
         while view:
             if self._write_failure is not None:
                 raise self._write_failure
-            room = WRITE_LIMIT - self._owner.unacknowledged(self.id)
+            room = ahead - self._owner.unacknowledged(self.id)
             # Waking a writer for every packet that was acknowledged would cost more than it gives.
-            needed = min(len(view), WRITE_LIMIT // 4)
+            needed = min(len(view), ahead // 4)
             if room < needed:
-                await self._wait_for_progress(WRITE_LIMIT - needed)
+                await self._wait_for_progress(ahead - needed)
                 continue
             self._owner.send(self.id, bytes(view[:room]), False)
             self._written += len(view[:room])
@@ -152,6 +152,11 @@ class Stream:
     def unacknowledged(self) -> int:
         """Bytes written that the peer has not acknowledged yet."""
         return self._owner.unacknowledged(self.id)
+
+    @property
+    def acknowledged(self) -> int:
+        """Bytes that arrived."""
+        return self._written - self._owner.unacknowledged(self.id)
 
     @property
     def sent(self) -> int:

@@ -109,8 +109,14 @@ LAN
 {UPLOADS.daily_factor*transfer.upload_limits._PROVIDER_FIFTHS//5} per /16 or /32, the last
 {UPLOADS.daily_factor//transfer.upload_limits._NEWCOMERS_PART} for newcomers
 
-after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s; to its own next
-try after {transfer.upload_limits._STUCK_SECONDS} s idle
+after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s, or
+{transfer.upload_limits._SHOWN_SECONDS} s in which it took nothing; to its own next try after
+{transfer.upload_limits._STUCK_SECONDS} s idle
+
+| asks and takes nothing | {transfer.upload_limits._NOTHING} times a minute per /24 or /48
+
+| sent ahead of what was acknowledged | {kib(transfer.upload_limits.FIRST_FLIGHT)} KiB, then as much as that, up to
+{mib(transport.stream.WRITE_LIMIT)} MiB
 
 | {PLACES.connections}; from outside the LAN {PLACES.side}, of the LAN {PLACES.side}, of both the last
 {PLACES.side//transport.admission._NEWCOMERS} for networks that have none
