@@ -13,13 +13,22 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from pypatcher.artifact.manifest import FILE_LIMIT, ManifestFile
+from pypatcher.artifact.manifest import FILE_LIMIT, Manifest, ManifestFile
 from pypatcher.artifact.patch import PatchInfo
 from pypatcher.bencode import decode, encode
 from pypatcher.errors import CannotReplaceError, CodecError, ManifestError
 from pypatcher.keys import OwnerKey
 
-__all__ = ["beside", "manifest_path", "read_manifest", "read_steps", "word_about", "write_manifest", "write_steps"]
+__all__ = [
+    "add_word",
+    "beside",
+    "manifest_path",
+    "read_manifest",
+    "read_steps",
+    "word_about",
+    "write_manifest",
+    "write_steps",
+]
 
 _STEPS_LIMIT = 64
 _STEPS_SIZE = _STEPS_LIMIT * FILE_LIMIT
@@ -120,6 +129,24 @@ def write_manifest(path: Path, word: ManifestFile, *, replace: bool) -> None:
         CannotReplaceError: it cannot be written, or is there.
     """
     _write(path, word.encode(), replace=replace)
+
+
+def add_word(path: Path, word: Manifest) -> None:
+    """Keep one target's word in a file's manifest: an older one goes, of the same one no signature is lost.
+
+    Raises:
+        CannotReplaceError: it cannot be written.
+    """
+    try:
+        known = read_manifest(path)
+    except (ManifestError, OSError):
+        known = None
+    if known is not None and known.seq > word.seq:
+        return
+    is_same = known is not None and (known.seq, known.value) == (word.seq, word.value)
+    merged = known.merged(word) if known is not None and is_same else ManifestFile.of(word)
+    if merged != known:
+        write_manifest(path, merged, replace=True)
 
 
 def _write(path: Path, data: bytes, *, replace: bool) -> None:

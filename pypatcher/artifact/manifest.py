@@ -214,6 +214,11 @@ class ManifestFile:
         by_name = {target.encode("ascii"): signatures for target, signatures in self.signatures.items()}
         return encode({b"k": self.owner, b"s": by_name, b"seq": self.seq, b"v": self.value})
 
+    @classmethod
+    def of(cls, word: Manifest) -> Self:
+        """The form of a file that holds one target's word."""
+        return cls(word.owner, word.seq, word.value, {word.target: word.signatures}, word.terms)
+
     @property
     def revision(self) -> int:
         """How often the owner changed the terms of this version."""

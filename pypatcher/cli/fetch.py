@@ -123,6 +123,7 @@ async def _look(args: argparse.Namespace, settings: Settings) -> Newest:
 
 
 async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, settings: Settings) -> Acquired:
+    from pypatcher.artifact.beside import add_word, manifest_path
     from pypatcher.node.cache import Memory
     from pypatcher.node.fetch_newest import Acquirer
     from pypatcher.node.network import open_network
@@ -140,6 +141,9 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
                 acquirer = Acquirer(network, out, settings, bus.emit, _say(settings))
                 acquired = await (acquirer.newest(args.timeout) if peer is None else acquirer.from_peer(*peer))
             out.keep()
+    word = acquirer.word
+    if word is not None and word.current is not None and word.current.terms.info == acquired.info:
+        add_word(manifest_path(args.out), word.current)
     return acquired
 
 

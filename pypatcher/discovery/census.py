@@ -8,10 +8,10 @@ not decided here: see ``nat``.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, is_loopback, network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.bounded import bound
 from pypatcher.discovery.announcement import usable_hints
@@ -44,6 +44,7 @@ class Census:
         self._voices: dict[bytes, Candidate] = {}
         self._heard: OrderedDict[Address, None] = OrderedDict()
         self._proven: OrderedDict[Address, None] = OrderedDict()
+        self._met: OrderedDict[Hashable, PatchInfo] = OrderedDict()
         self._v1: OrderedDict[Address, None] = OrderedDict()
         self._own: tuple[Address, ...] = ()
         self._ourselves: OrderedDict[Address, None] = OrderedDict()
@@ -71,7 +72,7 @@ class Census:
 
     def add(self, candidate: Candidate) -> None:
         """Somebody said this to us, on a connection."""
-        self.last_met = self._clock()
+        self.meet(candidate.address, [candidate.info])
         self._candidates.add([candidate], self._clock())
         self._note_voice(candidate)
         self.news.tell()
@@ -81,6 +82,21 @@ class Census:
         self.last_met = self._clock()
         self._proven[address] = None
         bound(self._proven)
+
+    def meet(self, address: Address, held: Iterable[PatchInfo]) -> None:
+        """A node said on a connection what it holds: one voice for each network, and each LAN host, at most."""
+        self.last_met = self._clock()
+        # On this very machine a process is as good as a network: testnets live there.
+        network: Hashable = address if is_loopback(address) else network_of(address)
+        newest = max(held, key=lambda info: info.version, default=None)
+        if newest is not None:
+            self._met[network] = newest
+            self._met.move_to_end(network)
+            bound(self._met)
+
+    def met(self, version: Version) -> Counter[PatchInfo]:
+        """The releases of that version, and in how many networks a node that was met holds each as its newest."""
+        return Counter(info for info in self._met.values() if info.version == version)
 
     def note_v1(self, address: Address, speaks: bool) -> None:
         """A node of the namespace there said whether it speaks the v1 exchange."""

@@ -37,8 +37,10 @@ from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.gate import NOBODY
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
+from pypatcher.update.rule import OpenRule
 from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads, Wanted
+from pypatcher.update.word import NoStore, OwnersWord
 
 __all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
 
@@ -98,7 +100,9 @@ class Acquirer:
         self._settings = _eager(settings)
         self._emit = emit
         shelf = Shelf(UploadLimiter())
-        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf)
+        self.word = _no_word(network)
+        self._rule = OpenRule(self.word)
+        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf, word=self.word)
         self._rng = random.Random()  # noqa: S311 - jitter
         self._peers = Peers(network, self._settings, emit, self._exchanges, rng=self._rng, is_eager=True)
         self._census = self._peers.census
@@ -150,7 +154,7 @@ class Acquirer:
         updater = Updater(
             self._peers,
             self._out,
-            Wanted(self._out, PastDownloads(), self._note),
+            Wanted(self._out, PastDownloads(), self._note, self._rule),
             self._settings,
             self._note,
             rng=self._rng,
@@ -158,6 +162,7 @@ class Acquirer:
         parts = {
             "fetch": updater.run,
             "words": self._say_what_is_awaited,
+            "owner's word": lambda: _follow_word(self.word, self._census),
             **self._peers.parts(),
             **self._peers.meetings(updater),
         }
@@ -185,8 +190,10 @@ class Acquirer:
             await asyncio.sleep(_LOOK_AT_WORDS)
 
     def _awaited(self) -> str:
-        newest = self._census.newest_version
-        count = self._census.named(newest).total()
+        newest, goal = self._census.newest_version, self._rule.goal
+        count = self._census.met(newest).total()
+        if goal is not None and not self._is_here():
+            return f"version {goal.version} is what the owner says; fetching it, or waiting for one that can be reached"
         if not self._census.voices:
             return "waiting for a node that has a release"
         nodes = "1 node" if count == 1 else f"{count} nodes"
@@ -194,15 +201,17 @@ class Acquirer:
             return f"version {newest} is what {nodes} said to have; fetching it, or waiting for one that can be reached"
         return (
             f"version {newest} is here and verified; {nodes} said that it is the newest, waiting for "
-            f"{max(0, ENOUGH_SOURCES - count)} more that agree"
+            f"{max(0, ENOUGH_SOURCES - count)} more that agree, in other networks"
         )
 
     def _is_here(self) -> bool:
-        """Whether we have the newest release of all that were heard of."""
+        """Whether we have what the owner says, or the newest release of all that were heard of."""
+        if self._rule.is_known:
+            return self._out.info is not None and self._out.info == self._rule.goal
         return self._out.info is not None and self._out.info.version >= self._census.newest_version
 
     def _is_sure(self) -> bool:
-        return self._is_here() and _is_agreed(self._census)
+        return self._is_here() and (self._rule.is_known or _is_agreed(self._census))
 
     def _may_come(self) -> bool:
         """Whether there is somebody left who may deliver what we do not have."""
@@ -216,16 +225,19 @@ class Acquirer:
         newest, census = self._census.newest_version, self._census
         if self._blocked is not None:
             raise CannotReplaceError(self._blocked)
-        if not census.voices:
+        if not census.voices and not self._rule.is_known:
             raise _nobody(seconds)
+        if self._rule.is_known and self._rule.goal is None:
+            raise NotNewerError("the owner holds his newest release, and names no other: nothing is to be had now")
+        newest = newest if self._rule.goal is None else self._rule.goal.version
         if not self._out.would_do(newest):
             raise NotNewerError(f"the newest release heard of is {newest}, older than {self._out.at_least}")
         if self._out.info is None or not self._is_here():
             raise PeerError(
                 f"version {newest} was heard of, but nobody delivered it; the last failure: {self._failure}"
             )
-        sources = census.named(newest).total()
-        return Acquired(self._out.info, self._peer, sources, census.voices - sources)
+        sources = census.met(newest).total()
+        return Acquired(self._out.info, self._peer, sources, max(0, census.voices - census.named(newest).total()))
 
     def _note(self, event: Event) -> None:
         match event:
@@ -254,21 +266,25 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     Raises:
         PeerError: nobody was heard.
     """
-    exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter()))
+    word = _no_word(network)
+    rule = OpenRule(word)
+    exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter()), word=word)
     rng = random.Random()  # noqa: S311 - jitter
     peers = Peers(network, _eager(settings), emit, exchanges, rng=rng, is_eager=True)
     census = peers.census
-    parts = {**peers.parts(), **peers.meetings(NOBODY)}
+    parts = {**peers.parts(), **peers.meetings(NOBODY), "owner's word": lambda: _follow_word(word, census)}
     peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):
-        await _until(census, lambda: _is_agreed(census), patience)
+        await _until(census, lambda: rule.goal is not None or _is_agreed(census), patience)
         if not census.voices and census.heard:
             await _until(census, lambda: census.voices > 0, (_PERSEVERANCE - 1) * patience)
-    if not census.voices:
+    if not census.voices and rule.goal is None:
         raise _nobody(time.monotonic() - begin)
-    named = census.named(census.newest_version)
-    return Newest(named.most_common(1)[0][0], named.total(), census.voices - named.total())
+    newest = census.newest_version if rule.goal is None else rule.goal.version
+    named = census.named(newest)
+    info = rule.goal or named.most_common(1)[0][0]
+    return Newest(info, census.met(newest).total(), max(0, census.voices - named.total()))
 
 
 def _eager(settings: Settings) -> Settings:
@@ -295,5 +311,21 @@ async def _until(census: Census, reached: Callable[[], bool], seconds: float) ->
 
 
 def _is_agreed(census: Census) -> bool:
-    """Whether so many nodes named the newest version that it hardly is not the newest."""
-    return census.named(census.newest_version).total() >= ENOUGH_SOURCES
+    """Whether nodes of so many networks, all met, hold the newest version that it hardly is not the newest.
+
+    Records name it as well, and anybody can write those under as many ids as he likes.
+    """
+    return census.met(census.newest_version).total() >= ENOUGH_SOURCES
+
+
+def _no_word(network: Network) -> OwnersWord | None:
+    """The owner's word, as it will be heard."""
+    namespace = network.namespace
+    return None if namespace.target_name is None else OwnersWord(namespace.owner, namespace.target_name, NoStore())
+
+
+async def _follow_word(word: OwnersWord | None, census: Census) -> None:
+    """Whoever waits for what the census says waits for the owner's word, too."""
+    while word is not None:
+        await word.news.next.wait()
+        census.news.tell()

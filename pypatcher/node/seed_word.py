@@ -10,27 +10,15 @@ import os
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.beside import manifest_path, word_about
-from pypatcher.artifact.manifest import Manifest
 from pypatcher.artifact.rollout import describe
 from pypatcher.errors import ManifestError
 from pypatcher.node.cache import cache_folder
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
 from pypatcher.update.policy import Policy
-from pypatcher.update.word import FolderStore, Kept, OwnersWord
+from pypatcher.update.word import FolderStore, NoStore, OwnersWord
 
 __all__ = ["SeedWord"]
-
-
-class _Forgetful:
-    """Where this user has no place for a state folder."""
-
-    def read(self) -> Kept:
-        """Nothing."""
-        return Kept()
-
-    def keep(self, word: Manifest) -> None:
-        """Nowhere."""
 
 
 class SeedWord:
@@ -51,7 +39,7 @@ class SeedWord:
         namespace = file.namespace
         if namespace.target_name is not None:
             folder = cache_folder(settings.state, os.environ, f"{namespace.name}-seed")
-            store = _Forgetful() if folder is None else FolderStore(folder)
+            store = NoStore() if folder is None else FolderStore(folder)
             self.word = OwnersWord(namespace.owner, namespace.target_name, store)
 
     def hear_beside(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pypatcher.artifact.terms import Hold
 from pypatcher.update.policy import Place, Policy
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pypatcher.update.word import OwnersWord
     from pypatcher.version import Version
 
-__all__ = ["ANYTHING", "DeviceRule", "NodeRule", "ReleaseRule", "Shown"]
+__all__ = ["ANYTHING", "DeviceRule", "NodeRule", "OpenRule", "ReleaseRule", "Shown"]
 
 
 class Shown(Protocol):
@@ -51,6 +52,30 @@ class _Anything:
 
 ANYTHING: ReleaseRule = _Anything()
 """Where nobody's word is asked: in the namespace ``rustpatcher``."""
+
+
+class OpenRule:
+    """For who has no place in rollouts, such as ``fetch``: what the word names, and does not hold."""
+
+    def __init__(self, word: OwnersWord | None) -> None:
+        self._word = word
+
+    @property
+    def goal(self) -> PatchInfo | None:
+        """The release that the word names for everybody who may have it; None without a word, or for none."""
+        current = None if self._word is None else self._word.current
+        if current is None:
+            return None
+        return current.terms.info if current.hold is Hold.GO_ON else current.terms.stable
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a word."""
+        return self._word is not None and self._word.current is not None
+
+    async def allows(self, info: PatchInfo) -> bool:
+        """See ``ReleaseRule``."""
+        return not self.is_known or info == self.goal
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,6 +269,7 @@ class Updater:
         self._preflight_backoff.succeed()
         self._budget.succeeded(address)
         self._peers.ways.reached(address)
+        self._peers.census.meet(address, [info])
         await self._wanted.past.staged(info)
 
     def _overtake(self, winner: Runner) -> None:

@@ -27,7 +27,7 @@ from pypatcher.mutable_item import MutableItem
 from pypatcher.version import REVISION_LIMIT
 from pypatcher.waiting import News, wait_to_the_end
 
-__all__ = ["FolderStore", "Kept", "OwnersWord", "WordContact", "WordStore"]
+__all__ = ["FolderStore", "Kept", "NoStore", "OwnersWord", "WordContact", "WordStore"]
 
 _log = logging.getLogger("pypatcher")
 _NETWORKS = 64
@@ -238,6 +238,17 @@ def _note_network(noted: dict[str, float], giver: Address, now: float) -> None:
     noted[network] = now
     if len(noted) > _NETWORKS:
         del noted[next(iter(noted))]
+
+
+class NoStore:
+    """For who needs the word for a moment, or has no place for it."""
+
+    def read(self) -> Kept:
+        """Nothing."""
+        return Kept()
+
+    def keep(self, word: Manifest) -> None:
+        """Nowhere."""
 
 
 class FolderStore:

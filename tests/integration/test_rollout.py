@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pypatcher.addresses import format_address
 from pypatcher.artifact import PatchInfo, check_release
 from pypatcher.artifact.beside import manifest_path, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
@@ -17,6 +20,7 @@ from pypatcher.artifact.rollout import Change, first_word, next_word
 from pypatcher.artifact.terms import Hold
 from pypatcher.errors import ManifestError
 from pypatcher.install import LocalRelease
+from pypatcher.keys import encode_key
 from pypatcher.node.seed import seed_files
 from pypatcher.node.seedfile import choose_files
 from pypatcher.settings import Settings
@@ -162,6 +166,20 @@ async def test_a_seed_wants_a_manifest_once_it_knows_some(fleet: LoopbackFleet) 
         await seed_files(files, settings(fleet), lambda _: None)
     with seeding(fleet, new, without_manifest=True) as said:
         await until(lambda: any(event.name == "release.offered" for event in said), "offered")
+
+
+async def test_fetch_takes_what_the_owner_says_and_carries_his_word_along(fleet: LoopbackFleet) -> None:
+    (old, stable), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    word = says(fleet, info, Change(hold=Hold.HELD, stable=stable))
+    out = fleet.folder / "fetched"
+    await fleet.device(new, manifest=word).wait_for("node.started")
+    await fleet.device(old, manifest=word).wait_for("record.published")
+    command = [sys.executable, "-m", "pypatcher", "fetch", "--public-key", encode_key(fleet.owner), "--out", str(out)]
+    entries = ",".join(map(format_address, fleet.net.bootstrap))
+    options = ["--bind", f"{loopback()}:0", "--bootstrap", entries, "--timeout", "20"]
+    done = await asyncio.to_thread(subprocess.run, [*command, *options], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == old.read_bytes()
 
 
 def settings(fleet: LoopbackFleet) -> Settings:

@@ -128,6 +128,7 @@ class MeetingsV1:
         source = "a meeting" if session.connection.dialed else "an offer"
         candidates = [Candidate(info, peer, address, source, speaks_v1=True) for info in signed]
         self._ways.reached(address)
+        self._exchange.census.meet(address, signed)
         if session.connection.dialed:
             self._listener.hear(Found(RECORDS, candidates=candidates))
             return

@@ -77,3 +77,20 @@ def test_news_are_told_of_a_change_and_of_a_look_in_vain() -> None:
         told = census.news.next
         tell()
         assert told.is_set()
+
+
+def test_only_who_was_met_counts_and_one_for_each_network() -> None:
+    census = Census(lambda: 5.0)
+    old, new = OLD, NEW
+    forged = [Candidate(old, bytes([number]) * 32, ("203.0.113.7", 4000 + number), "a test") for number in range(6)]
+    census.hear(Found(KIND, candidates=forged), ())
+    assert (census.voices, census.met(old.version).total(), census.last_met) == (6, 0, None)
+    for number in range(6):
+        census.meet(("203.0.113.7", 4000 + number), [old])
+        census.meet((f"203.0.113.{number}", 4000), [old])
+    assert (census.met(old.version).total(), census.last_met) == (1, 5.0)
+    for number in range(3):
+        census.meet((f"198.51.{number}.7", 4000), [new, old])
+    assert census.met(new.version)[new] == 3
+    census.meet(("198.51.0.8", 4000), [old])
+    assert (census.met(new.version).total(), census.met(old.version).total()) == (2, 2)
