@@ -135,6 +135,10 @@ class UploadLimiter:
         self._sent.add(taker, count, now)
         return self._pace.spend(count, now)
 
+    def work(self, count: int) -> float:
+        """Seconds to wait for the work that so many bytes cost which are not sent."""
+        return self._pace.spend(count, self._clock())
+
     def refund(self, taker: _Taker, count: int) -> None:
         """Of what was accounted for, so many bytes never left."""
         self._sent.take_back(taker, count)
@@ -199,6 +203,14 @@ class Upload:
         self._total += count
         self.left = max(0, self.left - count)
         return delay
+
+    def work(self, count: int) -> float:
+        """The same for bytes that cost work and are not sent, as those that deflating spared: nothing of the day.
+
+        Else who asks for zeros alone would use up a day by a thousandth of its bytes.
+        """
+        self.left = max(0, self.left - count)
+        return 0.0 if self.taker is None else self._limiter.work(count)
 
     def settle(self, sent: int) -> None:
         """Only so many bytes left: what was accounted for beyond them is given back."""

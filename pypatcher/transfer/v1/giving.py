@@ -1,7 +1,7 @@
 """What a node gives by v1: parts of a release that it holds whole (RANGES), and nodes of its chunk tree (TREE).
 
 protocol.md "The v1 exchange". The upload limits are those of every exchange: a connection takes one place for all that
-it asks of one release, and all bytes count as they are in the file. Not here: which releases are held (``shelf``).
+it asks of one release; what deflating spares counts in the pace alone. Not here: which releases are held (``shelf``).
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class _Parts:
             data = await self._read(offset, size)
             packed = await asyncio.to_thread(encode_piece, data, zlib_welcome=True)
             await give(self.stream, packed, self.upload, self.watch)
-            if delay := self.upload.spend(max(0, len(data) - len(packed))):
+            if delay := self.upload.work(max(0, len(data) - len(packed))):
                 self.watch.pause(delay)
                 await asyncio.sleep(delay)
             return

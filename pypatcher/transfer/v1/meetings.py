@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import jittered
 from pypatcher.discovery.candidates import Candidate
@@ -112,12 +112,11 @@ class MeetingsV1:
                 await self.meet(address)
 
     def _somebody(self) -> Address | None:
-        """By chance one that was met in an earlier run, that proved to be of the namespace, or that is in our LAN.
+        """By chance one that was met in an earlier run, or that proved to be of the namespace, as neighbours do, too.
 
-        No stranger: whoever names an address must not have it dialed by a whole fleet.
+        No stranger: whoever names an address must not have it dialed by a whole fleet, nor one in a LAN by those there.
         """
-        census = self._exchange.census
-        groups = [self._known, tuple(census.proven), tuple(filter(is_lan, census.heard))]
+        groups = [self._known, tuple(self._exchange.census.proven)]
         places = [group for group in groups if group]
         return self._rng.choice(self._rng.choice(places)) if places else None
 

@@ -221,6 +221,8 @@ class SessionV1:
                 await attend(self)
                 self._attended[stage] = hello
                 self._heard.tell()
+                # Nobody is to say something new more often, and each may cost us signatures to check.
+                await asyncio.sleep(_HELLO_PAUSE)
             else:
                 await news.wait()
 

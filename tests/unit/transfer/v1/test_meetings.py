@@ -6,6 +6,8 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
@@ -122,11 +124,13 @@ async def test_who_has_no_dht_hears_the_owner_from_a_peer() -> None:
         greeting.cancel()
 
 
-async def test_a_stranger_that_somebody_named_is_not_greeted() -> None:
+@pytest.mark.parametrize("host", ["203.0.113.7", "192.168.1.1", "127.9.9.9", "fe80::7"])
+async def test_a_stranger_that_somebody_named_is_not_greeted(host: str) -> None:
+    """The attack: addresses of devices' own LANs in records, which all of a fleet then dials there."""
     async with open_speaker(word("2.0.0")) as alone:
         ways = Heeding()
-        alone.census.hear(Found(EVERYBODY, addresses=[("203.0.113.7", 4433)]), ())
+        alone.census.hear(Found(EVERYBODY, addresses=[(host, 4433)]), ())
         greeting = asyncio.create_task(meetings(alone, ways).run(lambda: 0.01))
         await asyncio.sleep(0.3)
+        assert (alone.endpoint.connections, ways.outcomes) == (0, [])
         greeting.cancel()
-        assert ways.outcomes == []
