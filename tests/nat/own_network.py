@@ -25,24 +25,17 @@ from pypatcher.discovery.sources.lan import Lan
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.transport import Connection, Endpoint, endpoint, internet_source
 from pypatcher.udp import DatagramSocket
+from tests.nat.own_links import add_link, run_ip
+from tests.nat.own_packets import PACKET_TESTS
 from tests.support.devices import Device, compile_app, here
 
 _CLONE_NEWNET = 0x40000000
 _SECONDS = 30.0
 
 
-def _ip(*lines: str) -> None:
-    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
-
-
-def _link(name: str, *addresses: str) -> None:
-    _ip(f"link add {name} type veth peer name {name}p", f"link set {name}p up", f"link set {name} up")
-    _ip(*(f"address add {address} dev {name}" for address in addresses))
-
-
 async def answers_leave_from_the_address_that_was_asked() -> None:
-    _link("d0", "10.5.0.1/24", "10.5.0.2/24", "10.5.0.9/24")
-    _ip(*(f"address add fd05::{number}/64 dev d0 nodad" for number in (1, 2, 9)))
+    add_link("d0", "10.5.0.1/24", "10.5.0.2/24", "10.5.0.9/24")
+    run_ip(*(f"address add fd05::{number}/64 dev d0 nodad" for number in (1, 2, 9)))
     await _ask("0.0.0.0", "10.5.0.2", "10.5.0.9", 24)
     await _ask("::", "fd05::2", "fd05::9", 64)
 
@@ -66,7 +59,7 @@ async def _ask(bind: str, asked: str, asker: str, bits: int) -> None:
         for _ in range(4):
             _, source = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), _SECONDS)
             assert source[0] == asked, source
-        _ip(f"address delete {asked}/{bits} dev d0")
+        run_ip(f"address delete {asked}/{bits} dev d0")
         opened.send(b"still here", peer.getsockname()[:2], source=from_where)
         _, source = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), _SECONDS)
         assert source[0] != asked, source
@@ -74,9 +67,9 @@ async def _ask(bind: str, asked: str, asker: str, bits: int) -> None:
 
 
 async def a_transfer_survives_a_new_temporary_address() -> None:
-    _link("d0")
-    _ip("address add fd05::1/64 dev d0 nodad", "address add fd05::9/64 dev d0 nodad")
-    _ip("route add ::/0 dev d0")
+    add_link("d0")
+    run_ip("address add fd05::1/64 dev d0 nodad", "address add fd05::9/64 dev d0 nodad")
+    run_ip("route add ::/0 dev d0")
     # To a peer on this machine the kernel takes no preferred address; to others it would.
     preferred = ["fd05::1"]
     endpoint.source_for = lambda _destination: preferred[0]  # type: ignore[assignment]
@@ -97,7 +90,7 @@ async def a_transfer_survives_a_new_temporary_address() -> None:
     stream = await connection.accept_uni()
     assert await stream.read_exactly(5) == b"first"
     # A newer address, which new packets leave from; the one before is still valid.
-    _ip("address add fd05::2/64 dev d0 nodad", "address change fd05::1/64 dev d0 preferred_lft 0")
+    run_ip("address add fd05::2/64 dev d0 nodad", "address change fd05::1/64 dev d0 preferred_lft 0")
     preferred[0] = "fd05::2"
     giver.address_changed()
     go_on.set()
@@ -110,7 +103,7 @@ async def a_transfer_survives_a_new_temporary_address() -> None:
 async def an_address_that_comes_later_is_used_when_it_comes() -> None:
     heard = asyncio.Event()
     opened = DatagramSocket(("10.6.0.1", 0), lambda _data, _source: heard.set())
-    _link("d0", "10.6.0.1/24")
+    add_link("d0", "10.6.0.1/24")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.sendto(b"hello", opened.address)
     await asyncio.wait_for(heard.wait(), _SECONDS)
@@ -119,8 +112,8 @@ async def an_address_that_comes_later_is_used_when_it_comes() -> None:
 
 async def a_null_route_for_documentation_is_no_missing_internet() -> None:
     assert internet_source(4) is None
-    _link("d0", "10.7.0.1/24")
-    _ip("route add default dev d0", "route add blackhole 192.0.2.0/24")
+    add_link("d0", "10.7.0.1/24")
+    run_ip("route add default dev d0", "route add blackhole 192.0.2.0/24")
     assert internet_source(4) == "10.7.0.1"
 
 
@@ -138,7 +131,7 @@ def _lan(port: int) -> Lan:
 
 async def any_of_forty_interfaces_has_neighbours() -> None:
     for number in range(40):
-        _link(f"v{number}", f"10.8.{number}.1/24")
+        add_link(f"v{number}", f"10.8.{number}.1/24")
     assert len(all_interfaces()) == 80  # both ends of each
     # The last one alone has a neighbour, in another namespace.
     await _meet("v39", "10.8.39.2/24", _lan(1000))
@@ -148,12 +141,12 @@ async def interfaces_that_come_and_go_leave_room_for_others() -> None:
     listener, lan = _Listener(), _lan(1000)
     running = asyncio.create_task(lan.run(listener))
     for _ in range(25):
-        _link("gone", "10.9.1.1/24")
+        add_link("gone", "10.9.1.1/24")
         lan.address_changed()
         await asyncio.sleep(0.05)
-        _ip("link delete gone")
+        run_ip("link delete gone")
     running.cancel()
-    _link("late", "10.9.0.1/24")
+    add_link("late", "10.9.0.1/24")
     await _meet("late", "10.9.0.2/24", lan)
 
 
@@ -169,7 +162,7 @@ async def _meet(name: str, address: str, lan: Lan) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     await process.stdout.readline()
-    _ip(f"link set {name}p netns {process.pid}")
+    run_ip(f"link set {name}p netns {process.pid}")
     process.stdin.close()
     try:
         await asyncio.wait_for(listener.heard.wait(), _SECONDS)
@@ -185,7 +178,7 @@ async def neighbour(address: str) -> None:
     print("in a network of its own", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     name = next(name for _, name in socket.if_nameindex() if name != "lo")
-    _ip(f"link set {name} up", f"address add {address} dev {name}")
+    run_ip(f"link set {name} up", f"address add {address} dev {name}")
     await _lan(2000).run(_Listener())
 
 
@@ -211,9 +204,9 @@ async def a_testnet_is_whole_at_global_ipv6() -> None:
 
 async def _use_testnet(net_host: str, holder_host: str, device_host: str, bits: str) -> None:
     """Records are on as many nodes as anywhere, peers see their addresses, and a device hears of another's release."""
-    _link("d0")
+    add_link("d0")
     size, _, option = bits.partition(" ")
-    _ip(*(f"address add {host}{size} dev d0 {option}" for host in (net_host, holder_host, device_host)))
+    run_ip(*(f"address add {host}{size} dev d0 {option}" for host in (net_host, holder_host, device_host)))
     item = MutableItem.sign(KeyPair.from_seed(bytes(32)), b"salt", 1, b"v" * 900)
     async with Testnet(30, host=net_host) as net:
         async with UdpDht((device_host, 0), bootstrap=net.bootstrap) as dht:
@@ -251,13 +244,14 @@ TESTS: tuple[Callable[[], Awaitable[None]], ...] = (
     a_testnet_is_whole_at_global_addresses,
     a_testnet_is_whole_at_unique_local_ipv6,
     a_testnet_is_whole_at_global_ipv6,
+    *PACKET_TESTS,
 )
 
 
 def main() -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "no network namespace")
-    _ip("link set lo up")
+    run_ip("link set lo up")
     tests = {test.__name__: test for test in TESTS}
     test = tests.get(sys.argv[1])
     asyncio.run(neighbour(sys.argv[2]) if test is None else test())  # type: ignore[arg-type]

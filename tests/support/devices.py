@@ -94,7 +94,6 @@ class Device:
         settings = Settings(
             bootstrap=bootstrap,
             bind=((host or loopback(), 0),),
-            lan=host is None,
             publish_interval=0.5,
             look_interval=0.3,
             state=folder / "state",

@@ -65,24 +65,30 @@ class Loop(FailingLoop):
         still_clock.advance(value - still_clock.seconds())
 
 
-async def live(kit: Path, folder: Path, injector: Injector) -> tuple[str, float]:
-    """The device's two hours; what it is at their end, and when that was."""
+async def live(kit: Path, folder: Path, injector: Injector, fails: str) -> tuple[str, float]:
+    """The device's two hours; what it is at their end, and when that was. The ``device`` fails, or the ``seed``."""
     asyncio.get_running_loop().set_default_executor(Inline())
     program = Path(shutil.copy(kit / "1.0.0", folder / "app"))
     settings = Settings(publish_interval=200.0, allow_volatile=True)
     events: list[Event] = []
     async with _router(), Testnet(6, host=_NET) as net, asyncio.TaskGroup() as others:
         settings = settings.replace(bootstrap=tuple((_NAME, port) for _, port in net.bootstrap))
-        seeds = [others.create_task(_seed(kit / "2.0.0", _SEED, folder, settings))]
-        with injector.watching():
+        offered = Path(shutil.copy(kit / "2.0.0", folder / "offered"))
+        with injector.watching() if fails == "seed" else contextlib.nullcontext():
+            seeds = [others.create_task(_seed(offered, _SEED, folder, settings))]
+        with injector.watching() if fails == "device" else contextlib.nullcontext():
             device = asyncio.create_task(_device(program, settings, folder, events.append))
         await asyncio.sleep(LATER)
-        seeds.append(others.create_task(_seed(kit / "3.0.0", _LATE_SEED, folder, settings)))
+        if fails == "seed":
+            Path(shutil.copy(kit / "3.0.0", folder / "next")).rename(offered)
+        else:
+            seeds.append(others.create_task(_seed(kit / "3.0.0", _LATE_SEED, folder, settings)))
         await asyncio.sleep(END - LATER)
         if injector.failed is not None:
             await asyncio.sleep(max(0.0, injector.failed + END - time.monotonic()))
         end = time.monotonic()
-        complaint = "the device ended for good" if device.done() else ""
+        ended = [part for part, task in (("device", device), ("seed", seeds[0])) if task.done()]
+        complaint = f"the {ended[0]} ended for good" if ended else ""
         for task in [device, *seeds]:
             task.cancel()
         await asyncio.gather(device, *seeds, return_exceptions=True)
@@ -157,23 +163,23 @@ def _resolve(name: str, port: int, **_: Any) -> list[Any]:
     return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", (_NET, port))]
 
 
-def _one(kit: Path, failure: Failure | None, seed: int) -> dict[str, Any]:
+def _one(kit: Path, failure: Failure | None, seed: int, fails: str) -> dict[str, Any]:
     random.seed(seed)
     _own_network()
     socket.getaddrinfo = _resolve  # type: ignore[assignment]
     threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
     injector = Injector(time.monotonic, failure)
     with tempfile.TemporaryDirectory() as folder, fail_calls(), asyncio.Runner(loop_factory=Loop) as runner:
-        complaint, end = runner.run(live(kit, Path(folder), injector))
+        complaint, end = runner.run(live(kit, Path(folder), injector, fails))
     return {"complaint": complaint, "seen": injector.seen, "failed": injector.failed, "end": end}
 
 
 def main() -> int:
-    """``FOLDER SAMPLE SEED``; SAMPLE 0 is everything."""
-    folder, sample, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    """``FOLDER SAMPLE SEED PART``; SAMPLE 0 is everything, PART what fails."""
+    folder, sample, seed, part = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     for version in VERSIONS:
         sign_file(compile_app(folder / version, version), KEY, None, here())
-    return report(sweep(lambda failure, number: _one(folder, failure, number), sample or None, seed, LAST))
+    return report(sweep(lambda failure, number: _one(folder, failure, number, part), sample or None, seed, LAST))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ VERSIONS = ("1.0.0", "2.0.0", "3.0.0")
 PATIENCE = 60.0
 
 
-def _stage(program: Path, release: Path) -> None:
+def stage_release(program: Path, release: Path) -> None:
     """As a node does, in no thread and at no point that is watched."""
     installation = Installation(program, owner_verifies(OWNER, here()))
     with release.open("rb") as file, installation.new_partial() as partial:
@@ -53,7 +53,7 @@ async def _watch(kit: Path, program: Path, log: Path) -> None:
         said = log.read_text() if log.exists() else ""
         if "2.0.0" in said and not staged:
             staged = True
-            _stage(program, kit / "3.0.0")
+            stage_release(program, kit / "3.0.0")
         if "3.0.0" in said:
             status = installation.status()
             if status.trial is None and str(status.confirmed) == "3.0.0":
@@ -65,7 +65,7 @@ async def _run(kit: Path, folder: Path, injector: Injector) -> str:
     program, log = folder / "app", folder / "log"
     shutil.copy(kit / "1.0.0", program)
     Installation(program, owner_verifies(OWNER, here())).settle("guard")
-    _stage(program, kit / "2.0.0")
+    stage_release(program, kit / "2.0.0")
     os.environ["APP_LOG"] = str(log)
     settings = Settings(bootstrap=(), bind=((loopback(), 0),), state=folder / "state", allow_volatile=True)
     plan = RunPlan(native(program, ("ready",)), NodeConfig({None: OWNER}, settings=settings, mode=Now()), 5.0)

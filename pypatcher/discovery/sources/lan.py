@@ -200,10 +200,12 @@ class Lan:
                 sockets.append((family, opened, some))
         while True:
             self._changed.clear()
-            if self._schedule.due(self._clock()):
+            # Where there is no link yet nothing is said, and whoever comes is told at once.
+            if sockets and self._schedule.due(self._clock()):
                 for family, opened, some in sockets:
                     self._announce(family, opened, some)
-            await wait_at_most(self._changed, min(max(0.05, self._schedule.wait(self._clock())), _LOOK_AT_LINKS))
+            pause = max(0.05, self._schedule.wait(self._clock())) if sockets else _LOOK_AT_LINKS
+            await wait_at_most(self._changed, min(pause, _LOOK_AT_LINKS))
             now = self._links()
             if now != links:
                 if not now <= links:
