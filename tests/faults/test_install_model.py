@@ -94,6 +94,8 @@ FSYNCS = (
     "write_state: fsync S",
     "write_word: fsync manifest-k.new",
     "write_word: fsync S",
+    "write_word: fsync manifest-k.seen.new",
+    "take_back: fsync S",
     "stage: fsync partial",
     "place_partial: fsync S",
     "keep_previous: fsync P",
@@ -107,7 +109,7 @@ FSYNCS = (
 """Every fsync that install.md orders, by the function that makes it and what it syncs."""
 
 BY_RULE_ALONE = {"adopt_with_way_back: fsync previous", "intend_rollback_of_confirmed: fsync previous"}
-BY_RULE_ALONE |= {"set_aside: fsync S", "write_word: fsync manifest-k.seen.new"}
+BY_RULE_ALONE |= {"set_aside: fsync S"}
 BY_RULE_ALONE |= {"write_failed: fsync second-trials.json.new", "write_failed: fsync S"}
 """No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made. And
 no release is let in before that was counted: a record that is lost or torn lets nothing in. What a word forbids stays
@@ -119,7 +121,7 @@ REVEALING = (
     (Scenario.of(crashing="2", releases="23"), 400),
     (Scenario.of(crashing="2", releases="23", links=False), 400),
     (Scenario.of(releases="2", scp=True, cuts=False), 600),
-    (Scenario.of(releases="2", words=_WORDS), 400),
+    (Scenario.of(releases="2", words=(b"1 hold 2.0.0", b"2 go 2.0.0"), cuts=False), 400),
 )
 """Small worlds in which the loss of an fsync shows."""
 
