@@ -13,19 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import JITTER, Backoff, jittered
 from pypatcher.dht import Contact, PeersLookup
 from pypatcher.discovery.namespace import Namespace, namespace_hash, release_hash
-from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
+from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, SourceHost, Surroundings
 from pypatcher.errors import PatcherError
 from pypatcher.waiting import wait_at_most
 
-__all__ = ["EVERYBODY", "HOLDERS", "Swarm", "SwarmDht", "SwarmSchedule", "Visit", "swarm_source"]
+__all__ = ["EVERYBODY", "HOLDERS", "Swarm", "SwarmSchedule", "Visit", "swarm_source"]
 
 _log = logging.getLogger("pypatcher")
 
@@ -153,22 +152,11 @@ class SwarmSchedule:
         return _SERVING
 
 
-class SwarmDht(Protocol):
-    """The part of a DHT that a swarm needs."""
-
-    async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
-        """Who announced there, and where to announce."""
-
-    async def announce_peer(self, info_hash: bytes, port: int | None = None, at: PeersLookup | None = None) -> int:
-        """Announce us; returns how many nodes said ok."""
-
-
 class Swarm:
     """A source of addresses: announces and asks where it is due, and remembers the storing nodes.
 
     Args:
-        joined: waits until the DHT has somebody to ask.
-        port: under which to be announced; None is the one that the DHT sees.
+        host: whose DHT is asked, once that has somebody to ask, and which port is announced.
         clock: monotonic seconds.
     """
 
@@ -177,18 +165,13 @@ class Swarm:
 
     def __init__(
         self,
-        dht: SwarmDht,
+        host: SourceHost,
         schedule: SwarmSchedule,
-        *,
-        joined: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
-        port: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._dht = dht
+        self._host = host
         self._schedule = schedule
-        self._joined = joined
         self._clock = clock
-        self._port = port
         self._near: dict[bytes, tuple[Contact, ...]] = {}
         self._held: PatchInfo | None = None
         self._wanted: frozenset[PatchInfo] = frozenset()
@@ -217,10 +200,10 @@ class Swarm:
 
     async def look(self) -> Found:
         """Who announced under the namespace."""
-        await self._joined()
+        await self._host.joined()
         try:
             async with asyncio.timeout(_VISIT_TIMEOUT):
-                lookup = await self._dht.find_peers(self._schedule.everybody.info_hash)
+                lookup = await self._host.dht.find_peers(self._schedule.everybody.info_hash)
         except (PatcherError, OSError) as error:
             _log.debug("a look at the swarm failed: %s", error)
             return Found(EVERYBODY)
@@ -230,7 +213,7 @@ class Swarm:
         """Visit until cancelled."""
         while True:
             self._changed.clear()
-            await self._joined()
+            await self._host.joined()
             due = self._schedule.due(self._clock())
             await asyncio.gather(*(self._visit(visit, listener) for visit in due))
             await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
@@ -239,10 +222,10 @@ class Swarm:
         reached = 0
         try:
             async with asyncio.timeout(_VISIT_TIMEOUT):
-                lookup = await self._dht.find_peers(visit.info_hash, self._near.get(visit.info_hash, ()))
+                lookup = await self._host.dht.find_peers(visit.info_hash, self._near.get(visit.info_hash, ()))
                 self._remember(visit, lookup)
                 listener.hear(self._met(visit, lookup))
-                reached = await self._dht.announce_peer(visit.info_hash, self._port(), at=lookup)
+                reached = await self._host.dht.announce_peer(visit.info_hash, self._host.mapped_port(), at=lookup)
         except (PatcherError, OSError) as error:
             _log.debug("a visit to the swarm failed: %s", error)
         self._schedule.visited(visit, reached, self._clock())
@@ -269,4 +252,4 @@ def swarm_source(around: Surroundings) -> Swarm | None:
     if not host.namespace.meets:
         return None
     schedule = SwarmSchedule(host.namespace, around.rng, interval=around.settings.look_interval)
-    return Swarm(host.dht, schedule, joined=host.joined, clock=around.clock, port=host.mapped_port)
+    return Swarm(host, schedule, around.clock)
