@@ -9,7 +9,7 @@ from pypatcher.dht.facade import Dht
 from pypatcher.dht.knock import Answered
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
-from pypatcher.dht.results import MutableLookup, PeersLookup
+from pypatcher.dht.results import ItemAnswer, ItemLookup, MutableLookup, PeersLookup
 from pypatcher.dht.testnet import Testnet
 from pypatcher.dht.udp import UdpDht
 from pypatcher.mutable_item import MutableItem, mutable_target
@@ -19,6 +19,8 @@ __all__ = [
     "Contact",
     "Dht",
     "DhtNode",
+    "ItemAnswer",
+    "ItemLookup",
     "MutableItem",
     "MutableLookup",
     "PeersLookup",

@@ -13,7 +13,7 @@ from pypatcher.addresses import Address, family
 from pypatcher.dht.knock import Answered
 from pypatcher.dht.node import DhtNode
 from pypatcher.dht.nodeid import Contact
-from pypatcher.dht.results import MutableLookup, PeersLookup
+from pypatcher.dht.results import ItemAnswer, ItemLookup, MutableLookup, PeersLookup
 from pypatcher.mutable_item import MutableItem
 
 __all__ = ["Dht"]
@@ -81,7 +81,35 @@ class Dht:
             min(lookup.time for lookup in lookups),
         )
 
-    async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None, *, cas: int | None = None) -> int:
+    async def find_item(
+        self, public_key: bytes, salt: bytes, *, known: int | None = None, near: Iterable[Contact] = ()
+    ) -> ItemLookup:
+        """What each node near a key and salt keeps there, of both families; see ``DhtNode.find_item``."""
+        seeds = tuple(near)
+        found = await _together(
+            node.find_item(public_key, salt, known=known, near=[each for each in seeds if family(each.address) == kind])
+            for kind, node in self._nodes.items()
+        )
+        return ItemLookup(
+            found[0].target,
+            tuple(answer for lookup in found for answer in lookup.nearest),
+            tuple(answer for lookup in found for answer in lookup.others),
+            tuple(node for lookup in found for node in lookup.nodes),
+            min(lookup.time for lookup in found),
+        )
+
+    async def ask_storers(
+        self, storers: Sequence[Contact], public_key: bytes, salt: bytes, *, known: int | None = None
+    ) -> list[ItemAnswer]:
+        """What those nodes keep under a key and salt; see ``DhtNode.ask_storers``."""
+        found = await _together(
+            node.ask_storers(storers, public_key, salt, known=known) for node in self._nodes.values()
+        )
+        return [answer for answers in found for answer in answers]
+
+    async def put_mutable(
+        self, item: MutableItem, at: MutableLookup | ItemLookup | None = None, *, cas: int | None = None
+    ) -> int:
         """Store on the nearest nodes of each family; returns how many said that they did."""
         return sum(await _together(node.put_mutable(item, at, cas=cas) for node in self._nodes.values()))
 

@@ -16,7 +16,7 @@ from pypatcher.dht import krpc
 from pypatcher.dht.krpc import RemoteError, Response
 from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.peers import PeerPoll
-from pypatcher.dht.results import MutableLookup, PeersLookup, StoringNode
+from pypatcher.dht.results import ItemAnswer, ItemLookup, MutableLookup, PeersLookup, StoringNode
 from pypatcher.dht.rpc import RpcNode
 from pypatcher.dht.search import Answers
 from pypatcher.errors import PeerError
@@ -53,7 +53,41 @@ class DhtNode(RpcNode):
         items = tuple(sorted(found, key=lambda item: item.seq, reverse=True))
         return MutableLookup(target, items, _storing(answers), self._clock())
 
-    async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None, *, cas: int | None = None) -> int:
+    async def find_item(
+        self, public_key: bytes, salt: bytes, *, known: int | None = None, near: Iterable[Contact] = ()
+    ) -> ItemLookup:
+        """Look up what each node near a key (32 bytes) and salt (0 to 64) keeps there; nothing of it is checked.
+
+        Args:
+            known: a seq that is known here: who has no higher one need not send its item (BEP 44).
+            near: nodes that were near to it in an earlier lookup.
+        """
+        target = mutable_target(public_key, salt)
+        answers = await self._lookup(b"get", b"target", target, more=_filter(known), seeds=near)
+        near_ones = {contact.address for contact, _ in answers.nearest}
+        nearest = tuple(_item_answer(public_key, salt, *answer) for answer in answers.nearest)
+        others = (_item_answer(public_key, salt, *each) for each in answers.every if each[0].address not in near_ones)
+        return ItemLookup(
+            target, nearest, tuple(each for each in others if each.seq is not None), _storing(answers), self._clock()
+        )
+
+    async def ask_storers(
+        self, storers: Sequence[Contact], public_key: bytes, salt: bytes, *, known: int | None = None
+    ) -> list[ItemAnswer]:
+        """What those nodes keep under a key and salt, of those that answer; see ``find_item``."""
+        arguments = {b"target": mutable_target(public_key, salt), **_filter(known)}
+        ours = [contact for contact in storers if family(contact.address) == self.family]
+        questions = (self.ask(contact.address, b"get", arguments, tries=1) for contact in ours)
+        answers = await asyncio.gather(*questions, return_exceptions=True)
+        return [
+            _item_answer(public_key, salt, contact, answer)
+            for contact, answer in zip(ours, answers, strict=True)
+            if isinstance(answer, Response)
+        ]
+
+    async def put_mutable(
+        self, item: MutableItem, at: MutableLookup | ItemLookup | None = None, *, cas: int | None = None
+    ) -> int:
         """Store an item on the 20 nodes nearest to its target; returns how many said that they did.
 
         Args:
@@ -132,3 +166,14 @@ def _storing(answers: Answers) -> tuple[StoringNode, ...]:
     """Of the nearest nodes those that let us store."""
     tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers.nearest)
     return tuple(StoringNode(contact, token) for contact, token in tokens if token is not None)
+
+
+def _filter(known: int | None) -> dict[bytes, Value]:
+    return {} if known is None else {b"seq": known}
+
+
+def _item_answer(public_key: bytes, salt: bytes, contact: Contact, answer: Response) -> ItemAnswer:
+    item, seq = krpc.item_of(answer.values, salt), answer.values.get(b"seq")
+    if item is not None and item.public_key != public_key:
+        item = seq = None
+    return ItemAnswer(contact, seq if isinstance(seq, int) else None, item)

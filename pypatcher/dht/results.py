@@ -13,7 +13,7 @@ from pypatcher.addresses import Address, provider_of
 from pypatcher.dht.nodeid import Contact
 from pypatcher.mutable_item import MutableItem
 
-__all__ = ["MutableLookup", "PeersLookup", "StoringNode"]
+__all__ = ["ItemAnswer", "ItemLookup", "MutableLookup", "PeersLookup", "StoringNode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,39 @@ class MutableLookup:
     def share_of_one_network(self) -> float:
         """How much of its nodes, 0 to 1, is in the /16 or /32 that has the most of them; see ``_share``."""
         return _share(self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemAnswer:
+    """What one node says of a mutable item; nothing of it was checked.
+
+    Attributes:
+        seq: of what it keeps; None: it keeps nothing.
+        item: what it keeps; None: nothing, or nothing newer than what it was told is known.
+    """
+
+    contact: Contact
+    seq: int | None
+    item: MutableItem | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemLookup:
+    """What a lookup of one item found, node by node.
+
+    Attributes:
+        target: 20 bytes.
+        nearest: of the nodes that should keep it, at most 20 per family.
+        others: of the nodes on the way there that keep something.
+        nodes: where to store, nearest first, at most 20 per family.
+        time: when it ended, on the node's clock.
+    """
+
+    target: bytes
+    nearest: tuple[ItemAnswer, ...]
+    others: tuple[ItemAnswer, ...]
+    nodes: tuple[StoringNode, ...]
+    time: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,6 +307,7 @@ class RpcNode:
         name: bytes,
         target: bytes,
         *,
+        more: Mapping[bytes, Value] | None = None,
         seeds: Iterable[Contact] = (),
         max_queries: int = MAX_QUERIES,
         tries: int = _LOOKUP_TRIES,
@@ -321,7 +322,7 @@ class RpcNode:
                 avoid=self._whom_to_avoid(method),
                 near=self._table.near,
             )
-            ask = partial(self._ask, method=method, arguments={name: target}, tries=tries)
+            ask = partial(self._ask, method=method, arguments={name: target, **(more or {})}, tries=tries)
             answers = await search(lookup, ask, self.family)
         if not answers.nearest:
             self._maintenance.rejoin()

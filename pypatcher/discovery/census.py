@@ -32,6 +32,7 @@ class Census:
         news: told whenever something here changes, or a way to somebody opens.
         looks: how many looks for releases ended.
         found_by_look: how many candidates the last one found.
+        crowd: about how many nodes there are in all; None while that is not known.
         last_met: when a node of the namespace last proved to be there; None for never.
     """
 
@@ -39,6 +40,7 @@ class Census:
         self._clock = clock
         self.news = News()
         self.looks = self.found_by_look = 0
+        self.crowd: int | None = None
         self.last_met: float | None = None
         self._candidates = Candidates()
         self._voices: dict[bytes, Candidate] = {}
@@ -56,6 +58,7 @@ class Census:
             own: where others may reach us.
         """
         self._note_own(tuple(own))
+        self.crowd = self.crowd if found.crowd is None else found.crowd
         candidates = [each for each in found.candidates if self._usable([each.address])]
         addresses = self._usable([*found.addresses, *(each.address for each in candidates)])
         self._candidates.add(candidates, self._clock())

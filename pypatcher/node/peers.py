@@ -82,7 +82,9 @@ class Peers:
             queue = KnockQueue(rng, on_link=OnLink())
             queue.prove(self._known, time.monotonic())
             self.ways = HolePuncher(queue, self.census, network)
-        self._sources = open_sources(Surroundings(network, settings, emit, rng, time.monotonic))
+        crowd = lambda: self.census.crowd  # noqa: E731
+        around = Surroundings(network, settings, emit, rng, time.monotonic, exchanges.word, crowd)
+        self._sources = open_sources(around)
 
     def parts(self) -> Parts:
         """What is to be kept at work for as long as we are there."""

@@ -34,6 +34,7 @@ class Exchanges:
         v0: the one that offers lead to.
         v1: one connection both ways; None in a namespace that has none.
         shelf: what is given to others.
+        word: who keeps the owner's word; None where nobody does.
         census: who is there, and who is known to speak v1.
         spoken: all of them, the best first; the last suits everybody.
     """
@@ -50,6 +51,7 @@ class Exchanges:
     ) -> None:
         self._endpoint = endpoint
         self.shelf = shelf
+        self.word = word
         self.census = census = Census(time.monotonic)
         self.v0 = ExchangeV0(endpoint, namespace, shelf, stall=stall, emit=emit)
         self.v1: ExchangeV1 | None = None

@@ -16,6 +16,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.dht import Dht
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.namespace import Namespace
+from pypatcher.discovery.word import WordKeeper
 from pypatcher.events import Emit
 from pypatcher.keys import KeyPair
 from pypatcher.settings import Settings
@@ -132,6 +133,8 @@ class Surroundings:
 
     Attributes:
         clock: monotonic seconds.
+        word: who keeps the owner's word; None where nobody does.
+        crowd: about how many nodes there are in all; None while that is not known.
     """
 
     host: SourceHost
@@ -139,3 +142,5 @@ class Surroundings:
     emit: Emit
     rng: random.Random
     clock: Callable[[], float]
+    word: WordKeeper | None = None
+    crowd: Callable[[], int | None] = lambda: None
