@@ -256,7 +256,7 @@ class Installation:
         return release.info
 
     def held(self) -> tuple[LocalRelease, ...]:
-        """What may be announced and served, newest first: ``staged`` and `P`, unless refused."""
+        """What may be announced and served, newest first: all that is here and not refused."""
         return self._look(lambda files: held(files, self.layout, self._examiner)) or ()
 
     def staged_release(self) -> LocalRelease | None:

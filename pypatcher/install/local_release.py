@@ -36,13 +36,14 @@ class LocalRelease:
 
 
 def held(files: Files, layout: Layout, examiner: Examiner) -> tuple[LocalRelease, ...]:
-    """``staged`` and `P`, unless refused, newest first."""
+    """``staged``, ``waiting``, `P` and ``previous``, each file once, unless refused; the newest first."""
     state = Operations(files, layout).read_state()
     refused = () if state is None else state.refused
-    found_here = []
-    for entry in (layout.staged, layout.target):
+    found_here: list[LocalRelease] = []
+    for entry in (layout.staged, layout.waiting, layout.target, layout.previous):
         found = examiner.examine(files, entry)
-        if found.id is None or found.info is None or found.id.sha512 in refused:
+        known = [one.sha512 for one in found_here]
+        if found.id is None or found.info is None or found.id.sha512 in (*refused, *known):
             continue
         found_here.append(LocalRelease(layout.path(entry), found.info, found.id.sha512))
     return tuple(sorted(found_here, key=lambda one: one.info.version, reverse=True))

@@ -11,15 +11,15 @@ import contextlib
 import logging
 import os
 import random
-import time
 from collections.abc import Callable
 
 from pypatcher.artifact import PatchInfo
-from pypatcher.artifact.rollout import describe
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.census import Census
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, Event, FleetSilent, PreflightFailed, TrialConfirmed
+from pypatcher.events import Emit, Event, PreflightFailed, TrialConfirmed
+from pypatcher.install import LocalRelease
+from pypatcher.install.layout import Layout
 from pypatcher.keys import OwnerKey
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -28,13 +28,12 @@ from pypatcher.node.device import NamespaceKind
 from pypatcher.node.network import open_network
 from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.report import NodeReport
-from pypatcher.node.silence import SilenceWatch, WordlessWatch
+from pypatcher.node.silence import notice_silence
 from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
-from pypatcher.update.policy import Policy
 from pypatcher.update.rule import ANYTHING, NodeRule
 from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads, Wanted
@@ -147,7 +146,9 @@ class Node:
                 "cache": self._save_now_and_then,
                 "confirmation": self._confirm,
                 "owner's word": lambda: self._obey(presence.peers.census),
-                "silence": lambda: self._notice_silence(presence.peers.census),
+                "silence": lambda: notice_silence(
+                    self._rule, presence.peers.census, self._report, self._conflicts, self._emit
+                ),
                 "looks": lambda: self._report_looks(presence.peers.census),
             }
             try:
@@ -167,7 +168,14 @@ class Node:
         """Serve and announce the newest file that is here, and that the owner of our namespace signed."""
         if self._presence is not None:
             held = await asyncio.to_thread(self._installation.held) if self._settings.upload else ()
-            self._presence.serve([one for one in held if one.info.is_signed_by(self._namespace.owner)])
+            own = [one for one in held if one.info.is_signed_by(self._namespace.owner)]
+            self._presence.serve([one for one in own if self._is_of_use(one)])
+
+    def _is_of_use(self, held: LocalRelease) -> bool:
+        """Whether others may want it: the version before ours only where the owner names it."""
+        manifest = None if self._rule is None else self._rule.policy.manifest
+        is_stable = manifest is not None and held.info == manifest.terms.stable
+        return held.path != self._installation.layout.path(Layout.previous) or is_stable
 
     async def _obey(self, census: Census) -> None:
         """Do what the owner's word says, now and whenever he says another."""
@@ -179,22 +187,6 @@ class Node:
             census.news.tell()
             self._on_change()
             await news.wait()
-
-    async def _notice_silence(self, census: Census) -> None:
-        """Say it when nobody is heard any more, or what is heard has no manifest, and have the report tell it."""
-        watch, wordless, said = SilenceWatch(self.word, time.monotonic()), WordlessWatch(), set[str]()
-        while True:
-            now, policy = time.monotonic(), Policy() if self._rule is None else self._rule.policy
-            reasons = watch.reasons(census.last_met, now)
-            for reason in [reason for reason in reasons if reason not in said]:
-                self._emit(FleetSilent(reason))
-            said = set(reasons)
-            for version in wordless.overdue(census.releases(), policy.lacks_word, now):
-                self._conflicts.lacks_word(version)
-            heard, networks = watch.heard(now)
-            word = "" if policy.manifest is None else describe(policy.manifest)
-            self._report.listens(word, heard, networks, "; ".join(reasons))
-            await asyncio.sleep(_LOCK_RETRY)
 
     async def _arrange(self) -> None:
         if self._rule is not None:

@@ -1,20 +1,30 @@
 """Whether anybody still speaks to this device: the owner by his word, the fleet by meeting it. By its own uptime.
 
-Who hides a release leaves a silence, and this is where it is noticed. Pure; the clock is passed in (monotonic seconds).
+Who hides a release leaves a silence, and this is where it is noticed. The watches are pure; times in monotonic seconds.
 Not here: how words are heard (``update.word``) and members met (``discovery.census``), and whom it is said to.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.artifact.rollout import describe
+from pypatcher.discovery.census import Census
+from pypatcher.events import Emit, FleetSilent
+from pypatcher.node.conflicts import Conflicts
+from pypatcher.node.report import NodeReport
+from pypatcher.update.policy import Policy
+from pypatcher.update.rule import NodeRule
 from pypatcher.update.word import OwnersWord
 
-__all__ = ["DAY", "SilenceWatch", "WordlessWatch"]
+__all__ = ["DAY", "SilenceWatch", "WordlessWatch", "notice_silence"]
 
 DAY = 86400.0
+_EVERY = 60.0
 _MANY = 3
 """Networks that have nothing where the word was stored before: one may have forgotten it."""
 
@@ -78,3 +88,23 @@ class WordlessWatch:
         lacking = [info for info in releases if lacks_word(info)]
         self._since = {info: self._since.get(info, now) for info in lacking}
         return [str(info.version) for info in lacking if now - self._since[info] > self._longest]
+
+
+async def notice_silence(
+    rule: NodeRule | None, census: Census, report: NodeReport, conflicts: Conflicts, emit: Emit
+) -> None:
+    """Say it when nobody is heard any more, or what is heard has no manifest, and have the report tell it."""
+    word = None if rule is None else rule.word
+    watch, wordless, said = SilenceWatch(word, time.monotonic()), WordlessWatch(), set[str]()
+    while True:
+        now, policy = time.monotonic(), Policy() if rule is None else rule.policy
+        reasons = watch.reasons(census.last_met, now)
+        for reason in [reason for reason in reasons if reason not in said]:
+            emit(FleetSilent(reason))
+        said = set(reasons)
+        for version in wordless.overdue(census.releases(), policy.lacks_word, now):
+            conflicts.lacks_word(version)
+        heard, networks = watch.heard(now)
+        told = "" if policy.manifest is None else describe(policy.manifest)
+        report.listens(told, heard, networks, "; ".join(reasons))
+        await asyncio.sleep(_EVERY)

@@ -182,6 +182,18 @@ async def test_fetch_takes_what_the_owner_says_and_carries_his_word_along(fleet:
     assert out.read_bytes() == old.read_bytes()
 
 
+async def test_who_has_left_the_stable_release_behind_still_gives_it(fleet: LoopbackFleet) -> None:
+    (old, _), (good, stable), (new, info) = (fleet.release(each) for each in ("1.0.0", "1.1.0", "2.0.0"))
+    word = says(fleet, info, Change(stable=stable))
+    ahead = fleet.device(good, manifest=word)
+    fleet.device(new)
+    await ahead.wait_for("release.staged")
+    assert ahead.restart() == "2.0.0"
+    await ahead.hear(next_word(word, fleet.key, HELD, made=0))
+    behind = fleet.device(old, manifest=next_word(word, fleet.key, HELD, made=0))
+    await behind.wait_for("release.staged", lambda event: event.version == "1.1.0")
+
+
 def settings(fleet: LoopbackFleet) -> Settings:
     return Settings(
         bootstrap=fleet.net.bootstrap, bind=((loopback(), 0),), publish_interval=0.5, state=fleet.folder / "seed"

@@ -32,7 +32,7 @@ def test_a_rollback_of_a_running_program_is_done_by_the_next_start(make: MakeIns
     running.settle("run")
     running.confirm()
     assert make().roll_back() == (V1, False)
-    assert running.held() == ()
+    assert [one.info.version for one in running.held()] == [V1]  # what is to come back
     settled = running.settle("run")
     assert (settled.version, settled.rolled_back) == (V1, V2)
 
