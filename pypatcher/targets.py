@@ -76,12 +76,22 @@ def _read_target(name: str, text: str, where: str) -> Target:
 
 @cache
 def load_targets() -> dict[str, Target]:
-    """The targets that this installation knows, by name."""
+    """The targets that this installation knows, by name.
+
+    Raises:
+        SettingError: there are none: the sources themselves were bundled, instead of an installed pypatcher.
+    """
     try:
         # Imported by name, for bundlers that follow imports and take no data files along (Nuitka).
         from pypatcher._built_in_targets import TEXTS
     except ModuleNotFoundError:
-        return read_targets(Path(__file__).parent.parent / "targets")
+        folder = Path(__file__).parent.parent / "targets"
+        if not folder.is_dir():
+            raise SettingError(
+                "pypatcher was bundled from the folder of its sources, without its targets: install it, and build the "
+                "program in a folder of its own"
+            ) from None
+        return read_targets(folder)
     return {name: _read_target(name, text, f"{name}.toml") for name, text in TEXTS.items()}
 
 

@@ -2,8 +2,8 @@
 
 A line of an indented block is a command. What the reader has by then and the page does not write (a source file, a
 filled in key) stands in BEFORE; what goes on until it is stopped in FOR_EVER. Every other line runs as it is and has
-to succeed, in a copy of this repository, with `/opt` and `/etc/systemd/system` of its own. On this machine is no C
-library for other targets but the one of the sysroot, as on a new one.
+to succeed, in a copy of this repository, with `/opt` and `/etc/systemd/system` of its own. `make walk` runs all of them
+on a new Debian; the test of this runs those that take seconds, and hides what a new machine would not have.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PAGES = (
     "tests/README.md",
 )
 EXAMPLES = tuple(page for page in PAGES if page.startswith("examples/"))
+WALKED = ("README.md", "docs/cross-building.md", "docs/troubleshooting.md", *EXAMPLES)
+"""In the order of somebody who reads them; no other page has commands."""
 NO_SHELL = ("import ", "[Unit]")
 """How blocks begin that are Python or a unit."""
 
@@ -44,6 +46,7 @@ NOT_RUN = {
 }
 LONG = {
     "make demo": "minutes",
+    "python3 -m venv /opt/pypatcher && ": "a minute, and an index; the test has what it makes",
     "make wheels": "minutes; .ci/run builds them in make qemu-test",
     "make -s wheelhouse": "minutes; .ci/run builds it in make qemu-test; here is its sysroot",
     "make wheelhouse": "minutes; .ci/run builds it in make qemu-test",
@@ -55,18 +58,20 @@ LONG = {
 }
 """Run by `make walk` alone, from nothing on a new Debian."""
 
+_KEY = "[ -e owner.key ] || pypatcher gen owner.key"
 BEFORE = {
-    ("README.md", "gcc "): "cp examples/c-app/app.c .",
+    ("README.md", "gcc "): "cp $HERE/examples/c-app/app.c .",
     ("README.md", "pypatcher run "): "pypatcher sign app --key-file owner.key",
-    ("README.md", "pypatcher gen owner.key"): "rm -f owner.key owner.key.pub && cp examples/python-app/app.py .",
+    ("README.md", "pypatcher gen owner.key"): "rm -f owner.key owner.key.pub && cp $HERE/examples/python-app/app.py .",
     ("README.md", "pyinstaller "): "sed -i \"s/^OWNER = .*/OWNER = '$(cut -d' ' -f2 owner.key.pub)'/\" app.py",
-    ("README.md", "mkdir device "): "rm -rf device",
+    ("README.md", "mkdir -p /opt/app "): "timeout 90 sh -c 'until grep node.started device.out; do sleep 1; done'",
     ("README.md", "pypatcher stage "): (
         "cp dist/app app-1.4.0 && pypatcher sign app-1.4.0 --version 1.4.0 --key-file owner.key"
     ),
+    ("docs/cross-building.md", "make wheelhouse "): _KEY,
+    ("docs/cross-building.md", "pypatcher gen keys "): _KEY,
     ("docs/cross-building.md", "arm-linux-gnueabihf-gcc "): "cp examples/c-app/app.c .",
-    ("docs/cross-building.md", "make wheelhouse "): "[ -e owner.key ] || pypatcher gen owner.key",
-    ("docs/cross-building.md", "make onefile "): "mkdir myapp && cp examples/python-app/app.py myapp/",
+    ("docs/cross-building.md", "make onefile "): "mkdir -p myapp && cp examples/python-app/app.py myapp/",
     ("docs/cross-building.md", "python3 -m zipapp "): "cp -r examples/zipapp/service source",
     ("docs/cross-building.md", "pypatcher unit "): "mkdir -p /opt/sensor && cp app.pyz /opt/sensor/app",
     ("docs/cross-building.md", "pypatcher verify "): (
@@ -75,7 +80,7 @@ BEFORE = {
         " sys.stdout.buffer.write(with_section(machine=183))' >dist/aarch64/sensor"
         " && pypatcher sign dist/aarch64/sensor --key-file keys/aarch64.key --version 1.0.0"
     ),
-    ("docs/troubleshooting.md", "pypatcher status "): "pypatcher gen owner.key",
+    ("docs/troubleshooting.md", "pypatcher status "): _KEY,
 }
 FOR_EVER = ("pypatcher run ", "pypatcher seed ", "./dist/app", "device/")
 STATUSES = {
@@ -142,7 +147,8 @@ def script(pages: tuple[str, ...], *, everything: bool) -> str:
             command = _filled(line.text)
             statuses = next((STATUSES[start] for start in STATUSES if line.text.startswith(start)), "0")
             if line.text.startswith(FOR_EVER):
-                command, statuses = f"timeout -k 20 20 {command}", "0 124"
+                seconds = 60 if command.endswith("&") else 20 if everything else 8
+                command, statuses = f"timeout -k 20 {seconds} {command}", "0 124"
             steps.append(f"{command}\nstep {shlex.quote(statuses)} {place}")
     return "\n".join(steps) + "\n"
 
@@ -156,6 +162,8 @@ def _filled(text: str) -> str:
         return "pypatcher testnet >testnet.out & sleep 5"
     if text == "export PYPATCHER_BOOTSTRAP=...":
         return "export $(grep -o 'PYPATCHER_BOOTSTRAP=[^ ]*' testnet.out)"
+    if text == "device/app &":
+        return "device/app >device.out 2>&1 &"
     return text.replace("> ...", "> other.service")
 
 

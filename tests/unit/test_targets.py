@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher import targets
 from pypatcher.errors import SettingError
 from pypatcher.targets import find_target, load_targets, read_targets
 
@@ -23,6 +24,12 @@ def test_the_targets_of_the_design_are_known() -> None:
 def test_an_unknown_target_is_told_which_there_are() -> None:
     with pytest.raises(SettingError, match=f"unknown target 'armv6': choose one of {', '.join(load_targets())}"):
         find_target("armv6")
+
+
+def test_sources_that_were_bundled_without_targets_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(targets, "__file__", str(tmp_path / "bundle" / "pypatcher" / "targets.py"))
+    with pytest.raises(SettingError, match="build the program in a folder of its own"):
+        load_targets.__wrapped__()
 
 
 def test_adding_a_target_is_adding_a_file(tmp_path: Path) -> None:
