@@ -26,7 +26,7 @@ _PURE = ("tests/unit/artifact/test_hashing.py", "tests/unit/artifact/test_sectio
 _NOT_THERE = (
     "real_program",  # a copy of one of the device's programs, which here are Busybox under another name
     "becomes_a_program",
-    "test_installed",  # a compiler
+    "test_installed.py",  # a compiler
     "of_every_link",
     "split_debug_file",
     "shared_library_is",
@@ -37,10 +37,10 @@ _NOT_THERE = (
     "lacks_rights",
     "file_capabilities",  # extended attributes of the real root
     "none_of_our_files",  # the sources
-    "test_documents",  # the documents
+    "test_documents.py",  # the documents
     "on_one_interface",  # multicast
-    "test_restart",  # signals to threads within milliseconds: shown on the host
-    "test_supervisor",
+    "test_restart.py",  # signals to threads within milliseconds: shown on the host
+    "test_supervisor.py",
     "changed_archives",  # time: thousands of random inputs to what is pure Python anyhow
 )
 """Tests, by parts of their names, that need what an emulated device lacks."""
