@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from cross import sysroot, wheelhouse
 from cross.environment import BuildEnvironment
 from cross.pins import Pin
-from cross.sysroot import SUITES, make_sysroot
+from cross.sysroot import SUITES, host_suite, make_sysroot
 from cross.wheelhouse import get_wheel
 from cross.workshop import StepFailedError
 from pypatcher.targets import load_targets
@@ -54,6 +55,24 @@ def test_a_python_that_devices_do_not_have_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sysroot, "host_suite", lambda: ("http://mirror.example", other.codename))
     with pytest.raises(StepFailedError, match=f"have Python {other.python}, and this is 3.{sys.version_info.minor}"):
         make_sysroot(NATIVE, cache=tmp_path)
+
+
+APT = """\
+http://mirror.example/debian-security/ bookworm-security
+http://mirror.example/debian/ trixie
+http://mirror.example/debian/ bookworm
+"""
+"""Of a sources.list with two suites; apt itself says which codename ``stable`` is."""
+
+
+@pytest.mark.parametrize("codename", ["bookworm", "trixie"])
+def test_the_suite_is_the_one_that_the_machine_says_it_is(codename: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysroot, "run", lambda *command: APT)
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"VERSION_CODENAME": codename})
+    assert host_suite() == ("http://mirror.example/debian/", codename)
+    monkeypatch.setattr(sysroot, "run", lambda *command: "http://mirror.example/debian/ sid\n")
+    with pytest.raises(StepFailedError, match=f"apt knows no Debian {codename} here, .* but sid: run `apt-get update`"):
+        host_suite()
 
 
 def test_a_folder_that_cannot_be_written_is_said_to_be_one(tmp_path: Path) -> None:
