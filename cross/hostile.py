@@ -201,7 +201,7 @@ def hostile(folder: Path) -> Iterator[None]:
 
 if __name__ == "__main__":
     home = Path(sys.argv[1]).absolute()
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     os.environ.update(_variables(home))
     os.umask(0o077)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  (there is no shell)

@@ -1,7 +1,8 @@
 """``make onefile TARGET=armv7 APP=app.py``: anybody's own program as a onefile for a target, with what it imports.
 
-PyInstaller runs on the emulated device, as it would on a real one. Beside APP may lie ``requirements.txt``, with a hash
-for each file; its wheels are taken from the index, and where that has none for the target, built here from source.
+PyInstaller runs on the emulated device, as it would on a real one; for this machine's own target it is not emulated.
+Beside APP may lie ``requirements.txt``, with a hash for each file; its wheels are taken from the index, and where that
+has none for the target, built here from source.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from cross.clean import UMASK
 from cross.debian import emulator_packages, install_missing, toolchain_packages
-from cross.environment import make_environment
+from cross.environment import is_native, make_environment
 from cross.pins import read_pins
 from cross.wheelhouse import download_options, get_wheel
 from cross.workshop import REPOSITORY, StepFailedError, check_place, fresh_folder, locked, place, run, say
@@ -42,7 +43,8 @@ def main() -> int:
             _freeze(device, app)
             return 0
         with locked("qemu"):
-            install_missing(toolchain_packages(device.target) | emulator_packages(device.target))
+            emulator = {} if is_native(device.target) else emulator_packages(device.target)
+            install_missing(toolchain_packages(device.target) | emulator)
             device.prepare()
             install_pyinstaller(device)
             _gather(device, app.with_name("requirements.txt"))
@@ -69,7 +71,8 @@ def _gather(device: Device, requirements: Path) -> None:
 
 
 def _freeze(device: Device, app: Path) -> None:
-    register(device.target, CACHE / "binfmt_misc")
+    if not is_native(device.target):
+        register(device.target, CACHE / "binfmt_misc")
     device.mount()
     device.install()
     say(f"{device.target.name}: building {app.stem}")

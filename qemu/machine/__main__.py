@@ -60,7 +60,7 @@ def main() -> int:
                 bad = cut_power(device, system, args.cuts, args.seed, careless=args.careless)
             say(f"done after {time.monotonic() - start:.0f} s")
             return 1 if bool(bad) != args.careless else 0
-    except (StepFailedError, SettingError) as error:
+    except (StepFailedError, SettingError, OSError) as error:
         print(f"device-test: {error}", file=sys.stderr)
         return 1
 
