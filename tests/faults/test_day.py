@@ -76,6 +76,24 @@ def test_askers_who_take_nothing_leave_the_day_to_others(stay: float, tmp_path: 
     assert run_alone(attack()) == 19
 
 
+def test_who_takes_all_that_it_can_leaves_the_rest_of_the_day(tmp_path: Path) -> None:
+    """One /16 gets 12 of 20 files, a /24 in it 10 at most; a second one the 3 before the last 5, for newcomers."""
+    info, _ = make_release(tmp_path, SIZE)
+
+    async def attack() -> list[int]:
+        async with Switch() as switch:
+            await switch.holder(HOLDER, local_release(info, tmp_path / "release"))
+            sources = (
+                [f"30.1.1.{number}" for number in range(15)],
+                [f"30.1.{number}.1" for number in range(2, 10)],
+                [f"31.1.{number}.1" for number in range(8)],
+                [f"40.{number}.0.1" for number in range(8)],
+            )
+            return [sum([await fetch(switch, (host, 5000)) for host in hosts]) for hosts in sources]
+
+    assert run_alone(attack()) == [10, 2, 3, 5]
+
+
 async def ask_for_ever(switch: Switch, network: int, stay: float) -> None:
     """Ask from one address of a /24 after another."""
     for number in itertools.count():

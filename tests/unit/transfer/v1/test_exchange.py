@@ -169,6 +169,25 @@ async def test_who_breaks_the_control_stream_is_ended(said: list[bytes]) -> None
         await ended_for_protocol(connection)
 
 
+async def test_what_a_peer_says_over_and_over_is_attended_to_once_a_second() -> None:
+    """The attack: ten HELLOs a second over many connections, each with four signatures that we check."""
+    attended = 0
+
+    async def count(_session: object) -> None:
+        nonlocal attended
+        attended += 1
+
+    async with open_speaker() as member, open_endpoint() as client:
+        member.exchange.met = count
+        connection = await client.connect(member.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        stream = await connection.open_uni()
+        for number in range(9):
+            await stream.write(encode_message(Kind.HELLO, Hello(software=str(number)).encode()))
+            await asyncio.sleep(0.05)
+        assert attended == 1
+        await until(lambda: attended == 2)
+
+
 async def test_a_second_control_stream_and_the_end_of_the_first_are_faults() -> None:
     async with open_speaker() as member, open_endpoint() as client:
         for is_second in (True, False):
