@@ -8,17 +8,15 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from typing import TypeVar
 
 from pypatcher.addresses import Address, format_address, host_of, is_lan, is_literal, network_of
+from pypatcher.bounded import note
 
 __all__ = ["Crowd", "Near", "Silence"]
 
 _PER_HOST, _PER_GROUP = 2, 8
 _SILENT_NODES, _SILENCE, _ANSWERED = 512, 120.0, 600.0
 _WRONG_PORTS = 4
-
-_Noted = TypeVar("_Noted")
 
 
 class Near:
@@ -60,34 +58,27 @@ class Silence:
         """A node did not answer."""
         host, port = host_of(address), format_address(address)
         is_new = now - self._since.get(port, -_SILENCE) >= _SILENCE
-        _note(self._since, port, now)
+        note(self._since, port, now, _SILENT_NODES)
         if not is_new or now - self._answered.get(host, -_ANSWERED) < _ANSWERED:
             return
         begun, ports = self._ports.get(host, (now, 0))
         if now - begun >= _SILENCE:
             begun, ports = now, 0
-        _note(self._ports, host, (begun, ports + 1))
+        note(self._ports, host, (begun, ports + 1), _SILENT_NODES)
         if ports + 1 >= _WRONG_PORTS:
-            _note(self._since, host, now)
+            note(self._since, host, now, _SILENT_NODES)
 
     def end(self, address: Address, now: float) -> None:
         """It answered after all."""
         for table in (self._since, self._ports):
             table.pop(host_of(address), None)
         self._since.pop(format_address(address), None)
-        _note(self._answered, host_of(address), now)
+        note(self._answered, host_of(address), now, _SILENT_NODES)
 
     def holds(self, address: Address, now: float) -> bool:
         """Whether it was silent a moment ago."""
         keys = host_of(address), format_address(address)
         return any(now - self._since.get(key, -_SILENCE) < _SILENCE for key in keys)
-
-
-def _note(table: OrderedDict[str, _Noted], key: str, noted: _Noted) -> None:
-    table.pop(key, None)
-    table[key] = noted
-    if len(table) > _SILENT_NODES:
-        table.popitem(last=False)
 
 
 class Crowd:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 from pypatcher.addresses import Address, machine_of
 from pypatcher.bencode import Value
-from pypatcher.bounded import bound
+from pypatcher.bounded import note
 
 __all__ = ["FIELD", "NONCE_SIZE", "Answered", "SeenKnocks", "answer_knock", "ask", "nonce_v1", "who_answered"]
 
@@ -88,9 +88,7 @@ class SeenKnocks:
         first, answers = self._seen.get(asked, (host, 0))
         if first != host or answers >= _ANSWERS:
             return False
-        self._seen[asked] = first, answers + 1
-        self._seen.move_to_end(asked)
-        bound(self._seen)
+        note(self._seen, asked, (first, answers + 1))
         return True
 
 

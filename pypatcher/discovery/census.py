@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pypatcher.addresses import Address, is_loopback, network_of
 from pypatcher.artifact import PatchInfo
-from pypatcher.bounded import bound
+from pypatcher.bounded import bound, note
 from pypatcher.discovery.announcement import usable_hints
 from pypatcher.discovery.candidates import Candidate, Candidates
 from pypatcher.discovery.sources.source import Found
@@ -93,9 +93,7 @@ class Census:
         network: Hashable = address if is_loopback(address) else network_of(address)
         newest = max(held, key=lambda info: info.version, default=None)
         if newest is not None:
-            self._met[network] = newest
-            self._met.move_to_end(network)
-            bound(self._met)
+            note(self._met, network, newest)
 
     def met(self, version: Version) -> Counter[PatchInfo]:
         """The releases of that version, and in how many networks a node that was met holds each as its newest."""
@@ -104,9 +102,7 @@ class Census:
     def note_v1(self, address: Address, speaks: bool) -> None:
         """A node of the namespace there said whether it speaks the v1 exchange."""
         if speaks:
-            self._v1[address] = None
-            self._v1.move_to_end(address)
-            bound(self._v1)
+            note(self._v1, address, None)
         else:
             self._v1.pop(address, None)
 

@@ -11,10 +11,9 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pypatcher.addresses import Address, machine_of
-from pypatcher.bounded import bound
+from pypatcher.bounded import bound, note
 from pypatcher.nat.punch_times import WINDOW
 
 __all__ = ["PeerHistory"]
@@ -23,8 +22,6 @@ _PROVEN = 3600.0
 _NEAR_PAUSES = (2.0, 300.0)
 _PROVEN_PAUSE = 5.0
 _MOVED_FAILURES = 2
-
-_Key = TypeVar("_Key")
 
 
 @dataclass(slots=True)
@@ -53,8 +50,8 @@ class PeerHistory:
 
     def prove(self, address: Address, now: float) -> None:
         """It was reached."""
-        _touch(self._proven, address, now)
-        _touch(self._proven_hosts, self._host(address), now)
+        note(self._proven, address, now)
+        note(self._proven_hosts, self._host(address), now)
 
     def failures(self, address: Address) -> int:
         """How often its host was tried in vain since it was last reached."""
@@ -107,9 +104,3 @@ class PeerHistory:
 
     def _host(self, address: Address) -> object:
         return address if self._is_near(address) else machine_of(address)
-
-
-def _touch(table: OrderedDict[_Key, float], key: _Key, now: float) -> None:
-    table[key] = now
-    table.move_to_end(key)
-    bound(table)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pypatcher.addresses import Address, is_lan, is_loopback, subnet_of
-from pypatcher.bounded import bound
+from pypatcher.bounded import note
 from pypatcher.discovery.sources import Found
 from pypatcher.limits import Limit, WindowLimiter
 
@@ -97,9 +97,7 @@ class EveryWay(Ways):
 
     def reached(self, address: Address) -> None:
         """It is no name that somebody made up."""
-        self._reached[address] = None
-        self._reached.move_to_end(address)
-        bound(self._reached)
+        note(self._reached, address, None)
 
     def failed(self, address: Address) -> None:
         """The fetch budget counts that, too."""

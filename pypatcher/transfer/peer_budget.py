@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from pypatcher.addresses import Address, format_address, is_lan, is_loopback, network_of
 from pypatcher.backoff import Backoff
-from pypatcher.bounded import bound
+from pypatcher.bounded import bound, note
 from pypatcher.limits import DaySums
 
 __all__ = ["FetchBudget", "Turns", "rank_addresses"]
@@ -95,17 +95,14 @@ class FetchBudget:
         """Whether nobody outside the LAN was asked for this release yet; says so once."""
         if release in self._strangers_asked:
             return False
-        self._strangers_asked[release] = None
-        bound(self._strangers_asked)
+        note(self._strangers_asked, release, None)
         return True
 
     def succeeded(self, address: Address) -> None:
         """Remember that this address delivered, and forget what its group did before."""
         self._groups.pop(_group(address), None)
         self._silent.pop(address, None)
-        self._good[address] = None
-        self._good.move_to_end(address)
-        bound(self._good)
+        note(self._good, address, None)
 
     def wait(self, release: str, address: Address, now: float) -> float:
         """Seconds until this address may be asked for this release; 0 is at once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from pypatcher.addresses import Address, format_address, network_of
 from pypatcher.artifact.manifest import MANIFEST_LIMIT
 from pypatcher.artifact.postcard import encode_unsigned
-from pypatcher.bounded import bound
+from pypatcher.bounded import note
 from pypatcher.discovery.word import Heard, WordKeeper
 from pypatcher.errors import CodecError, PeerError
 from pypatcher.limits import Limit, WindowLimiter
@@ -99,9 +99,7 @@ class WordExchange:
 
     def _leave_alone(self, hello: Hello, address: Address) -> None:
         for key in (format_address(address), (network_of(address), hello.seq)):
-            self._alone[key] = self._clock() + _ALONE
-            self._alone.move_to_end(key)
-        bound(self._alone)
+            note(self._alone, key, self._clock() + _ALONE)
 
     def _is_alone(self, hello: Hello, address: Address) -> bool:
         until = max(self._alone.get(key, 0.0) for key in (format_address(address), (network_of(address), hello.seq)))
