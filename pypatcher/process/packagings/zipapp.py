@@ -24,11 +24,14 @@ def _detect() -> Program | None:
     if not isinstance(loader, zipimport.zipimporter):
         return None
     path = regular_file(Path(loader.archive))
-    script = next((number for number, part in enumerate(sys.orig_argv) if number and _same(part, path)), None)
-    if script is None:
-        raise NotSingleFileError(f"{path} was not started by its path (python {path.name}), so it cannot be restarted")
     argv = list(sys.orig_argv)
+    script = next((number for number, part in enumerate(argv) if number and _same(part, path)), None)
     origin = Origin.of_this_process()
+    if script is None:  # a daemon may have changed its directory since
+        script = next((number for number, part in enumerate(argv) if number and _is_lost(part, path)), None)
+        if script is None:
+            raise NotSingleFileError(f"{path} was not started by its path (python {path.name}): it cannot be restarted")
+        argv[script] = str(path)
     if origin.directory is None:
         argv[script] = str(path)
     interpreter = Path(sys.executable) if sys.executable else Path("/proc/self/exe").resolve()
@@ -40,6 +43,11 @@ def _same(part: str, path: Path) -> bool:
         return Path(part).samefile(path)
     except (OSError, ValueError):
         return False
+
+
+def _is_lost(part: str, path: Path) -> bool:
+    """Whether this may be ``path`` as seen from a folder that we have left."""
+    return Path(part).name == path.name and not Path(part).is_absolute() and not Path(part).exists()
 
 
 PACKAGING = Packaging("zipapp", carrier="comment", detect=_detect)

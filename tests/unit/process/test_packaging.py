@@ -94,6 +94,13 @@ def test_native_program_may_be_missing_but_not_a_folder(tmp_path):
         native("no-such-program", ())
 
 
+def test_zipapp_that_left_its_folder_is_started_by_its_whole_path(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "app", "w") as archive:
+        archive.writestr("__main__.py", "import os\nos.chdir('/')\n" + ASK.format(repository=str(REPOSITORY)))
+    program = tmp_path / "app"
+    assert ask(tmp_path, "./app", "argument") == f"zipapp {program} {sys.executable} {program} argument"
+
+
 GREENLETS = """
 import sys, types
 module = types.ModuleType({name!r})
