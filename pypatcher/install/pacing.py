@@ -1,8 +1,8 @@
 """How often a unit's program is started: once in five seconds, whatever ended it (design.md "Restart").
 
-systemd's own pause, ``RestartSec``, is the same for an update and for a crash, and an update is to cost no time. So it
-is short, and the guard waits where the last start was just now. When that was is the modification time of the file
-``lock``, which nothing else changes: no file more, and nothing to sync.
+systemd's own pause, ``RestartSec``, is the same for an update and for a crash, and an update should cost no time. So it
+is short, and the guard waits if the last start was a moment ago. The time of the last start is the modification time of
+the file ``lock``, which nothing else changes: no further file, and nothing to sync. Not here: counting starts.
 """
 
 from __future__ import annotations

@@ -168,10 +168,6 @@ class ExchangeV1:
         known: dict[int, Answer] = {Kind.RANGES: self._giver.answer_ranges, Kind.TREE: self._giver.answer_tree}
         return known if self._words is None else {**known, Kind.MANIFEST: self._words.answer}
 
-    def has_ours(self, session: SessionV1) -> bool:
-        """Whether its peer took all of a release from us."""
-        return self._giver.took(session)
-
     @property
     def attends(self) -> Sequence[Attend]:
         """The word first, for it says whether a release is wanted; the next word waits for no release."""

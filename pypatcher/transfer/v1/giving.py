@@ -143,11 +143,6 @@ class Giver:
             account.upload.settle(account.sent)
             account.upload.end()
 
-    def took(self, session: SessionV1) -> bool:
-        """Whether the peer has all of a release from us."""
-        account = self._accounts.get(session)
-        return account is not None and account.is_said
-
     def _account(self, session: SessionV1, info: PatchInfo) -> _Account | None:
         """The connection's place for that release; None while there is none."""
         account = self._accounts.get(session)
