@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pypatcher.dht.crowd import Near
 from pypatcher.dht.lookup import ALPHA, MAX_QUERIES, NEAREST, Lookup
 from pypatcher.dht.nodeid import Contact, distance, is_secure, prefix_length, random_id, secure_id
 
@@ -198,6 +199,26 @@ def test_a_network_that_is_named_for_a_flood_is_asked_little() -> None:
                 asked += 1
                 lookup.failed(contact)
     assert asked <= 16
+
+
+def test_a_trusted_host_whose_ports_are_named_for_a_flood_is_asked_little() -> None:
+    """An entry point that was given by its address has as many nodes as it likes, and may be named by anybody."""
+    world = {
+        _contact(number): [
+            Contact(bytes([0, number, port]) + bytes(17), ("30.0.0.7", 1000 + 30 * number + port)) for port in range(30)
+        ]
+        for number in range(1, 13)
+    }
+    near = Near([("30.0.0.7", 6881)])
+    lookup, asked = Lookup(_TARGET, world, own_id=_OWN, near=near), 0
+    while contacts := lookup.next_queries():
+        for contact in contacts:
+            if contact in world:
+                lookup.answered(contact, contact.id, world[contact])
+            else:
+                asked += 1
+                lookup.failed(contact)
+    assert asked <= 8 + ALPHA
 
 
 def test_a_node_far_away_sends_nobody_into_the_lan() -> None:
