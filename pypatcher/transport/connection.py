@@ -15,6 +15,14 @@ from aioquic.quic import events
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
+from pypatcher.established import (
+    IdIssued,
+    IdRetired,
+    StreamData,
+    StreamReset,
+    StreamStopped,
+    Terminated,
+)
 from pypatcher.transport.close import CloseCode, close_error
 from pypatcher.transport.quic import RawKeyConnection
 from pypatcher.transport.source_address import source_for
@@ -23,6 +31,8 @@ from pypatcher.transport.stream import Stream
 __all__ = ["Connection"]
 
 _WAITING_STREAMS = 4
+_BATCH = 128
+"""Datagrams that are opened together at the most; what waits for that is no more memory than the socket's buffer."""
 _log = logging.getLogger("pypatcher.transport")
 
 
@@ -65,6 +75,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._farewell: list[tuple[bytes, Address]] = []
         self._late_datagrams = 0
+        self._came: list[tuple[bytes, Address]] = []
 
     @property
     def peer_id(self) -> bytes:
@@ -175,33 +186,34 @@ class Connection:
     def send(self, stream_id: int, data: bytes, end: bool) -> None:
         """Queue bytes of a stream."""
         if self._failure is None:
-            self._quic.send_stream_data(stream_id, data, end_stream=end)
+            self._quic.streams.write(stream_id, data, end)
             self._host.wake(self)
 
     def unacknowledged(self, stream_id: int) -> int:
         """Bytes of a stream that are queued or on their way."""
-        return self._quic.unacknowledged(stream_id)
+        return self._quic.streams.unacknowledged(stream_id)
 
     def unsent(self, stream_id: int) -> int:
         """Bytes of a stream that are queued and never left."""
-        return self._quic.unsent(stream_id)
+        return self._quic.streams.unsent(stream_id)
 
     def all_sent_arrived(self, stream_id: int) -> bool:
         """Whether the peer has all of a finished stream."""
-        return self._failure is None and self._quic.all_sent_arrived(stream_id)
+        # Also when the connection ended meanwhile: what arrived is forgotten, and nobody would fail its last wait.
+        return self._quic.streams.arrived(stream_id)
 
     def grant(self, stream_id: int, offset: int) -> None:
         """Let the peer send a stream up to ``offset``."""
-        if self._failure is None and self._quic.grant(stream_id, offset):
+        if self._failure is None and self._quic.streams.grant(stream_id, offset):
             self._host.wake(self)
 
     def abort(self, stream_id: int, code: int, sending: bool, receiving: bool) -> None:
         """Give up the directions of a stream that are still open."""
         if self._failure is None:
             if sending:
-                self._quic.reset_stream(stream_id, code)
-            if receiving and not self._quic.forgot(stream_id):
-                self._quic.stop_stream(stream_id, code)
+                self._quic.streams.reset(stream_id, code)
+            if receiving:
+                self._quic.streams.stop(stream_id, code)
             self._host.wake(self)
 
     def watch(self, stream: Stream) -> None:
@@ -214,26 +226,35 @@ class Connection:
         Returns:
             Whether it was silent for so many seconds, though there is a way to it.
         """
-        if self._failure is not None:
+        if not self.is_established:
             return False
-        self._quic.send_ping(0)
+        self._quic.streams.ping()
         self._host.wake(self)
         return self._loop.time() - self._quic.heard >= seconds and source_for(self.peer_address) is not None
 
     def feed(self, data: bytes, source: Address, now: float) -> None:
-        """Take one datagram; ``pump`` is called after the batch that it came in."""
+        """Take one datagram; ``pump`` is called after the batch that it came in, and opens most of them together."""
         if self._farewell:
             # The peer has not heard our end yet: say it again, ever more rarely (RFC 9000 section 10.2.1).
             self._late_datagrams += 1
             if self._late_datagrams & (self._late_datagrams - 1) == 0:
                 self._host.send_again(self, self._farewell)
             return
-        self._quic.receive_datagram(data, source, now)
+        self._came.append((data, source))
+        if self._quic.established is None or len(self._came) >= _BATCH:
+            self.open_batch(now)
+
+    def open_batch(self, now: float) -> None:
+        """Open what was fed and waits for more."""
+        came, self._came = self._came, []
+        if came:
+            self._quic.receive(came, now)
 
     def pump(self, now: float) -> list[tuple[bytes, Address]]:
         """Act on what arrived, and return the datagrams to send."""
         if self._terminated:
             return []
+        self.open_batch(now)
         self._handle_events()
         datagrams: list[tuple[bytes, Address]] = self._quic.datagrams_to_send(now)
         self._handle_events()
@@ -270,9 +291,7 @@ class Connection:
     def _open(self, unidirectional: bool) -> Stream:
         if self._failure is not None:
             raise self._failure
-        stream_id = self._quic.get_next_available_stream_id(is_unidirectional=unidirectional)
-        # aioquic knows a stream from its first write on, even if that is empty.
-        self._quic.send_stream_data(stream_id, b"")
+        stream_id = self._quic.streams.open(unidirectional)
         stream = self._streams[stream_id] = Stream(self, stream_id, readable=not unidirectional, writable=True)
         return stream
 
@@ -289,28 +308,32 @@ class Connection:
     def _handle_events(self) -> None:
         while (event := self._quic.next_event()) is not None:
             match event:
-                case events.StreamDataReceived(data=data, end_stream=end, stream_id=stream_id):
-                    stream = self._streams.get(stream_id) or self._accepted(stream_id)
-                    if stream is not None:
-                        stream.feed(data, end)
-                case events.StreamReset(error_code=code, stream_id=stream_id):
-                    if (stream := self._streams.get(stream_id)) is not None:
-                        stream.fail_read(_stream_error(code))
-                case events.StopSendingReceived(error_code=code, stream_id=stream_id):
-                    if (stream := self._streams.get(stream_id)) is not None:
-                        stream.fail_write(_stream_error(code))
-                case events.ConnectionIdIssued(connection_id=connection_id):
+                case StreamData() | StreamReset() | StreamStopped():
+                    self._handle_stream(event)
+                case IdIssued(value=connection_id):
                     self._host.add_route(connection_id, self)
-                case events.ConnectionIdRetired(connection_id=connection_id):
+                case IdRetired(value=connection_id):
                     self._host.remove_route(connection_id, self)
                 case events.HandshakeCompleted(alpn_protocol=alpn):
                     self._alpn = alpn or ""
                     if not self._established.done():
                         self._established.set_result(None)
                     self._host.established(self)
-                case events.ConnectionTerminated(error_code=code, frame_type=frame, reason_phrase=reason):
-                    self._end(close_error(code, frame is None, reason))
+                case events.ConnectionTerminated() | Terminated() if self._quic.closing is not None:
+                    self._end(close_error(*self._quic.closing))
                     self._terminate()
+
+    def _handle_stream(self, event: StreamData | StreamReset | StreamStopped) -> None:
+        stream = self._streams.get(event.stream_id)
+        match event:
+            case StreamData(data=data, end=end):
+                stream = stream or self._accepted(event.stream_id)
+                if stream is not None:
+                    stream.feed(data, end)
+            case StreamReset(code=code) if stream is not None:
+                stream.fail_read(_stream_error(code))
+            case StreamStopped(code=code) if stream is not None:
+                stream.fail_write(_stream_error(code))
 
     def _accepted(self, stream_id: int) -> Stream | None:
         unidirectional = bool(stream_id & 2)
@@ -330,9 +353,9 @@ class Connection:
             future.set_result(None)
 
     def _forget_streams(self) -> None:
-        # Not before aioquic forgot one too: what still arrives for it must not look like a new stream.
+        # Not before the state machine forgot one too: what still arrives for it must not look like a new stream.
         for stream_id, stream in list(self._streams.items()):
-            if self._quic.forgot(stream_id) and stream.done:
+            if stream.done and not self._quic.streams.knows(stream_id):
                 del self._streams[stream_id]
 
     def _arm(self, at: float | None) -> None:

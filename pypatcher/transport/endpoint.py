@@ -301,15 +301,23 @@ class Endpoint:
             if connection.dialed and not connection.was_heard:
                 connection.abandon(PeerError("it speaks no version of QUIC that this node does"))
             return
-        newest = connection.newest
+        entry, now = self._connections.get(connection), self._loop.time()
+        # Packets that asked another address of ours than the last ones are opened one by one: see ``_note_asked``.
+        elsewhere = entry is not None and entry.udp.asked_by(source) != entry.asked
+        newest: tuple[int, ...] = ()
         try:
-            connection.feed(data, source, self._loop.time())
+            if elsewhere:
+                connection.open_batch(now)
+                newest = connection.newest
+            connection.feed(data, source, now)
+            if elsewhere:
+                connection.open_batch(now)
         except Exception:
             # Whatever a hostile packet breaks in the QUIC library, it breaks for its own connection alone.
             _log.debug("a packet from %s broke its connection", format_address(source), exc_info=True)
             connection.abandon(PeerError("the connection broke on a packet of the peer"))
             return
-        if connection.newest != newest:
+        if elsewhere and connection.newest != newest:
             self._note_asked(connection, source)
         self._awake[connection] = None
 

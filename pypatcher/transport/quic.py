@@ -1,34 +1,44 @@
-"""Our kind of QUIC connection: what we override of aioquic's, and nothing that touches a socket or a clock.
+"""Our kind of QUIC connection: aioquic's handshake, then our own 1-RTT. Nothing here touches a socket or a clock.
 
-design.md "Transport and transfer". aioquic has no parameter for a receiver's flow control that follows what was read,
-for limits on what a peer may make us remember, nor for our TLS (``rawkeys``). These two are the modules that may use
-names of aioquic that are not public; they were tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and
-``pyproject.toml`` allows 1.7 alone.
+design.md "Transport and transfer". aioquic does what has a long header. When the handshake is complete, all of 1-RTT
+goes over to ``established``, and aioquic's keys for it are torn down: two writers under one key would use a packet
+number twice, and with AES-GCM that gives the key away. aioquic has no parameter for limits on what a peer may make us
+remember, nor for our TLS (``rawkeys``). These two and ``handover`` may use names of aioquic that are not public; they
+were tested with aioquic 1.7.0, 1.7.1 and 1.7.2 (1.6 fails), and ``pyproject.toml`` allows 1.7 alone.
 
-What a stranger can make us hold is decided here: bytes of a handshake, bytes of a stream, the gaps between them,
-streams, packets of ours that nobody acknowledges, nothing else.
+What a stranger can make us hold before the handshake is complete is decided here: bytes of it, the gaps between them.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from aioquic import tls
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicConnectionState
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
-from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
-from aioquic.quic.recovery import QuicPacketPacer
+from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
+    QuicProtocolVersion,
+)
 
+from pypatcher.established import (
+    Confirmed,
+    Established,
+    Event,
+    behind_long_headers,
+)
+from pypatcher.established.range_set import CRYPTO_FRAGMENTS, Fragments, TooManyFragmentsError
 from pypatcher.transport.ciphers import cipher_order
-from pypatcher.transport.range_set import CRYPTO_FRAGMENTS, STREAM_FRAGMENTS, Fragments, TooManyFragmentsError
+from pypatcher.transport.handover import CONNECTION_WINDOW, IDLE_TIMEOUT, STREAMS, hand_over
 from pypatcher.transport.rawkeys import HANDSHAKE_LIMIT, QuicIdentity, RawKeyContext
 from pypatcher.transport.stream import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
-    from aioquic._buffer import Buffer
-
     from pypatcher.addresses import Address
 
 __all__ = [
@@ -46,18 +56,11 @@ MIN_DATAGRAM_SIZE = 1200
 
 QUIC_VERSIONS = [int(QuicProtocolVersion.VERSION_1)]
 
-_IDLE_TIMEOUT = 30.0
-_CONNECTION_WINDOW = 1 << 20
-_STREAMS = 4
 _ACK_FRAMES = 8
 """In one packet, where honest peers write one: each goes through all packets that are on their way."""
 
-_SENT_PACKETS = 2048
-"""Of which nobody said that they arrived. What a writer may be ahead, 1 MiB, is 900 of them."""
-
-_BLACK_HOLE_TIMEOUTS = 3
-_PATH_PROBES = 3
-_SHORTEST_BURST = 0.002
+_EARLY_PACKETS = 4
+"""That came before the end of the handshake, which they overtook."""
 
 
 class _Silent:
@@ -68,20 +71,8 @@ class _Silent:
     def warning(self, *_args: object) -> None: ...
 
 
-class _Pacer(QuicPacketPacer):
-    """Pacing that allows for timers with steps of a millisecond: a shorter burst would leave the line idle."""
-
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        super().update_rate(congestion_window=congestion_window, smoothed_rtt=smoothed_rtt)
-        self.bucket_max = max(self.bucket_max, _SHORTEST_BURST)
-
-
 class RawKeyConnection(QuicConnection):
-    """aioquic's state machine with our TLS, a receive window that follows the reader, and path MTU probing.
-
-    aioquic doubles its windows by what ARRIVED, so a peer could make us hold a whole file that nobody reads, and one
-    frame behind a gap could allocate as much. Here a stream may run ahead of its reader by its window only.
-    """
+    """aioquic's handshake with our TLS, and behind it our own 1-RTT."""
 
     def __init__(
         self,
@@ -102,8 +93,8 @@ class RawKeyConnection(QuicConnection):
                 private_key=identity.private_key,
                 cipher_suites=list(cipher_order()),
                 connection_id_length=CONNECTION_ID_SIZE,
-                idle_timeout=_IDLE_TIMEOUT,
-                max_data=_CONNECTION_WINDOW,
+                idle_timeout=IDLE_TIMEOUT,
+                max_data=CONNECTION_WINDOW,
                 max_stream_data=DEFAULT_WINDOW,
                 max_datagram_size=MIN_DATAGRAM_SIZE,
                 supported_versions=list(QUIC_VERSIONS),
@@ -113,13 +104,17 @@ class RawKeyConnection(QuicConnection):
             retry_source_connection_id=retry_source_connection_id,
         )
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
-            limit.value = limit.sent = _STREAMS
+            limit.value = limit.sent = STREAMS
         self._logger = self._loss._logger = cast("Any", _Silent())
-        self._loss._pacer = _Pacer(max_datagram_size=MIN_DATAGRAM_SIZE)
         self._expected_peer = peer_id
         self._ack_frames = 0
-        self._probe_size = max_datagram_size if max_datagram_size > MIN_DATAGRAM_SIZE else 0
-        self._probes_left = _PATH_PROBES - 1
+        self._largest_datagram = max_datagram_size
+        self._now = 0.0
+        self._early: list[tuple[bytes, Address]] = []
+        """Of 1-RTT, before there are keys for it (RFC 9001 section 5.7)."""
+        self._after: deque[Event] = deque()
+        self.established: Established | None = None
+        """All of 1-RTT, once the handshake is complete."""
 
     @property
     def peer_id(self) -> bytes | None:
@@ -129,6 +124,8 @@ class RawKeyConnection(QuicConnection):
     @property
     def proved_address(self) -> Address | None:
         """Where the peer showed last that it hears us; where its packets seem to come from may be forged."""
+        if self.established is not None:
+            return self.established.proved_address
         for path in self._network_paths:
             if path.is_validated:
                 return path.addr[0], path.addr[1]
@@ -137,80 +134,138 @@ class RawKeyConnection(QuicConnection):
     @property
     def closing(self) -> tuple[int, bool, str] | None:
         """Error code, whether the application closed (else QUIC did), and reason; None while open."""
+        if self.established is not None:
+            closing = self.established.closing
+            return None if closing is None else (closing.code, closing.by_application, closing.reason)
         event = self._close_event
         return None if event is None else (event.error_code, event.frame_type is None, event.reason_phrase)
 
     @property
     def reset_tokens(self) -> list[bytes]:
         """Stateless reset tokens that this peer gave us (RFC 9000 section 10.3)."""
-        known = [self._peer_cid, *self._peer_cid_available]
-        return [cid.stateless_reset_token for cid in known if cid.stateless_reset_token]
+        return [] if self.established is None else self.established.reset_tokens
 
     def stateless_reset(self) -> None:
         """The peer has forgotten this connection: end it without another word."""
-        if self._close_event is None:
-            self.close(error_code=QuicErrorCode.NO_VIABLE_PATH, frame_type=QuicFrameType.PADDING, reason_phrase="Reset")
-            self._close_pending = False
-            self._close_end()
+        if self.established is not None:
+            self.established.stateless_reset()
+            self._pull()
 
     @property
     def heard(self) -> float:
         """When the peer's newest packet came, on the clock of ``receive_datagram``; 0 before the first."""
-        return self._spaces[tls.Epoch.ONE_RTT].largest_received_time or 0.0
+        return 0.0 if self.established is None else self.established.heard
 
     @property
     def newest(self) -> tuple[int, ...]:
         """The highest numbers of the peer's packets: they change by what only the peer can have sent, and once each."""
-        return tuple(space.largest_received_packet for space in self._spaces.values())
+        newest = -1 if self.established is None else self.established.newest
+        return (*(space.largest_received_packet for space in self._spaces.values()), newest)
 
-    def unacknowledged(self, stream_id: int) -> int:
-        """Bytes of a stream that were given to ``send_stream_data`` and not acknowledged yet."""
-        stream = self._streams.get(stream_id)
-        return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
-
-    def unsent(self, stream_id: int) -> int:
-        """Bytes of a stream that were given to ``send_stream_data`` and never left."""
-        stream = self._streams.get(stream_id)
-        return 0 if stream is None else stream.sender._buffer_stop - stream.sender.highest_offset
-
-    def all_sent_arrived(self, stream_id: int) -> bool:
-        """Whether the peer acknowledged everything including the end of the stream."""
-        stream = self._streams.get(stream_id)
-        return stream is None or bool(stream.sender.is_finished)
-
-    def forgot(self, stream_id: int) -> bool:
-        """Whether the stream is over for both sides, or was never known."""
-        return stream_id not in self._streams
+    @property
+    def datagram_size(self) -> int:
+        """Bytes of a UDP payload that the path is known to carry."""
+        return MIN_DATAGRAM_SIZE if self.established is None else self.established.datagram_size
 
     @property
     def started(self) -> bool:
         """Whether one packet of the peer was genuine."""
         return bool(self._state != QuicConnectionState.FIRSTFLIGHT)
 
-    def grant(self, stream_id: int, offset: int) -> bool:
-        """Let the peer send up to ``offset``; returns whether it is worth telling now."""
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.receiver.is_finished or offset <= stream.max_stream_data_local:
-            return False
-        ahead = offset - stream.receiver.starting_offset()
-        if (offset - stream.max_stream_data_local) * 4 < ahead:
-            return False
-        stream.max_stream_data_local = offset
-        return True
+    # Streams; there are none before the handshake is complete.
+
+    @property
+    def streams(self) -> Established:
+        """What knows about streams.
+
+        Raises:
+            RuntimeError: the handshake is not complete.
+        """
+        if self.established is None:
+            raise RuntimeError("there are no streams before the handshake is complete")
+        return self.established
+
+    def receive(self, batch: list[tuple[bytes, Address]], now: float) -> None:
+        """Take datagrams that came together."""
+        self._now = now
+        short = self._early
+        for data, address in batch:
+            if not data[0] & 0x80:
+                short.append((data, address))
+                continue
+            if not self._handshake_confirmed:
+                self._receive_handshake(data, address, now)
+            if rest := behind_long_headers(data):
+                short.append((rest, address))
+        if self.established is None:
+            del short[_EARLY_PACKETS:]
+        elif short:
+            self._early = []
+            self.established.receive(short, now)
+            self._pull()
 
     # What is overridden. Handlers are looked up on self by the parent's constructor.
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        self.receive([(data, addr)], now)
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        self._now = now
+        datagrams: list[tuple[bytes, Any]] = []
+        if not self._handshake_confirmed:
+            datagrams = super().datagrams_to_send(now=now)
+        if self.established is not None:
+            datagrams += self.established.send(now)
+            self._pull()
+        return datagrams
+
+    def get_timer(self) -> float | None:
+        if self.established is None:
+            return super().get_timer()
+        due = self.established.timer()
+        if due is None or self._handshake_confirmed or self.established.closing is not None:
+            return due
+        handshake = super().get_timer()
+        return due if handshake is None else min(due, handshake)
+
+    def handle_timer(self, now: float) -> None:
+        self._now = now
+        if self.established is None:
+            super().handle_timer(now=now)
+            return
+        if not self._handshake_confirmed and self.established.closing is None:
+            handshake = super().get_timer()
+            if handshake is not None and handshake <= now:
+                super().handle_timer(now=now)
+        due = self.established.timer()
+        if due is not None and due <= now:
+            self.established.on_timer(now)
+        self._pull()
+
+    def next_event(self) -> events.QuicEvent | Event | None:  # type: ignore[override]
+        return super().next_event() or (self._after.popleft() if self._after else None)
+
+    def close(self, error_code: int = 0, frame_type: int | None = None, reason_phrase: str = "") -> None:
+        if self.established is None or not self._handshake_confirmed:
+            # A server that lacks the end of our handshake cannot read 1-RTT (RFC 9000 section 10.2.3).
+            super().close(error_code=error_code, frame_type=frame_type, reason_phrase=reason_phrase)
+        if self.established is not None:
+            self.established.close(error_code, frame_type is None, reason_phrase, self._now, frame_type or 0)
+
+    def request_key_update(self) -> None:
+        if self.established is not None:
+            self.established.update_keys()
+
+    def get_peer_address(self) -> Address | None:
+        if self.established is not None:
+            return self.established.address
+        return cast("Address | None", super().get_peer_address())
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         self.tls = self._raw_tls = RawKeyContext(self.tls, self._configuration, self._expected_peer)
         for stream in self._crypto_streams.values():
             stream.receiver._ranges = cast("Any", Fragments(CRYPTO_FRAGMENTS))
-
-    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> Any:
-        stream = super()._get_or_create_stream(frame_type, stream_id)
-        if not isinstance(stream.receiver._ranges, Fragments):
-            stream.receiver._ranges = cast("Any", Fragments(STREAM_FRAGMENTS))
-        return stream
 
     def _payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> tuple[bool, bool]:
         self._ack_frames = 0
@@ -241,80 +296,35 @@ class RawKeyConnection(QuicConnection):
         if end - self._crypto_streams[context.epoch].receiver.starting_offset() > HANDSHAKE_LIMIT:
             raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "Handshake is too long")
         super()._handle_crypto_frame(context, frame_type, buf)
+        if self._handshake_complete and self.established is None:
+            self._hand_over(context.network_path.addr, context.time)
 
-    def _write_stream_limits(self, builder: QuicPacketBuilder, space: object, stream: Any) -> None:
-        limit = stream.max_stream_data_local
-        if limit and stream.max_stream_data_local_sent != limit and not stream.receiver.is_finished:
-            buf = builder.start_frame(
-                QuicFrameType.MAX_STREAM_DATA,
-                capacity=17,
-                handler=self._on_max_stream_data_delivery,
-                handler_args=(stream,),
+    def _update_traffic_key(self, direction: Any, epoch: tls.Epoch, cipher_suite: Any, secret: bytes) -> None:
+        if self.established is not None:
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.CRYPTO, "There are keys for everything already"
             )
-            buf.push_uint_var(stream.stream_id)
-            buf.push_uint_var(limit)
-            stream.max_stream_data_local_sent = limit
+        super()._update_traffic_key(direction, epoch, cipher_suite, secret)
 
-    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+    def _receive_handshake(self, data: bytes, address: Address, now: float) -> None:
         # Before the handshake is complete no address changes (RFC 9000, 9): its last packet, from a forged address,
         # would prove that one to aioquic.
-        if self._is_client or self._handshake_complete or all(path.addr == addr for path in self._network_paths):
-            super().receive_datagram(data, addr, now)
+        if self._is_client or self._handshake_complete or all(path.addr == address for path in self._network_paths):
+            super().receive_datagram(data, address, now)
+        event = self._close_event
+        if event is not None and self.established is not None:
+            application = event.frame_type is None
+            self.established.close(event.error_code, application, event.reason_phrase, now, event.frame_type or 0)
 
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        datagrams: list[tuple[bytes, Any]] = super().datagrams_to_send(now=now)
-        if self._probe_size and self._handshake_confirmed and self._close_event is None:
-            datagrams += self._path_probe(now)
-        for space in self._spaces.values():
-            if len(space.sent_packets) > _SENT_PACKETS:
-                self._forget_acknowledgements(space.sent_packets)
-        return datagrams
+    def _pull(self) -> None:
+        if self.established is None:
+            return
+        for event in self.established.take_events():
+            if isinstance(event, Confirmed):
+                self._confirm_handshake()
+            else:
+                self._after.append(event)
 
-    def _forget_acknowledgements(self, sent: dict[int, Any]) -> None:
-        """A peer that is silent about our ACKs would have us remember each of them."""
-        for number, packet in list(sent.items()):
-            if not (packet.in_flight or packet.is_ack_eliciting):
-                del sent[number]
-        if len(sent) > _SENT_PACKETS:
-            self.close(QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.PADDING, "Too many packets on their way")
-
-    def handle_timer(self, now: float) -> None:
-        super().handle_timer(now=now)
-        if self._loss._pto_count >= _BLACK_HOLE_TIMEOUTS:
-            self._set_datagram_size(MIN_DATAGRAM_SIZE)
-
-    def _path_probe(self, now: float) -> list[tuple[bytes, Any]]:
-        """One padded PING of the size we would like (RFC 8899); its loss is no sign of congestion."""
-        size, self._probe_size = self._probe_size, 0
-        builder = QuicPacketBuilder(
-            host_cid=self.host_cid,
-            peer_cid=self._peer_cid.cid,
-            version=QUIC_VERSIONS[0],
-            is_client=self._is_client,
-            max_datagram_size=size,
-            packet_number=self._packet_number,
-            spin_bit=self._spin_bit,
-        )
-        builder.start_packet(QuicPacketType.ONE_RTT, self._cryptos[tls.Epoch.ONE_RTT])
-        buf = builder.start_frame(QuicFrameType.PING, handler=self._on_path_probe_delivery, handler_args=(size,))
-        buf.push_bytes(bytes(builder.remaining_buffer_space))
-        packet = builder._packet
-        if packet is not None:
-            packet.in_flight = False
-        self._loss._time_of_last_sent_ack_eliciting_packet = now
-        sent: list[tuple[bytes, Any]] = self._flush_builder(
-            builder=builder, network_path=self._network_paths[0], peer_cid=self._peer_cid.cid, now=now
-        )
-        return sent
-
-    def _on_path_probe_delivery(self, delivery: QuicDeliveryState, size: int) -> None:
-        if delivery == QuicDeliveryState.ACKED:
-            self._set_datagram_size(size)
-        elif self._probes_left:
-            self._probes_left -= 1
-            self._probe_size = size
-
-    def _set_datagram_size(self, size: int) -> None:
-        self._max_datagram_size = size
-        for part in (self._loss._pacer, cast("Any", self._loss._cc)):
-            part._max_datagram_size = size
+    def _hand_over(self, address: Address, now: float) -> None:
+        """Give 1-RTT away, and the keys with it."""
+        self.established = Established(hand_over(self, address, self._largest_datagram), now)

@@ -54,7 +54,7 @@ def test_many_forged_addresses_do_not_push_out_the_proved_one(pair: Pair) -> Non
 
 
 def test_a_peer_that_moved_is_where_it_answers(pair: Pair) -> None:
-    pair.client.send_ping(1)
+    pair.client.streams.ping()
     pair.talk(ELSEWHERE)
     assert pair.server.proved_address == ELSEWHERE
 

@@ -10,12 +10,10 @@ import random
 from pathlib import Path
 
 import pytest
-from aioquic import tls
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from pypatcher.errors import PeerError
 from pypatcher.transfer import StallRule, UploadLimiter, stall, wire
+from tests.support.quic import forge
 from tests.support.siege import MINUTE, Siege, fetch
 from tests.support.transport import ALPN, OWNER_KEY, local_release, make_release, open_endpoint, open_server
 
@@ -112,8 +110,8 @@ async def test_frames_beyond_what_flow_control_allows_are_cut_off(honest: Siege)
     async with open_endpoint() as client:
         connection = await client.connect(honest.address, node_id=None, alpn=ALPN)
         stream = await connection.open_stream()
-        connection._quic._streams[stream.id].max_stream_data_remote = 1 << 40
-        connection._quic._remote_max_data = 1 << 40
+        flow = connection._quic.streams.state.flow
+        flow.streams[stream.id].sending.limit = flow.send_limit = 1 << 40
         with pytest.raises(PeerError, match="limit"):
             async with asyncio.timeout(5):
                 while True:
@@ -125,18 +123,7 @@ async def test_frames_of_noise_break_their_own_connection_alone(honest: Siege) -
     async with open_endpoint() as client:
         for number in range(150):
             connection = await client.connect(honest.address, node_id=None, alpn=ALPN)
-            quic = connection._quic
-            builder = QuicPacketBuilder(
-                host_cid=quic.host_cid,
-                peer_cid=quic._peer_cid.cid,
-                version=1,
-                is_client=True,
-                max_datagram_size=1200,
-                packet_number=quic._packet_number,
-            )
-            builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[tls.Epoch.ONE_RTT])
-            buf = builder.start_frame(number % 0x32, capacity=2)
-            buf.push_bytes(noise.randbytes(noise.choice((1, 10, 200))))
-            ((packet,), _) = builder.flush()
+            payload = bytes((number % 0x32,)) + noise.randbytes(noise.choice((1, 10, 200)))
+            packet = forge(connection._quic, payload, 1000)
             client.send_krpc(packet, honest.address)
             connection.close()

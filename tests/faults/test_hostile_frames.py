@@ -9,10 +9,9 @@ import asyncio
 from itertools import count
 
 import pytest
-from aioquic import tls
 from aioquic.buffer import encode_uint_var
 
-from pypatcher.transport.range_set import STREAM_FRAGMENTS
+from pypatcher.established.range_set import STREAM_FRAGMENTS
 from pypatcher.transport.stream import Stream
 from tests.support.quic import Pair
 
@@ -32,9 +31,10 @@ def one_byte(offset: int) -> bytes:
 
 
 def expect_much(pair: Pair) -> None:
-    pair.client.send_stream_data(pair.client.get_next_available_stream_id(), b"a request")
-    pair.client.grant(0, FAR)
-    pair.client._local_max_data.value = FAR
+    streams = pair.client.streams
+    streams.write(streams.open(False), b"a request", False)
+    streams.grant(0, FAR)
+    streams.state.flow.receive_limit = FAR
 
 
 def test_a_holder_that_sends_every_second_byte_is_cut_off(pair: Pair) -> None:
@@ -44,7 +44,9 @@ def test_a_holder_that_sends_every_second_byte_is_cut_off(pair: Pair) -> None:
     assert ended[4] is None
     assert ended[5] is not None
     assert "gaps" in ended[5][2]
-    assert len(pair.client._streams[0].receiver._ranges) <= STREAM_FRAGMENTS
+    receiving = pair.client.streams.state.flow.streams[0].receiving
+    assert receiving is not None
+    assert receiving.gaps <= STREAM_FRAGMENTS
 
 
 def test_a_stream_that_loses_every_third_datagram_arrives(pair: Pair) -> None:
@@ -54,7 +56,9 @@ def test_a_stream_that_loses_every_third_datagram_arrives(pair: Pair) -> None:
     for number in order:
         frame = b"\x0e\x00" + encode_uint_var(number * size) + encode_uint_var(size) + bytes(size)
         assert pair.hostile_server(frame) is None
-    assert pair.client._streams[0].receiver.starting_offset() == datagrams * size
+    receiving = pair.client.streams.state.flow.streams[0].receiving
+    assert receiving is not None
+    assert receiving.start == datagrams * size
 
 
 def test_a_packet_full_of_acknowledgements_is_cut_off(pair: Pair) -> None:
@@ -71,16 +75,16 @@ def test_a_peer_that_never_says_what_arrived_fills_no_memory(pair: Pair) -> None
         pair.server.datagrams_to_send(pair.now)
         while pair.server.next_event() is not None:
             pass
-        remembered = max(remembered, len(pair.server._spaces[tls.Epoch.ONE_RTT].sent_packets))
-    assert 2000 < remembered < 2100
+        remembered = max(remembered, len(pair.server.streams.state.recovery.sent))
+    assert remembered < 2100
 
 
 def test_a_taker_of_single_bytes_that_acknowledges_none_is_cut_off(pair: Pair) -> None:
-    stream = pair.server.get_next_available_stream_id()
-    pair.server._loss._cc.congestion_window = 1 << 20
+    stream = pair.server.streams.open(False)
+    pair.server.streams.state.recovery.cubic.window = 1 << 20
     for number in range(2100):
         pair.now += 0.01
-        pair.server.send_stream_data(stream, b"x")
+        pair.server.streams.write(stream, b"x", False)
         assert pair.hostile_client(b"\x11\x01" + encode_uint_var(number + 1)) is None
         pair.server.datagrams_to_send(pair.now)
         if pair.server.closing is not None:

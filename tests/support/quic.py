@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from aioquic import tls
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicPacketBuilder
-
 from pypatcher.addresses import Address
 from pypatcher.keys import KeyPair
 from pypatcher.transport.quic import RawKeyConnection
@@ -14,6 +10,14 @@ from tests.support.transport import ALPN
 
 CLIENT: Address = ("198.51.100.1", 4001)
 SERVER: Address = ("203.0.113.1", 4002)
+
+
+def forge(sender: RawKeyConnection, payload: bytes, number: int) -> bytes:
+    """A packet of 1-RTT with ``payload`` under the sender's keys, which it did not send itself."""
+    state = sender.streams.state
+    prefix = bytes((0x43 | state.sealer.phase << 2,)) + state.their_ids.current.value
+    (packet,) = state.sealer.finish(prefix, [(number, state.sealer.seal(prefix, number, payload))])
+    return packet
 
 
 class Pair:
@@ -46,19 +50,8 @@ class Pair:
 
     def forge(self, sender: RawKeyConnection, payload: bytes) -> bytes:
         """A packet of 1-RTT with ``payload`` under the sender's keys."""
-        builder = QuicPacketBuilder(
-            host_cid=sender.host_cid,
-            peer_cid=sender._peer_cid.cid,
-            version=1,
-            is_client=sender is self.client,
-            max_datagram_size=1200,
-            packet_number=self._number,
-        )
-        builder.start_packet(QuicPacketType.ONE_RTT, sender._cryptos[tls.Epoch.ONE_RTT])
-        builder.start_frame(payload[0], capacity=len(payload)).push_bytes(payload[1:])
-        ((packet,), _) = builder.flush()
         self._number += 1
-        return bytes(packet)
+        return forge(sender, payload, self._number)
 
     def hostile_client(self, payload: bytes, source: Address = CLIENT) -> tuple[int, bool, str] | None:
         """The server gets such a packet; how it ended the connection, if it did."""

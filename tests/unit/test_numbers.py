@@ -131,9 +131,9 @@ Retry from {PLACES.half_open} half-open on
 above {transport.incoming._CALM[0]} first packets a second,
 {transport.incoming._FLOODED[0]} per network are read
 
-| {transport.quic._STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
+| {transport.handover.STREAMS} streams, {kib(transport.rawkeys.HANDSHAKE_LIMIT)} KiB of handshake,
 {kib(transport.stream.DEFAULT_WINDOW)} KiB ahead of a reader ({mib(transfer.taking.WINDOW)} MiB in a fetch),
-{transport.range_set.STREAM_FRAGMENTS} gaps
+{established.range_set.STREAM_FRAGMENTS} gaps
 
 one in `{nat.punch_times.WINDOW} * 2^level` s
 
@@ -203,7 +203,7 @@ more than {gib(artifact.patch.MAX_FILE_SIZE)} GiB
 
 | {artifact.sections._SECTION_LIMIT}, {mib(artifact.sections._NAME_TABLE_LIMIT)} MiB |
 
-| {transport.range_set.CRYPTO_FRAGMENTS} in a handshake, {transport.range_set.STREAM_FRAGMENTS} in a stream; then
+| {established.range_set.CRYPTO_FRAGMENTS} in a handshake, {established.range_set.STREAM_FRAGMENTS} in a stream; then
 
 {STALL.rate} bytes a second over {STALL.seconds} seconds |
 
@@ -263,7 +263,7 @@ every {nat.address_monitor.LOOK_EVERY} seconds a device looks
 up to {node.fetch_newest._PERSEVERANCE} times its `--timeout`
 """,
     "docs/threat-model.md": """
-{transport.range_set.CRYPTO_FRAGMENTS} gaps in a handshake, {transport.range_set.STREAM_FRAGMENTS} in a stream
+{established.range_set.CRYPTO_FRAGMENTS} gaps in a handshake, {established.range_set.STREAM_FRAGMENTS} in a stream
 
 {dht.krpc.MAX_NODES} nodes and {dht.krpc.MAX_PEERS} peers are read of one
 

@@ -19,6 +19,7 @@ from pypatcher.addresses import network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import Tree, build_tree
+from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.tasks import in_thread
@@ -30,7 +31,6 @@ from pypatcher.transfer.v1.answers import ABSENT, Piece, encode_nodes, encode_pi
 from pypatcher.transfer.v1.messages import Flags, RangesRequest, TreeRequest, check_ranges
 from pypatcher.transfer.v1.session import SessionV1
 from pypatcher.transport import CloseCode
-from pypatcher.transport.range_set import Fragments, TooManyFragmentsError
 from pypatcher.transport.stream import Stream
 
 __all__ = ["Giver"]

@@ -119,6 +119,23 @@ async def test_what_left_is_known_before_it_arrives_and_after_the_end() -> None:
         assert stream.sent == 1000
 
 
+async def test_what_arrived_before_the_end_is_delivered() -> None:
+    """The last acknowledgement and the end come before the writer has its turn."""
+    async with open_endpoint() as server, open_endpoint() as client:
+        one, other, _ = await pair(server, client)
+        stream = await one.open_uni()
+        await stream.write(b"all")
+        await stream.finish()
+        receiving = await other.accept_uni()
+        assert await receiving.read_exactly(3) + await receiving.read(1) == b"all"
+        async with asyncio.timeout(5):
+            while one._streams:
+                await asyncio.sleep(0.01)
+        one.abandon(PeerError("over"))
+        async with asyncio.timeout(1):
+            await stream.delivered()
+
+
 async def test_a_reset_is_an_error_there_and_the_connection_lives() -> None:
     async with open_endpoint() as server, open_endpoint() as client:
         one, other, _ = await pair(server, client)
@@ -368,7 +385,7 @@ async def test_a_path_that_carries_more_than_1200_bytes_is_found_and_used() -> N
         await stream.write(bytes(200_000))
         await (await other.accept_stream()).read_exactly(200_000)
         async with asyncio.timeout(5):
-            while one._quic._max_datagram_size != 1400 or other._quic._max_datagram_size != 1452:
+            while one._quic.datagram_size != 1400 or other._quic.datagram_size != 1452:
                 await asyncio.sleep(0.01)
 
 
@@ -385,7 +402,7 @@ async def test_a_path_that_loses_large_datagrams_stays_at_1200_and_works() -> No
         writing = asyncio.ensure_future(stream.write(bytes(400_000)))
         await (await other.accept_stream()).read_exactly(400_000)
         await writing
-        assert one._quic._max_datagram_size == 1200
+        assert one._quic.datagram_size == 1200
 
 
 async def test_closing_an_endpoint_tells_its_peers_and_frees_its_sockets(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from aioquic.quic.rangeset import RangeSet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypatcher.transport.range_set import Fragments, TooManyFragmentsError
+from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 
 parts = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 8)), max_size=40)
 

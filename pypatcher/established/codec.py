@@ -1,0 +1,141 @@
+"""Numbers and frames as bytes (RFC 9000 sections 16 and 19), and the errors that end a connection. Pure.
+
+Not here: what a frame means, and which ones are allowed.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FrameReader", "TransportError", "behind_long_headers", "varint"]
+
+# Error codes (RFC 9000 section 20.1, RFC 9001 section 6).
+INTERNAL_ERROR = 0x1
+FLOW_CONTROL_ERROR = 0x3
+STREAM_LIMIT_ERROR = 0x4
+STREAM_STATE_ERROR = 0x5
+FINAL_SIZE_ERROR = 0x6
+FRAME_ENCODING_ERROR = 0x7
+CONNECTION_ID_LIMIT_ERROR = 0x9
+PROTOCOL_VIOLATION = 0xA
+CRYPTO_BUFFER_EXCEEDED = 0xD
+KEY_UPDATE_ERROR = 0xE
+AEAD_LIMIT_REACHED = 0xF
+NO_VIABLE_PATH = 0x10
+UNEXPECTED_MESSAGE = 0x10A
+
+# Frame types (RFC 9000 section 19).
+PADDING = 0x00
+PING = 0x01
+ACK = 0x02
+ACK_ECN = 0x03
+RESET_STREAM = 0x04
+STOP_SENDING = 0x05
+CRYPTO = 0x06
+NEW_TOKEN = 0x07
+STREAM = 0x08
+MAX_DATA = 0x10
+MAX_STREAM_DATA = 0x11
+MAX_STREAMS_BIDI = 0x12
+MAX_STREAMS_UNI = 0x13
+DATA_BLOCKED = 0x14
+STREAM_DATA_BLOCKED = 0x15
+STREAMS_BLOCKED_BIDI = 0x16
+STREAMS_BLOCKED_UNI = 0x17
+NEW_CONNECTION_ID = 0x18
+RETIRE_CONNECTION_ID = 0x19
+PATH_CHALLENGE = 0x1A
+PATH_RESPONSE = 0x1B
+TRANSPORT_CLOSE = 0x1C
+APPLICATION_CLOSE = 0x1D
+HANDSHAKE_DONE = 0x1E
+
+LARGEST = (1 << 62) - 1
+_ONE = [bytes((value,)) for value in range(64)]
+
+
+class TransportError(Exception):
+    """The peer broke the protocol: the connection ends with this code."""
+
+    def __init__(self, code: int, frame_type: int, reason: str) -> None:
+        """``frame_type`` is the frame that was wrong; 0 if it was none in particular."""
+        super().__init__(reason)
+        self.code = code
+        self.frame_type = frame_type
+        self.reason = reason
+
+
+class FrameReader:
+    """Walks through the frames of one packet."""
+
+    __slots__ = ("data", "end", "pos")
+
+    def __init__(self, data: bytes) -> None:
+        """From the first byte on."""
+        self.data = data
+        self.pos = 0
+        self.end = len(data)
+
+    def varint(self) -> int:
+        """The next number.
+
+        Raises:
+            TransportError: the packet ends before.
+        """
+        pos = self.pos
+        if pos >= self.end:
+            raise TransportError(FRAME_ENCODING_ERROR, 0, "Failed to parse frame")
+        data = self.data
+        first = data[pos]
+        if first < 0x40:
+            self.pos = pos + 1
+            return first
+        size = 1 << (first >> 6)
+        if pos + size > self.end:
+            raise TransportError(FRAME_ENCODING_ERROR, 0, "Failed to parse frame")
+        self.pos = pos + size
+        if size == 2:
+            return (first & 0x3F) << 8 | data[pos + 1]
+        return int.from_bytes(data[pos : pos + size], "big") & ((1 << (8 * size - 2)) - 1)
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes.
+
+        Raises:
+            TransportError: the packet ends before.
+        """
+        pos = self.pos
+        if count > self.end - pos:
+            raise TransportError(FRAME_ENCODING_ERROR, 0, "Failed to parse frame")
+        self.pos = pos + count
+        return self.data[pos : pos + count]
+
+
+def varint(value: int) -> bytes:
+    """A number from 0 to ``LARGEST``, in the fewest bytes."""
+    if value < 0x40:
+        return _ONE[value]
+    if value < 0x4000:
+        return (value | 0x4000).to_bytes(2, "big")
+    if value < 0x40000000:
+        return (value | 0x80000000).to_bytes(4, "big")
+    return (value | 0xC000000000000000).to_bytes(8, "big")
+
+
+def behind_long_headers(datagram: bytes) -> bytes:
+    """The packet with a short header that shares a datagram with others (RFC 9000 section 12.2); empty if none does."""
+    reader = FrameReader(datagram)
+    try:
+        while reader.pos < reader.end:
+            first = datagram[reader.pos]
+            if not first & 0x80:
+                return datagram[reader.pos :] if first & 0x40 else b""
+            reader.take(5)
+            for _ in range(2):
+                reader.take(reader.take(1)[0])
+            if first & 0x30 == 0:  # INITIAL has a token
+                reader.take(reader.varint())
+            elif first & 0x30 == 0x30:  # RETRY has no length
+                return b""
+            reader.take(reader.varint())
+    except TransportError:
+        pass
+    return b""

@@ -1,0 +1,282 @@
+"""What leaves: frames are put into packets, and these sealed in batches (RFC 9000 sections 12 to 14). Pure."""
+
+from __future__ import annotations
+
+from .codec import (
+    APPLICATION_CLOSE,
+    PATH_RESPONSE,
+    STREAM,
+    TRANSPORT_CLOSE,
+    varint,
+)
+from .controls import write_controls
+from .paths import MIN_DATAGRAM, Address, Path
+from .protection import TAG
+from .recovery import SentPacket
+from .state import State
+
+__all__ = ["Outgoing"]
+
+_NUMBER = 4
+_LARGEST_CONTROL = 64
+_LEAST_ROOM = 40
+_UPDATE_AFTER = 1 << 22
+"""Packets under one key; it has to change before 2^23 (RFC 9001 section 6.6)."""
+_BLACK_HOLE_TIMEOUTS = 3
+_ASK_EVERY = 8
+"""Acknowledgements with gaps, after which the peer is asked to say which of them came."""
+_SKIP_EVERY = 1024
+_REASON_LIMIT = 512
+_MOST_AT_ONCE = 256
+"""Packets built in one go."""
+
+
+class Outgoing:
+    """Builds and seals packets."""
+
+    def __init__(self, state: State) -> None:
+        """What it needs to know is in ``state``."""
+        self._state = state
+        self._skip_at = state.recovery.next_number + _SKIP_EVERY
+        self._acks_with_gaps = 0
+        self.pacing_at: float | None = None
+
+    def send(self, now: float) -> list[tuple[bytes, Address]]:
+        """Everything that may leave now."""
+        state = self._state
+        state.clock(now)
+        self.pacing_at = None
+        if state.closing is not None:
+            return self._farewell(now) if state.close_pending else []
+        self._update_keys()
+        sent = self._bulk(now)
+        for path in state.paths.all[1:]:
+            if path.responses:
+                sent += self._answer(path, now)
+        if state.confirmed and state.paths.active.proved:
+            size = state.size.due(now)
+            if size:
+                sent += self._probe(size, now)
+        return sent
+
+    def _update_keys(self) -> None:
+        state = self._state
+        sealer = state.sealer
+        if sealer.sealed < _UPDATE_AFTER or not state.confirmed or sealer.phase != state.opener.phase:
+            return
+        self.update_keys()
+
+    def update_keys(self) -> bool:
+        """Go on with the next keys, if the peer is known to have the present ones (RFC 9001 section 6.1)."""
+        state = self._state
+        if not state.confirmed or state.sealer.phase != state.opener.phase:
+            return False
+        if state.recovery.largest_acked < state.phase_since or state.old_keys_until:
+            return False
+        state.sealer.update()
+        state.phase_since = state.recovery.next_number
+        return True
+
+    def _prefix(self, connection_id: bytes) -> bytes:
+        return bytes((0x43 | self._state.sealer.phase << 2,)) + connection_id
+
+    def _number(self) -> int:
+        recovery = self._state.recovery
+        if recovery.next_number >= self._skip_at:
+            recovery.skipped = recovery.next_number
+            recovery.next_number += 1
+            draw = int.from_bytes(self._state.random(2), "big")
+            self._skip_at = recovery.next_number + _SKIP_EVERY + draw % _SKIP_EVERY
+        number = recovery.next_number
+        recovery.next_number += 1
+        return number
+
+    def _bulk(self, now: float) -> list[tuple[bytes, Address]]:
+        """Packets on the active path, until windows, pacing or the data end."""
+        state = self._state
+        recovery, received, sealer = state.recovery, state.received, state.sealer
+        path = state.paths.active
+        prefix = self._prefix(state.their_ids.current.value)
+        overhead = len(prefix) + _NUMBER + TAG
+        size = state.size.size
+        cubic, pacer = recovery.cubic, recovery.pacer
+        budget = pacer.budget(now)
+        packets: list[tuple[int, bytes]] = []
+        unproved = 0 if path.proved else path.room()
+        recovery.limited = False
+        while len(packets) < _MOST_AT_ONCE:
+            if not path.proved:
+                if unproved < _LEAST_ROOM + overhead:
+                    break
+                size = min(size, unproved)
+            room = size - overhead
+            parts: list[bytes] = []
+            acks = received.ack_at is not None and received.ack_at <= now
+            may = recovery.probes > 0 or (budget > 0 and cubic.in_flight + size <= cubic.window)
+            if not may and not acks:
+                break
+            newest = -1
+            if acks or (may and received.eliciting and self._has_data()):
+                newest = received.largest
+                parts.append(received.frame(now, min(room, 256)))
+                room -= len(parts[0])
+                if len(received.ranges) > 1 and may:
+                    self._acks_with_gaps += 1
+            packet = SentPacket(0, now, 0)
+            eliciting = may and self._fill(parts, packet, path, room, now)
+            if may and not eliciting and (recovery.probes > 0 or self._acks_with_gaps >= _ASK_EVERY):
+                parts.append(b"\x01")
+                eliciting = True
+            if not parts:
+                recovery.limited = cubic.in_flight * 2 < cubic.window
+                break
+            payload = b"".join(parts)
+            if packet.padded:
+                payload = payload.ljust(min(MIN_DATAGRAM, size) - overhead, b"\0")
+            packet.number, packet.size, packet.acked = self._number(), len(payload) + overhead, newest
+            packets.append((packet.number, sealer.seal(prefix, packet.number, payload)))
+            unproved -= packet.size
+            if eliciting:
+                budget -= packet.size
+                self._left(packet, now)
+        if recovery.probes <= 0 and budget <= 0 and self._has_data():
+            self.pacing_at = pacer.next_time(now)
+        return self._finished(prefix, packets, path)
+
+    def _finished(self, prefix: bytes, packets: list[tuple[int, bytes]], path: Path) -> list[tuple[bytes, Address]]:
+        if not packets:
+            return []
+        sealer = self._state.sealer
+        datagrams = sealer.finish(prefix, packets)
+        address = path.address
+        path.sent += sum(map(len, datagrams))
+        return [(datagram, address) for datagram in datagrams]
+
+    def _left(self, packet: SentPacket, now: float) -> None:
+        """A packet that the peer must answer left; the first since it was heard puts the end off (RFC 9000, 10.1)."""
+        state = self._state
+        state.recovery.on_sent(packet)
+        if packet.counted:
+            state.recovery.probes = max(0, state.recovery.probes - 1)
+        if packet.acked >= 0:
+            self._acks_with_gaps = 0
+        if not state.sent_since_heard:
+            state.sent_since_heard = True
+            state.idle_at = now + state.idle_seconds()
+
+    def _has_data(self) -> bool:
+        state = self._state
+        flow = state.flow
+        return bool(
+            flow.queue or flow.changed or state.pending or state.ping or state.our_ids.to_send
+            or state.their_ids.to_retire or state.paths.active.responses
+        )  # fmt: skip
+
+    def _fill(self, parts: list[bytes], packet: SentPacket, path: Path, room: int, now: float) -> bool:
+        """Put in what waits; whether that wants an acknowledgement."""
+        state = self._state
+        before = len(parts)
+        if (
+            state.pending or state.ping or state.flow.changed or state.our_ids.to_send or state.their_ids.to_retire
+            or path.responses or not path.proved
+        ):  # fmt: skip
+            room = write_controls(state, parts, packet, room, now)
+        if state.flow.queue:
+            self._streams(parts, packet, room)
+        return len(parts) > before
+
+    def _streams(self, parts: list[bytes], packet: SentPacket, room: int) -> None:
+        flow = self._state.flow
+        queue = flow.queue
+        blocked = 0
+        while queue and room >= _LEAST_ROOM and blocked < len(queue):
+            stream = queue[0]
+            sending = stream.sending
+            if sending is None or not sending.has_more or sending.reset_code >= 0 or not flow.may_send(stream):
+                queue.popleft()
+                stream.queued = False
+                continue
+            before = sending.next
+            # Offsets take 8 bytes whatever they are, so that full packets are alike, and leave as one train.
+            head = varint(stream.id)
+            data = sending.take(room - 11 - len(head), flow.send_limit - flow.sent)
+            if data is None:
+                blocked += 1
+                queue.rotate(-1)
+                continue
+            flow.sent += sending.next - before
+            kind = STREAM | 0x06 | sending.take_fin
+            start = sending.take_start
+            length = len(data)
+            parts.append(
+                bytes((kind,)) + head + (start | 0xC000000000000000).to_bytes(8, "big")
+                + (length | 0x4000).to_bytes(2, "big")
+            )  # fmt: skip
+            parts.append(data)
+            room -= 11 + len(head) + length
+            if packet.stream is None:
+                packet.stream = stream
+                packet.start, packet.end, packet.fin = start, sending.take_end, sending.take_fin
+            else:
+                if packet.more is None:
+                    packet.more = []
+                packet.more.append((stream, start, sending.take_end, sending.take_fin))
+            if not sending.has_more:
+                queue.popleft()
+                stream.queued = False
+            elif room < _LEAST_ROOM:
+                queue.rotate(-1)
+
+    def _answer(self, path: Path, now: float) -> list[tuple[bytes, Address]]:
+        """PATH_RESPONSE on a path that is not in use, and nothing else (RFC 9000 section 9.3.1)."""
+        state = self._state
+        connection_id = state.their_ids.reserve(path)
+        if connection_id is None:
+            path.responses.clear()
+            return []
+        prefix = self._prefix(connection_id.value)
+        room = min(MIN_DATAGRAM, path.room()) - len(prefix) - _NUMBER - TAG
+        frames = b""
+        while path.responses and len(frames) + 9 <= room:
+            frames += bytes((PATH_RESPONSE,)) + path.responses.popleft()
+        if not frames:
+            return []
+        return self._alone(prefix, frames.ljust(room, b"\0"), path, SentPacket(0, now, 0))
+
+    def _probe(self, size: int, now: float) -> list[tuple[bytes, Address]]:
+        """A padded PING of that size; its loss is no sign of congestion (RFC 8899)."""
+        state = self._state
+        prefix = self._prefix(state.their_ids.current.value)
+        packet = SentPacket(0, now, 0)
+        packet.probe = size
+        state.size.tried()
+        payload = b"\x01".ljust(size - len(prefix) - _NUMBER - TAG, b"\0")
+        return self._alone(prefix, payload, state.paths.active, packet)
+
+    def _alone(self, prefix: bytes, payload: bytes, path: Path, packet: SentPacket) -> list[tuple[bytes, Address]]:
+        state = self._state
+        packet.number = self._number()
+        packet.counted = False
+        packet.size = len(prefix) + _NUMBER + len(payload) + TAG
+        sealed = state.sealer.seal(prefix, packet.number, payload)
+        self._left(packet, packet.time)
+        path.sent += packet.size
+        return [(each, path.address) for each in state.sealer.finish(prefix, [(packet.number, sealed)])]
+
+    def _farewell(self, now: float) -> list[tuple[bytes, Address]]:
+        """CONNECTION_CLOSE; it is said again by whoever moves the datagrams (RFC 9000 section 10.2.1)."""
+        state = self._state
+        closing = state.closing
+        state.close_pending = False
+        state.close_at = now + 3 * state.recovery.probe_timeout()
+        path = state.paths.active
+        if closing is None or (not path.proved and path.room() < _REASON_LIMIT):
+            return []
+        reason = closing.reason.encode()[:_REASON_LIMIT]
+        kind = bytes((APPLICATION_CLOSE if closing.by_application else TRANSPORT_CLOSE,))
+        frame_type = b"" if closing.by_application else varint(closing.frame_type)
+        payload = kind + varint(closing.code) + frame_type + varint(len(reason)) + reason
+        prefix = self._prefix(state.their_ids.current.value)
+        number = self._number()
+        sealed = state.sealer.seal(prefix, number, payload)
+        return [(each, path.address) for each in state.sealer.finish(prefix, [(number, sealed)])]

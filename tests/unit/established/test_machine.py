@@ -1,0 +1,155 @@
+"""Two established connections on a virtual network: whatever it does to packets, what was written is what is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.virtual_path import AES, CHACHA, WIDE, Link
+
+
+def noise(link: Link, size: int) -> bytes:
+    return link.random.randbytes(size)
+
+
+@pytest.mark.parametrize("suite", [AES, CHACHA])
+@pytest.mark.parametrize(
+    ("loss", "twice", "jitter"),
+    [(0.0, 0.0, 0.0), (0.02, 0.0, 0.0), (0.2, 0.1, 0.02), (0.0, 0.0, 0.05), (0.0, 0.5, 0.0)],
+)
+def test_what_was_written_is_read_whatever_the_network_does(
+    suite: int, loss: float, twice: float, jitter: float
+) -> None:
+    for seed in range(3):
+        link = Link(seed=seed, loss=loss, twice=twice, jitter=jitter, suite=suite)
+        body = noise(link, 300_000)
+        stream = link.client.open(False)
+        link.client.write(stream, body, True)
+        link.run(until=lambda link=link, stream=stream: link.got(link.server, stream).ended)
+        link.server.write(stream, body[::-1], True)
+        link.run(until=lambda link=link, stream=stream: link.got(link.client, stream).ended)
+        assert bytes(link.got(link.server, stream).data) == body
+        assert bytes(link.got(link.client, stream).data) == body[::-1]
+        link.run(2.0)
+        assert link.confirmed
+        assert not link.client.state.flow.streams
+        assert not link.server.state.flow.streams
+
+
+def test_keys_change_under_loss_and_no_number_is_used_twice() -> None:
+    """The link fails when a packet number comes twice under one key."""
+    link = Link(seed=5, loss=0.05, jitter=0.01)
+    body = noise(link, 2_000_000)
+    stream = link.client.open(False)
+    link.client.write(stream, body, True)
+    phases = set()
+    changed = 0
+
+    def over() -> bool:
+        nonlocal changed
+        if len(link.got(link.server, stream).data) > (changed + 1) * 200_000:
+            side = (link.client, link.server)[changed % 2]
+            changed += side.update_keys()
+        phases.add((link.client.state.sealer.phase, link.server.state.sealer.phase))
+        return link.got(link.server, stream).ended
+
+    link.run(until=over)
+    assert bytes(link.got(link.server, stream).data) == body
+    assert changed >= 4
+    assert {(0, 0), (1, 1)} <= phases
+    assert link.client.closing is link.server.closing is None
+
+
+def test_keys_change_by_themselves_long_before_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pypatcher.established.outgoing._UPDATE_AFTER", 100)
+    link = Link(rate=500_000)
+    stream = link.client.open(False)
+    link.client.write(stream, bytes(1_000_000), True)
+    keys = set()
+
+    def over() -> bool:
+        keys.add(link.client.state.sealer._key.secret)
+        return link.got(link.server, stream).ended
+
+    link.run(until=over)
+    assert len(keys) >= 3
+
+
+def test_a_bottleneck_is_filled_and_its_queue_is_not_flooded() -> None:
+    """100 Mbit/s, 50 ms there and back, a queue of 50 ms."""
+    link = Link(delay=0.025, rate=12.5e6, limits=WIDE)
+    stream = link.client.open(False)
+    link.client.write(stream, bytes(25_000_000), True)
+    link.run(1.0)
+    began, before = link.now, len(link.got(link.server, stream).data)
+    link.run(1.0)
+    assert (len(link.got(link.server, stream).data) - before) / (link.now - began) >= 0.9 * 12.5e6
+    assert link.sent_bytes[link.client] < 1.15 * len(link.got(link.server, stream).data)
+
+
+def test_two_percent_loss_leaves_a_rate() -> None:
+    link = Link(delay=0.025, loss=0.02, seed=2, limits=WIDE)
+    stream = link.client.open(False)
+    size, began = 4_000_000, link.now
+    link.client.write(stream, bytes(size), True)
+    link.run(until=lambda: link.got(link.server, stream).ended)
+    assert size / (link.now - began) > 200_000
+
+
+def test_a_path_that_carries_less_from_now_on_goes_on() -> None:
+    link = Link()
+    stream = link.client.open(False)
+    link.client.write(stream, bytes(3_000_000), True)
+    link.run(until=lambda: len(link.got(link.server, stream).data) > 1_000_000)
+    assert link.client.datagram_size == 1452
+    link.mtu = 1300
+    link.run(until=lambda: link.got(link.server, stream).ended)
+    assert 1200 <= link.client.datagram_size <= 1300
+
+
+def test_a_client_at_another_address_goes_on_and_proves_it() -> None:
+    link = Link(seed=1, loss=0.01)
+    stream = link.client.open(False)
+    link.client.write(stream, b"a question", False)
+    link.run(until=lambda: bool(link.got(link.server, stream).data))
+    link.server.write(stream, bytes(2_000_000), True)
+    link.run(until=lambda: len(link.got(link.client, stream).data) > 500_000)
+    before, link.client_address = link.server.proved_address, ("198.51.100.77", 9)
+    link.client.ping()
+    link.run(until=lambda: link.got(link.client, stream).ended)
+    assert link.server.proved_address == link.client_address != before
+
+
+def test_silence_ends_it_and_a_close_is_told() -> None:
+    link = Link()
+    link.run(2.0)
+    link.loss = 1.0
+    link.run(60.0)
+    for side in (link.client, link.server):
+        assert side.closing is not None
+        assert side.closing.reason == "Idle timeout"
+        assert side.timer() is None
+    link = Link()
+    link.client.close(3, True, "busy", link.now)
+    link.run(5.0)
+    assert link.server.closing is not None
+    assert (link.server.closing.code, link.server.closing.by_application, link.server.closing.reason) == (
+        3,
+        True,
+        "busy",
+    )
+    assert link.client.timer() is link.server.timer() is None
+
+
+def test_a_reader_that_stops_holds_no_more_than_its_window() -> None:
+    link = Link()
+    link.read = False
+    stream = link.client.open(False)
+    link.client.write(stream, bytes(1_000_000), True)
+    link.run(5.0)
+    assert len(link.got(link.server, stream).data) == 1 << 18
+    assert link.client.unsent(stream) == 1_000_000 - (1 << 18)
+    link.server.stop(stream, 9)
+    link.server.reset(stream, 9)
+    link.run(5.0)
+    assert not link.client.state.flow.streams
+    assert not link.server.state.flow.streams
