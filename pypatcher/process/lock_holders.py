@@ -10,23 +10,23 @@ __all__ = ["is_locked", "seen_marks"]
 _LOCKS = Path("/proc/locks")
 
 
-def is_locked(path: Path, locks: Path = _LOCKS) -> bool | None:
+def is_locked(path: Path) -> bool | None:
     """Whether somebody holds a flock on the file at ``path``; None if that cannot be told here.
 
     Btrfs and overlays show other device numbers there than ``stat`` does, so the inode decides, and where we may look,
     whether the holder has that file open.
     """
     inode = _inode(path)
-    lines = None if inode is None else _lines(locks)
+    lines = None if inode is None else _lines()
     if lines is None:
         return None
     return any(_names(words, "FLOCK", inode) and _has_open(words[4], path) for words in lines)
 
 
-def seen_marks(path: Path, locks: Path = _LOCKS) -> list[tuple[int, int]]:
+def seen_marks(path: Path) -> list[tuple[int, int]]:
     """Who locked which byte of the file at ``path`` by a record lock, as far as can be seen here: pid and offset."""
     inode = _inode(path)
-    marks = [words for words in _lines(locks) or () if inode and _names(words, "POSIX", inode) and len(words) > 6]
+    marks = [words for words in _lines() or () if inode and _names(words, "POSIX", inode) and len(words) > 6]
     return [(int(words[4]), int(words[6])) for words in marks]
 
 
@@ -40,9 +40,9 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _lines(locks: Path) -> list[list[str]] | None:
+def _lines() -> list[list[str]] | None:
     try:
-        return [line.split() for line in locks.read_text(encoding="ascii", errors="replace").splitlines()]
+        return [line.split() for line in _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()]
     except OSError:
         return None
 
