@@ -56,3 +56,6 @@ class WordKeeper(Protocol):
 
     def miss(self, giver: Address) -> None:
         """A node that should have the word, for it was stored there, has nothing."""
+
+    def listened(self) -> None:
+        """Whoever could tell a word was asked, or could not be for a minute: none may mean now that there is none."""

@@ -190,7 +190,7 @@ class Acquirer:
             await asyncio.sleep(_LOOK_AT_WORDS)
 
     def _awaited(self) -> str:
-        newest, goal = self._census.newest_version, self._rule.goal
+        newest, goal = self._census.newest_version, self._rule.named
         count = self._census.met(newest).total()
         if goal is not None and not self._is_here():
             return f"version {goal.version} is what the owner says; fetching it, or waiting for one that can be reached"
@@ -207,7 +207,7 @@ class Acquirer:
     def _is_here(self) -> bool:
         """Whether we have what the owner says, or the newest release of all that were heard of."""
         if self._rule.is_known:
-            return self._out.info is not None and self._out.info == self._rule.goal
+            return self._out.info is not None and self._out.info == self._rule.named
         return self._out.info is not None and self._out.info.version >= self._census.newest_version
 
     def _is_sure(self) -> bool:
@@ -227,9 +227,9 @@ class Acquirer:
             raise CannotReplaceError(self._blocked)
         if not census.voices and not self._rule.is_known:
             raise _nobody(seconds)
-        if self._rule.is_known and self._rule.goal is None:
+        if self._rule.is_known and self._rule.named is None:
             raise NotNewerError("the owner holds his newest release, and names no other: nothing is to be had now")
-        newest = newest if self._rule.goal is None else self._rule.goal.version
+        newest = newest if self._rule.named is None else self._rule.named.version
         if not self._out.would_do(newest):
             raise NotNewerError(f"the newest release heard of is {newest}, older than {self._out.at_least}")
         if self._out.info is None or not self._is_here():
@@ -276,14 +276,14 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):
-        await _until(census, lambda: rule.goal is not None or _is_agreed(census), patience)
+        await _until(census, lambda: rule.named is not None or _is_agreed(census), patience)
         if not census.voices and census.heard:
             await _until(census, lambda: census.voices > 0, (_PERSEVERANCE - 1) * patience)
-    if not census.voices and rule.goal is None:
+    if not census.voices and rule.named is None:
         raise _nobody(time.monotonic() - begin)
-    newest = census.newest_version if rule.goal is None else rule.goal.version
+    newest = census.newest_version if rule.named is None else rule.named.version
     named = census.named(newest)
-    info = rule.goal or named.most_common(1)[0][0]
+    info = rule.named or named.most_common(1)[0][0]
     return Newest(info, census.met(newest).total(), max(0, census.voices - named.total()))
 
 

@@ -75,6 +75,8 @@ class Peers:
         self._rng = rng
         self._known = tuple(known)
         self._held: PatchInfo | None = None
+        self._quiet: tuple[PatchInfo, ...] = ()
+        self._wanted: Collection[PatchInfo] | None = None
         self.moves = 0
         self.census = exchanges.census
         self.ways: Ways = EveryWay(0.0 if is_eager else _STRANGER_JITTER)
@@ -114,8 +116,11 @@ class Peers:
         """A source tells what it found."""
         self.ways.hear(self.census.hear(found, self._network.own_addresses()))
 
-    def announce(self, info: PatchInfo | None) -> None:
-        """This node serves that now: everybody is told."""
+    def announce(self, info: PatchInfo | None, quiet: Sequence[PatchInfo] = ()) -> None:
+        """This node serves that now: everybody is told. What is ``quiet`` is told only to who looks for it."""
+        if tuple(quiet) != self._quiet:
+            self._quiet = tuple(quiet)
+            self.want(self._wanted)
         for source in self._sources:
             source.announce(info)
         if info != self._held:
@@ -123,9 +128,14 @@ class Peers:
             self.ways.knock_anew()
 
     def want(self, releases: Collection[PatchInfo] | None) -> None:
-        """These are known of and wanted here; None: nothing is taken here, whatever there is."""
+        """These are known of and wanted here; None: nothing is taken here, whatever there is.
+
+        Who wants a release meets in its swarm with who has it; so there we are with what we hold quietly, too.
+        """
+        self._wanted = releases
+        met = releases if not self._quiet else [*(releases or ()), *self._quiet]
         for source in self._sources:
-            source.want(releases)
+            source.want(met)
 
     def address_changed(self) -> None:
         """Our address changed: tell every source, and knock at everybody again."""

@@ -62,7 +62,7 @@ class NetworkPresence:
     def serve(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Serve and announce the first of these files from now on; see ``Shelf.put``."""
         self._shelf.put(held, is_unchanged=is_unchanged)
-        self.peers.announce(self._shelf.info)
+        self.peers.announce(self._shelf.info, self._shelf.quiet)
 
     @contextlib.asynccontextmanager
     async def at_work(self, version: str, mode: str, parts: Parts, taker: Taker = NOBODY) -> AsyncIterator[None]:

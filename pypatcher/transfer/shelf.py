@@ -48,6 +48,11 @@ class Shelf:
         """The newest that is held now and may be announced to everybody."""
         return next(filter(self._may_be_announced, self.held), None)
 
+    @property
+    def quiet(self) -> Sequence[PatchInfo]:
+        """Those that are named only to who looks for them: the owner's word opens them to few."""
+        return [info for info in self.held if not self._may_be_announced(info)]
+
     def put(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Give these verified files from now on; none gives nothing.
 

@@ -7,6 +7,7 @@ One per node. ``policy`` decides; here its facts are brought together. Not here:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pypatcher.version import Version
 
 __all__ = ["ANYTHING", "DeviceRule", "NodeRule", "OpenRule", "ReleaseRule", "Shown"]
+
+_LISTEN_AT_MOST = 120.0
 
 
 class Shown(Protocol):
@@ -44,10 +47,16 @@ class ReleaseRule(Protocol):
     async def allows(self, info: PatchInfo) -> bool:
         """Whether it may be fetched, staged and activated; whether it fits is for others to say."""
 
+    async def goal(self) -> PatchInfo | None:
+        """The one release that the word names for this device, whoever has it; None without a word, or for none."""
+
 
 class _Anything:
     async def allows(self, _info: PatchInfo) -> bool:
         return True
+
+    async def goal(self) -> PatchInfo | None:
+        return None
 
 
 ANYTHING: ReleaseRule = _Anything()
@@ -61,8 +70,8 @@ class OpenRule:
         self._word = word
 
     @property
-    def goal(self) -> PatchInfo | None:
-        """The release that the word names for everybody who may have it; None without a word, or for none."""
+    def named(self) -> PatchInfo | None:
+        """The release that the word names and does not hold; None without a word, or for none."""
         current = None if self._word is None else self._word.current
         if current is None:
             return None
@@ -75,7 +84,11 @@ class OpenRule:
 
     async def allows(self, info: PatchInfo) -> bool:
         """See ``ReleaseRule``."""
-        return not self.is_known or info == self.goal
+        return not self.is_known or info == self.named
+
+    async def goal(self) -> PatchInfo | None:
+        """See ``ReleaseRule``."""
+        return self.named
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,7 @@ class NodeRule:
         device_id: see ``device_id``.
         place: where the device stands in every rollout.
         is_required: the program asks for a manifest before it takes anything.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -120,7 +134,10 @@ class NodeRule:
         device_id: bytes,
         place: Place,
         is_required: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._started = clock()
         self._installation = installation
         self._past = past
         self._owner = owner
@@ -155,9 +172,21 @@ class NodeRule:
         """See ``ReleaseRule``."""
         policy = self.policy
         if policy.manifest is None:
-            return not policy.is_required
+            return not policy.is_required and self._has_listened()
         standing = await asyncio.to_thread(self._installation.words.standing)
         return policy.allows(info, standing.program, standing.newest, lambda one: self._is_refused(one, standing))
+
+    async def goal(self) -> PatchInfo | None:
+        """See ``ReleaseRule``."""
+        policy = self.policy
+        if policy.manifest is None:
+            return None
+        standing = await asyncio.to_thread(self._installation.words.standing)
+        return policy.wanted(standing.program, standing.newest, lambda one: self._is_refused(one, standing))
+
+    def _has_listened(self) -> bool:
+        """Whether a word would have been heard by now; no failure of who listens may keep a device from releases."""
+        return self.word is None or self.word.has_listened or self._clock() - self._started > _LISTEN_AT_MOST
 
     def _is_refused(self, info: PatchInfo, standing: Standing) -> bool:
         sha512 = bytes.fromhex(self._past.files.get(info.signature.hex(), ""))

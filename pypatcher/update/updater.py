@@ -165,7 +165,8 @@ class Updater:
             if not await self._wanted.rule.allows(delivery.candidate.info):
                 delivery.stop("the owner's word does not allow it any more")
         self._turns = {info: turns for info, turns in self._turns.items() if info in wanted}
-        self._peers.want(list(wanted))
+        goal = await self._wanted.goal()
+        self._peers.want([*([goal] if goal is not None and goal not in wanted else []), *wanted])
         self._peers.ways.note_holders({candidate.address for candidates in wanted.values() for candidate in candidates})
         if (loser := self._race.judge(now)) is not None:
             slow = self._running[loser]

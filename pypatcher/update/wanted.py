@@ -104,6 +104,17 @@ class Wanted:
         await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
         return True
 
+    async def goal(self) -> PatchInfo | None:
+        """What the owner's word names for this device, if it is still to be had, whether or not anybody has it.
+
+        What is open to few is named nowhere: it is found only by who looks for it.
+        """
+        try:
+            goal = await self.rule.goal()
+        except (PatcherError, OSError):
+            return None
+        return goal if goal is not None and await self.wants(goal) else None
+
     def refuse(self, info: PatchInfo, error: PatcherError) -> None:
         """Remember what a download showed: nobody is asked for that release again."""
         if isinstance(error, RefusedReleaseError):

@@ -97,6 +97,7 @@ class OwnersWord:
     Attributes:
         news: told whenever ``current`` changed.
         contact: how it was heard.
+        has_listened: whether whoever could tell a word was asked, or could not be.
         problem: why what was kept cannot be read; empty: it can, or there was nothing.
     """
 
@@ -114,6 +115,7 @@ class OwnersWord:
         self._current: Manifest | None = None
         self._floor: int | None = None
         self._is_kept = True
+        self.has_listened = False
         self._load()
 
     @property
@@ -152,6 +154,11 @@ class OwnersWord:
     def miss(self, giver: Address) -> None:
         """A node that should have the word has nothing."""
         _note_network(self.contact.missed, giver, self._clock())
+
+    def listened(self) -> None:
+        """See ``discovery.word.WordKeeper``."""
+        self.has_listened = True
+        self.news.tell()
 
     def _load(self) -> None:
         try:

@@ -182,6 +182,28 @@ async def test_fetch_takes_what_the_owner_says_and_carries_his_word_along(fleet:
     assert out.read_bytes() == old.read_bytes()
 
 
+async def test_few_find_what_is_named_to_nobody(fleet: LoopbackFleet) -> None:
+    (old, _), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    word = says(fleet, info, Change(share=draw(bytes(16), info.release_id) + 1))
+    holder = fleet.device(new, manifest=word)
+    await holder.wait_for("node.started")
+    device = fleet.device(old, manifest=word)
+    await device.wait_for("release.staged")
+    assert "record.published" not in holder.names()
+
+
+async def test_the_owners_word_is_found_in_the_dht_alone(fleet: LoopbackFleet) -> None:
+    (old, _), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    word = says(fleet, info, HELD)
+    holder = fleet.device(new, manifest=word)
+    await holder.wait_for("node.started")
+    await asyncio.sleep(3.0)
+    await holder.stop()
+    device = fleet.device(old)
+    await device.wait_for("node.started")
+    await until(lambda: device.node.word is not None and device.node.word.current is not None, "the word")
+
+
 async def test_who_has_left_the_stable_release_behind_still_gives_it(fleet: LoopbackFleet) -> None:
     (old, _), (good, stable), (new, info) = (fleet.release(each) for each in ("1.0.0", "1.1.0", "2.0.0"))
     word = says(fleet, info, Change(stable=stable))

@@ -175,6 +175,7 @@ class Pointer:
         except TimeoutError:
             _log.debug("the pointer was not read within a minute")
         self.first_read.set()
+        self._word.listened()
         while True:
             news = self._word.news.next
             pause = settings.pause_between_looks(clock() - started)
