@@ -15,7 +15,7 @@ __all__ = ["GROUPS", "HelpFormatter", "grouped"]
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("make a release", ("gen", "embed", "include", "sign", "rollout", "verify", "inspect", "compare")),
-    ("hand it out, or get one", ("seed", "fetch")),
+    ("hand it out, or get one", ("seed", "publish", "lookup", "fetch")),
     ("run a program that updates itself", ("run", "unit", "guard")),
     ("look after a device", ("status", "confirm", "rollback", "adopt", "stage")),
     ("look at the network, or have one of your own", ("netcheck", "testnet")),

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pypatcher.addresses import Address, family, is_ipv6
 from pypatcher.dht import Answered, Dht, DhtNode
 from pypatcher.discovery import Namespace
-from pypatcher.keys import KeyPair
+from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.nat.address_hints import own_addresses, ports_everywhere
 from pypatcher.nat.portmap import PortMapper, default_gateway
 from pypatcher.node.cache import Memory
 from pypatcher.settings import Settings
 from pypatcher.transport import Endpoint
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Network", "open_desk", "open_network"]
 
 _ROUTER_PATIENCE = 5.0  # nodes that keep what was said first should not keep a port that is not open
 
@@ -139,6 +139,19 @@ async def open_network(
             await dht.stop()
     finally:
         await endpoint.close()
+
+
+@asynccontextmanager
+async def open_desk(owner: OwnerKey, settings: Settings) -> AsyncIterator[Dht]:
+    """The DHT for who only reads and writes the owner's word, joined.
+
+    Raises:
+        SettingError: a socket cannot be bound where the settings say.
+    """
+    # The words of all targets lie in the same DHT; which namespace its node is in says nothing to anybody.
+    async with open_network(Namespace.ours("desk", owner), settings, Memory()) as network:
+        await network.joined()
+        yield network.dht
 
 
 def port_mapper(bound: Sequence[Address], kind: int) -> PortMapper | None:
