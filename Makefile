@@ -77,6 +77,7 @@ bench: $(READY) ## hashing, chunks and transfer, side by side with what they are
 	$(BIN)/python bench/hashing.py
 	$(BIN)/python bench/chunks.py
 	$(BIN)/python bench/transfer.py
+	$(BIN)/python -m bench.pointer
 
 wheels: .cache/cross/tools/.ready ## pypatcher's own wheel for every target, in dist/
 	$(CROSS) -m cross wheels $(TARGET)

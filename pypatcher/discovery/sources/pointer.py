@@ -36,6 +36,7 @@ _HOUR = 3600.0
 _REPAIR_CHANCE = 0.5
 _WRITERS = 8
 _LEAST_CHANCE = 0.005
+_ASKED = 8
 _FEW, _NETWORKS = 4, 3
 _TIMEOUT = 60.0
 _REMEMBERED = 64
@@ -85,10 +86,10 @@ class _Position:
 class PointerSchedule:
     """Which position is read how, and which is written. Pure; times are monotonic seconds.
 
-    At each look one position by chance: of the storers remembered, at every fourth look by a lookup, and where those
-    who give the newest word are few. Every 6 hours without the filter: a word that is only said to be the same is not
-    heard. Who sees a position behind, or kept by fewer than half, writes it, one of two, once an hour at most; who
-    holds the word writes each position hourly with a chance that leaves about 8 writers of the fleet.
+    At each look one position by chance: of 8 of the storers remembered, at every fourth look by a lookup, and where
+    those who give the newest word are few. Every 6 hours without the filter: a word that is only said to be the same
+    is not heard. Who sees a position behind, or kept by fewer than half, writes it, one of two, once an hour at most;
+    who holds the word writes each position hourly with a chance that leaves about 8 writers of the fleet.
     """
 
     def __init__(self, rng: random.Random, now: float) -> None:
@@ -112,6 +113,11 @@ class PointerSchedule:
         """The storers of that position, as far as they are remembered."""
         return self._positions[position].storers
 
+    def some(self, position: int) -> list[Contact]:
+        """Whom to ask without a lookup: 8 of the storers, by chance."""
+        storers = self._positions[position].storers
+        return self._rng.sample(storers, min(len(storers), _ASKED))
+
     def expects(self, position: int, contact: Contact) -> bool:
         """Whether the word was stored there before."""
         return contact.address in self._positions[position].keepers
@@ -127,7 +133,9 @@ class PointerSchedule:
         while len(place.keepers) > _REMEMBERED:
             del place.keepers[next(iter(place.keepers))]
         networks, there = ({network_of(each.address) for each in group} for group in (keepers, asked))
-        place.is_thin = len(keepers) * _FEW < len(place.storers) or len(networks) < min(_NETWORKS, len(there))
+        # Of those who were asked beside a lookup some may be silent: that counts as little as one that keeps nothing.
+        expected = len(asked) if is_whole else min(len(place.storers), _ASKED)
+        place.is_thin = len(keepers) * _FEW < expected or len(networks) < min(_NETWORKS, len(there))
 
     def must_repair(self, position: int, asked: int, keepers: int, now: float) -> bool:
         """Whether to write a position now, which so many of those keep who were found by a lookup and answered."""
@@ -217,7 +225,7 @@ class Pointer:
                     found = await self._dht.find_item(self._word.owner, salt, known=known, near=near)
                     answers = found.nearest
                 else:
-                    answers = await self._dht.ask_storers(near, self._word.owner, salt, known=known)
+                    answers = await self._dht.ask_storers(schedule.some(position), self._word.owner, salt, known=known)
         except (PatcherError, OSError, TimeoutError) as error:
             _log.debug("position %d of the pointer was not read: %s", position, error)
             answers = ()
