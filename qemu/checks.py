@@ -41,6 +41,7 @@ _NOT_THERE = (
     "on_one_interface",  # multicast
     "test_restart.py",  # signals to threads within milliseconds: shown on the host
     "test_supervisor.py",
+    "test_children.py",
     "changed_archives",  # time: thousands of random inputs to what is pure Python anyhow
 )
 """Tests, by parts of their names, that need what an emulated device lacks."""

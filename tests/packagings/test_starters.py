@@ -5,7 +5,6 @@ The same for ``pypatcher run`` is in ``tests/unit/cli``.
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
 import zipapp
@@ -17,7 +16,7 @@ from pypatcher.keys import encode_key
 from tests.support.packagings import wait_until
 from tests.support.updates import KEY
 
-LOADER = f"/lib64/ld-linux-{platform.machine().replace('_', '-')}.so.2"
+LOADER = str(next(Path("/").glob("lib*/ld-linux*.so.?")))
 STARTERS = {
     "nice": ("nice",),
     "env": ("env", "COLOUR=blue"),

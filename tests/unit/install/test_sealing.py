@@ -53,7 +53,7 @@ def create(files: OsFiles, content: bytes) -> int:
     return descriptor
 
 
-def test_what_a_child_of_c_code_holds_is_copied_and_executed(files: OsFiles, tmp_path: Path, fork) -> None:
+def test_what_a_child_of_c_code_holds_becomes_a_program_too(files: OsFiles, tmp_path: Path, fork) -> None:
     content = Path(shutil.which("true") or "").read_bytes()
     descriptor = create(files, content)
     fork()
