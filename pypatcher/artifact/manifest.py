@@ -79,21 +79,30 @@ class Manifest:
 
     @classmethod
     def decode(cls, data: bytes, owner: OwnerKey, target: str) -> Self:
-        """Read a device's form; signatures that do not verify are dropped.
+        """Read a device's form, whoever sent it; signatures that do not verify are dropped.
 
         Raises:
             ManifestError: it is none, or of another owner or target, or no signature verifies.
         """
-        seq, value, signatures, keys = _read_form(data, MANIFEST_LIMIT, owner)
-        manifest = cls._verified(owner, target, seq, value, _signatures(signatures))
-        return replace(manifest, is_contested=keys.get(b"contested") == 1)
+        seq, value, signatures, _ = _read_form(data, MANIFEST_LIMIT, owner)
+        return cls._verified(owner, target, seq, value, _signatures(signatures))
+
+    @classmethod
+    def decode_kept(cls, data: bytes, owner: OwnerKey, target: str) -> Self:
+        """The same of this device's own disk, with its note, which nobody signed: from nobody else may it come.
+
+        Raises:
+            ManifestError: as ``decode``.
+        """
+        _, _, _, keys = _read_form(data, MANIFEST_LIMIT, owner)
+        return replace(cls.decode(data, owner, target), is_contested=keys.get(b"contested") == 1)
 
     def encode(self) -> bytes:
         """The bytes that are handed to others."""
         return encode(self._form())
 
     def encode_kept(self) -> bytes:
-        """The bytes that a device keeps: what it hands on, and its own note beside it."""
+        """The bytes that a device keeps, for ``decode_kept``: what it hands on, and its own note beside it."""
         return encode(self._form() | ({b"contested": 1} if self.is_contested else {}))
 
     @property

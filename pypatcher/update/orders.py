@@ -53,7 +53,7 @@ def _policy(read: _Read, owner: OwnerKey, target: str) -> Policy:
 
     data, flag = read(word_name(owner))
     try:
-        manifest = None if data is None else Manifest.decode(data, owner, target)
+        manifest = None if data is None else Manifest.decode_kept(data, owner, target)
     except ManifestError:
         manifest = None
     return Policy(manifest, is_required=manifest is None and (data is not None or flag is not None))

@@ -173,7 +173,7 @@ class OwnersWord:
                 self.problem = "the owner's word that was kept here is gone"
         else:
             try:
-                self._current = Manifest.decode(kept.data, self.owner, self.target)
+                self._current = Manifest.decode_kept(kept.data, self.owner, self.target)
             except ManifestError as error:
                 self.problem = f"the owner's word that was kept here cannot be read: {error}"
                 self._floor = kept.floor or 0

@@ -48,8 +48,10 @@ def test_the_bytes_of_the_vectors(vector: dict[str, str]) -> None:
 def test_a_word_survives_its_bytes() -> None:
     known = word(share=2500, hold=1, note=b"slowly", made=1_790_000_000, stable=release("1.1.0").to_postcard())
     assert Manifest.decode(known.encode(), OWNER_KEY, TARGET) == known
-    assert Manifest.decode(replace(known, is_contested=True).encode_kept(), OWNER_KEY, TARGET).is_contested
-    assert not Manifest.decode(replace(known, is_contested=True).encode(), OWNER_KEY, TARGET).is_contested
+    contested = replace(known, is_contested=True)
+    assert Manifest.decode_kept(contested.encode_kept(), OWNER_KEY, TARGET) == contested
+    assert not Manifest.decode_kept(contested.encode(), OWNER_KEY, TARGET).is_contested
+    assert not Manifest.decode(contested.encode_kept(), OWNER_KEY, TARGET).is_contested
     assert (known.terms.share, known.hold, known.terms.note) == (2500, Hold.HELD, "slowly")
     assert known.terms.stable == release("1.1.0")
 

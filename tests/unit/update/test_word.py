@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pypatcher.artifact.manifest import Manifest, newer_word
+from pypatcher.artifact.terms import Hold
 from pypatcher.discovery.word import Heard, WordKeeper
 from pypatcher.mutable_item import MutableItem
 from pypatcher.update.word import FolderStore, Kept, OwnersWord
@@ -119,6 +121,18 @@ def test_what_the_owner_did_not_sign_changes_nothing() -> None:
     assert hear(known, b"nothing") is Heard.FORGED
     assert known.seq == word().seq
     assert known.contact.forged == {"198.51.100.0/24": 5.0}
+
+
+def test_nobody_but_the_owner_has_a_release_contested() -> None:
+    """The attack: the true word, and beside it the note that a device makes for itself, which no signature covers."""
+    known = owners_word(MemoryStore())
+    hear(known, word("1.3.0"))
+    assert hear(known, replace(word("1.3.0"), is_contested=True).encode_kept()) is Heard.SAME
+    assert known.current is not None
+    assert (known.current.is_contested, known.current.hold) == (False, Hold.GO_ON)
+    fresh = owners_word(MemoryStore())
+    hear(fresh, replace(word("1.3.0"), is_contested=True).encode_kept())
+    assert fresh.current == word("1.3.0")
 
 
 def test_another_release_at_a_lower_revision_holds_the_known_one() -> None:
