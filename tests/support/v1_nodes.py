@@ -97,6 +97,7 @@ class Liar:
         asked: type of each request that came.
         heard: what others said to it.
         hangs_up: it ends the connection at the first request.
+        drips: it accepts a request and then sends next to nothing.
     """
 
     def __init__(self, endpoint: Endpoint, hello: Hello) -> None:
@@ -105,7 +106,7 @@ class Liar:
         self.answers: dict[int, bytes] = {}
         self.asked: list[int] = []
         self.heard: list[Hello] = []
-        self.hangs_up = False
+        self.hangs_up = self.drips = False
         endpoint.serve(NAMESPACE.alpn_v1 or "", self.talk)
 
     @property
@@ -142,6 +143,9 @@ class Liar:
             data += part
         ((kind, _),) = MessageReader().feed(data)
         self.asked.append(kind)
+        if self.drips:
+            await stream.write(b"\0")
+            await asyncio.sleep(60)
         await stream.write(self.answers.get(kind, encode_unsigned(CloseCode.UNKNOWN)))
         await stream.finish()
 

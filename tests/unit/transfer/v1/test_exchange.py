@@ -15,7 +15,7 @@ from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.events import ReleaseServed
 from pypatcher.keys import encode_key
-from pypatcher.transfer import UploadLimiter
+from pypatcher.transfer import StallRule, UploadLimiter
 from pypatcher.transfer.v1.answers import decode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transport import CloseCode, Connection
@@ -106,6 +106,17 @@ async def test_the_upload_limits_are_those_of_every_exchange(tmp_path: Path) -> 
         assert holder.shelf.limiter.rate == 0
 
 
+async def fetch_once_free(taker: Speaker, holder: Speaker, sink: Kept) -> None:
+    """The holder may not have heard yet that the last one left."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await taker.exchange.fetch(candidate(holder), sink)
+                return
+            except PeerBusyError:
+                await asyncio.sleep(0.05)
+
+
 async def test_an_upload_gives_its_place_back_at_the_end(tmp_path: Path) -> None:
     info, body = make_release(tmp_path)
     async with open_speaker(limiter=UploadLimiter(lan_uploads=1)) as holder:
@@ -113,9 +124,8 @@ async def test_an_upload_gives_its_place_back_at_the_end(tmp_path: Path) -> None
         for _ in range(3):
             async with open_speaker() as taker:
                 sink = Kept()
-                await taker.exchange.fetch(candidate(holder), sink)
+                await fetch_once_free(taker, holder, sink)
                 assert bytes(sink) == body
-            await until(lambda: not holder.endpoint.connections or True)
 
 
 async def test_parts_of_a_release_and_its_tree_are_given(tmp_path: Path) -> None:
@@ -254,3 +264,58 @@ async def test_that_a_connection_ended_is_nobodys_fault() -> None:
         liar.answers[Kind.MANIFEST] = b"\0" + far.encode()
         await speaker.meet(liar.address)
         assert speaker.word.current == far
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\x02\x00",
+        b"\x00\x00\x05hello",
+        b"\x00" + b"\x00\xd0\x86\x03" + bytes(50_000) + b"x",
+        b"\x00" + b"\x00\xd0\x86\x03" + bytes(49_999),
+        b"\x00" + b"\x01\x05" + bytes(5),
+        b"\x00",
+        b"\x05",
+        b"\x63",
+        b"",
+    ],
+    ids=["absent", "another length", "more", "less", "zlib unasked", "nothing", "refused", "no status", "silence"],
+)
+async def test_who_gives_something_else_gives_nothing(answer: bytes, tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    async with open_liar(Hello(held=(info,))) as liar, open_speaker() as taker:
+        liar.answers[Kind.RANGES] = answer
+        sink = Kept()
+        told = Candidate(info, liar.endpoint.node_id, liar.address, "a test", speaks_v1=True)
+        async with asyncio.timeout(20):
+            with pytest.raises(PeerError):
+                await taker.exchange.fetch(told, sink)
+        assert len(sink) <= info.file_size
+
+
+async def test_who_drips_a_release_is_given_up(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path)
+    async with open_liar(Hello(held=(info,))) as liar, open_speaker(stall=StallRule(1000.0, 0.5)) as taker:
+        liar.drips = True
+        told = Candidate(info, liar.endpoint.node_id, liar.address, "a test", speaks_v1=True)
+        async with asyncio.timeout(20):
+            with pytest.raises(PeerError, match="stalled"):
+                await taker.exchange.fetch(told, Kept())
+
+
+async def test_an_upload_holds_one_place_for_all_that_it_asks(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, SIZE)
+    async with open_speaker(limiter=UploadLimiter(lan_uploads=1)) as holder, open_endpoint() as client:
+        holder.hold(local_release(info, tmp_path / "release"))
+        connection = await client.connect(holder.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        asked = RangesRequest(info.release_id, Flags(0), ((0, SIZE),))
+        stream = await request(connection, encode_message(Kind.RANGES, asked.encode()))
+        assert await stream.read_exactly(1) == b"\0"
+        again = RangesRequest(info.release_id, Flags(0), ((0, 10),))
+        async with open_speaker() as other:
+            with pytest.raises(PeerBusyError):
+                await other.exchange.fetch(candidate(holder), Kept())
+        assert (await all_of(await request(connection, encode_message(Kind.RANGES, again.encode()))))[:1] == b"\0"
+        connection.close()
+        async with open_speaker() as other:
+            await fetch_once_free(other, holder, Kept())
