@@ -70,6 +70,8 @@ class Ending:
     def __init__(self) -> None:
         self.stopped = False
         """A stop was asked for since ``watch``."""
+        self.on_stop: Callable[[], None] = lambda: None
+        self.is_watching = False  # whether a stop would be noted
         self.interrupted = False
         """It was told by an exception; where main swallows that, its end is the program's all the same."""
         self.was_sent = False
@@ -87,7 +89,6 @@ class Ending:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._task: asyncio.Task[object] | None = None
-        self._watches = False
         self._came = threading.Event()
         self._sent = False
         self._hushed = False
@@ -128,11 +129,6 @@ class Ending:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The application's loop."""
         return self._loop
-
-    @property
-    def is_watching(self) -> bool:
-        """Whether a stop that is asked for would be noted."""
-        return self._watches
 
     def is_running(self) -> bool:
         """Whether the application runs: its main thread, or work that goes on in threads after main returned."""
@@ -259,7 +255,7 @@ class Ending:
         """Our own signal, in the main thread."""
         self._wrap_handlers()
         self.main_mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._watches = True
+        self.is_watching = True
         self._came.set()
         if not self._raises:
             return
@@ -295,8 +291,12 @@ class Ending:
             if self.over:
                 return
         else:
-            self.stopped = True
+            self._stop()
         handler(number, frame)
+
+    def _stop(self) -> None:
+        self.stopped = True
+        self.on_stop()
 
     def _stop_by_default(self, _number: int, frame: FrameType | None) -> None:
         """SIGTERM after the application put its default back: most send it to themselves, to end as a stop would."""
@@ -305,7 +305,7 @@ class Ending:
             if self.interrupted or self.over:
                 return
         elif frame is None or _SENDING.isdisjoint(frame.f_code.co_names):
-            self.stopped = True
+            self._stop()
         self.raise_now()
 
     def _keep_default_away(self, number: int, handler: Any) -> Any:

@@ -168,6 +168,7 @@ class Restarter:
                 self._start_although_it_vanishes()
             start_thread(self._force_later, "pypatcher-grace")
         except RuntimeError:  # no room for a thread; or no threads and forks any more, since the interpreter ends
+            self._dismiss_helper()
             with self._lock:
                 self._requested = self._told = False
             atexit.unregister(self._ending.over.append)
@@ -215,7 +216,13 @@ class Restarter:
             return  # its supervisor does
         with contextlib.suppress(OSError):
             self._helper = self._helper or Helper(self._image, None)
+            self._ending.on_stop = self._dismiss_helper
             self._helper.go()
+
+    def _dismiss_helper(self) -> None:
+        if self._helper is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._helper.pid, signal.SIGKILL)
 
     def _at_exit(self) -> None:
         if os.getpid() != self._pid:  # a fork of the application ends
@@ -271,9 +278,8 @@ class Restarter:
                 activate()
             except Exception:
                 _log.exception("the staged release could not be activated")
-        if self._helper is not None and (self._ending.stopped or self.plan.how is not Restarting.HELPER):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._helper.pid, signal.SIGKILL)
+        if self.plan.how is not Restarting.HELPER:
+            self._dismiss_helper()
         if self._ending.stopped:
             exit_now(0)
         if self.plan.how is Restarting.STATUS:

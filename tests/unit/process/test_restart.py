@@ -234,19 +234,30 @@ def test_helpers_of_a_helper_do_not_outlive_it() -> None:
     assert said.split() == ["ended", "RESTARTED"]
 
 
-def test_program_that_a_handler_in_c_ends_is_started_again() -> None:
+IN_C = """
+libc = ctypes.CDLL(None)
+libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+libc.signal(15, ctypes.cast(libc.{handler}, ctypes.c_void_p))
+signal.signal(signal.SIGINT, lambda *_: os._exit(15))
+made = restarter()
+made.on_restart(lambda: os.kill(os.getpid(), {also}))
+made.request()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "also", "said"),
+    [("_exit", 0, "RESTARTED"), ("abs", "threading.Timer(2.0, os.kill, (os.getpid(), 2)).start() or 0", "")],
+    ids=["ends it", "a stop comes"],
+)
+def test_handler_in_c_that_ends_the_program_does_not_end_the_restart(handler: str, also: object, said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BEGIN + textwrap.dedent("""
-            libc = ctypes.CDLL(None)
-            libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
-            libc.signal(15, ctypes.cast(libc._exit, ctypes.c_void_p))
-            restarter().request()
-            time.sleep(60)
-        """)],
+        [sys.executable, "-c", BEGIN + IN_C.format(handler=handler, also=also)],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout.strip()) == (signal.SIGTERM, "RESTARTED"), done.stderr
+    )
+    assert (done.returncode, done.stdout.strip()) == (signal.SIGTERM, said), done.stderr
