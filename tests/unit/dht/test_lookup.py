@@ -201,7 +201,7 @@ def test_a_network_that_is_named_for_a_flood_is_asked_little() -> None:
     assert asked <= 16
 
 
-def test_a_trusted_host_whose_ports_are_named_for_a_flood_is_asked_little() -> None:
+def test_a_trusted_host_named_for_a_flood_is_asked_little() -> None:
     """An entry point that was given by its address has as many nodes as it likes, and may be named by anybody."""
     world = {
         _contact(number): [
