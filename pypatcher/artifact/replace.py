@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pypatcher.artifact.hashing import feed
+from pypatcher.artifact.sections import ELF_MAGIC
+from pypatcher.artifact.zipapp import looks_like_zipapp
 from pypatcher.errors import ArtifactError, CannotReplaceError, ContentMismatchError
 from pypatcher.trusted_path import open_folder, resolve
 
@@ -97,7 +99,7 @@ def _folder_of(path: Path, named: Path) -> Iterator[int]:
 
 
 def _check_replaceable(path: Path, folder: int, named: Path) -> None:
-    """Nothing but a file, or nothing at all, is replaced."""
+    """Nothing but a program, an empty file or nothing at all is replaced: least of all a secret key."""
     try:
         found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -106,6 +108,9 @@ def _check_replaceable(path: Path, folder: int, named: Path) -> None:
         raise CannotReplaceError(f"cannot replace {named}: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
         raise CannotReplaceError(f"cannot replace {named}: it is there, and is no regular file")
+    with open_program(named) as fd:
+        if found.st_size and os.pread(fd, len(ELF_MAGIC), 0) != ELF_MAGIC and not looks_like_zipapp(fd):
+            raise CannotReplaceError(f"cannot replace {named}: it is there, and is no program: choose another name")
 
 
 def _is_entry(fd: int, name: str, folder: int) -> bool:

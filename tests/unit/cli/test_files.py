@@ -227,6 +227,20 @@ def test_embed_and_sign_leave_the_file_as_it_is_where_out_is_given(run: Run, app
     assert Path("copy").read_bytes() == Path("signed").read_bytes()
 
 
+@pytest.mark.parametrize("command", ["embed plain --version 2.0.0", "sign app --key-file owner"])
+def test_what_is_no_program_is_replaced_by_none(run: Run, app: Path, command: str) -> None:
+    Path("plain").write_bytes(make_elf())
+    Path("reserved").touch()
+    for name in ("owner", "owner.pub"):
+        before = Path(name).read_bytes()
+        outcome = run(*command.split(), "--out", name)
+        assert outcome.status == 1
+        assert f"cannot replace {name}: it is there, and is no program" in outcome.err
+        assert Path(name).read_bytes() == before
+    for name in ("new", "reserved", "plain"):
+        assert run(*command.split(), "--out", name).status == 0
+
+
 def test_a_result_that_cannot_be_written_leaves_nothing(run: Run, app: Path) -> None:
     outcome = run("sign", "app", "--key-file", "owner", "--out", "missing/app")
     assert outcome.status == 1
