@@ -19,10 +19,13 @@ from pypatcher.discovery.publisher import Publisher
 from pypatcher.discovery.sources.source import AddressLimits, Found, Listener, Surroundings
 from pypatcher.discovery.tracker import Published, Tracker
 from pypatcher.tasks import keep_running
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["RECORDS", "SlotSource", "slot_source"]
 
 _PAUSES = (1.0, 300.0)
+_QUIET = 3600.0
+"""Between looks where the owner's word is known and nothing is wanted."""
 
 RECORDS = AddressLimits("records", room=512, knocks=8)
 
@@ -41,7 +44,7 @@ class SlotSource:
         )
         self._held: PatchInfo | None = None
         self._published: tuple[Address, ...] = ()
-        self._is_wanting = asyncio.Event()
+        self._is_wanting, self._is_missing_something = asyncio.Event(), asyncio.Event()
 
     async def run(self, listener: Listener) -> None:
         """Publish what is held, and look as often as the settings say, until cancelled; one's failure ends no other."""
@@ -73,6 +76,10 @@ class SlotSource:
     def want(self, releases: Collection[PatchInfo] | None) -> None:
         """Look, whatever is known already, unless nothing is taken here."""
         self._tracker.heed(releases)
+        if releases:
+            self._is_missing_something.set()
+        else:
+            self._is_missing_something.clear()
         if releases is not None:
             self._is_wanting.set()
         else:
@@ -85,8 +92,15 @@ class SlotSource:
             started = clock()
             while self._is_wanting.is_set():
                 listener.hear(await self.look())
-                pause = settings.pause_between_looks(clock() - started)
-                await asyncio.sleep(jittered(pause, self._around.rng))
+                pause = jittered(settings.pause_between_looks(clock() - started), self._around.rng)
+                await asyncio.sleep(pause)
+                if self._hears_the_owner() and not self._is_missing_something.is_set():
+                    await wait_at_most(self._is_missing_something, jittered(_QUIET, self._around.rng) - pause)
+
+    def _hears_the_owner(self) -> bool:
+        """Whether the pointer tells what is new, so that slots are the second way; who asked for looks has them."""
+        word = self._around.word
+        return word is not None and word.current is not None and self._around.settings.look_interval is None
 
     async def _publish(self, info: PatchInfo) -> Published:
         await self._around.host.joined()

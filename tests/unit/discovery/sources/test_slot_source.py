@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
@@ -29,6 +30,7 @@ class NotedSlots:
         self.published: list[tuple[float, tuple[Address, ...]]] = []
         self.told: list[Found] = []
         self.error: Exception | None = None
+        self.word: object = None
 
     async def joined(self) -> None: ...
 
@@ -57,7 +59,14 @@ class NotedSlots:
 
         async def body() -> None:
             loop = asyncio.get_running_loop()
-            around = Surroundings(self, Settings(), lambda _: None, random.Random(1), loop.time)  # type: ignore[arg-type]
+            around = Surroundings(
+                self,  # type: ignore[arg-type]
+                Settings(),
+                lambda _: None,
+                random.Random(1),
+                loop.time,
+                self.word,  # type: ignore[arg-type]
+            )
             source = SlotSource(self, around)  # type: ignore[arg-type]
             running = asyncio.create_task(source.run(self))
             for second, step in steps:
@@ -91,6 +100,20 @@ def test_who_wants_again_looks_as_often_as_one_that_has_just_begun() -> None:
         (7000, lambda source: source.want(())),
     )
     assert len([look for look in slots.looks if 7000 <= look < 7600]) >= 9
+
+
+def test_who_hears_the_owner_looks_hourly_until_something_is_wanted() -> None:
+    slots = NotedSlots()
+    slots.word = SimpleNamespace(current="a word")
+    slots.run(
+        20_000,
+        (0, lambda source: source.want(())),
+        (12_000, lambda source: source.want((NEW,))),
+        (14_000, lambda source: source.want(())),
+    )
+    assert len([look for look in slots.looks if look < 12_000]) == 4
+    assert len([look for look in slots.looks if 12_000 <= look < 14_000]) >= 6
+    assert len([look for look in slots.looks if look >= 14_600]) <= 3
 
 
 def test_what_a_look_found_is_told_with_the_budget_of_records() -> None:
