@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pypatcher.addresses import network_of
-from pypatcher.artifact import PatchInfo
+from pypatcher.artifact import PatchInfo, chunks
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import Tree, build_tree
 from pypatcher.established.range_set import Fragments, TooManyFragmentsError
@@ -38,6 +38,7 @@ __all__ = ["Giver"]
 _log = logging.getLogger("pypatcher")
 _HERE = encode_unsigned(CloseCode.DONE)
 _PIECES = 512
+_PLAIN_LIMIT = 16 << 20
 
 
 @dataclass(slots=True)
@@ -120,11 +121,12 @@ class Giver:
         if held is None or account is None:
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE if held is None else CloseCode.BUSY))
             return
-        tree = await self._tree(held)
-        if tree.parameters.number != asked.parameters:
-            found = [ABSENT] * (len(asked.nodes) or 1)
-        else:
-            found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
+        found = [ABSENT] * (len(asked.nodes) or 1)
+        # Without the compiled cuts a stranger's question would cost a small device minutes.
+        if chunks.COMPILED or held.info.file_size <= _PLAIN_LIMIT:
+            tree = await self._tree(held)
+            if tree.parameters.number == asked.parameters:
+                found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
         data = encode_nodes(found)
         await stream.write(_HERE)
         await give(stream, data, account.upload, StallWatch(DEFAULT_STALL, time.monotonic))

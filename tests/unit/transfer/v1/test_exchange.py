@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher.artifact import chunks
 from pypatcher.artifact.chunks import PARAMETERS
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import TreeNode, build_tree
@@ -151,6 +152,16 @@ async def test_parts_of_a_release_and_its_tree_are_given(tmp_path: Path) -> None
         assert answer == b"\0" + b"".join(
             encode_piece(body[at : at + size], zlib_welcome=True) for at, size in asked.ranges
         )
+
+
+async def test_a_tree_that_would_take_minutes_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "COMPILED", False)
+    info, _ = make_release(tmp_path, 17 << 20)
+    async with open_speaker() as holder, open_endpoint() as client:
+        holder.hold(local_release(info, tmp_path / "release"))
+        connection = await client.connect(holder.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        asked = TreeRequest(info.release_id, 1)
+        assert await all_of(await request(connection, encode_message(Kind.TREE, asked.encode()))) == b"\0\0"
 
 
 async def test_a_request_that_nobody_knows_is_answered_so() -> None:
