@@ -12,6 +12,7 @@ import pytest
 from pypatcher.artifact.manifest import POSITIONS
 from pypatcher.dht import Contact
 from pypatcher.discovery.sources.pointer import PointerSchedule, Read
+from pypatcher.node.silence import SilenceWatch
 from tests.support.manifests import word
 from tests.support.node_fakes import run_alone
 from tests.support.pointer_lab import PointerLab, Says, forges_the_highest_seq, says_nothing, says_old
@@ -162,6 +163,10 @@ def test_surrounded_by_liars_a_device_hears_nothing_and_says_so() -> None:
             assert device.word.current == OLD
             assert device.word.contact.heard == heard
             assert len(device.word.contact.forged) >= 3
+            watch = SilenceWatch(device.word, 0.0, longest=20 * LOOK)
+            said = "; ".join(watch.reasons(None, asyncio.get_running_loop().time()))
+            assert "the owner's manifest was heard of nobody" in said
+            assert "somebody is in the way" in said
 
     run(body())
 
