@@ -1,6 +1,6 @@
 """``pypatcher rollout``: the owner's next word about a release, signed on this machine; nothing is sent.
 
-Not here: what the words mean (``artifact.rollout``), and how they get to devices (``seed``).
+Not here: what the words mean (``artifact.rollout``), and how they get to devices (``publish``, ``seed``).
 """
 
 from __future__ import annotations

@@ -87,3 +87,11 @@ def test_a_test_without_an_assertion_would_be_found() -> None:
     assert isinstance(idle, ast.FunctionDef)
     assert not can_fail(Path(__file__), idle)
     assert can_fail(Path(__file__), functions(Path(__file__))["test_a_row_names_a_test_that_could_fail"])
+
+
+def test_every_story_of_a_rollout_is_shown_by_a_test() -> None:
+    page = (TESTS.parent / "docs" / "rollout.md").read_text(encoding="utf-8")
+    stories = [paragraph for paragraph in page.split("\n\n") if paragraph.startswith("**")]
+    assert len(stories) >= 12
+    shown = {story: [found_in(file, words) for file, words in named(story)] for story in stories}
+    assert [story for story, tests in shown.items() if not tests or not all(tests)] == []
