@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pypatcher.backoff import Backoff
 from pypatcher.errors import PatcherError
-from pypatcher.shortage import start_thread
+from pypatcher.shortage import persisting, start_thread
 from pypatcher.waiting import wait_to_the_end
 
-__all__ = ["Threads", "at_work", "in_own_thread", "in_thread", "interpreter_ends", "keep_running"]
+__all__ = ["Threads", "at_work", "in_own_thread", "in_thread", "interpreter_ends", "keep_running", "run_in_loop"]
 
 _log = logging.getLogger("pypatcher")
 _Result = TypeVar("_Result")
@@ -91,6 +91,16 @@ async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], N
         if not running.cancelled() and running.exception() is None:
             undo(running.result())
         raise
+
+
+def run_in_loop(main: Coroutine[Any, Any, _Result]) -> _Result:
+    """``asyncio.run``, in a loop that is made once more if the system lacks what one takes.
+
+    Raises:
+        OSError: it failed twice.
+    """
+    with asyncio.Runner(loop_factory=lambda: persisting(asyncio.new_event_loop)) as runner:
+        return runner.run(main)
 
 
 class Threads(ThreadPoolExecutor):

@@ -6,7 +6,6 @@ Arguments, and nothing else. Not here: what happens then (``app.run``).
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
 
@@ -15,6 +14,7 @@ from pypatcher.cli.owners import add_previous_key, add_public_key, read_keys
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.node.log import stderr_handler
 from pypatcher.settings import Settings
+from pypatcher.tasks import run_in_loop
 from pypatcher.update.mode import Mode, parse_mode
 
 __all__ = ["EXAMPLES", "HELP", "RUN_OPTIONS", "add_arguments", "add_run_options", "run", "run_options"]
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
             confirm_by_uptime=args.confirm == "uptime",
         )
         plan = RunPlan(program, node, args.stop_timeout, args.ready_within, obstacle)
-        returncode = asyncio.run(run_program(plan, event_bus(settings).emit))
+        returncode = run_in_loop(run_program(plan, event_bus(settings).emit))
     except NotSingleFileError as error:
         print(f"pypatcher run: {error}", file=sys.stderr)
         return 127

@@ -18,6 +18,7 @@ from pypatcher.cli.options import target
 from pypatcher.cli.owners import add_public_key, read_keys
 from pypatcher.errors import SettingError
 from pypatcher.node.log import stderr_handler
+from pypatcher.tasks import Threads, run_in_loop
 
 if TYPE_CHECKING:
     from pypatcher.node.seedfile import SeedFile
@@ -36,6 +37,8 @@ is changed or replaced, until it verifies again. Runs until it is stopped, with 
 files together; with ports in --bind, the second file takes the next port. Exit status 1: a file does not verify."""
 
 _LONGEST = 366 * 86400
+_PAUSE = 1.0
+_log = logging.getLogger("pypatcher")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError("PYPATCHER_UPLOAD=0 serves nobody: give bytes a second, such as 1048576")
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(as_json=settings.json_log)])
     files = choose_files(args.files, read_keys(args.public_key), args.target, args.namespace)
-    asyncio.run(_seed(files, settings, args.seconds, args.without_manifest))
+    run_in_loop(_seed(files, settings, args.seconds, args.without_manifest))
     return 0
 
 
@@ -89,8 +92,18 @@ async def _seed(files: list[SeedFile], settings: Settings, seconds: float | None
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    asyncio.get_running_loop().set_default_executor(Threads())
     emit = event_bus(settings).emit
-    seeding = asyncio.create_task(seed_files(files, settings, emit, without_manifest=without_manifest))
+
+    async def offer() -> None:
+        try:
+            await seed_files(files, settings, emit, without_manifest=without_manifest)
+        except (SettingError, OSError, RuntimeError) as error:  # no address, socket or thread, perhaps for a moment
+            _log.warning("tried again: %s", error)
+            await asyncio.sleep(_PAUSE)
+            await seed_files(files, settings, emit, without_manifest=without_manifest)
+
+    seeding = asyncio.create_task(offer())
     stop = asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({seeding, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -27,6 +27,7 @@ from pypatcher.process.child import Child, is_foreground, persist_in_starting, s
 from pypatcher.process.children import adopt_orphans, descendants, end_children
 from pypatcher.process.notify import Notifier, NotifyProxy
 from pypatcher.process.packaging import Program
+from pypatcher.shortage import persisting
 from pypatcher.tasks import in_own_thread
 
 __all__ = ["Hooks", "Supervisor"]
@@ -161,16 +162,16 @@ class Supervisor:
 
     def _open_proxy(self, cleanup: contextlib.ExitStack) -> dict[str, str]:
         """What the program is told of the notify socket; nothing, where a sandbox allows none."""
+        loop = asyncio.get_running_loop()
         try:
             proxy = NotifyProxy(self._upstream, self._on_ready, lambda: self._stop is not None)
+            cleanup.callback(proxy.close)
+            persisting(lambda: loop.add_reader(proxy, proxy.receive))
         except OSError as error:
             _log.warning("no notify socket for the program: %s", error)
             return {}
-        cleanup.callback(proxy.close)
-        self._proxy = proxy
-        loop = asyncio.get_running_loop()
-        loop.add_reader(proxy, proxy.receive)
         cleanup.callback(loop.remove_reader, proxy)
+        self._proxy = proxy
         return {"NOTIFY_SOCKET": proxy.address}
 
     async def _run_until_end(self, added: dict[str, str]) -> int:
