@@ -30,7 +30,7 @@ _ALL = "all"
 _PIECE, _SMALLEST_PIECE = 65536, 1024
 _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
 _SHOWN_SECONDS = 1.0
-_NOTHING, _NOTHING_SECONDS = 3, 60.0
+_NOTHING, _NOTHING_PROVIDERS, _NOTHING_SECONDS = 3, 2, 60.0
 _STUCK_SECONDS = 10.0
 
 
@@ -77,7 +77,7 @@ class UploadLimiter:
             return None
         taker = None if is_lan(address) else _Taker(host_of(address), network_of(address), provider_of(address))
         if taker is not None:
-            if not self._nothing.allows([_nothing_by(taker)], self._clock()):
+            if not self._nothing.allows(_nothing_by(taker), self._clock()):
                 return None
             if not (self._has_share(taker, size) and self._has_turn(taker)):
                 return None
@@ -147,7 +147,7 @@ class UploadLimiter:
     def release(self, upload: Upload) -> None:
         """An upload ended; once is enough."""
         if upload in self._active and upload.taker is not None and upload.left_little:
-            self._nothing.count([_nothing_by(upload.taker)], self._clock())
+            self._nothing.count(_nothing_by(upload.taker), self._clock())
         self._active.pop(upload, None)
 
     def now(self) -> float:
@@ -164,9 +164,12 @@ class _Taker(NamedTuple):
     everybody: str = _ALL
 
 
-def _nothing_by(taker: _Taker) -> Limit:
-    """How often its network may ask and then take nothing: else two places a second cost it two handshakes."""
-    return Limit(taker.network, _NOTHING, _NOTHING_SECONDS)
+def _nothing_by(taker: _Taker) -> list[Limit]:
+    """How often a network and a provider may ask and take nothing: else a place costs a handshake a second."""
+    return [
+        Limit(taker.network, _NOTHING, _NOTHING_SECONDS),
+        Limit((taker.provider,), _NOTHING * _NOTHING_PROVIDERS, _NOTHING_SECONDS),
+    ]
 
 
 class Upload:

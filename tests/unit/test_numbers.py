@@ -113,7 +113,7 @@ after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits
 {transfer.upload_limits._SHOWN_SECONDS} s in which it took nothing; to its own next try after
 {transfer.upload_limits._STUCK_SECONDS} s idle
 
-| asks and takes nothing | {transfer.upload_limits._NOTHING} times a minute per /24 or /48
+| asks and takes nothing | {transfer.upload_limits._NOTHING} times a minute per /24 or /48, twice as often per
 
 | sent ahead of what was acknowledged | {kib(transfer.upload_limits.FIRST_FLIGHT)} KiB, then as much as that, up to
 {mib(transport.stream.WRITE_LIMIT)} MiB
