@@ -6,6 +6,7 @@ All of these releases are the owner's. Not here: which release a device takes (`
 from __future__ import annotations
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.artifact.manifest import Manifest
 from pypatcher.discovery.census import Census
 from pypatcher.events import Emit, ReleaseConflicts
 
@@ -24,6 +25,7 @@ class Conflicts:
         self._newer = newer
         self._said: set[tuple[PatchInfo, str]] = set()
         self._wordless: set[str] = set()
+        self._contested: set[PatchInfo] = set()
 
     def look(self, ours: PatchInfo, census: Census) -> None:
         """Compare what is offered here with what others said to have."""
@@ -36,6 +38,17 @@ class Conflicts:
         if self._newer and census.newest_version > ours.version:
             newest = census.newest_version
             self._say(ours, f"the fleet has {newest}, which is newer: no device that has it takes this")
+
+    def look_at_word(self, word: Manifest | None) -> None:
+        """Say it if the owner signed two releases under the version that his newest word is about."""
+        if word is not None and word.is_contested and word.terms.info not in self._contested:
+            self._contested.add(word.terms.info)
+            self._emit(
+                ReleaseConflicts(
+                    str(word.terms.info.version),
+                    "the owner signed two releases under this version, and no device goes on with either: sign another",
+                )
+            )
 
     def lacks_word(self, version: str) -> None:
         """The owner signed a release, and said nothing more about it for so long that he may have forgotten it."""

@@ -182,6 +182,7 @@ class Node:
         word = self.word
         while word is not None:
             news = word.news.next
+            self._conflicts.look_at_word(word.current)
             await self._arrange()
             await self.serve()
             census.news.tell()

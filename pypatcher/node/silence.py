@@ -105,6 +105,7 @@ async def notice_silence(
         for version in wordless.overdue(census.releases(), policy.lacks_word, now):
             conflicts.lacks_word(version)
         heard, networks = watch.heard(now)
-        told = "" if policy.manifest is None else describe(policy.manifest)
+        lost = "" if word is None else word.problem
+        told = lost if policy.manifest is None else describe(policy.manifest)
         report.listens(told, heard, networks, "; ".join(reasons))
         await asyncio.sleep(_EVERY)

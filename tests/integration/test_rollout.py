@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pypatcher.addresses import format_address
-from pypatcher.artifact import PatchInfo, check_release
+from pypatcher.artifact import PatchInfo, check_release, make_info
 from pypatcher.artifact.beside import manifest_path, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word, next_word
@@ -202,6 +202,19 @@ async def test_the_owners_word_is_found_in_the_dht_alone(fleet: LoopbackFleet) -
     device = fleet.device(old)
     await device.wait_for("node.started")
     await until(lambda: device.node.word is not None and device.node.word.current is not None, "the word")
+
+
+async def test_two_releases_under_one_version_are_taken_by_nobody_and_said(fleet: LoopbackFleet) -> None:
+    (old, _), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+    other = make_info(info.version, bytes(32), info.size, fleet.key)
+    device = fleet.device(old, manifest=says(fleet, info, Change()))
+    await device.wait_for("node.started")
+    await device.hear(says(fleet, other, Change(), Change(share=10_000)))
+    conflict = await device.wait_for("release.conflicts")
+    assert "two releases under this version" in conflict.reason
+    await fleet.device(new).wait_for("record.published")
+    await asyncio.sleep(2.0)
+    assert "fetch.started" not in device.names()
 
 
 async def test_who_has_left_the_stable_release_behind_still_gives_it(fleet: LoopbackFleet) -> None:
