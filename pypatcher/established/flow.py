@@ -131,7 +131,7 @@ class Flow:
         end = offset + len(data)
         if end > receiving.highest:
             self._count(receiving, end, STREAM)
-        if receiving.frame(offset, data, fin):
+        if (not fin and receiving.append(offset, data, end)) or receiving.frame(offset, data, fin):
             self.readable[stream] = None
 
     def on_reset(self, stream_id: int, final: int) -> QuicStream | None:

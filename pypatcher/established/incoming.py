@@ -62,26 +62,31 @@ class Incoming:
         self._state = state
         self._tls = Receiving(_HANDSHAKE_LIMIT)
         self._tls_left = b""
+        self._genuine = False
 
     def receive(self, batch: list[tuple[bytes, Address]], now: float) -> None:
         """Take datagrams, each of which is one packet with a short header."""
         state = self._state
         offset = 1 + state.id_size
-        known = state.our_ids.number_of
+        shortest = offset + 4 + SAMPLE
+        known, find = state.our_ids.number_of, state.paths.find
         state.clock(now)
         taken: list[tuple[bytes, Address]] = []
         for pair in batch:
             data = pair[0]
-            path = state.paths.all[0] if pair[1] == state.paths.all[0].address else state.paths.find(pair[1])
+            path = find(pair[1])
             if path is None:
                 if state.is_client:
                     continue  # servers stay where they are (RFC 9000 section 9)
             elif not path.proved:
                 path.received += len(data)
-            if len(data) >= offset + 4 + SAMPLE and known(data[1:offset]) is not None:
+            if len(data) >= shortest and known(data[1:offset]) is not None:
                 taken.append(pair)
         if not taken:
             return
+        if state.old_keys_until and now >= state.old_keys_until:
+            state.opener.forget_old()
+            state.old_keys_until = 0.0
         masks = state.opener.masks([data for data, _ in taken], offset)
         at = 0
         for data, address in taken:
@@ -89,6 +94,10 @@ class Incoming:
                 return
             self._packet(data, address, masks[at : at + 5], offset, now)
             at += SAMPLE
+        if self._genuine and state.closing is None:
+            self._genuine = False
+            state.idle_at = now + state.idle_seconds()
+            state.sent_since_heard = False
 
     def _packet(self, data: bytes, address: Address, mask: bytes, offset: int, now: float) -> None:
         state = self._state
@@ -107,9 +116,6 @@ class Incoming:
             return
         start = offset + size
         header = bytes((first,)) + data[1:offset] + low.to_bytes(size, "big")
-        if state.old_keys_until and now >= state.old_keys_until:
-            state.opener.forget_old()
-            state.old_keys_until = 0.0
         payload, flips = state.opener.open(header, number, data[start:], (first >> 2) & 1)
         if payload is None:
             if state.opener.failed >= _MOST_FAILURES:
@@ -131,8 +137,7 @@ class Incoming:
             return
         if state.closing is not None:
             return
-        state.idle_at = now + state.idle_seconds()
-        state.sent_since_heard = False
+        self._genuine = True
         if not state.is_client:
             self._follow(path, data[1:offset], probing, number > received.largest)
         received.add(number, now, eliciting)

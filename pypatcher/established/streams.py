@@ -201,6 +201,14 @@ class Receiving:
         """How many ranges wait for what is before them."""
         return 0 if self._gaps is None else len(self._gaps)
 
+    def append(self, offset: int, data: bytes, end: int) -> bool:
+        """Take bytes that are the next ones, where nothing else is to be looked at: most are."""
+        if offset != self.start or self._gaps is not None or self.final >= 0 or self.stop_code >= 0 or not data:
+            return False
+        self.chunks.append(data)
+        self.start = self.highest = end
+        return True
+
     def frame(self, offset: int, data: bytes, fin: bool) -> bool:
         """Bytes came that the limits allow; returns whether there is something to hand over.
 

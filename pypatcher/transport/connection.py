@@ -244,6 +244,13 @@ class Connection:
         if self._quic.established is None or len(self._came) >= _BATCH:
             self.open_batch(now)
 
+    def feed_more(self, data: bytes, source: Address) -> bool:
+        """Take one that came right behind the last, from the same place to the same id; False if ``feed`` has to."""
+        if self._farewell or self._quic.established is None or len(self._came) >= _BATCH - 1:
+            return False
+        self._came.append((data, source))
+        return True
+
     def open_batch(self, now: float) -> None:
         """Open what was fed and waits for more."""
         came, self._came = self._came, []

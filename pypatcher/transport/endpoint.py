@@ -69,6 +69,7 @@ class Endpoint:
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
         self._flush_soon: asyncio.Handle | None = None
+        self._train: tuple[Address, bytes, Connection] | None = None  # whose the rest of one read is, of one ``source``
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._front_door = FrontDoor(admission)
@@ -277,6 +278,11 @@ class Endpoint:
         return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if is_ipv6(address[0]) else _DATAGRAM_SIZE_V4)
 
     def _datagram_received(self, data: bytes, source: Address) -> None:
+        train = self._train
+        if train is not None and source is train[0] and data[1 : 1 + CONNECTION_ID_SIZE] == train[1]:
+            if 0x40 <= data[0] < 0x80 and train[2].feed_more(data, source):
+                return
+            self._train = None
         first = data[0] if data else 0
         if first >= 0xC0:
             called = data[6 : 6 + data[5]] if len(data) > 6 else b""
@@ -304,11 +310,10 @@ class Endpoint:
         entry, now = self._connections.get(connection), self._loop.time()
         # Packets that asked another address of ours than the last ones are opened one by one: see ``_note_asked``.
         elsewhere = entry is not None and entry.udp.asked_by(source) != entry.asked
-        newest: tuple[int, ...] = ()
         try:
             if elsewhere:
                 connection.open_batch(now)
-                newest = connection.newest
+            newest = connection.newest if elsewhere else ()
             connection.feed(data, source, now)
             if elsewhere:
                 connection.open_batch(now)
@@ -320,6 +325,8 @@ class Endpoint:
         if elsewhere and connection.newest != newest:
             self._note_asked(connection, source)
         self._awake[connection] = None
+        alike = data[0] < 0x80 and not elsewhere
+        self._train = (source, data[1 : 1 + CONNECTION_ID_SIZE], connection) if alike else None
 
     def _note_asked(self, connection: Connection, source: Address) -> None:
         """A packet that was the peer's own, and new, asked the address of ours that we answer from."""
@@ -386,6 +393,7 @@ class Endpoint:
         if self._flush_soon is not None:
             self._flush_soon.cancel()
             self._flush_soon = None
+        self._train = None
         awake, self._awake = self._awake, {}
         now = self._loop.time()
         for connection in awake:

@@ -131,6 +131,17 @@ SEEDS: dict[str, list[bytes]] = {
         encode_acceptance(INFO, 1176)[9:],
         INFO.to_postcard() + b"\x08" + (len(INFO.to_postcard()) + 9).to_bytes(8, "big"),
     ],
+    "frames": [
+        b"\x0f\x00\x00\x05hello",
+        b"\x0e\x00\x40\x80\x03abc\x0e\x00\x00\x03abc",
+        b"\x02\x00\x00\x00\x00\x01",
+        b"\x04\x00\x01\x05\x05\x00\x02",
+        b"\x10\x80\x10\x00\x00\x11\x00\x50\x00\x12\x08\x13\x08",
+        b"\x18\x01\x00\x08namename" + bytes(range(16)) + b"\x19\x01",
+        b"\x1a12345678\x1b12345678",
+        b"\x1d\x03\x04busy",
+    ],
+    "packets": [bytes(range(60)), b"\x43" + bytes(1200)],
     "first_packet": [_first_packet(1), _first_packet(1, bytes(40)), _first_packet(0x6B3343CF), _first_packet(0)],
     "lan_answers": [
         lan.encode_search(INFO_HASH, PORT, "ffff", 4),

@@ -1,7 +1,8 @@
 """The parsers, and what must hold for each with any bytes: an answer or a documented error, within bounded memory.
 
-The functions are in ``files`` and ``network`` and know nothing of the fuzzer. `BOUNDS` says for each how many bytes
-its parser takes, or reads at once, at most; nothing that an input claims may make it allocate beyond twice that.
+The functions are in ``files``, ``network`` and ``connection``, and know nothing of the fuzzer. `BOUNDS` says for each
+how many bytes its parser takes, or reads at once, at most; nothing that an input claims may make it allocate beyond
+twice that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pypatcher.dht.krpc import MAX_DATAGRAM
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.install.trial import STATE_LIMIT
 from pypatcher.transfer.wire import HEADER_LIMIT
-from tests.fuzz import files, network
+from tests.fuzz import connection, files, network
 from tests.fuzz.seeds import SEEDS
 
 __all__ = ["BOUNDS", "CORPUS", "FOUND", "LONGEST", "TARGETS", "known_inputs", "try_bounded"]
@@ -47,6 +48,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         network.v1_messages,
         network.first_packet,
         network.lan_answers,
+        connection.frames,
+        connection.packets,
     )
 }
 
@@ -67,6 +70,8 @@ BOUNDS = {
     "v1_messages": LONGEST,
     "first_packet": LONGEST,
     "lan_answers": LONGEST,
+    "frames": connection.WINDOWS,
+    "packets": LONGEST,
 }
 
 
