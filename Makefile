@@ -76,6 +76,7 @@ nat-lab: $(READY) ## devices behind routers of every kind update each other: the
 bench: $(READY) ## hashing, chunks and transfer, side by side with what they are built on
 	$(BIN)/python bench/hashing.py
 	$(BIN)/python bench/chunks.py
+	$(BIN)/python -m bench.transport
 	$(BIN)/python bench/transfer.py
 	$(BIN)/python -m bench.pointer
 
