@@ -66,8 +66,9 @@ class SeedWord:
             )
 
     def may_be_announced(self, info: PatchInfo) -> bool:
-        """See ``Policy.may_be_announced``."""
-        return self._policy.may_be_announced(info)
+        """See ``Policy.may_be_announced``; by v1 alone until it is known what the network has of the owner."""
+        has_listened = self.word is None or self.word.has_listened
+        return has_listened and self._policy.may_be_announced(info)
 
     @property
     def says(self) -> str:

@@ -157,11 +157,7 @@ class PointerSchedule:
 
 
 class Pointer:
-    """Reads and writes for one node.
-
-    Attributes:
-        first_read: set once all four positions were looked up, or could not be for a minute.
-    """
+    """Reads and writes for one node."""
 
     name = "pointer"
     limits: Sequence[AddressLimits] = ()
@@ -171,7 +167,6 @@ class Pointer:
         self._word = word
         self._around = around
         self._schedule = PointerSchedule(around.rng, around.clock())
-        self.first_read = asyncio.Event()
 
     async def run(self, listener: Listener) -> None:
         """Read, repair and keep alive until cancelled."""
@@ -182,7 +177,6 @@ class Pointer:
                 await self.read_all()
         except TimeoutError:
             _log.debug("the pointer was not read within a minute")
-        self.first_read.set()
         self._word.listened()
         while True:
             news = self._word.news.next
