@@ -150,7 +150,7 @@ async def test_who_only_takes_shows_itself_after_a_router_was_off(tmp_path: Path
 async def test_a_peer_that_is_gone_is_given_up_before_the_connection_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pypatcher.transfer.client._NUDGE_AFTER", 0.1)
+    monkeypatch.setattr("pypatcher.transfer.taking._NUDGE_AFTER", 0.1)
     info, _ = make_release(tmp_path, size=3_000_000)
     async with (
         open_server(local_release(info, tmp_path / "release"), minute=MINUTE) as server,
