@@ -15,9 +15,9 @@ from tests.nat.fleet import NEW, OLD, LabDevice, LabFleet, build_program, tell_s
 from tests.nat.lab import Lab, open_lab
 from tests.nat.sites import Host
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
-_PATIENCE = 100.0
+_PATIENCE = 160.0
 _NETWORKS = {"IPv4": "192.168.9.{}", "IPv6": "fd00:9::{}"}
 # Entry points as every device has them, which nobody here can find.
 _BOOTSTRAP = "router.bittorrent.com:6881"

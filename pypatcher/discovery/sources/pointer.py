@@ -171,12 +171,13 @@ class Pointer:
     async def run(self, listener: Listener) -> None:
         """Read, repair and keep alive until cancelled."""
         clock, settings, started = self._around.clock, self._around.settings, self._around.clock()
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                await self._around.host.joined()
-                await self.read_all()
-        except TimeoutError:
-            _log.debug("the pointer was not read within a minute")
+        if settings.bootstrap:  # else there is nobody to ask, by the owner's own choice
+            try:
+                async with asyncio.timeout(_TIMEOUT):
+                    await self._around.host.joined()
+                    await self.read_all()
+            except TimeoutError:
+                _log.debug("the pointer was not read within a minute")
         self._word.listened()
         while True:
             news = self._word.news.next
