@@ -29,7 +29,7 @@ _SETTLES = 60.0
 _FRESH = 150.0
 _FRESH_OLD = 3700.0
 """How old a report may be: it is written once a minute, by older versions once an hour."""
-_DAY = 86400.0
+_HOUR, _DAY = 3600.0, 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,10 @@ def _needs_of_node(report: Report, seen: WhoRuns) -> Iterator[str]:
         yield f"a release waits for a restart that nothing here brings about: {report.waits}"
     if report.silent:
         yield f"the node reaches nobody outside its LAN: no DHT node answers since {when(report.silent)}; see netcheck"
-    if report.mode and seen.now - max(report.last_heard, report.started) > _DAY:
-        yield f"nobody of the fleet was heard since {when(report.last_heard or report.started)}: is a seed up?"
+    # Over its restarts; whoever was switched off has an hour to look.
+    since = report.last_heard or report.unheard_since or report.started
+    if report.mode and seen.now - report.started > _HOUR and seen.now - since > _DAY:
+        yield f"nobody of the fleet was heard since {when(since)}: is a seed up?"
     if report.fleet:
         yield f"somebody should look at the fleet: {report.fleet}"
     if report.clock:

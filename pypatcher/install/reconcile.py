@@ -7,6 +7,7 @@ because the disk is full, the program goes back without a record, or a full disk
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -108,6 +109,8 @@ class _Settling:
     def run(self) -> Settled:
         session = self._session
         session.operations.begin()
+        with contextlib.suppress(OSError):
+            session.files.unlink(session.layout.by_hand)  # of a `stage` that was killed: it would hold this lock
         for _ in range(_ROUNDS):
             facts = session.facts(self._caller)
             if not self._changed and is_another(self._before, facts.program.stat):

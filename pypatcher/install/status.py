@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pypatcher.install.decide import LIMITS
 from pypatcher.install.examine import EntryKind, Examined
 from pypatcher.install.instances import Instance, seen_instances
 from pypatcher.install.layout import Entry, Layout
@@ -118,4 +119,9 @@ def _needs(layout: Layout, state: TrialState | None, program: Examined, previous
         return f"{what}: put a signed release at {layout.program}"
     if state is not None and program.id.sha512 in state.refused and previous.id is None:
         return f"version {program.id.version} failed and there is nothing to go back to: put another release there"
+    trial = None if state is None else state.trial
+    is_tried = trial is not None and trial.program.sha512 == program.id.sha512
+    if trial is not None and is_tried and previous.id is None and LIMITS.reached(trial):
+        ends = f"{trial.failed} failed starts, {trial.reboots} reboots"
+        return f"version {program.id.version} is on trial ({ends}) with nothing to go back to: confirm it, or adopt one"
     return ""

@@ -27,7 +27,7 @@ from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.device import NamespaceKind
 from pypatcher.node.network import open_network
 from pypatcher.node.presence import NetworkPresence
-from pypatcher.node.report import NodeReport
+from pypatcher.node.report import REPORT_LIMIT, NodeReport, decode_report
 from pypatcher.node.silence import notice_silence
 from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
@@ -284,6 +284,7 @@ class Node:
 
     def _write_report(self) -> None:
         try:
+            self._report.follow(decode_report(self._installation.read_report(REPORT_LIMIT + 1)))
             self._installation.write_report(self._report.take())
         except (PatcherError, OSError) as error:
             _log.debug("no report for people beside the program: %s", error)

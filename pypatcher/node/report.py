@@ -63,6 +63,7 @@ class Report:
         word_networks: of how many networks that was within the last day.
         fleet: why somebody should know that the fleet or its owner is not heard; empty: all is well.
         conflict: what the fleet has that speaks against what is here.
+        unheard_since: when the first of the starts was in which nobody was heard yet; 0 once somebody was.
     """
 
     started: float = 0.0
@@ -84,6 +85,7 @@ class Report:
     word_networks: int = 0
     fleet: str = ""
     conflict: str = ""
+    unheard_since: float = 0.0
 
 
 class NodeReport:
@@ -106,6 +108,21 @@ class NodeReport:
         self._report = Report(started=now(), mode=mode)
         self._news = True
         self._written: float | None = None
+        self._follows = False
+
+    def follow(self, before: Report | None) -> None:
+        """Keep what an earlier start of the program knew; once, and no time that is yet to come."""
+        if self._follows:
+            return
+        self._follows = True
+        if before is None:
+            return
+        own, now = self._report, self._now()
+        heard = max(own.last_heard, before.last_heard if before.last_heard <= now else 0.0)
+        since = min(before.unheard_since or before.started, now)
+        self._report = replace(own, last_heard=heard, unheard_since=0.0 if heard else since)
+        if before.error and not own.error:
+            self._report = replace(self._report, error=before.error, error_time=before.error_time)
 
     def note(self, event: Event) -> bool:
         """Keep what a person would ask for; whether it is news, and should be written at once."""
@@ -204,6 +221,7 @@ def decode_report(data: bytes) -> Report | None:
             word_heard=_time(table.get("word_heard", 0)),
             word_networks=int(_time(table.get("word_networks", 0))),
             fleet=_line(table.get("fleet", "")),
+            unheard_since=_time(table.get("unheard_since", 0)),
             conflict=_line(table.get("conflict", "")),
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
@@ -213,9 +231,11 @@ def decode_report(data: bytes) -> Report | None:
 def report_obstacle(installation: Installation, reason: str) -> None:
     """Say for ``status`` why a start found that there are no updates, where there is a folder to say it in."""
     if reason and installation.layout.state_folder.is_dir():
-        now = time.time()
+        report = NodeReport("")
+        report.note(PreflightFailed(reason))
         with contextlib.suppress(PatcherError, OSError):
-            installation.write_report(encode_report(Report(started=now, written=now, blocked=_line(reason))))
+            report.follow(decode_report(installation.read_report(REPORT_LIMIT + 1)))
+            installation.write_report(report.take())
 
 
 def _line(value: object) -> str:

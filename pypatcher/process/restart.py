@@ -120,8 +120,10 @@ class Restarter:
         """
         with self._lock:
             self._requested = self._told = True
+        with contextlib.suppress(RuntimeError):  # no room for a thread: then nothing forces the program to end
+            start_thread(self._flush_when_told, "pypatcher-flush")
+            start_thread(self._force_later, "pypatcher-restart")
         self._prepare(activate)
-        start_thread(self._force_later, "pypatcher-restart")
         self._ending.raise_now()
 
     def request(self, activate: Callable[[], None] | None = None, told: Callable[[], None] = lambda: None) -> bool:
@@ -152,6 +154,7 @@ class Restarter:
     def _carry_out(self, activate: Callable[[], None] | None, told: Callable[[], None]) -> None:
         block_signals()
         try:
+            start_thread(self._flush_when_told, "pypatcher-flush")
             self._prepare(activate)  # first: the signal of `watch` may end a wait in C, and main with it
             if self._callbacks:
                 self._ending.watch()
@@ -206,7 +209,6 @@ class Restarter:
         if self.plan.how is Restarting.HELPER:
             with contextlib.suppress(OSError):
                 self._helper = Helper(self._image, self.program.launcher)
-        start_thread(self._flush_when_told, "pypatcher-flush")
         atexit.register(self._at_exit)
         atexit.register(self._ending.over.append, True)  # the last one registered is the first one called
 

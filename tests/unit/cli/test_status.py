@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,12 @@ from pypatcher.cli import needs
 from pypatcher.cli.needs import WhoRuns, needs_of, unknown_of
 from pypatcher.errors import CannotReplaceError
 from pypatcher.install import Installation, Status, owner_verifies
+from pypatcher.install.operations import Operations
+from pypatcher.install.state_folder import StateFolder, open_folders
+from pypatcher.install.trial import ProgramId, Trial
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.device import own_target
-from pypatcher.node.report import Report, encode_report
+from pypatcher.node.report import NodeReport, Report, decode_report, encode_report
 from pypatcher.process import how_it_ended
 from tests.support.devices import compile_app
 from tests.unit.cli.conftest import Run
@@ -227,3 +232,33 @@ def test_mode_and_moment_of_the_next_restart_are_shown(
         out = run("status", app).out
     assert "staged:     2.0.0, restart at 20" in out
     assert "mode:       at=03:30: restart at 20" in out
+
+
+def test_a_silent_fleet_is_told_over_restarts(device: Installation) -> None:
+    """A device that its owner switches on each morning."""
+    started = NodeReport(now=lambda: NOW - 90_000)
+    report = decode_report(started.take())
+    for seconds_ago in (80_000, 40_000, 5000):
+        again = NodeReport(now=partial(float, NOW - seconds_ago))
+        again.follow(report)
+        report = decode_report(again.take())
+    assert report is not None
+    told = [need for need in needs_of(device, device.status(), report, WELL) if "nobody of the fleet" in need]
+    assert len(told) == 1
+    heard = NodeReport(now=lambda: NOW - 5000)
+    heard.looked(1)
+    heard.follow(report)
+    report = decode_report(heard.take())
+    assert report is not None
+    assert report.unheard_since == 0.0
+    assert not [need for need in needs_of(device, device.status(), report, WELL) if "nobody of the fleet" in need]
+
+
+def test_a_trial_at_its_limit_without_a_way_back_is_named(device: Installation, releases: tuple[bytes, bytes]) -> None:
+    with open_folders(device.layout, StateFolder.MADE) as files:
+        operations = Operations(files, device.layout)
+        state = operations.read_state()
+        assert state is not None
+        other = ProgramId(bytes(64), state.confirmed.version)
+        operations.write_state(replace(state, confirmed=other, trial=Trial(state.confirmed, failed=3)))
+    assert "with nothing to go back to" in device.status().needs

@@ -55,3 +55,12 @@ def test_status_reads_without_making_anything(make: MakeInstallation) -> None:
     assert not device.layout.state_folder.exists()
     device.program.unlink()
     assert "put a signed release" in device.status().needs
+
+
+def test_what_a_killed_stage_left_is_gone_after_the_next_start(make: MakeInstallation) -> None:
+    device = make()
+    device.settle("run")
+    torn = device.layout.path(device.layout.by_hand)
+    torn.write_bytes(b"half of")
+    device.settle("run")
+    assert not torn.exists()

@@ -261,3 +261,14 @@ def test_handler_in_c_that_ends_the_program_does_not_end_the_restart(handler: st
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (signal.SIGTERM, said), done.stderr
+
+
+def test_a_start_that_must_restart_needs_no_thread_for_it() -> None:
+    said = run("""
+        def no_room(self):
+            raise RuntimeError("can't start new thread")
+
+        threading.Thread.start = no_room
+        restarter().restart()
+    """)
+    assert said == "RESTARTED\n"
