@@ -51,7 +51,7 @@ format: $(READY) ## format the code
 man: $(READY) ## man pages of every command, made from the parsers, in build/man
 	$(BIN)/python scripts/manpages.py build/man
 
-packagings: $(READY) ## every packaging updates itself, Nuitka included (its build takes minutes)
+packagings: $(READY) ## every packaging updates itself and restarts every server, Nuitka included (its builds take many minutes)
 	@scripts/packages $(PYTHON) $(PACKAGERS)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements/packagings.txt
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/npm postject@1.0.0-alpha.6 caxa@3.0.1
