@@ -92,7 +92,7 @@ onefile: .cache/cross/tools/.ready ## your own program for a target, with its re
 check-wheelhouse: .cache/cross/tools/.ready ## is a wheelhouse as its builder signed it: make check-wheelhouse TARGET=armv7 KEY=owner.key.pub
 	@$(CROSS) -m cross.sums wheelhouse/$(or $(TARGET),TARGET) '$(KEY)'
 
-reproducible: .cache/cross/tools/.ready ## a hostile shell, home, umask and user give the same wheels and onefile: make reproducible TARGET=armv7 (default: every target)
+reproducible: .cache/cross/tools/.ready ## a hostile shell, home, umask and user give the same wheels: make reproducible TARGET=armv7 (default: every target)
 	@for target in $(or $(TARGET),$(TARGETS)); do scripts/reproducible $(PYTHON) $$target || exit 1; done
 
 walk: $(READY) ## a new Debian 12 and a new 13 go through README and docs/cross-building.md word for word, as root: make walk DEBIAN=13

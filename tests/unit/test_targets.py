@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_an_unknown_target_is_told_which_there_are() -> None:
 
 
 def test_sources_that_were_bundled_without_targets_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pypatcher._built_in_targets", None)  # an installed pypatcher has it
     monkeypatch.setattr(targets, "__file__", str(tmp_path / "bundle" / "pypatcher" / "targets.py"))
     with pytest.raises(SettingError, match="build the program in a folder of its own"):
         load_targets.__wrapped__()
