@@ -90,7 +90,7 @@ class Terms:
             raise ManifestError(f"the manifest names version {info.version}, but its seq {seq} is of another")
         wrong = sorted(key for key in keys if key in _KNOWN and not _in_range(key, keys[key], info, owner))
         must = keys.get(b"must", [])
-        unknown = [name for name in must if name not in _KNOWN] if isinstance(must, list) else []
+        unknown = [name for name in must if not _is_known(name)] if isinstance(must, list) else []
         reasons = [f"{_text(key)} is out of range" for key in wrong] + [
             f"{_text(name)} is not known" for name in unknown
         ]
@@ -151,6 +151,10 @@ def _in_range(key: bytes, found: Value, info: PatchInfo, owner: OwnerKey) -> boo
         case list():
             return key == b"must" and len(found) <= _MUST_LIMIT and all(isinstance(name, bytes) for name in found)
     return False
+
+
+def _is_known(name: Value) -> bool:
+    return isinstance(name, bytes) and name in _KNOWN
 
 
 def _is_text(data: bytes) -> bool:

@@ -24,7 +24,7 @@ from pypatcher.version import Version
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
 
-__all__ = ["Standing", "Words"]
+__all__ = ["NewWord", "Standing", "Words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,15 @@ class Standing:
     newest: Version
     trial: PatchInfo | None
     refused: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NewWord:
+    """A word to be stored, with its flag, and what follows from it."""
+
+    data: bytes
+    flag: bytes
+    rule: Rule
 
 
 class Words:
@@ -73,17 +82,21 @@ class Words:
         with self._folders(self._layout, StateFolder.IF_THERE) as files:
             return Operations(files, self._layout).read_word(name)
 
-    def keep(self, name: str, data: bytes, flag: bytes, rule: Rule) -> None:
+    def keep(self, name: str, choose: Callable[[bytes | None], NewWord]) -> None:
         """Store a word; what it forbids is set aside before, what it permits is staged after.
+
+        Args:
+            choose: names it, given what is stored now: another process may have stored a newer one.
 
         Raises:
             CannotReplaceError, OSError: it cannot be stored; no release is permitted that was not before.
         """
         with self._session() as session:
             session.operations.begin()
-            _forbid(session, rule)
-            session.operations.write_word(name, data, flag)
-            _permit(session, rule)
+            word = choose(session.operations.read_word(name)[0])
+            _forbid(session, word.rule)
+            session.operations.write_word(name, word.data, word.flag)
+            _permit(session, word.rule)
 
     def arrange(self, rule: Rule) -> None:
         """The same for the word that is stored, where something else changed: the node starts, a release was staged.

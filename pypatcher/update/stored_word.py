@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pypatcher.artifact.manifest import Manifest
 from pypatcher.install import Installation
 from pypatcher.install.orders import Rule
+from pypatcher.install.words import NewWord
 from pypatcher.keys import OwnerKey
 from pypatcher.update.orders import word_name
-from pypatcher.update.word import Kept, read_floor, write_floor
+from pypatcher.update.word import Kept, newest_kept, read_floor, write_floor
 
 __all__ = ["InstallationStore"]
 
@@ -34,6 +35,14 @@ class InstallationStore:
         data, flag = self._installation.words.read(self._name)
         return Kept(data or b"", None if flag is None else read_floor(flag))
 
-    def keep(self, word: Manifest) -> None:
+    def keep(self, word: Manifest) -> Manifest:
         """See ``WordStore``; what it forbids is set aside before, what it permits is staged after."""
-        self._installation.words.keep(self._name, word.encode_kept(), write_floor(word.seq), self._rule(word))
+        kept = word
+
+        def choose(stored: bytes | None) -> NewWord:
+            nonlocal kept
+            kept = newest_kept(word, stored)
+            return NewWord(kept.encode_kept(), write_floor(kept.seq), self._rule(kept))
+
+        self._installation.words.keep(self._name, choose)
+        return kept

@@ -27,7 +27,7 @@ from pypatcher.mutable_item import MutableItem
 from pypatcher.version import REVISION_LIMIT
 from pypatcher.waiting import News, wait_to_the_end
 
-__all__ = ["FolderStore", "Kept", "NoStore", "OwnersWord", "WordContact", "WordStore"]
+__all__ = ["FolderStore", "Kept", "NoStore", "OwnersWord", "WordContact", "WordStore", "newest_kept"]
 
 _log = logging.getLogger("pypatcher")
 _NETWORKS = 64
@@ -58,8 +58,13 @@ class WordStore(Protocol):
             PatcherError, OSError: it cannot be looked at.
         """
 
-    def keep(self, word: Manifest) -> None:
+    def keep(self, word: Manifest) -> Manifest:
         """Replace it by one rename; when this returns it outlives a power cut.
+
+        Several processes of one program keep it in one place, and hear what they hear at different times.
+
+        Returns:
+            What is kept: ``word``, or what another process kept meanwhile where that counts more.
 
         Raises:
             PatcherError, OSError: it cannot be kept.
@@ -209,7 +214,7 @@ class OwnersWord:
     def _keep(self, word: Manifest) -> None:
         """Durable before it counts; where that fails it counts all the same, for as long as this process lives."""
         try:
-            self._store.keep(word)
+            word = self._store.keep(word)
         except (PatcherError, OSError) as error:
             if self._is_kept:
                 _log.warning(
@@ -254,8 +259,9 @@ class NoStore:
         """Nothing."""
         return Kept()
 
-    def keep(self, word: Manifest) -> None:
+    def keep(self, word: Manifest) -> Manifest:
         """Nowhere."""
+        return word
 
 
 class FolderStore:
@@ -270,11 +276,13 @@ class FolderStore:
         flag = _read(self._folder / "manifest.seen", _SEQ_DIGITS + 1)
         return Kept(data or b"", None if flag is None else read_floor(flag))
 
-    def keep(self, word: Manifest) -> None:
+    def keep(self, word: Manifest) -> Manifest:
         """See ``WordStore``."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        word = newest_kept(word, _read(self._folder / "manifest", MANIFEST_LIMIT + 1))
         self._replace("manifest", word.encode_kept())
         self._replace("manifest.seen", write_floor(word.seq))
+        return word
 
     def _replace(self, name: str, data: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=f"{name}.", dir=self._folder)
@@ -292,6 +300,16 @@ class FolderStore:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def newest_kept(word: Manifest, stored: bytes | None) -> Manifest:
+    """Which counts: a word that was heard, or what is stored by now; damaged bytes do not."""
+    if stored is None:
+        return word
+    try:
+        return newer_word(Manifest.decode_kept(stored, word.owner, word.target), word)
+    except ManifestError:
+        return word
 
 
 def write_floor(seq: int) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.install.installation import Installation
+from pypatcher.install.words import NewWord
 from pypatcher.version import Version
 from tests.support.text_programs import program, release_of
 
@@ -78,5 +79,5 @@ def hear(line: bytes, installation: Installation) -> bool:
     stored, _ = installation.words.read(_NAME)
     if word_seq(stored) >= word_seq(line):
         return False
-    installation.words.keep(_NAME, line, b"%d" % word_seq(line), SimWord(line))
+    installation.words.keep(_NAME, lambda _: NewWord(line, b"%d" % word_seq(line), SimWord(line)))
     return True

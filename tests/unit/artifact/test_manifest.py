@@ -128,6 +128,8 @@ def test_no_bytes_do_worse_than_an_error(data: bytes) -> None:
         {"must": [b"cosign"]},
         {"must": b"cosign"},
         {"must": [5]},
+        {"must": [[b"share"]]},
+        {"must": [{}]},
         {"note": b"x" * 81},
         {"note": b"\xff"},
         {"note": b"\x1b[2J"},

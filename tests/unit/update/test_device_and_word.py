@@ -56,13 +56,17 @@ class TableDevice:
         partial.write(program(version))
         self.installation.stage(partial, release(version))
 
-    def hear(self, told: Manifest) -> None:
+    def ears(self) -> OwnersWord:
+        """What one process of the program has heard: at first, what is stored."""
         store = InstallationStore(
             self.installation,
             OWNER_KEY,
             lambda each: DeviceRule(Policy(each, device_id=DEVICE), OWNER_KEY, lambda _: False),
         )
-        OwnersWord(OWNER_KEY, TARGET, store).hear_at_once(told.encode())
+        return OwnersWord(OWNER_KEY, TARGET, store)
+
+    def hear(self, told: Manifest) -> None:
+        self.ears().hear_at_once(told.encode())
 
     def forget(self) -> None:
         """The word is lost, its flag is not."""
@@ -186,3 +190,15 @@ def test_what_becomes_of_a_device(tmp_path: Path, name: str, state: str) -> None
         device.forget()
     device.start()
     assert device.says() == rows()[name, state]
+
+
+def test_a_second_process_brings_no_older_word_back(tmp_path: Path) -> None:
+    device = TableDevice(tmp_path / "device")
+    first, second = device.ears(), device.ears()
+    device.stage(NEW)
+    first.hear_at_once(word(NEW, revision=2, hold=1).encode())
+    assert device.says() == "1.0 w1.3"
+    second.hear_at_once(word(NEW, revision=1).encode())
+    assert second.current == device.ears().current == word(NEW, revision=2, hold=1)
+    device.start()
+    assert device.says() == "1.0 w1.3"

@@ -32,11 +32,12 @@ class MemoryStore:
     def read(self) -> Kept:
         return self.kept
 
-    def keep(self, word: Manifest) -> None:
+    def keep(self, word: Manifest) -> Manifest:
         if self.is_full:
             raise OSError(28, "No space left on device")
         self.writes += 1
         self.kept = Kept(word.encode_kept(), word.seq)
+        return word
 
 
 def owners_word(store: MemoryStore | FolderStore) -> OwnersWord:
@@ -75,6 +76,15 @@ def test_an_older_word_is_not_believed_after_a_restart(tmp_path: Path) -> None:
         assert hear(known, old) is Heard.OLDER
         assert hear(known, item(old)) is Heard.OLDER
     assert known.current == word("1.3.0", revision=2)
+
+
+def test_a_newer_word_that_another_process_kept_stays(tmp_path: Path) -> None:
+    first, second = owners_word(FolderStore(tmp_path)), owners_word(FolderStore(tmp_path))
+    hear(first, word(revision=2, hold=2))
+    assert hear(second, word(revision=1)) is Heard.NEW
+    for known in (second, owners_word(FolderStore(tmp_path))):
+        assert known.current == word(revision=2, hold=2)
+        assert hear(known, word(revision=1)) is Heard.OLDER
 
 
 @pytest.mark.parametrize("damage", [b"", b"d", b"\0" * 300])
