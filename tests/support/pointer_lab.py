@@ -70,9 +70,11 @@ class PointerDevice:
         self.word = OwnersWord(OWNER_KEY, TARGET, MemoryWords(), clock=loop.time)
         if word is not None:
             self.word.hear_at_once(word.encode())
-        host = SimpleNamespace(joined=node.joined)
+        self.host = SimpleNamespace(joined=node.joined)
         rng = random.Random(seed)
-        around = Surroundings(cast("Any", host), Settings(), lambda _: None, rng, loop.time, self.word, lambda: crowd)
+        around = Surroundings(
+            cast("Any", self.host), Settings(), lambda _: None, rng, loop.time, self.word, lambda: crowd
+        )
         self.pointer = Pointer(node, self.word, around)
         self.running: asyncio.Task[None] | None = None
 

@@ -43,8 +43,9 @@ class MemoryWords:
     def read(self) -> Kept:
         return self.kept
 
-    def keep(self, word: Manifest) -> None:
+    def keep(self, word: Manifest) -> Manifest:
         self.kept = Kept(word.encode_kept(), word.seq)
+        return word
 
 
 class Speaker:

@@ -172,12 +172,7 @@ class Pointer:
         """Read, repair and keep alive until cancelled."""
         clock, settings, started = self._around.clock, self._around.settings, self._around.clock()
         if settings.bootstrap:  # else there is nobody to ask, by the owner's own choice
-            try:
-                async with asyncio.timeout(_TIMEOUT):
-                    await self._around.host.joined()
-                    await self.read_all()
-            except TimeoutError:
-                _log.debug("the pointer was not read within a minute")
+            await self._read_first()
         self._word.listened()
         while True:
             news = self._word.news.next
@@ -188,6 +183,22 @@ class Pointer:
             await self.read(self._schedule.next(clock()))
             for position in self._schedule.to_keep_alive(self._around.crowd(), clock()):
                 await self._write(position)
+
+    async def _read_first(self) -> None:
+        """Read all four positions; who waits for them waits a minute, and a read that takes longer goes on."""
+
+        async def read() -> None:
+            await self._around.host.joined()
+            await self.read_all()
+
+        reading = asyncio.ensure_future(read())
+        try:
+            if not (await asyncio.wait({reading}, timeout=_TIMEOUT))[0]:
+                _log.debug("the pointer was not read within a minute")
+                self._word.listened()
+            await reading
+        finally:
+            reading.cancel()
 
     async def look(self) -> Found:
         """Read all four positions, and tell no address."""

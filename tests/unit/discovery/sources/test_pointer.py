@@ -49,6 +49,27 @@ def test_who_knows_the_word_writes_it_and_others_read_it() -> None:
     run(body())
 
 
+def test_a_first_read_that_takes_over_a_minute_goes_on() -> None:
+    async def body() -> None:
+        async with PointerLab() as lab:
+            await publish(lab)
+            device, clock = lab.device(), asyncio.get_running_loop().time
+            begun = clock()
+
+            async def joined() -> None:
+                await asyncio.sleep(max(0.0, begun + 59.99 - clock()))
+
+            device.host.joined = joined
+            device.start()
+            while not device.word.has_listened:
+                await device.word.news.next.wait()
+            assert clock() - begun <= 60.0
+            assert device.word.current is None
+            assert await device.hears(NEW, 20.0) is not None
+
+    run(body())
+
+
 def test_the_same_seq_is_no_word_of_the_owners() -> None:
     async def body() -> None:
         async with PointerLab() as lab:
