@@ -7,6 +7,8 @@ a word is signed (``artifact.rollout``), and how devices keep it alive (``discov
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,9 @@ from pypatcher.keys import OwnerKey
 
 __all__ = ["Keepers", "PointerView", "Steps", "publish_word", "view_pointer"]
 
+_log = logging.getLogger("pypatcher")
 _REFRESH = 1800.0
+_OFFLINE = 60.0
 _STATE_LIMIT = 64
 
 
@@ -114,8 +118,9 @@ class Steps:
     Args:
         state: a file beside the steps that says which was opened when.
         each: seconds from one step to the next.
-        now: unix time.
+        now: unix time; it counts for what was opened before a restart alone, for clocks are set.
         say: told of each step that is opened, and who keeps it.
+        uptime: seconds by a clock that nobody sets, which goes on while the machine sleeps.
     """
 
     def __init__(
@@ -125,32 +130,40 @@ class Steps:
         each: float,
         now: Callable[[], float],
         say: Callable[[ManifestFile, dict[str, Keepers]], None],
+        *,
+        uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         self._steps = steps
         self._state = state
         self._each = each
         self._now = now
         self._say = say
+        self._uptime = uptime
 
     async def run(self, dht: PointerStore) -> None:
         """Open them until the last one is open; each is written again every half hour, for nodes forget it in two.
 
         Raises:
             ManifestError: the network shows a word that is none of these, such as the brake.
-            PeerError: no node answers.
+            PeerError: no node answers at first; later it waits for the network.
         """
-        at = await self._where(dht)
-        said = -1
+        at, said, due = await self._where(dht), -1, 0.0
         while True:
-            kept = await publish_word(dht, self._steps[at])
+            try:
+                kept = await publish_word(dht, self._steps[at])
+            except PeerError as error:
+                if said < 0:
+                    raise
+                _log.warning("the steps wait for the network: %s", error)
+                await asyncio.sleep(_OFFLINE)
+                continue
             if said != at:
                 self._say(self._steps[at], kept)
-                said = at
-            left = self._opened(at) + self._each - self._now()
+                said, due = at, self._uptime() + self._left(at)
             if at == len(self._steps) - 1:
                 return
-            await asyncio.sleep(max(0.0, min(left, _REFRESH)))
-            if self._opened(at) + self._each <= self._now():
+            await asyncio.sleep(max(0.0, min(due - self._uptime(), _REFRESH)))
+            if due <= self._uptime():
                 at += 1
 
     async def _where(self, dht: PointerStore) -> int:
@@ -167,13 +180,13 @@ class Steps:
         opened = self._read()[0]
         return max(0, shown, next((at for at, step in enumerate(self._steps) if step.seq == opened), 0))
 
-    def _opened(self, at: int) -> float:
-        """When that step was opened; now, if it was not before. A clock that was set back begins it anew."""
-        seq, when = self._read()
-        if seq != self._steps[at].seq or when > self._now():
-            when = self._now()
+    def _left(self, at: int) -> float:
+        """Seconds for which that step stays the last one. Where it was opened at a time that is yet to come: all."""
+        (seq, when), now = self._read(), self._now()
+        if seq != self._steps[at].seq:
+            when = now
             self._state.write_text(f"{self._steps[at].seq} {when:.0f}\n")
-        return when
+        return self._each - max(0.0, now - when)
 
     def _read(self) -> tuple[int, float]:
         try:
