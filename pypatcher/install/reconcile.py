@@ -149,12 +149,12 @@ class _Settling:
             case Action.ADOPT_WITH_WAY_BACK:
                 operations.adopt_with_way_back(_id(program), _id(facts.previous))
             case Action.ADOPT | Action.BY_HAND:
-                operations.adopt(_id(program), state)
                 staged = facts.staged
                 if decision.action is Action.BY_HAND and (
                     staged.id is None or staged.id.version <= _id(program).version
                 ):
-                    operations.drop_staged()
+                    operations.drop_staged()  # first: the fsync behind the new J holds it, too
+                operations.adopt(_id(program), state)
             case Action.DROP_STAGED:
                 operations.drop_staged()
             case Action.SET_ASIDE:
