@@ -42,7 +42,7 @@ from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads, Wanted
 from pypatcher.update.word import NoStore, OwnersWord
 
-__all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest"]
+__all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest", "is_newest"]
 
 ENOUGH_SOURCES = 3
 _LOOK_INTERVAL = 10.0
@@ -211,7 +211,7 @@ class Acquirer:
         return self._out.info is not None and self._out.info.version >= self._census.newest_version
 
     def _is_sure(self) -> bool:
-        return self._is_here() and (self._rule.is_known or _is_agreed(self._census))
+        return self._is_here() and is_newest(self._rule, self._census)
 
     def _may_come(self) -> bool:
         """Whether there is somebody left who may deliver what we do not have."""
@@ -276,7 +276,7 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):
-        await _until(census, lambda: rule.named is not None or _is_agreed(census), patience)
+        await _until(census, lambda: is_newest(rule, census), patience)
         if not census.voices and census.heard:
             await _until(census, lambda: census.voices > 0, (_PERSEVERANCE - 1) * patience)
     if not census.voices and rule.named is None:
@@ -308,6 +308,14 @@ async def _until(census: Census, reached: Callable[[], bool], seconds: float) ->
                 if reached():
                     return
                 await news.wait()
+
+
+def is_newest(rule: OpenRule, census: Census) -> bool:
+    """Whether what is named is the newest, as far as can be told: by the owner's word, else by enough who agree.
+
+    The first word that is heard may be an old one, from whoever is near and wants it to be the last.
+    """
+    return rule.is_settled if rule.named is not None else _is_agreed(census)
 
 
 def _is_agreed(census: Census) -> bool:

@@ -82,6 +82,11 @@ class OpenRule:
         """Whether there is a word."""
         return self._word is not None and self._word.current is not None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is one, and whoever could tell a newer one was asked: who tells one first may be behind."""
+        return self._word is not None and self._word.current is not None and self._word.has_listened
+
     async def allows(self, info: PatchInfo) -> bool:
         """See ``ReleaseRule``."""
         return not self.is_known or info == self.named
