@@ -85,11 +85,15 @@ async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -
         if delay := upload.spend(len(piece)):
             watch.pause(delay)
             await asyncio.sleep(delay)
-        try:
-            async with asyncio.timeout(watch.remaining()):
-                await stream.write(piece, ahead)
-        except TimeoutError:
-            raise StalledError("the peer stalled: it takes its bytes too slowly") from None
+        goal = stream.written + len(piece)
+        while left := goal - stream.written:
+            try:
+                async with asyncio.timeout(watch.remaining()):
+                    await stream.write(piece[-left:], ahead)
+            except TimeoutError:
+                # Another request of the same peer may have moved meanwhile, and this one waits for its turn.
+                if not watch.remaining():
+                    raise StalledError("the peer stalled: it takes its bytes too slowly") from None
         watch.progressed(len(piece))
 
 

@@ -154,6 +154,11 @@ class Stream:
         return self._owner.unacknowledged(self.id)
 
     @property
+    def written(self) -> int:
+        """Bytes that were handed over, whether they left or not."""
+        return self._written
+
+    @property
     def acknowledged(self) -> int:
         """Bytes that arrived."""
         return self._written - self._owner.unacknowledged(self.id)

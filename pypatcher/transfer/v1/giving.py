@@ -49,6 +49,7 @@ class _Account:
         upload: its place.
         sent: bytes that count.
         open: requests under way.
+        watch: sees the taker stall; one for all its requests, for it takes what is asked later when its turn comes.
         given: which bytes of the file were acknowledged.
         is_said: it was said that the peer has all of it.
     """
@@ -56,6 +57,7 @@ class _Account:
     info: PatchInfo
     upload: Upload
     started: float
+    watch: StallWatch
     sent: int = 0
     open: int = 0
     given: Fragments = field(default_factory=lambda: Fragments(_PIECES))
@@ -89,7 +91,9 @@ class Giver:
         if account is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
-        watch = StallWatch(DEFAULT_STALL, time.monotonic)
+        if not account.open:
+            account.watch = _watch()
+        watch = account.watch
         account.open += 1
         sent = 0
         try:
@@ -110,7 +114,7 @@ class Giver:
         with contextlib.suppress(TooManyFragmentsError):
             for offset, size in asked.ranges:
                 account.given.add(offset, offset + size)
-        if len(account.given) == 1 and len(account.given[0]) == held.info.file_size:
+        if len(account.given) == 1 and account.given[0] == range(held.info.file_size):
             self._say_served(session, account)
 
     async def answer_tree(self, session: SessionV1, payload: bytes, stream: Stream) -> None:
@@ -129,7 +133,7 @@ class Giver:
                 found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
         data = encode_nodes(found)
         await stream.write(_HERE)
-        await give(stream, data, account.upload, StallWatch(DEFAULT_STALL, time.monotonic))
+        await give(stream, data, account.upload, _watch())
         account.sent += len(data)
 
     def attend(self, session: SessionV1) -> None:
@@ -159,7 +163,7 @@ class Giver:
             return None
         # From here on it is one of those that the upload limits bound.
         session.connection.keep_place()
-        account = self._accounts[session] = _Account(info, upload, time.monotonic())
+        account = self._accounts[session] = _Account(info, upload, time.monotonic(), _watch())
         self._began(session)
         return account
 
@@ -220,6 +224,10 @@ class _Parts:
             parts.append(await self.file.read(size, offset))
             offset, size = offset + len(parts[-1]), size - len(parts[-1])
         return b"".join(parts)
+
+
+def _watch() -> StallWatch:
+    return StallWatch(DEFAULT_STALL, time.monotonic)
 
 
 def _build(held: LocalRelease) -> Tree:

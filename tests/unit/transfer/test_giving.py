@@ -27,6 +27,10 @@ class _Taker:
     def acknowledged(self) -> int:
         return min(self._takes, self._written)
 
+    @property
+    def written(self) -> int:
+        return self._written
+
     async def write(self, data: bytes, ahead: int) -> None:
         self._written += len(data)
         if self._written - self.acknowledged > ahead:
@@ -47,3 +51,38 @@ def test_a_taker_is_charged_for_as_much_again_as_it_took(takes: int, most: int) 
         return _SIZE - upload.left
 
     assert takes <= run_alone(charged()) <= most << 10
+
+
+def test_who_takes_one_answer_after_another_does_not_stall() -> None:
+    """Two requests at once: on a slow line the first takes minutes, in which the second cannot move."""
+
+    class Later:
+        """Takes some of what is written at once, and the rest after 150 s."""
+
+        written = acknowledged = 0
+
+        def __init__(self) -> None:
+            self._due = asyncio.get_running_loop().time() + 150.0
+
+        async def write(self, data: bytes, ahead: int) -> None:
+            some = 0 if self.written else 100
+            self.written += some
+            await asyncio.sleep(self._due - asyncio.get_running_loop().time())
+            self.written += len(data) - some
+            self.acknowledged = self.written
+
+    async def given() -> int:
+        clock = asyncio.get_running_loop().time
+        upload, stream = UploadLimiter(clock=clock).admit(("20.0.0.1", 1), _SIZE), Later()
+        assert upload is not None
+        watch = StallWatch(DEFAULT_STALL, clock)
+
+        async def first() -> None:
+            for _ in range(15):
+                await asyncio.sleep(10.0)
+                watch.progressed(100_000)
+
+        await asyncio.gather(first(), give(cast("Stream", stream), bytes(1 << 14), upload, watch))
+        return stream.written
+
+    assert run_alone(given()) == 1 << 14

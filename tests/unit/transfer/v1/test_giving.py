@@ -20,10 +20,11 @@ class _Taken:
     """A stream whose peer takes everything at once."""
 
     def __init__(self) -> None:
-        self.acknowledged = 0
+        self.acknowledged = self.written = 0
 
     async def write(self, data: bytes, ahead: int = 0) -> None:
         self.acknowledged += len(data)
+        self.written += len(data)
 
 
 def test_who_asks_for_zeros_uses_up_no_more_of_a_day_than_it_takes(tmp_path: Path) -> None:
