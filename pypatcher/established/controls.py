@@ -99,8 +99,8 @@ def _next(state: State, parts: list[bytes], controls: list[tuple[int, int]]) -> 
 
 def _stream_controls(state: State, stream_id: int, parts: list[bytes], controls: list[tuple[int, int]]) -> None:
     stream = state.flow.streams.get(stream_id)
-    if stream is None:
-        return
+    if stream is None or not state.flow.may_send(stream):
+        return  # a frame of a stream that the peer does not allow yet would end the connection
     receiving, sending = stream.receiving, stream.sending
     name = varint(stream_id)
     if receiving is not None and receiving.limit_pending:

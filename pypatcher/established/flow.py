@@ -166,6 +166,7 @@ class Flow:
             self._may_open[uni] = count
             for stream in self.streams.values():
                 self.enqueue(stream)
+                self.changed.add(-1 - stream.id)
 
     def grant(self, stream_id: int, offset: int) -> bool:
         """The reader is so far that the peer may send up to ``offset``; returns whether it is worth telling now."""

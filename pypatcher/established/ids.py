@@ -23,6 +23,8 @@ __all__ = ["ConnectionId", "OurIds", "TheirIds"]
 _MOST_OF_THEIRS = 8
 _MOST_OF_OURS = 8
 _MOST_TO_RETIRE = 32
+_MOST_SEEN = 1024
+"""Numbers of theirs that they did not take back together: no honest peer changes so often."""
 _TOKEN = 16
 _LONGEST = 20
 
@@ -44,6 +46,8 @@ class OurIds:
         self.ids = {each.number: each for each in known}
         self.to_send = [each.number for each in known[1:]]
         self._next = next_number
+        self._told = known[0].number
+        """The highest number that was told; a peer that takes others back makes us draw as many as it likes."""
         self._most = min(most, _MOST_OF_OURS)
         self._values = {each.value: each.number for each in known}
 
@@ -68,6 +72,7 @@ class OurIds:
         known = self.ids.get(number)
         if known is None:
             return b""
+        self._told = max(self._told, number)
         parts = (
             bytes((NEW_CONNECTION_ID,)),
             varint(number),
@@ -84,7 +89,7 @@ class OurIds:
         Raises:
             TransportError: it was never given out, or is the one that was used.
         """
-        if number >= self._next:
+        if number > self._told:
             raise TransportError(PROTOCOL_VIOLATION, RETIRE_CONNECTION_ID, "Cannot retire unknown connection ID")
         known = self.ids.get(number)
         if known is None:
@@ -160,6 +165,8 @@ class TheirIds:
         if number < self._retired_below:
             self.to_retire.append(number)  # it came after a later one that took it back (RFC 9000 section 5.1.2)
         elif number not in self._seen:
+            if len(self._seen) >= _MOST_SEEN:
+                raise TransportError(CONNECTION_ID_LIMIT_ERROR, NEW_CONNECTION_ID, "Connection IDs without end")
             self._seen.add(number)
             self.spare.append(ConnectionId(number, value, token))
         self._retire_below(below)

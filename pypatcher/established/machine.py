@@ -109,7 +109,9 @@ class Established:
             lost = state.recovery.loss_at if not state.confirmed else state.recovery.timer()
             if lost is not None:
                 due = min(due, lost)
-        for at in (self._outgoing.pacing_at, path.deadline, state.size.timer):
+        # No size is tried where nothing is proved: a timer that nobody acts on would be due for ever.
+        larger = state.size.timer if state.confirmed and path.proved else None
+        for at in (self._outgoing.pacing_at, path.deadline, larger):
             if at is not None:
                 due = min(due, at)
         return due

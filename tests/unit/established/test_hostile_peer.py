@@ -7,6 +7,7 @@ import random
 import pytest
 
 from pypatcher.established.codec import LARGEST, FrameReader, TransportError, varint
+from pypatcher.established.ids import ConnectionId, TheirIds
 from pypatcher.established.machine import Established
 from pypatcher.established.recovery import Recovery, SentPacket
 from tests.support.virtual_path import CLIENT, Link
@@ -107,6 +108,25 @@ def test_ids_that_are_taken_back_faster_than_acknowledged_end_it() -> None:
             break
     assert liar.server.closing is not None
     assert number < 2500
+
+
+def test_ids_of_ours_that_nobody_was_told_cannot_be_taken_back() -> None:
+    """The attack: take back 240 in one packet, each of which makes another one that waits to be told."""
+    liar = KeyThief()
+    ended = liar.send(*(b"\x19" + varint(number) for number in range(1, 240)))
+    assert ended == (0xA, "Cannot retire unknown connection ID")
+    assert len(liar.server.state.our_ids.to_send) <= 8
+
+
+def test_ids_that_are_changed_without_end_leave_nothing_behind() -> None:
+    theirs = TheirIds(ConnectionId(0, b"peer0000"), [])
+    with pytest.raises(TransportError, match="without end"):
+        for number in range(1, 100_000):
+            frame = varint(number) + b"\x00\x08" + number.to_bytes(8, "big") + bytes(16)
+            theirs.on_new(FrameReader(frame))
+            theirs.change()
+            theirs.to_retire.clear()
+    assert len(theirs._seen) <= 1024
 
 
 def test_a_late_acknowledgement_counts_through_no_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pypatcher.established.state import StreamReset
 from tests.support.virtual_path import AES, CHACHA, WIDE, Link
 
 
@@ -153,3 +154,40 @@ def test_a_reader_that_stops_holds_no_more_than_its_window() -> None:
     link.run(5.0)
     assert not link.client.state.flow.streams
     assert not link.server.state.flow.streams
+
+
+def test_nothing_is_said_of_a_stream_before_it_is_allowed() -> None:
+    """A fifth stream: its window and its end wait until the peer allows it, which else ends the connection."""
+    link = Link()
+    link.run(1.0)
+    streams = [link.client.open(False) for _ in range(5)]
+    for stream in streams[:4]:
+        link.client.write(stream, b"question", True)
+    link.client.grant(streams[4], 1 << 20)
+    link.run(1.0)
+    link.client.reset(streams[4], 3)
+    link.client.stop(streams[4], 3)
+    link.run(1.0)
+    assert link.server.closing is None
+    for stream in streams[:4]:
+        link.server.write(stream, b"answer", True)
+    link.run(1.0)
+    assert link.server.closing is None
+    assert StreamReset(streams[4], 3) in link.events[link.server]
+
+
+def test_no_timer_is_due_for_ever_on_a_path_without_proof() -> None:
+    link = Link()
+    link.mtu = 1300
+    link.run(5.0)
+    server = link.server
+    again = server.state.size.timer
+    assert again is not None
+    active = server.state.paths.active
+    active.proved, active.received, active.deadline = False, 10_000, again + 60.0
+    server.state.idle_at = again + 30.0
+    server.on_timer(again + 1.0)
+    server.send(again + 1.0)
+    due = server.timer()
+    assert due is not None
+    assert due > again + 1.0
