@@ -74,9 +74,9 @@ class Activation:
                 if not await self._others_are_ready(version):
                     self._seen = None
                     continue
-                # A newer one may have been staged meanwhile; it is the one that will be activated.
+                # A newer one may have been staged meanwhile, which will be activated, or the owner holds this one now.
                 newest = await asyncio.to_thread(self._waiting_version)
-                if not await self._restart(newest or version):
+                if newest is None or not await self._restart(newest):
                     self._seen = None
                     if self._say_waits is not None:
                         await asyncio.to_thread(self._installation.together.withdraw)

@@ -129,6 +129,23 @@ def test_at_waits_for_its_time_and_then_takes_the_newest(tmp_path: Path) -> None
     run_alone(body())
 
 
+def test_what_is_held_at_its_hour_restarts_nothing(tmp_path: Path) -> None:
+    async def body() -> None:
+        device = ActivationCase(tmp_path, At(3, 30))
+        device.stage("2.0.0")
+        await device.until(3600)
+        device.installation.staged.clear()
+        await device.until(86_000)
+        assert device.restarts == []
+        assert not device.together.ready
+        device.stage("2.1.0")
+        await device.until(2 * 86_400)
+        assert [version for _, version in device.restarts] == ["2.1.0"]
+        device.task.cancel()
+
+    run_alone(body())
+
+
 def test_nothing_takes_over_during_a_trial_and_its_end_lets_it(tmp_path: Path) -> None:
     async def body() -> None:
         device = ActivationCase(tmp_path, Now())
