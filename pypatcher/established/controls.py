@@ -34,7 +34,8 @@ def write_controls(state: State, parts: list[bytes], packet: SentPacket, room: i
     """Put frames for the active path into a packet with that much room; returns how much is left."""
     controls: list[tuple[int, int]] = []
     before = len(parts)
-    _path_frames(state, parts, controls, packet, now)
+    _challenges(state, parts, controls, packet, now)
+    _answers(state.paths.active, parts, packet, room)
     _once(state, parts, controls)
     room -= sum(map(len, parts[before:]))
     while room > _LARGEST_CONTROL:
@@ -47,7 +48,7 @@ def write_controls(state: State, parts: list[bytes], packet: SentPacket, room: i
     return room
 
 
-def _path_frames(
+def _challenges(
     state: State, parts: list[bytes], controls: list[tuple[int, int]], packet: SentPacket, now: float
 ) -> None:
     path = state.paths.active
@@ -55,7 +56,12 @@ def _path_frames(
         parts.append(bytes((PATH_CHALLENGE,)) + _challenge(state, path, now))
         controls.append((PATH_CHALLENGE, 0))
         packet.padded = True
-    while path.responses:
+
+
+def _answers(path: Path, parts: list[bytes], packet: SentPacket, room: int) -> None:
+    """Where nothing is proved, the room is what may go there at all."""
+    while path.responses and room >= _LARGEST_CONTROL:
+        room -= 9
         parts.append(bytes((PATH_RESPONSE,)) + path.responses.popleft())
         packet.padded = True
 

@@ -196,9 +196,12 @@ class Flow:
         if (stream.id & 1) != self._mine:
             uni = (stream.id >> 1) & 1
             self.allowed[uni] += 1
-            # Told in batches: when the peer has fewer left to open than that would grant.
-            if self._told[uni] - self._seen[uni] < self.allowed[uni] - self._told[uni]:
-                self.changed.add(0x12 + uni)
+            self._tell_soon(uni)
+
+    def _tell_soon(self, uni: int) -> None:
+        """In batches: when the peer has fewer left to open than that would grant."""
+        if self._told[uni] - self._seen[uni] < self.allowed[uni] - self._told[uni]:
+            self.changed.add(0x12 + uni)
 
     def _count(self, receiving: Receiving, end: int, frame_type: int) -> None:
         if end > receiving.limit:
@@ -232,4 +235,5 @@ class Flow:
             limit = self._ours.uni if uni else self._ours.other_bidi
             self.streams[new] = QuicStream(new, sending, Receiving(limit))
         self._seen[uni] = index + 1
+        self._tell_soon(uni)
         return self.streams[stream_id]

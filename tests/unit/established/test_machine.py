@@ -191,3 +191,30 @@ def test_no_timer_is_due_for_ever_on_a_path_without_proof() -> None:
     due = server.timer()
     assert due is not None
     assert due > again + 1.0
+
+
+def test_who_opened_all_its_streams_hears_of_those_that_ended_before() -> None:
+    """Two of four end while others are left to open; then the others are opened, and stay."""
+    link = Link()
+    link.run(1.0)
+    for _ in range(2):
+        stream = link.client.open(False)
+        link.client.write(stream, b"question", True)
+        link.run(0.5)
+        link.server.write(stream, b"answer", True)
+        link.run(0.5)
+    streams = [link.client.open(False) for _ in range(4)]
+    for stream in streams:
+        link.client.write(stream, b"question", True)
+    link.run(1.0)
+    assert all(link.got(link.server, stream).ended for stream in streams)
+
+
+def test_answers_to_challenges_stay_within_what_may_go_there() -> None:
+    link = Link()
+    link.run(1.0)
+    active = link.server.state.paths.active
+    for number in range(32):
+        active.was_asked(number.to_bytes(8, "big"))
+    active.proved, active.received, active.sent = False, 40, 0
+    assert 0 < sum(len(data) for data, _ in link.server.send(link.now)) <= 3 * 40
