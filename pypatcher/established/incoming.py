@@ -174,6 +174,8 @@ class Incoming:
         if path is before or not newest:
             return
         state.paths.promote(path)
+        # What filled the window went to where it was before: it is asked at once, and its answer shows what is lost.
+        state.recovery.probes = max(state.recovery.probes, 1)
         state.their_ids.use_reserved(path)
         if path.address[0] != before.address[0]:
             state.recovery.restart(state.size.size)

@@ -218,3 +218,18 @@ def test_answers_to_challenges_stay_within_what_may_go_there() -> None:
         active.was_asked(number.to_bytes(8, "big"))
     active.proved, active.received, active.sent = False, 40, 0
     assert 0 < sum(len(data) for data, _ in link.server.send(link.now)) <= 3 * 40
+
+
+def test_who_comes_back_behind_another_port_is_heard_at_once() -> None:
+    """The window is full of what the old port lost, and the probe timeout has doubled for seconds."""
+    link = Link(rate=1e6, limits=WIDE)
+    link.run(1.0)
+    stream = link.server.open(True)
+    link.server.write(stream, noise(link, 1 << 20), True)
+    link.run(0.3)
+    link.mtu = 0
+    link.run(4.0)
+    link.mtu, link.client_address = 65535, ("198.51.100.1", 4999)
+    link.client.ping()
+    link.run(0.1)
+    assert link.server.proved_address == link.client_address
