@@ -113,10 +113,9 @@ class _Settling:
             session.files.unlink(session.layout.by_hand)  # of a `stage` that was killed: it would hold this lock
         for _ in range(_ROUNDS):
             facts = session.facts(self._caller)
-            if not self._changed and is_another(self._before, facts.program.stat):
+            if self._caller.launcher == "spawn" and not self._changed and is_another(self._before, facts.program.stat):
                 self._note_change(activated=None if facts.program.id is None else facts.program.id.version)
-                if self._caller.launcher == "spawn":
-                    return self._told(Decision(0, Action.RUN), "")
+                return self._told(Decision(0, Action.RUN), "")
             decision = decide(facts, self._limits)
             _log.debug("row %d: %s", decision.row, decision.action.value)
             try:
