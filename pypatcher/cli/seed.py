@@ -37,8 +37,6 @@ is changed or replaced, until it verifies again. Runs until it is stopped, with 
 files together; with ports in --bind, the second file takes the next port. Exit status 1: a file does not verify."""
 
 _LONGEST = 366 * 86400
-_PAUSE = 1.0
-_log = logging.getLogger("pypatcher")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,15 +93,7 @@ async def _seed(files: list[SeedFile], settings: Settings, seconds: float | None
     asyncio.get_running_loop().set_default_executor(Threads())
     emit = event_bus(settings).emit
 
-    async def offer() -> None:
-        try:
-            await seed_files(files, settings, emit, without_manifest=without_manifest)
-        except (SettingError, OSError, RuntimeError) as error:  # no address, socket or thread, perhaps for a moment
-            _log.warning("tried again: %s", error)
-            await asyncio.sleep(_PAUSE)
-            await seed_files(files, settings, emit, without_manifest=without_manifest)
-
-    seeding = asyncio.create_task(offer())
+    seeding = asyncio.create_task(seed_files(files, settings, emit, without_manifest=without_manifest))
     stop = asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({seeding, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

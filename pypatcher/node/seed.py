@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 from collections.abc import Sequence
@@ -29,14 +30,16 @@ from pypatcher.version import Version
 
 __all__ = ["seed_files", "settings_for"]
 
+_log = logging.getLogger("pypatcher")
 _LOOK_AT_FILE = 2.0
+_PAUSE = 1.0
 _SAVE_EVERY = 600.0
 
 
 async def seed_files(
     files: Sequence[SeedFile], settings: Settings, emit: Emit, *, without_manifest: bool = False
 ) -> None:
-    """Offer verified files, each to its namespace, until cancelled.
+    """Offer verified files, each to its namespace, until cancelled; what fails once at the start is tried once more.
 
     Args:
         without_manifest: a file without its own manifest is offered though one of the owner's is known.
@@ -45,6 +48,15 @@ async def seed_files(
         SettingError: a socket cannot be bound where the settings say; nothing was announced.
         ManifestError: a file's manifest is none, or it has none and needs one; nothing was announced.
     """
+    try:
+        await _offer(files, settings, emit, without_manifest)
+    except (SettingError, OSError, RuntimeError) as error:  # no address, socket or thread, perhaps for a moment
+        _log.warning("tried again: %s", error)
+        await asyncio.sleep(_PAUSE)
+        await _offer(files, settings, emit, without_manifest)
+
+
+async def _offer(files: Sequence[SeedFile], settings: Settings, emit: Emit, without_manifest: bool) -> None:
     words = [await asyncio.to_thread(_word, file, settings, without_manifest) for file in files]
     async with contextlib.AsyncExitStack() as networks:
         seeds = []
