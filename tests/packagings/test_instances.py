@@ -124,7 +124,8 @@ async def test_one_that_starts_waits_for_those_that_are_ready(fleet: Make) -> No
     await away(holding.wait)
     device.start(*command_of("zipapp", "--hold"), **QUICK)
     await away(device.wait_for, "starts", 4)
-    assert versions(device) == [OLD] * 2 + [NEW] * 2
+    # Who begins in the moment of the other one's restart may still begin as the old one (install.md, Instances).
+    assert versions(device) in ([OLD] * 2 + [NEW] * 2, [OLD] * 3 + [NEW])
     assert trial_of(device)["failed"] == 0
     await end(device)
 
