@@ -22,6 +22,7 @@ from pypatcher.process.detection import start_environment
 from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors, passes
 from pypatcher.process.packaging import Program
 from pypatcher.shortage import start_thread
+from pypatcher.waiting import wait_at_most
 
 __all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "end_like", "how_it_ended", "is_foreground", "start_child"]
 
@@ -165,8 +166,8 @@ async def persist_in_starting(start: Callable[[], Child], stopped: asyncio.Event
                 return child
             child.reap()
             _log.warning("the program cannot be executed yet, which is tried again: %s", os.strerror(child.failure))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), pause)
+        with contextlib.suppress(OSError):  # a wait that fails is a short one
+            await wait_at_most(stopped, pause)
         if stopped.is_set():
             break
     return start()
