@@ -45,6 +45,7 @@ _FORWARDED = (
     signal.SIGUSR2,
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
+_WAIT_AGAIN = 0.5
 _LAUNCHER_PATIENCE = 2.0
 _CHILDREN_GRACE = 5.0
 _Result = TypeVar("_Result")
@@ -212,13 +213,13 @@ class Supervisor:
             self._say_ready()
             self._call(lambda: self._hooks.started(child.pid))
         try:
-            await wait_for_end(child)
+            await _wait_whatever_fails(child)
         except asyncio.CancelledError:
             await self._end_child(child)
             raise
         finally:
             self._child = None
-        return child.reap()
+        return persisting(child.reap)
 
     async def _activate(self) -> None:
         replacement = self._replacement
@@ -330,6 +331,18 @@ def _say_failed(error: Exception) -> None:
         _log.error("a step around the program failed, and it goes on: %s", error)
     else:
         _log.error("a step around the program failed, and it goes on", exc_info=error)
+
+
+async def _wait_whatever_fails(child: Child) -> None:
+    """The program runs on: who waits for its end may not leave before it."""
+    while True:
+        try:
+            await wait_for_end(child)
+        except (OSError, PatcherError, RuntimeError) as error:
+            _log.warning("waiting for the program failed, and is begun again: %s", error)
+            await asyncio.sleep(_WAIT_AGAIN)
+        else:
+            return
 
 
 async def _ends_within(waiting: asyncio.Task[None], seconds: float) -> bool:

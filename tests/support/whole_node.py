@@ -33,7 +33,7 @@ from pypatcher.nat.portmap import pcp
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.node import Node
 from pypatcher.node.seed import seed_files
-from pypatcher.node.seedfile import choose_files
+from pypatcher.node.seedfile import SeedFile, choose_files
 from pypatcher.settings import Settings
 from pypatcher.update.activation import Activation
 from pypatcher.update.mode import Now
@@ -74,15 +74,16 @@ async def live(kit: Path, folder: Path, injector: Injector, fails: str) -> tuple
     async with _router(), Testnet(6, host=_NET) as net, asyncio.TaskGroup() as others:
         settings = settings.replace(bootstrap=tuple((_NAME, port) for _, port in net.bootstrap))
         offered = Path(shutil.copy(kit / "2.0.0", folder / "offered"))
+        chosen = _choose(offered)  # what cannot be read then is said to whoever gives the command
         with injector.watching() if fails == "seed" else contextlib.nullcontext():
-            seeds = [others.create_task(_seed(offered, _SEED, folder, settings))]
+            seeds = [others.create_task(_seed(chosen, _SEED, folder, settings))]
         with injector.watching() if fails == "device" else contextlib.nullcontext():
             device = asyncio.create_task(_device(program, settings, folder, events.append))
         await asyncio.sleep(LATER)
         if fails == "seed":
             Path(shutil.copy(kit / "3.0.0", folder / "next")).rename(offered)
         else:
-            seeds.append(others.create_task(_seed(kit / "3.0.0", _LATE_SEED, folder, settings)))
+            seeds.append(others.create_task(_seed(_choose(kit / "3.0.0"), _LATE_SEED, folder, settings)))
         await asyncio.sleep(END - LATER)
         if injector.failed is not None:
             await asyncio.sleep(max(0.0, injector.failed + END - time.monotonic()))
@@ -119,9 +120,13 @@ async def _device(program: Path, settings: Settings, folder: Path, emit: Callabl
     await keep_node(NodeConfig({None: OWNER}, settings=own, mode=Now()), found, activation, emit, made)
 
 
-async def _seed(file: Path, host: str, folder: Path, settings: Settings) -> None:
+def _choose(file: Path) -> list[SeedFile]:
+    return choose_files([file], {None: OWNER}, [], "pypatcher")
+
+
+async def _seed(files: list[SeedFile], host: str, folder: Path, settings: Settings) -> None:
     own = settings.replace(bind=((host, 0),), state=folder / f"state-{host}", port_mapping=False)
-    await seed_files(choose_files([file], {None: OWNER}, [], "pypatcher"), own, lambda _: None)
+    await seed_files(files, own, lambda _: None)
 
 
 @contextlib.asynccontextmanager
