@@ -14,7 +14,7 @@ import os
 import random
 from collections.abc import Sequence
 
-from pypatcher.errors import ManifestError, SettingError
+from pypatcher.errors import ManifestError, PatcherError, SettingError
 from pypatcher.events import Emit, ReleaseFound, ReleaseOffered, ReleaseWithheld
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.conflicts import Conflicts
@@ -50,7 +50,7 @@ async def seed_files(
     """
     try:
         await _offer(files, settings, emit, without_manifest)
-    except (SettingError, OSError, RuntimeError) as error:  # no address, socket or thread, perhaps for a moment
+    except (PatcherError, OSError, RuntimeError, ValueError) as error:  # no address or thread, perhaps for a moment
         _log.warning("tried again: %s", error)
         await asyncio.sleep(_PAUSE)
         await _offer(files, settings, emit, without_manifest)
