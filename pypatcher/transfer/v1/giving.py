@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -63,6 +63,17 @@ class _Account:
     given: Fragments = field(default_factory=lambda: Fragments(_PIECES))
     is_said: bool = False
 
+    @contextlib.contextmanager
+    def giving(self) -> Iterator[StallWatch]:
+        """While one more answer is under way; all of them move or stall together, for the peer reads them in turn."""
+        if not self.open:
+            self.watch = _watch()
+        self.open += 1
+        try:
+            yield self.watch
+        finally:
+            self.open -= 1
+
 
 class Giver:
     """One node's.
@@ -91,26 +102,21 @@ class Giver:
         if account is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
-        if not account.open:
-            account.watch = _watch()
-        watch = account.watch
-        account.open += 1
         sent = 0
         try:
-            with OpenRelease(held) as file:
+            with account.giving() as watch, OpenRelease(held) as file:
                 parts = _Parts(file, stream, account.upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
                 await stream.write(_HERE)
                 for offset, size in asked.ranges:
                     await parts.give(offset, size)
-            await stream.finish()
-            await wait_delivered(stream, watch)
+                await stream.finish()
+                await wait_delivered(stream, watch)
             sent = sum(size for _, size in asked.ranges)
         except StalledError:
             session.connection.close(CloseCode.STALLED)
             raise
         finally:
             account.sent += sent or stream.sent
-            account.open -= 1
         with contextlib.suppress(TooManyFragmentsError):
             for offset, size in asked.ranges:
                 account.given.add(offset, offset + size)
@@ -133,7 +139,8 @@ class Giver:
                 found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
         data = encode_nodes(found)
         await stream.write(_HERE)
-        await give(stream, data, account.upload, _watch())
+        with account.giving() as watch:
+            await give(stream, data, account.upload, watch)
         account.sent += len(data)
 
     def attend(self, session: SessionV1) -> None:
@@ -184,10 +191,12 @@ class Giver:
             for gone in set(self._trees) - {info.release_id for info in self._shelf.held}:
                 del self._trees[gone]
             self._trees[name] = asyncio.create_task(in_thread(partial(_build, held)))
+        building = self._trees[name]
         try:
-            return await asyncio.shield(self._trees[name])
+            return await asyncio.shield(building)
         except BaseException:
-            if self._trees[name].done():
+            # Others may have waited for it as well, or have built another one since.
+            if building.done() and self._trees.get(name) is building:
                 del self._trees[name]
             raise
 

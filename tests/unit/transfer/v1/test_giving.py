@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import cast
 
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.giving import OpenRelease
+from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
-from pypatcher.transfer.v1.giving import _Parts
+from pypatcher.transfer.v1.giving import Giver, _Parts
 from pypatcher.transport.stream import Stream
 from tests.support.node_fakes import run_alone
 from tests.support.transport import local_release, make_release
@@ -49,3 +51,17 @@ def test_who_asks_for_zeros_uses_up_no_more_of_a_day_than_it_takes(tmp_path: Pat
 
     run_alone(ask())
     assert taken.acknowledged < 24 * 1000
+
+
+def test_a_tree_that_two_wait_for_and_nobody_can_build_fails_for_both(tmp_path: Path) -> None:
+    info, _ = make_release(tmp_path, _SIZE)
+    held = local_release(info, tmp_path / "release")
+    held.path.unlink()
+    shelf = Shelf(UploadLimiter())
+    shelf.put([held])
+    giver = Giver(shelf, lambda _: None, lambda _: None)
+
+    async def ask() -> list[object]:
+        return await asyncio.gather(giver._tree(held), giver._tree(held), return_exceptions=True)
+
+    assert [type(answer) for answer in run_alone(ask())] == [FileNotFoundError] * 2
