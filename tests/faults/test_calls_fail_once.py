@@ -9,9 +9,8 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -76,10 +75,6 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         await made.close()
 
 
-async def away(function: Callable[..., Any], *arguments: object) -> Any:
-    return await asyncio.to_thread(function, *arguments)
-
-
 @pytest.mark.parametrize("fault", _chosen(4, 0))
 async def test_run_updates_though_a_call_is_refused_once(place: Place, fault: str) -> None:
     place.device(NEW)
@@ -89,7 +84,7 @@ async def test_run_updates_though_a_call_is_refused_once(place: Place, fault: st
     def started() -> list[str]:
         return [line.split()[0] for line in place.program.text("log").splitlines()]
 
-    await away(wait_until, lambda: NEW in started() or process.poll() is not None, "the new version")
+    await asyncio.to_thread(wait_until, lambda: NEW in started() or process.poll() is not None, "the new version")
     said = place.program.text("errors")
     assert process.poll() is None, said
     assert started()[0] == OLD

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pypatcher.dht import Testnet
+from pypatcher.keys import OwnerKey
+from tests.support.devices import Device
 from tests.support.packagings import PackagedDevice
+from tests.support.transport import loopback
+from tests.support.updates import KEY, NEW, Make, Program, build
 
 ONEFILES = ["pyinstaller", "nuitka"] if os.environ.get("PYPATCHER_PACKAGINGS") == "all" else ["pyinstaller"]
 
@@ -33,6 +39,26 @@ def device(tmp_path: Path) -> Iterator[Callable[[str], PackagedDevice]]:
     yield make
     for world in worlds:
         world.close()
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes a device at the old version, and a peer that has the new one."""
+    async with Testnet(8, host=loopback()) as net:
+        programs: list[Program] = []
+        peers: list[Device] = []
+
+        async def make(packaging: str) -> Program:
+            built = await asyncio.to_thread(build, packaging)
+            programs.append(Program(tmp_path / "device", built, net.bootstrap))
+            peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
+            return programs[-1]
+
+        yield make
+        for program in programs:
+            program.close()
+        for peer in peers:
+            await peer.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

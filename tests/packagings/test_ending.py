@@ -13,7 +13,6 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -84,11 +83,6 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
             await peer.stop()
 
 
-async def away(function: Callable[..., Any], *arguments: object) -> Any:
-    """Wait for what processes do without stopping the peer."""
-    return await asyncio.to_thread(function, *arguments)
-
-
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -110,9 +104,9 @@ async def test_a_restart_is_a_stop_to_the_program(
     device, offer = await fleet(packed)
     port = free_port()
     device.start(*command(packed, launcher, program, port))
-    await away(device.wait_for, "starts")
+    await asyncio.to_thread(device.wait_for, "starts")
     offer()
-    new = await away(
+    new = await asyncio.to_thread(
         wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], f"a restart: {told(device)}"
     )
     stops = [one for one in device.said("notes") if (one["by"], one["text"]) == (OLD, "stopped")]
@@ -124,9 +118,9 @@ async def test_a_restart_is_a_stop_to_the_program(
     old, new = (
         {one["pid"] for one in device.said("starts") + device.said("notes") if one["by"] == by} for by in (OLD, NEW)
     )
-    await away(wait_until, lambda: not (old - new) & set(device.processes()), "the end of the old version")
+    await asyncio.to_thread(wait_until, lambda: not (old - new) & set(device.processes()), "the end of the old version")
     if program in LISTENING:
-        await away(wait_until, lambda: is_open(port), "the new version's port")
+        await asyncio.to_thread(wait_until, lambda: is_open(port), "the new version's port")
 
 
 def is_open(port: int) -> bool:
@@ -144,10 +138,12 @@ async def test_a_request_under_way_is_answered_before_the_restart(fleet: Make, w
     port = free_port()
     device.start(*command("zipapp", "shell", workers, port))
     offer()
-    await away(device.wait_for_event, "release.staged")
-    answer = await away(ask, port)
+    await asyncio.to_thread(device.wait_for_event, "release.staged")
+    answer = await asyncio.to_thread(ask, port)
     assert answer in (OLD, NEW)
-    await away(wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], told(device))
+    await asyncio.to_thread(
+        wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], told(device)
+    )
 
 
 def ask(port: int) -> str:

@@ -10,53 +10,18 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pypatcher.dht import Testnet
-from pypatcher.keys import OwnerKey, encode_key
-from tests.support.devices import Device
+from pypatcher.keys import encode_key
 from tests.support.packagings import REPOSITORY, wait_until
-from tests.support.transport import loopback
-from tests.support.updates import KEY, NEW, OLD, Program, build
+from tests.support.updates import KEY, NEW, OLD, Make, Program, command_of
 
 pytestmark = pytest.mark.timeout(2400)
 
-Make = Callable[[str], Awaitable[Program]]
 QUICK = {"QUICK_LOOKS": "600"}
 IMPATIENT = {"QUICK_LOOKS": "2"}
-
-
-@pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes a device at the old version, and a peer that has the new one."""
-    async with Testnet(8, host=loopback()) as net:
-        programs: list[Program] = []
-        peers: list[Device] = []
-
-        async def make(packaging: str) -> Program:
-            built = await asyncio.to_thread(build, packaging)
-            programs.append(Program(tmp_path / "device", built, net.bootstrap))
-            peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
-            return programs[-1]
-
-        yield make
-        for program in programs:
-            program.close()
-        for peer in peers:
-            await peer.stop()
-
-
-async def away(function: Callable[..., Any], *arguments: object) -> Any:
-    """Wait for what processes do without stopping the peer."""
-    return await asyncio.to_thread(function, *arguments)
-
-
-def command_of(packaging: str, *arguments: str) -> list[str]:
-    return [*([sys.executable] if packaging == "zipapp" else []), "./app", *arguments]
 
 
 def status(device: Program) -> tuple[int, dict[str, Any]]:
@@ -78,7 +43,7 @@ def versions(device: Program) -> list[str]:
 
 async def end(device: Program) -> None:
     (device.state / "end").touch()
-    await away(device.wait_for_end)
+    await asyncio.to_thread(device.wait_for_end)
     assert "Traceback" not in device.text("errors")
 
 
@@ -86,7 +51,7 @@ async def test_all_instances_restart_together_on_one_trial(fleet: Make, packagin
     device = await fleet(packaging)
     for _ in range(3):
         device.start(*command_of(packaging), **QUICK)
-    await away(device.wait_for, "starts", 6)
+    await asyncio.to_thread(device.wait_for, "starts", 6)
     assert versions(device) == [OLD] * 3 + [NEW] * 3
     trial = trial_of(device)
     assert (trial["version"], trial["failed"]) == (NEW, 0)
@@ -101,14 +66,14 @@ async def test_none_restarts_before_the_last_one_is_ready(fleet: Make) -> None:
     device = await fleet("zipapp")
     device.start(*command_of("zipapp"), **IMPATIENT)
     holding = device.start(*command_of("zipapp", "--hold"), **QUICK)
-    waits = await away(device.wait_for_event, "restart.waits")
+    waits = await asyncio.to_thread(device.wait_for_event, "restart.waits")
     assert f"process {holding.pid}" in waits["reason"]
     assert versions(device) == [OLD] * 2
     assert device.path.read_bytes() == device.built[OLD]
     holding.send_signal(signal.SIGTERM)  # the last of the old ones stops
-    await away(device.wait_for, "starts", 3)
+    await asyncio.to_thread(device.wait_for, "starts", 3)
     device.start(*command_of("zipapp", "--hold"), **QUICK)
-    await away(device.wait_for, "starts", 4)
+    await asyncio.to_thread(device.wait_for, "starts", 4)
     assert versions(device) == [OLD] * 2 + [NEW] * 2
     await end(device)
 
@@ -117,13 +82,15 @@ async def test_one_that_starts_waits_for_those_that_are_ready(fleet: Make) -> No
     device = await fleet("zipapp")
     device.start(*command_of("zipapp"), **QUICK)
     holding = device.start(*command_of("zipapp", "--hold"), **QUICK)
-    await away(device.wait_for_event, "release.staged")
-    await away(wait_until, lambda: any(one["ready"] for one in status(device)[1]["instances"]), "one that is ready")
+    await asyncio.to_thread(device.wait_for_event, "release.staged")
+    await asyncio.to_thread(
+        wait_until, lambda: any(one["ready"] for one in status(device)[1]["instances"]), "one that is ready"
+    )
     # As a service manager restarts it.
     holding.send_signal(signal.SIGTERM)
-    await away(holding.wait)
+    await asyncio.to_thread(holding.wait)
     device.start(*command_of("zipapp", "--hold"), **QUICK)
-    await away(device.wait_for, "starts", 4)
+    await asyncio.to_thread(device.wait_for, "starts", 4)
     # Who begins in the moment of the other one's restart may still begin as the old one (install.md, Instances).
     assert versions(device) in ([OLD] * 2 + [NEW] * 2, [OLD] * 3 + [NEW])
     assert trial_of(device)["failed"] == 0
@@ -133,23 +100,23 @@ async def test_one_that_starts_waits_for_those_that_are_ready(fleet: Make) -> No
 async def test_status_says_that_all_have_to_stop(fleet: Make) -> None:
     device = await fleet("zipapp")
     one, two = (device.start(*command_of("zipapp", "--hold"), **QUICK) for _ in range(2))
-    await away(device.wait_for_event, "release.staged")
-    await away(wait_until, lambda: status(device)[1]["staged"] == NEW, "what is staged")
+    await asyncio.to_thread(device.wait_for_event, "release.staged")
+    await asyncio.to_thread(wait_until, lambda: status(device)[1]["staged"] == NEW, "what is staged")
     code, said = status(device)
     assert code == 1
     assert any("stop all" in need for need in said["needs"])
     assert {each["pid"] for each in said["instances"]} == {one.pid, two.pid}
     one.send_signal(signal.SIGTERM)
-    await away(one.wait)
+    await asyncio.to_thread(one.wait)
     again = device.start(*command_of("zipapp", "--hold"), **QUICK)
-    await away(device.wait_for, "starts", 3)
+    await asyncio.to_thread(device.wait_for, "starts", 3)
     assert versions(device) == [OLD] * 3
     for process in (two, again):
         process.send_signal(signal.SIGTERM)
-        await away(process.wait)
+        await asyncio.to_thread(process.wait)
     for count in (4, 5):
         device.start(*command_of("zipapp", "--hold"), **QUICK)
-        await away(device.wait_for, "starts", count)
+        await asyncio.to_thread(device.wait_for, "starts", count)
     assert versions(device) == [OLD] * 3 + [NEW] * 2
     await end(device)
 
@@ -162,14 +129,14 @@ async def test_native_instances_under_run_restart_together(fleet: Make) -> None:
     def started() -> list[str]:
         return [line.split()[0] for line in device.text("log").splitlines()]
 
-    await away(wait_until, lambda: len(started()) == 4, "four starts")
+    await asyncio.to_thread(wait_until, lambda: len(started()) == 4, "four starts")
     assert started() == [OLD] * 2 + [NEW] * 2
     assert trial_of(device)["failed"] == 0
     for process in runs:
         process.terminate()
-        assert await away(process.wait, 30) == -signal.SIGTERM
+        assert await asyncio.to_thread(process.wait, 30) == -signal.SIGTERM
     assert started() == [OLD] * 2 + [NEW] * 2
-    await away(device.wait_for_end)
+    await asyncio.to_thread(device.wait_for_end)
 
 
 async def test_guarded_instances_of_a_service_restart_together(fleet: Make, onefile: str) -> None:
@@ -178,7 +145,7 @@ async def test_guarded_instances_of_a_service_restart_together(fleet: Make, onef
     unit = f"while {guard}; ./app; [ $? = 86 ]; do :; done"
     for _ in range(2):
         device.start("sh", "-c", unit, **QUICK, PYPATCHER_RESTART_STATUS="86", PYTHONPATH=str(REPOSITORY))
-    await away(device.wait_for, "starts", 4)
+    await asyncio.to_thread(device.wait_for, "starts", 4)
     assert versions(device) == [OLD] * 2 + [NEW] * 2
     # Two guards outside of units cannot be told apart: one may take the other's start for ended.
     assert trial_of(device)["failed"] <= 1
@@ -189,12 +156,12 @@ async def test_guarded_instances_of_a_service_restart_together(fleet: Make, onef
 async def test_what_a_person_staged_takes_over_while_it_runs(fleet: Make) -> None:
     device = await fleet("zipapp")
     device.start(*command_of("zipapp"), **QUICK, PYPATCHER_BOOTSTRAP="", PYPATCHER_LAN="0")
-    await away(device.wait_for, "starts")
+    await asyncio.to_thread(device.wait_for, "starts")
     from_stick = device.state / "app-2.0.0"
     from_stick.write_bytes(device.built[NEW])
     stage = [sys.executable, "-m", "pypatcher", "stage", str(from_stick), str(device.path)]
-    await away(subprocess.check_call, stage)
-    await away(device.wait_for, "starts", 2)
+    await asyncio.to_thread(subprocess.check_call, stage)
+    await asyncio.to_thread(device.wait_for, "starts", 2)
     assert versions(device) == [OLD, NEW]
     assert trial_of(device)["version"] == NEW
     await end(device)

@@ -10,51 +10,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pypatcher.dht import Testnet
-from pypatcher.keys import OwnerKey, encode_key
-from tests.support.devices import Device
+from pypatcher.keys import encode_key
 from tests.support.packagings import wait_until
-from tests.support.transport import loopback
-from tests.support.updates import KEY, NEW, OLD, Program, build
+from tests.support.updates import KEY, NEW, OLD, Make, command_of
 
 pytestmark = pytest.mark.timeout(2400)  # two Nuitka builds on two slow cores
-
-Make = Callable[[str], Awaitable[Program]]
-
-
-@pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes a device at the old version, and a peer that has the new one."""
-    async with Testnet(8, host=loopback()) as net:
-        programs: list[Program] = []
-        peers: list[Device] = []
-
-        async def make(packaging: str) -> Program:
-            built = await asyncio.to_thread(build, packaging)
-            programs.append(Program(tmp_path / "device", built, net.bootstrap))
-            peers.append(Device(tmp_path / "peer", built[NEW], OwnerKey(KEY.public), net.bootstrap))
-            return programs[-1]
-
-        yield make
-        for program in programs:
-            program.close()
-        for peer in peers:
-            await peer.stop()
-
-
-async def away(function: Callable[..., Any], *arguments: object) -> Any:
-    """Wait for what processes do without stopping the peer."""
-    return await asyncio.to_thread(function, *arguments)
-
-
-def command_of(packaging: str, *arguments: str) -> list[str]:
-    return [*([sys.executable] if packaging == "zipapp" else []), "./app", *arguments]
 
 
 ADDED = ("_PYI_", "NUITKA_", "LD_LIBRARY_PATH")
@@ -68,7 +32,7 @@ def environment(start: dict[str, dict[str, str]]) -> dict[str, str]:
 async def test_updates_itself_at_once_and_loses_nothing(fleet: Make, packaging: str) -> None:
     device = await fleet(packaging)
     device.start(*command_of(packaging, "--name", "kitchen sensor", ""), COLOUR="blue")
-    await away(device.wait_for, "starts", 2)
+    await asyncio.to_thread(device.wait_for, "starts", 2)
     old, new = device.said("starts")
     assert (old["version"], old["current"]) == (OLD, OLD)
     assert (new["version"], new["current"]) == (NEW, NEW)
@@ -84,7 +48,7 @@ async def test_updates_itself_at_once_and_loses_nothing(fleet: Make, packaging: 
     assert [name for name in dict.fromkeys(names) if name in order] == order
     assert device.path.read_bytes() == device.built[NEW]
     (device.state / "end").touch()
-    await away(device.wait_for_end)
+    await asyncio.to_thread(device.wait_for_end)
     assert device.left_behind() == []
     assert "Traceback" not in device.text("errors")
 
@@ -92,20 +56,20 @@ async def test_updates_itself_at_once_and_loses_nothing(fleet: Make, packaging: 
 async def test_staged_release_waits_for_a_start_and_late_imports_still_work(fleet: Make, packaging: str) -> None:
     device = await fleet(packaging)
     process = device.start(*command_of(packaging, "--hold"))
-    await away(device.wait_for_event, "release.staged")
+    await asyncio.to_thread(device.wait_for_event, "release.staged")
     (device.state / "import-late").touch()
-    (late,) = await away(device.wait_for, "late")
+    (late,) = await asyncio.to_thread(device.wait_for, "late")
     assert late == {"version": OLD, "modules": ["colorsys", OLD], "at": OLD}
     assert device.path.read_bytes() == device.built[OLD]
     (device.state / "end").touch()
-    assert await away(process.wait, 30) == 0
-    await away(device.wait_for_end)
+    assert await asyncio.to_thread(process.wait, 30) == 0
+    await asyncio.to_thread(device.wait_for_end)
     (device.state / "end").unlink()
     device.start(*command_of(packaging, "--hold"))
-    (_, new) = await away(device.wait_for, "starts", 2)
+    (_, new) = await asyncio.to_thread(device.wait_for, "starts", 2)
     assert (new["version"], new["current"]) == (NEW, NEW)
     (device.state / "end").touch()
-    await away(device.wait_for_end)
+    await asyncio.to_thread(device.wait_for_end)
     assert device.path.read_bytes() == device.built[NEW]
     assert device.left_behind() == []
 
@@ -118,7 +82,7 @@ async def test_native_program_is_updated_while_run_stays_the_main_process(fleet:
     def starts() -> list[list[str]]:
         return [line.split() for line in device.text("log").splitlines()]
 
-    await away(wait_until, lambda: len(starts()) == 2, "the second start")
+    await asyncio.to_thread(wait_until, lambda: len(starts()) == 2, "the second start")
     (old, old_pid, *old_arguments), (new, new_pid, *new_arguments) = starts()
     assert (old, new) == (OLD, NEW)
     assert old_arguments == new_arguments == ["stay", "two", "words"]
@@ -127,8 +91,8 @@ async def test_native_program_is_updated_while_run_stays_the_main_process(fleet:
     assert sorted(device.processes()) == sorted([process.pid, int(new_pid)])
     assert device.path.read_bytes() == device.built[NEW]
     process.terminate()
-    assert await away(process.wait, 30) == -signal.SIGTERM
-    await away(device.wait_for_end)
+    assert await asyncio.to_thread(process.wait, 30) == -signal.SIGTERM
+    await asyncio.to_thread(device.wait_for_end)
     assert device.left_behind() == []
     assert "Traceback" not in device.text("errors")
 
@@ -137,11 +101,11 @@ async def test_an_app_that_updates_itself_has_one_node_under_run(fleet: Make) ->
     device = await fleet("zipapp")
     run = [sys.executable, "-m", "pypatcher", "run", "--public-key", encode_key(KEY.public), "--"]
     process = device.start(*run, "./app")
-    await away(device.wait_for, "starts", 2)
+    await asyncio.to_thread(device.wait_for, "starts", 2)
     assert [start["version"] for start in device.said("starts")] == [OLD, NEW]
     names = {event["event"] for event in device.said("events")}
     assert not names & {"node.started", "release.found", "restart"}  # it is `run` that did it
     assert device.text("errors").count("node.started") == 1
     assert "`pypatcher run` keeps this program up to date" in device.text("errors")
     process.terminate()
-    await away(device.wait_for_end)
+    await asyncio.to_thread(device.wait_for_end)

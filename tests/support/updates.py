@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import zipapp
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,19 @@ from tests.support.devices import compile_app, here
 from tests.support.packagings import REPOSITORY, PackagedProgram, run_tool, wait_until
 from tests.support.transport import loopback
 
-__all__ = ["ENDING_APP", "KEY", "NEW", "OLD", "SERVERS", "UPDATING_APP", "WHOLE", "Program", "build"]
+__all__ = [
+    "ENDING_APP",
+    "KEY",
+    "NEW",
+    "OLD",
+    "SERVERS",
+    "UPDATING_APP",
+    "WHOLE",
+    "Make",
+    "Program",
+    "build",
+    "command_of",
+]
 
 KEY = KeyPair.from_seed(bytes(range(1, 33)))
 OLD, NEW = "1.0.0", "2.0.0"
@@ -180,3 +193,12 @@ class Program(PackagedProgram):
     def left_behind(self) -> list[str]:
         """What onefile programs have unpacked and not deleted, and what an update has not tidied up."""
         return self.unpacked() + [path.name for path in self.path.parent.rglob("partial*")]
+
+
+Make = Callable[[str], Awaitable[Program]]
+"""Makes a device at the old version for a packaging, and a peer that has the new one."""
+
+
+def command_of(packaging: str, *arguments: str) -> list[str]:
+    """How the application is started in its folder."""
+    return [*([sys.executable] if packaging == "zipapp" else []), "./app", *arguments]
