@@ -284,7 +284,7 @@ class Endpoint:
                 return
             self._train = None
         first = data[0] if data else 0
-        if first >= 0xC0:
+        if first >= 0xC0 or (first >= 0x80 and data[1:5] == bytes(4)):  # see ``_feed``
             called = data[6 : 6 + data[5]] if len(data) > 6 else b""
             connection = self._routes.get(called) or self._first_routes.get(called)
             if connection is None:
@@ -303,7 +303,7 @@ class Endpoint:
 
     def _feed(self, connection: Connection, data: bytes, source: Address) -> None:
         if data[0] >= 0x80 and data[1:5] == bytes(4):
-            # Version negotiation (RFC 9000 section 6.2), which counts before anything else of the peer does.
+            # Version negotiation, whose second bit is any (RFC 9000, 17.2.1), counts before all else of the peer (6.2).
             if connection.dialed and not connection.was_heard:
                 connection.abandon(PeerError("it speaks no version of QUIC that this node does"))
             return

@@ -462,7 +462,8 @@ async def test_the_end_of_the_application_is_no_failure_to_serve(caplog: pytest.
     assert "a bug" in caplog.text
 
 
-async def test_a_peer_of_another_version_is_an_error_in_words() -> None:
+@pytest.mark.parametrize("first", [0x80, 0xBF, 0xC0, 0xFF])
+async def test_a_peer_of_another_version_is_an_error_in_words(first: int) -> None:
     class Other(asyncio.DatagramProtocol):
         def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
             self.transport = transport
@@ -472,7 +473,7 @@ async def test_a_peer_of_another_version_is_an_error_in_words() -> None:
             answer = encode_quic_version_negotiation(
                 source_cid=theirs, destination_cid=ours, supported_versions=[0x1A2A3A4A]
             )
-            self.transport.sendto(answer, source)
+            self.transport.sendto(bytes((first,)) + answer[1:], source)
 
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Other, local_addr=("127.0.0.1", 0))
     endpoint = await Endpoint.open(KeyPair.generate(), [("127.0.0.1", 0)])
