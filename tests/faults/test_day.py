@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
 from pypatcher.transfer import fetch_from, wire
+from pypatcher.transport import quic
 from tests.support.node_fakes import run_alone
 from tests.support.siege import MINUTE
 from tests.support.switch import Switch
@@ -26,12 +29,28 @@ HOLDER: Address = ("20.1.1.1", 6881)
 HOLDER_V6: Address = ("2a00:1::1", 6881)
 SIZE = 500_000
 WINDOW = 64
+_TAKES_LITTLE: ContextVar[bool] = ContextVar("takes_little", default=False)
+
+
+@pytest.fixture(autouse=True)
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that take little grant ``WINDOW`` bytes when they dial; those beside them grant what every node does."""
+    begin = quic.RawKeyConnection.__init__
+
+    def begin_with(connection: quic.RawKeyConnection, *arguments: Any, **options: Any) -> None:
+        dials = options.get("original_destination_connection_id") is None
+        window = WINDOW if dials and _TAKES_LITTLE.get() else quic.DEFAULT_WINDOW
+        with mock.patch.object(quic, "DEFAULT_WINDOW", window):
+            begin(connection, *arguments, **options)
+
+    monkeypatch.setattr(quic.RawKeyConnection, "__init__", begin_with)
 
 
 async def ask_and_leave(switch: Switch, source: Address, stay: float, holder: Address = HOLDER) -> None:
     """A valid request whose answer is taken 64 bytes long, and no byte more, for ``stay`` seconds."""
     endpoint = await switch.endpoint(source)
-    with contextlib.suppress(PeerError), mock.patch("pypatcher.transport.quic.DEFAULT_WINDOW", WINDOW):
+    takes_little = _TAKES_LITTLE.set(True)
+    with contextlib.suppress(PeerError):
         connection = await endpoint.connect(holder, node_id=None, alpn=ALPN)
         stream = await connection.open_stream()
         await stream.write(wire.auth_value(OWNER_KEY, MINUTE))
@@ -39,6 +58,7 @@ async def ask_and_leave(switch: Switch, source: Address, stay: float, holder: Ad
         await asyncio.sleep(stay)
         connection.close()
         await asyncio.sleep(1.0)
+    _TAKES_LITTLE.reset(takes_little)
     await endpoint.close()
 
 
