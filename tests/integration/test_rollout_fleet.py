@@ -90,7 +90,7 @@ async def test_a_share_takes_it_then_all_and_a_recall_brings_all_back(rollout: R
     opened = next_word(rollout.word, KEY, Change(share=ALL), made=0)
     rollout.hold(opened)
     await asyncio.to_thread(wait_until, lambda: len(rollout.updated()) == 6, "all of them")
-    assert rollout.know(opened)
+    await asyncio.to_thread(wait_until, lambda: rollout.know(opened), "all know that it is open")
     recalled = next_word(opened, KEY, Change(hold=Hold.RECALLED), made=0)
     rollout.hold(recalled)
     await asyncio.to_thread(wait_until, lambda: not rollout.updated(), "all are back, by themselves")
