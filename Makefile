@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format man packagings faults nat-lab bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
+.PHONY: help demo test test-pure lint format man packagings faults nat-lab simulate bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,6 +11,7 @@ TESTS  ?=
 SUITE  := $(if $(TESTS),$(BIN)/python -m pytest -q $(TESTS),scripts/suite $(BIN)/python)
 LAB    := ip:iproute2 nft:nftables nsenter:util-linux miniupnpd:miniupnpd-nftables
 DISKS  := strace:strace mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mount:mount
+CLOCKS := faketime:faketime
 PACKAGERS := npm:npm node:nodejs sbcl:sbcl makeself:makeself go:golang-go rustc:rustc ccache:ccache
 # Nothing of the environment but cross/clean.py's list gets into what is built for devices.
 TOOLS  := .cache/cross/tools/bin/python
@@ -19,9 +20,12 @@ CROSS  := $(TOOLS) -I cross/clean.py $(TOOLS)
 $(foreach stamp,$(READY) .cache/cross/tools/.ready,$(shell [ "$$(cat $(stamp) 2>/dev/null)" = "$$(pwd -P)/$(stamp)" ] || rm -f $(stamp)))
 ENVIRONMENT = command -v $(PYTHON) >/dev/null || scripts/packages $(PYTHON); $(PYTHON) -I cross/clean.py scripts/venv
 # These are said to make, or not at all: a shell may well have a TARGET or a KEY of its own.
-$(foreach name,APP CELLS CUTS DEBIAN KEY KINDS ONLY SECONDS TARGET TESTS,$(if $(filter environment,$(origin $(name))),$(eval $(name) :=)))
+$(foreach name,APP CELLS CUTS DEBIAN DEVICES KEY KINDS ONLY PAGES SECONDS TARGET TESTS,$(if $(filter environment,$(origin $(name))),$(eval $(name) :=)))
+# With -i failed steps pass, and what they left half done; with -e the shell's variables count. A MAKEFLAGS may hold both.
+override FLAGS := $(filter-out -%,$(firstword $(MAKEFLAGS)))
+$(if $(findstring i,$(FLAGS))$(findstring e,$(FLAGS)),$(error without -i and -e, please, also in MAKEFLAGS: failed steps would pass, or variables of the shell count))
 TARGETS  := $(notdir $(basename $(wildcard targets/*.toml)))
-SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd)
+SPEEDUPS := $(wildcard _speedups/*.pyx _speedups/*.pxd _speedups/*.py pypatcher/established/*.py)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -30,13 +34,12 @@ demo: ## a signed app at 1.0.0 updates itself to 1.1.0 from a peer, on a private
 	@$(ENVIRONMENT) .venv-demo requirements/demo.txt .
 	@.venv-demo/bin/python examples/demo.py
 
-test: $(READY) ## the whole suite: the unit tests on Debian 13's Python and the pure twins, then everything on this Python
-	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
-	$(BIN)/python -m qemu.units
-	$(SUITE)
+test: $(READY) ## the whole suite: everything on this Python, and the unit tests on Debian 13's Python and the pure twins
+	@scripts/packages $(PYTHON) $(LAB) $(DISKS) $(CLOCKS)
+	$(SUITE)$(if $(TESTS),, -m qemu.units)
 
 test-pure: $(READY) ## the whole suite without extension modules
-	@scripts/packages $(PYTHON) $(LAB) $(DISKS)
+	@scripts/packages $(PYTHON) $(LAB) $(DISKS) $(CLOCKS)
 	PYPATCHER_NO_EXTENSIONS=1 $(SUITE)
 
 lint: $(READY) ## ruff, formatting, mypy --strict
@@ -57,6 +60,7 @@ packagings: $(READY) ## every packaging updates itself and restarts every server
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/npm postject@1.0.0-alpha.6 caxa@3.0.1
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun @oven/bun-linux-x64@1.4.4
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun-1.1 @oven/bun-linux-x64@1.1.30
+	npm install --silent --no-audit --no-fund --prefix .cache/packagers/deno @deno/linux-x64-glibc@2.9.6
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
 
 faults: $(READY) .cache/cross/tools/.ready ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about an hour)
@@ -73,12 +77,24 @@ nat-lab: $(READY) ## devices behind routers of every kind update each other: the
 	@scripts/packages $(PYTHON) $(LAB)
 	$(BIN)/python -m tests.nat $(CELLS)
 
-bench: $(READY) ## hashing, chunks and transfer, side by side with what they are built on
+simulate: $(READY) ## a release spreads through simulated devices, attacked and not: make simulate DEVICES=300
+	$(BIN)/python -m bench.fleet --devices $(or $(DEVICES),300) --churn 0.3
+	$(BIN)/python -m bench.fleet --devices $(or $(DEVICES),300) --churn 0.3 --sybils $$(($(or $(DEVICES),300) / 5)) --junk
+
+bench: $(READY) ## hashing, chunks, transfer and deltas, side by side with what they are built on or instead of
 	$(BIN)/python bench/hashing.py
 	$(BIN)/python bench/chunks.py
 	$(BIN)/python -m bench.transport
-	$(BIN)/python bench/transfer.py
+	$(BIN)/python -m bench.transfer
+	$(BIN)/python -m bench.responsive
 	$(BIN)/python -m bench.pointer
+	$(BIN)/python -m bench.swarm --lan 20
+	$(BIN)/python -m bench.interrupted
+	$(BIN)/python -m bench.large
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements/bench.txt
+	@scripts/packages $(PYTHON) zstd:zstd gcc:gcc
+	$(BIN)/python -m bench.delta
+	$(BIN)/python -m tests.support.still_clock bench.data_plan
 
 wheels: .cache/cross/tools/.ready ## pypatcher's own wheel for every target, in dist/
 	$(CROSS) -m cross wheels $(TARGET)
@@ -92,13 +108,13 @@ onefile: .cache/cross/tools/.ready ## your own program for a target, with its re
 check-wheelhouse: .cache/cross/tools/.ready ## is a wheelhouse as its builder signed it: make check-wheelhouse TARGET=armv7 KEY=owner.key.pub
 	@$(CROSS) -m cross.sums wheelhouse/$(or $(TARGET),TARGET) '$(KEY)'
 
-reproducible: .cache/cross/tools/.ready ## a hostile shell, home, umask and user give the same wheels: make reproducible TARGET=armv7 (default: every target)
+reproducible: .cache/cross/tools/.ready ## a hostile shell, home, umask and user give the same wheels and onefile: make reproducible TARGET=armv7 (default: every target)
 	@for target in $(or $(TARGET),$(TARGETS)); do scripts/reproducible $(PYTHON) $$target || exit 1; done
 
-walk: $(READY) ## a new Debian 12 and a new 13 go through README and docs/cross-building.md word for word, as root: make walk DEBIAN=13
+walk: $(READY) ## a new Debian 12 and a new 13 go through the pages word for word, as root: make walk DEBIAN=13 PAGES=README.md
 	@scripts/packages $(PYTHON) debootstrap:debootstrap
-	@case "$(DEBIAN)" in *13*) ;; *) scripts/walk $(BIN)/python bookworm ;; esac
-	@case "$(DEBIAN)" in *12*) ;; *) scripts/walk $(BIN)/python trixie ;; esac
+	@case "$(DEBIAN)" in *13*) ;; *) scripts/walk $(BIN)/python bookworm $(PAGES) ;; esac
+	@case "$(DEBIAN)" in *12*) ;; *) scripts/walk $(BIN)/python trixie $(PAGES) ;; esac
 
 pins: ## write requirements/*.txt anew: every package's version and the hashes of its files
 	@scripts/packages $(PYTHON)

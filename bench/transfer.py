@@ -1,10 +1,13 @@
-"""A release over loopback by our transport, side by side with bare aioquic at the same datagram size.
+"""A release over loopback by our transport, compiled and plain, beside bare aioquic at the same datagram size and iroh.
 
-Each transfer runs in two fresh processes: one serves a file from disk, one fetches it to disk. "Bare" is aioquic's own
-asyncio layer (serve/connect, a self-signed certificate, chunks of 64 KiB that wait for drain), which also reads from
-and writes to disk. Rates are medians over rounds that take turns, because the machine is shared: read the ratio.
+Each transfer runs in two fresh processes: one serves a file from disk, one fetches it to disk, each on a core of its
+own where there are two. "Bare" is aioquic's own asyncio layer (serve/connect, a self-signed certificate, chunks of
+64 KiB that wait for drain), which also reads from and writes to disk. "Rust" is bench/rust, the same exchange by the
+published crate iroh, where there is cargo; it sizes its datagrams itself. Medians over rounds that take turns, because
+the machine is shared: read the ratios.
 
     python -m bench.transfer [--size-mb 100] [--rounds 3] [--datagram 1452]
+    python -m bench.transfer --delay-ms 25 --loss 0.02 --mbit 100    # through bench/relay.py, each way alike
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +27,9 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+from bench.relay import Way, ceiling, start
 
 HERE = "127.0.0.1"
 ALPN = "/pypatcher/x86_64/bench/v0"
@@ -184,6 +191,48 @@ async def bare_fetch(path: Path, datagram: int, port: int) -> None:
 
 
 SIDES = {"ours": (ours_serve, ours_fetch), "bare": (bare_serve, bare_fetch)}
+KINDS = {"bare": "bare", "plain": "ours", "compiled": "ours"}
+CRATE = Path(__file__).with_name("rust")
+
+
+def rust_peer() -> Path | None:
+    """The program of bench/rust, built if there is cargo."""
+    if shutil.which("cargo") is None:
+        return None
+    built = CRATE.parents[1] / ".cache" / "bench-rust"
+    subprocess.run(["cargo", "build", "-q", "--release", "--locked", "--target-dir", built], cwd=CRATE, check=True)
+    return built / "release" / "bench-rust"
+
+
+def rust_commands(program: Path, source: Path, copy: Path) -> tuple[list[str], list[str]]:
+    """How the two sides are started; the fetching one lacks its port, which goes where there is ``PORT``."""
+    from pypatcher.artifact.postcard import encode_unsigned
+    from pypatcher.keys import KeyPair
+    from pypatcher.transfer.wire import auth_value
+
+    size, owner = source.stat().st_size, KeyPair.from_seed(OWNER_SEED).public
+    patch = info_of(source).to_postcard() + encode_unsigned(size)
+    prefix = b"\x01" + (len(patch) + size).to_bytes(8, "big") + patch
+    auth = auth_value(owner, int(time.time() // 60))
+    server = KeyPair.from_seed(SERVER_SEED).public
+    return (
+        [str(program), "serve", str(source), ALPN, SERVER_SEED.hex(), prefix.hex()],
+        [str(program), "fetch", str(copy), ALPN, server.hex(), "PORT", auth.hex(), str(len(prefix))],
+    )
+
+
+def python_commands(kind: str, source: Path, copy: Path, datagram: int) -> tuple[list[str], list[str]]:
+    """The same for sides of this file."""
+    command = [sys.executable, "-m", "bench.transfer", "--side", KINDS[kind], "--datagram", str(datagram), "--file"]
+    return [*command, str(source)], [*command, str(copy), "--port", "PORT"]
+
+
+def on_cores(serving: list[str], fetching: list[str]) -> tuple[list[str], list[str]]:
+    """Each side on a core of its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return serving, fetching
+    return ["taskset", "-c", str(cores[0]), *serving], ["taskset", "-c", str(cores[1]), *fetching]
 
 
 def digest(path: Path) -> bytes:
@@ -192,26 +241,31 @@ def digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def transfer(kind: str, source: Path, copy: Path, datagram: int) -> dict[str, float]:
-    """One transfer in two processes."""
-    command = [sys.executable, "-m", "bench.transfer", "--side", kind, "--datagram", str(datagram)]
-    with subprocess.Popen(
-        [*command, "--file", str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
+def transfer(
+    kind: str, commands: tuple[list[str], list[str]], source: Path, copy: Path, way: Way | None = None
+) -> dict[str, float]:
+    """One transfer in two processes, with a relay between them if there is a ``way``."""
+    serving, fetching = on_cores(*commands)
+    environment = os.environ | {"PYPATCHER_NO_EXTENSIONS": "1" if kind == "plain" else "0"}
+    options: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(serving, stdin=subprocess.PIPE, **options) as server:
         port = json.loads(server.stdout.readline())["port"]
-        done = subprocess.run(
-            [*command, "--file", str(copy), "--port", str(port)], check=True, stdout=subprocess.PIPE, text=True
-        )
+        between, port = start(port, way) if way else (None, port)
+        fetching = [str(port) if word == "PORT" else word for word in fetching]
+        done = subprocess.run(fetching, check=True, **options)
+        if between is not None:
+            between.terminate()
+            between.wait()
         out, _ = server.communicate()
-    client, serving = json.loads(done.stdout), json.loads(out)
+    client, server_side = json.loads(done.stdout), json.loads(out)
     if digest(copy) != digest(source):
         raise SystemExit(f"{kind}: the copy differs")
     return {
         "rate": source.stat().st_size / client["seconds"] / 1e6,
         "client_growth": client["growth"] / 1e6,
-        "server_growth": serving["growth"] / 1e6,
+        "server_growth": server_side["growth"] / 1e6,
         "client_cpu": client["cpu"],
-        "server_cpu": serving["cpu"],
+        "server_cpu": server_side["cpu"],
     }
 
 
@@ -221,6 +275,9 @@ def main() -> None:
     parser.add_argument("--size-mb", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--datagram", type=int, default=1452)
+    parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--loss", type=float, default=0.0)
+    parser.add_argument("--mbit", type=float, default=0.0)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
@@ -232,24 +289,40 @@ def main() -> None:
         else:
             asyncio.run(serve(options.file, options.datagram))
         return
+    way = Way(options.delay_ms / 1000, options.loss, options.mbit * 125_000)
+    if way == Way():
+        way = None
+    else:
+        print(f"the relay carries {ceiling() / 1e6:.0f} MB/s")
     with tempfile.TemporaryDirectory() as folder:
         source, copy = Path(folder, "release"), Path(folder, "copy")
         with source.open("wb") as file:
             for _ in range(options.size_mb):
                 file.write(os.urandom(1_000_000))
-        results: dict[str, list[dict[str, float]]] = {"bare": [], "ours": []}
+        commands = {kind: python_commands(kind, source, copy, options.datagram) for kind in KINDS}
+        if way is not None:
+            print("without the Rust peer, whose two sides would find a way past the relay")
+        elif (program := rust_peer()) is not None:
+            commands["rust"] = rust_commands(program, source, copy)
+        else:
+            print("without the Rust peer: there is no cargo here")
+        results: dict[str, list[dict[str, float]]] = {kind: [] for kind in commands}
         for _ in range(options.rounds):
             for kind, rows in results.items():
-                rows.append(transfer(kind, source, copy, options.datagram))
-                print(kind, {name: round(value, 1) for name, value in rows[-1].items()}, flush=True)
-    rates = {kind: statistics.median(row["rate"] for row in rows) for kind, rows in results.items()}
-    print(f"\n{options.size_mb} MB over loopback, datagrams of {options.datagram} bytes, median of {options.rounds}:")
+                rows.append(transfer(kind, commands[kind], source, copy, way))
+                print(kind, {name: round(value, 2) for name, value in rows[-1].items()}, flush=True)
+    path = f"{options.delay_ms:g} ms each way, {options.loss:.1%} lost, {options.mbit:g} Mbit/s" if way else "loopback"
+    print(f"\n{options.size_mb} MB over {path}, datagrams of {options.datagram} bytes, medians of {options.rounds}:")
     for kind, rows in results.items():
+        rate, serving, fetching = (
+            statistics.median(row[name] for row in rows) for name in ("rate", "server_cpu", "client_cpu")
+        )
+        ratio = statistics.median(row["rate"] / bare["rate"] for row, bare in zip(rows, results["bare"], strict=True))
         growth = max(max(row["client_growth"], row["server_growth"]) for row in rows)
-        print(f"  {kind}: {rates[kind]:6.1f} MB/s, memory grew by at most {growth:.0f} MB on either side")
-    print(
-        f"  ours / bare: {rates['ours'] / rates['bare']:.2f}   (the Rust program moves such a file at about 283 MB/s)"
-    )
+        print(
+            f"  {kind:<9}{rate:6.1f} MB/s, {ratio:5.1f} times bare; processor {serving:.2f} s serving, "
+            f"{fetching:.2f} s fetching; memory grew by at most {growth:.0f} MB"
+        )
 
 
 if __name__ == "__main__":

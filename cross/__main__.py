@@ -16,7 +16,7 @@ from cross.sysroot import host_suite, make_sysroot
 from cross.wheelhouse import WHEELHOUSE, make_wheelhouse
 from cross.workshop import REPOSITORY, StepFailedError, check_place, place, say
 from pypatcher.errors import KeyFileError, SettingError
-from pypatcher.keys import KeyPair, read_key_file
+from pypatcher.keys import KeyPair, is_read_by_others, read_secret_file
 from pypatcher.targets import Target, find_target, load_targets
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     start = time.monotonic()
     try:
         check_place()
-        key = read_key_file(args.key_file) if args.key_file else None
+        key = _read_key(args.key_file) if args.key_file else None
         targets = [find_target(name) for name in args.targets] or list(load_targets().values())
         for target in targets:
             if args.debian and host_suite()[1] != debian(args.debian).codename:
@@ -47,6 +47,13 @@ def main() -> int:
         return 130
     say(f"done in {time.monotonic() - start:.0f} s")
     return 0
+
+
+def _read_key(path: Path) -> KeyPair:
+    key, _ = read_secret_file(path)
+    if is_read_by_others(path):
+        say(f"{path} can be read by other users: chmod 600 it")
+    return key
 
 
 def _elsewhere(number: str, target: Target, key: KeyPair | None) -> None:

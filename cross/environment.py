@@ -1,7 +1,8 @@
 """A Python environment that builds wheels for a target: crossenv, or for the host's own target a plain one.
 
 crossenv takes its compiler's name from the target Python's own build configuration (``TRIPLET-gcc``), so wrappers of
-that name, first in PATH, add ``--sysroot`` and what makes builds repeatable.
+that name, first in PATH, add ``--sysroot`` and what keeps this machine's own headers and libraries for the target out:
+Debian's cross compilers look into ``/usr/TRIPLET/include`` and ``/usr/TRIPLET/lib`` first, whatever the sysroot.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from cross.workshop import (
 )
 from pypatcher.targets import Target
 
-__all__ = ["BuildEnvironment", "build_variables", "is_native", "make_environment"]
+__all__ = ["BuildEnvironment", "build_variables", "is_native", "make_environment", "make_wrappers"]
 
 _REQUIREMENTS = PINS / "build.txt"
 _TOOLS = PINS / "cross.txt"
@@ -93,7 +94,7 @@ def make_environment(target: Target) -> BuildEnvironment:
 
     def fill(folder: Path) -> None:
         say(f"{target.name}: build environment")
-        _make_wrappers(target, folder / "wrappers", sysroot)
+        make_wrappers(target, folder / "wrappers", sysroot)
         if sysroot is None:
             _make_native(folder)
         else:
@@ -123,16 +124,44 @@ def build_variables(folder: Path, libraries: Path, sysroot: Path | None) -> dict
     }
 
 
-def _make_wrappers(target: Target, wrappers: Path, sysroot: Path | None) -> None:
+def make_wrappers(target: Target, wrappers: Path, sysroot: Path | None) -> None:
     """Scripts that call the compiler where the builder has it, by its name; a native one by its short name too."""
-    option = f' --sysroot="{sysroot}"' if sysroot else ""
     wrappers.mkdir()
     for tool in ("gcc", "g++", "ar"):
         real = find_compiler(target, tool)
         if real is None:
             continue
         for name in (f"{target.gnu_triplet}-{tool}", *(() if sysroot else (tool,))):
-            _script(wrappers / name, f'exec {real}{"" if tool == "ar" else option} "$@"')
+            options = [] if sysroot is None or tool == "ar" else _only_of(real, sysroot, target, wrappers)
+            _script(wrappers / name, " ".join(["exec", str(real), '"$@"', *options]))
+
+
+def _only_of(compiler: Path, sysroot: Path, target: Target, folder: Path) -> list[str]:
+    """Options with which a compiler finds headers and libraries in ``sysroot`` alone, besides those that it brings.
+
+    No option takes a folder from those that it gives the linker, so a file of specs in ``folder`` says which they are.
+
+    Raises:
+        StepFailedError: it is no gcc.
+    """
+    language = "c++" if compiler.name.endswith("++") else "c"
+    find: list[str | Path] = [compiler, f"--sysroot={sysroot}", "-E", "-v", "-x", language, "/dev/null"]
+    said = run("sh", "-c", 'exec "$@" 2>&1', "sh", *find)  # to its standard error
+    listed = said.partition("search starts here:\n#include <...> search starts here:\n")[2]
+    own = Path(run(compiler, "-print-file-name=include").strip()).resolve().parent
+    folders = [Path(line.strip()).resolve() for line in listed.partition("End of search list.")[0].splitlines()]
+    kept = [each for each in folders if {own, sysroot.resolve()} & {*each.parents} or "c++" in each.parts]
+    if not any(sysroot.resolve() in each.parents for each in kept):
+        raise StepFailedError(f"{compiler} does not say that it looks for headers in its sysroot:\n{said}")
+    headers = [word for each in kept for word in ("-isystem", str(each))]
+    first = f"-B{sysroot / 'usr' / 'lib' / target.gnu_triplet}/"  # before its own: startup files and libraries alike
+    said = run(compiler, f"--sysroot={sysroot}", first, "-print-search-dirs")
+    searched = dict.fromkeys(Path(each).resolve() for each in said.partition("libraries: =")[2].strip().split(":"))
+    here = Path("/usr", target.gnu_triplet).resolve()
+    libraries = " ".join(f"-L{each}" for each in searched if each.is_dir() and here not in (each, *each.parents))
+    specs = folder / f"{compiler.name}.specs"
+    specs.write_text(f"*link_libgcc:\n{libraries}\n\n", encoding="utf-8")
+    return [f"--sysroot={sysroot}", first, f"-specs={specs}", "-nostdinc", *headers]
 
 
 def _make_native(folder: Path) -> None:

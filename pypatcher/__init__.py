@@ -118,7 +118,7 @@ def confirm() -> bool:
 
 def on_event(callback: Emit) -> Callable[[], None]:
     """Call ``callback`` with every event, in whichever thread it happens; returns the function that ends this."""
-    return _patcher().bus.subscribe(callback)
+    return _patcher().on_event(callback)
 
 
 def on_restart(callback: Callable[[], object]) -> None:

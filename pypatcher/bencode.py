@@ -40,11 +40,10 @@ def encode(value: _Encodable) -> bytes:
 def _write(value: _Encodable, parts: list[bytes]) -> None:
     match value:
         case bytes():
-            parts.append(b"%d:" % len(value))
-            parts.append(value)
+            parts.append(b"%d:%b" % (len(value), value))
         case int() if not isinstance(value, bool) and _INT_MIN <= value <= _INT_MAX:
             parts.append(b"i%de" % value)
-        case Mapping():
+        case dict() | Mapping():  # most are dict, which is told from others sooner
             parts.append(b"d")
             for key in sorted(value):
                 _write(key, parts)

@@ -21,6 +21,7 @@ __all__ = [
     "PatcherError",
     "PeerBusyError",
     "PeerError",
+    "PeerLacksError",
     "PortMapError",
     "RefusedReleaseError",
     "RegionError",
@@ -29,6 +30,7 @@ __all__ = [
     "StateError",
     "VersionError",
     "WrongTargetError",
+    "WrongWholeError",
 ]
 
 
@@ -89,6 +91,10 @@ class ForeignReleaseError(SignatureMismatchError):
         self.version = version
 
 
+class WrongWholeError(PatcherError):
+    """Chunk by chunk it is what a signed tree says, and as a whole not the release: no peer's fault."""
+
+
 class NotNewerError(PatcherError):
     """The release is not newer than what this device runs or has confirmed."""
 
@@ -115,6 +121,10 @@ class PeerError(PatcherError):
 
 class PeerBusyError(PeerError):
     """The peer serves as many others as it may just now. No fault at all: ask somebody else, or later."""
+
+
+class PeerLacksError(PeerError):
+    """The peer does not have what it is asked for, or not any more."""
 
 
 class MinuteRefusedError(PeerError):

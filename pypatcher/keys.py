@@ -24,6 +24,7 @@ __all__ = [
     "SIGNATURE_SIZE",
     "KeyPair",
     "OwnerKey",
+    "check_secret",
     "decode_key",
     "encode_key",
     "is_read_by_others",
@@ -32,6 +33,7 @@ __all__ = [
     "public_key_path",
     "read_key_file",
     "read_public_file",
+    "read_secret_file",
     "verify_signature",
     "write_key_file",
 ]
@@ -162,6 +164,39 @@ def read_key_file(path: Path) -> KeyPair:
             secret = path.with_suffix("") if path.suffix == ".pub" else "the one without .pub"
             raise KeyFileError(f"{path} holds a public key, which signs nothing: give the secret key's file, {secret}")
     return KeyPair.from_seed(decode_key(text, str(path)))
+
+
+def read_secret_file(path: Path, *, is_checked: bool = False) -> tuple[KeyPair, str]:
+    """A key to sign with, held against ``KEY.pub`` beside it; and the target that this says, empty without such a file.
+
+    Args:
+        is_checked: the caller holds it against a public key himself.
+
+    Raises:
+        KeyFileError: the file holds no key or seems to hold the public one, or ``KEY.pub`` is another's.
+    """
+    key, public_path = read_key_file(path), public_key_path(path)
+    if not public_path.exists():
+        if not is_checked:
+            check_secret(key, str(path))
+        return key, ""
+    name, public = read_public_file(public_path)
+    if public != key.public:
+        raise KeyFileError(f"{public_path} is not of the key in {path}: put the right one beside it, or none")
+    return key, name
+
+
+def check_secret(key: KeyPair, where: str) -> None:
+    """Tell a public key that was put where the secret one belongs: it would sign, and nobody would believe it.
+
+    Raises:
+        KeyFileError: it looks like one.
+    """
+    if looks_public(key.seed):
+        raise KeyFileError(
+            f"{where} seems to hold the public key instead of the secret one. If it is the secret one, give the "
+            "public one too: its file KEY.pub beside the key file, or to `sign` --public-key K"
+        )
 
 
 def is_read_by_others(path: Path) -> bool:

@@ -26,9 +26,15 @@ PUBLIC_BOOTSTRAP: tuple[Address, ...] = (
 
 _ANY_BIND: tuple[Address, ...] = (("0.0.0.0", 0), ("::", 0))  # noqa: S104 - a peer-to-peer node listens everywhere
 _MEBIBYTE = 1 << 20
+_PUBLISH = 55.0
 _EARLY_LOOK, _LATE_LOOK = 55.0, 300.0
 _EARLY = 600.0
-_LOOKS_PER_GREETING = 6
+_METERED_LOOK = 6 * 3600.0
+_METERED = {"upload": 0, "port_mapping": False}
+"""What a metered device does, whatever else is said."""
+_LOOKS_PER_GREETING, _LOOKS_WHERE_HEARD = 6, 24
+_SLOWEST = 65536
+"""Bytes a second: who takes half as much loses its place wherever somebody else wants it."""
 _SECONDS = (0.1, 86400.0)
 _DIGITS = 15
 _DEVICE_ID_SIZE = 16
@@ -46,6 +52,11 @@ class Settings:
         look_interval: seconds between looks, or None for 55 in the first 10 minutes and 300 later.
             ``PYPATCHER_LOOK_INTERVAL``.
         upload: bytes a second to outside the LAN; 0 serves nobody. ``PYPATCHER_UPLOAD``.
+        upload_day: bytes in 24 hours to outside the LAN at most, or None for 20 times the file's size alone.
+            ``PYPATCHER_UPLOAD_DAY``.
+        download: bytes a second from outside the LAN, 65536 or more, or None for no limit. ``PYPATCHER_DOWNLOAD``.
+        download_day: bytes in 24 hours from outside the LAN after which no fetch begins, or None for no limit.
+            ``PYPATCHER_DOWNLOAD_DAY``.
         port_mapping: ask the router to open our port, unless bound to one address. ``PYPATCHER_PORTMAP=0``: off.
         lan: find neighbours by multicast, unless bound to one address. ``PYPATCHER_LAN=0``: off.
         state: cache folder, or None for the usual places. ``PYPATCHER_STATE``.
@@ -55,14 +66,21 @@ class Settings:
         device_id: 16 bytes in place of this device's own number in rollouts, for trials; or None.
             ``PYPATCHER_DEVICE_ID``.
         rollout: nothing is taken before a manifest of the owner was heard.
+        metered: every byte costs: the owner is asked every 6 hours, and nothing is published, answered, served or
+            mapped; ``upload`` is 0 and ``port_mapping`` off then. ``PYPATCHER_METERED=1``.
+        metered_size: bytes of the largest release that a metered device fetches without a person's word.
+            ``PYPATCHER_METERED_SIZE``.
         json_log: one JSON object per event on stderr. ``PYPATCHER_LOG=json``.
     """
 
     bootstrap: tuple[Address, ...] = PUBLIC_BOOTSTRAP
     bind: tuple[Address, ...] = _ANY_BIND
-    publish_interval: float = 55.0
+    publish_interval: float = _PUBLISH
     look_interval: float | None = None
     upload: int = _MEBIBYTE
+    upload_day: int | None = None
+    download: int | None = None
+    download_day: int | None = None
     port_mapping: bool = True
     lan: bool = True
     state: Path | None = None
@@ -70,6 +88,8 @@ class Settings:
     rollout_place: str = ""
     device_id: bytes | None = None
     rollout: bool = False
+    metered: bool = False
+    metered_size: int = _MEBIBYTE
     json_log: bool = False
 
     @classmethod
@@ -101,15 +121,24 @@ class Settings:
             _check_seconds("look_interval", self.look_interval)
         if type(self.upload) is not int or self.upload < 0:
             raise SettingError(f"upload={self.upload!r}: give bytes a second as a whole number, or 0 to serve nobody")
+        for name, least in (("upload_day", 1), ("download", _SLOWEST), ("download_day", 1), ("metered_size", 0)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise SettingError(f"{name}={value!r} (PYPATCHER_{name.upper()}): give bytes, {least} at least")
         if self.rollout_place not in ("", "first", "last"):
             raise SettingError(f"rollout_place={self.rollout_place!r} (PYPATCHER_ROLLOUT): give first or last")
         if self.device_id is not None and len(self.device_id) != _DEVICE_ID_SIZE:
             raise SettingError(f"device_id={self.device_id!r}: give {_DEVICE_ID_SIZE} bytes")
         if not isinstance(self.state, Path | None):
             raise SettingError(f"state={self.state!r}: give a pathlib.Path")
-        for name in ("port_mapping", "lan", "allow_volatile", "rollout", "json_log"):
+        for name in ("port_mapping", "lan", "allow_volatile", "rollout", "metered", "json_log"):
             if type(getattr(self, name)) is not bool:
                 raise SettingError(f"{name}={getattr(self, name)!r}: give True or False")
+        self._spare()
+
+    def _spare(self) -> None:
+        for name, value in _METERED.items() if self.metered else ():
+            object.__setattr__(self, name, value)
 
     def replace(self, **values: object) -> Settings:
         """The same settings with some values changed.
@@ -119,15 +148,36 @@ class Settings:
         """
         return replace(self, **values)  # type: ignore[arg-type]
 
-    def pause_between_greetings(self, dht_is_silent: bool) -> float:
-        """Seconds until one peer is asked what it knows, before jitter: 30 minutes, as long as six looks."""
+    @property
+    def publishes_as_usual(self) -> bool:
+        """Whether nobody chose how often to publish."""
+        return self.publish_interval == _PUBLISH
+
+    def pause_between_greetings(self, dht_is_silent: bool, owner_is_heard: bool) -> float:
+        """Seconds until one peer is asked what it knows, before jitter: 30 minutes, as long as six looks.
+
+        Two hours where the owner is heard in the DHT; who does not hear him there dials by himself.
+        """
         look = self.pause_between_looks(_EARLY)
-        return look if dht_is_silent else _LOOKS_PER_GREETING * look
+        if dht_is_silent or self.metered:
+            return look
+        return (_LOOKS_WHERE_HEARD if owner_is_heard and self.look_interval is None else _LOOKS_PER_GREETING) * look
+
+    def pause_while_wanting(self, uptime: float, wanting: float) -> float:
+        """The same while a release is known of and not here, for ``wanting`` seconds by now.
+
+        A metered device looks at once then, and each time a quarter later.
+        """
+        if self.metered and self.look_interval is None:
+            return max(_EARLY_LOOK, wanting / 4)
+        return self.pause_between_looks(uptime)
 
     def pause_between_looks(self, uptime: float) -> float:
         """Seconds until the next look, ``uptime`` seconds after the node's start, before jitter."""
         if self.look_interval is not None:
             return self.look_interval
+        if self.metered:
+            return _METERED_LOOK
         return _EARLY_LOOK if uptime < _EARLY else _LATE_LOOK
 
 
@@ -169,6 +219,12 @@ def _bytes(variable: str, text: str) -> int:
     return int(text)
 
 
+def _count(variable: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+        raise SettingError(f"{variable}={text!r}: give bytes as a whole number, such as 200000000")
+    return int(text)
+
+
 def _switch(variable: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise SettingError(f"{variable}={text!r}: give 1 or 0")
@@ -194,12 +250,17 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "PYPATCHER_PUBLISH_INTERVAL": ("publish_interval", _seconds),
     "PYPATCHER_LOOK_INTERVAL": ("look_interval", _seconds),
     "PYPATCHER_UPLOAD": ("upload", _bytes),
+    "PYPATCHER_UPLOAD_DAY": ("upload_day", _count),
+    "PYPATCHER_DOWNLOAD": ("download", _count),
+    "PYPATCHER_DOWNLOAD_DAY": ("download_day", _count),
     "PYPATCHER_PORTMAP": ("port_mapping", _switch),
     "PYPATCHER_LAN": ("lan", _switch),
     "PYPATCHER_STATE": ("state", lambda _, text: Path(text)),
     "PYPATCHER_ALLOW_VOLATILE": ("allow_volatile", _switch),
     "PYPATCHER_ROLLOUT": ("rollout_place", lambda _, text: text),
     "PYPATCHER_DEVICE_ID": ("device_id", _hex),
+    "PYPATCHER_METERED": ("metered", _switch),
+    "PYPATCHER_METERED_SIZE": ("metered_size", _count),
     "PYPATCHER_LOG": ("json_log", _json),
 }
 """Variable -> setting, and how its text is read; a variable that is empty says nothing, but for the entry points."""

@@ -17,7 +17,17 @@ from pypatcher.errors import PatcherError
 from pypatcher.shortage import persisting, start_thread
 from pypatcher.waiting import wait_to_the_end
 
-__all__ = ["Threads", "at_work", "in_own_thread", "in_thread", "interpreter_ends", "keep_running", "run_in_loop"]
+__all__ = [
+    "Threads",
+    "at_work",
+    "in_own_thread",
+    "in_thread",
+    "interpreter_ends",
+    "keep_running",
+    "run_in_loop",
+    "run_once_more",
+    "together",
+]
 
 _log = logging.getLogger("pypatcher")
 _Result = TypeVar("_Result")
@@ -48,10 +58,8 @@ async def keep_running(
         started = loop.time()
         running = asyncio.create_task(run())
         try:
-            await asyncio.wait([running])
+            await _run_to_its_end(running)
         finally:
-            running.cancel()
-            await _wait_for_end(running)
             _log_failure(what, running)
         if not running.cancelled() and running.exception() is None:
             return
@@ -63,20 +71,64 @@ async def keep_running(
         await asyncio.sleep(backoff.fail())
 
 
+async def run_once_more(run: Callable[[], Coroutine[Any, Any, _Result]], pause: float) -> _Result:
+    """Await ``run()``; if it fails, await it once more after a pause.
+
+    Also here the first call is a task of its own: one that is cancelled, and fails while it ends, has ended.
+    """
+    running = asyncio.create_task(run())
+    try:
+        await _run_to_its_end(running)
+    except asyncio.CancelledError:
+        if not running.cancelled() and running.exception() is not None:
+            _log.warning("failed while it ended: %s", _why(running))
+        raise
+    if running.cancelled() or (error := running.exception()) is None or not isinstance(error, Exception):
+        return running.result()
+    _log.warning("tried again: %s", _why(running))
+    await asyncio.sleep(pause)
+    return await run()
+
+
 @contextlib.asynccontextmanager
 async def at_work(
     parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]], pauses: tuple[float, float]
 ) -> AsyncIterator[None]:
-    """Keep these parts of a node running during the block; see ``keep_running``."""
+    """Keep these parts of a node running during the block; see ``keep_running``.
+
+    What the block raises comes out as it is: a task group would wrap it, and who called waits for a ``PatcherError``.
+    """
+    failed: list[Exception] = []
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(keep_running(name, run, pauses), name=f"pypatcher {name}") for name, run in parts.items()
         ]
         try:
             yield
+        except Exception as error:
+            failed.append(error)
         finally:
             for task in running:
                 task.cancel()
+    for own in failed:
+        raise own
+
+
+async def together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Await them all; the first failure ends the others, and comes out as it is.
+
+    In a task of its own, as in ``keep_running``: what the caller does next may have timeouts.
+    """
+
+    async def await_all() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                tasks.create_task(part)
+
+    try:
+        await asyncio.create_task(await_all())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
 
 
 async def in_thread(function: Callable[[], _Result], undo: Callable[[_Result], None] = lambda _result: None) -> _Result:
@@ -157,7 +209,16 @@ async def in_own_thread(function: Callable[[], _Result]) -> _Result:
     return future.result()
 
 
-async def _wait_for_end(task: asyncio.Task[None]) -> None:
+async def _run_to_its_end(task: asyncio.Task[Any]) -> None:
+    """Wait for it; whoever is cancelled meanwhile cancels it, and waits even so."""
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+        await _wait_for_end(task)
+
+
+async def _wait_for_end(task: asyncio.Task[Any]) -> None:
     """Wait until it has ended, whatever happens meanwhile."""
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
@@ -177,7 +238,7 @@ def _log_failure(what: str, ended: asyncio.Task[None]) -> None:
         _log.exception("%s: failed, and is started again", what)
 
 
-def _why(ended: asyncio.Task[None]) -> str:
+def _why(ended: asyncio.Task[Any]) -> str:
     """One line for people."""
     error = None if ended.cancelled() else ended.exception()
     return "it was cancelled" if error is None else "; ".join(dict.fromkeys(map(_line, _leaves(error))))

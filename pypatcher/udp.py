@@ -12,7 +12,6 @@ the address that the routing table chooses.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import ipaddress
@@ -41,6 +40,7 @@ _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.I
 _LARGEST = 65536
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_NO_MEMORY = frozenset((errno.ENOBUFS, errno.ENOMEM))
 _UNSUPPORTED = frozenset((errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
 
 
@@ -53,17 +53,30 @@ class DatagramSocket:
         on_datagram: Callable[[bytes, Address], None],
         on_batch_end: Callable[[], None] = lambda: None,
         on_writable: Callable[[], None] = lambda: None,
+        on_train: Callable[[bytes, int, Address], None] | None = None,
     ) -> None:
         """Bind; an IPv6 socket is for IPv6 alone.
+
+        Args:
+            bind: its address.
+            on_datagram: takes a datagram, and where it came from.
+            on_batch_end: is told when no more came with them.
+            on_writable: is told when the system takes more again.
+            on_train: takes datagrams of one sender, joined: all of them have so many bytes, or the last one fewer.
+                Default: they go to ``on_datagram``.
 
         Raises:
             OSError: the address cannot be bound.
         """
         self.family = socket_family(bind)
         self._on_datagram, self._on_batch_end, self._on_writable = on_datagram, on_batch_end, on_writable
+        self._on_train = on_train or self._take_apart
         self._queue: deque[tuple[bytes, Address, bytes]] = deque()
         self._delivering: tuple[Address, bytes] | None = None
         """Whose datagram, and pktinfo of the address of ours that it asked."""
+        self._segments = False
+        self._wanted = [(socket.IPPROTO_UDP, _UDP_SEGMENT, 0), (socket.IPPROTO_UDP, _UDP_GRO, 1)]
+        """Options that are not set yet, of those that not every system has."""
         self._loop = asyncio.get_running_loop()
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = keep_from_forks(socket.socket(self.family, kind))
@@ -72,13 +85,12 @@ class DatagramSocket:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            self._segments = self._try_option(_UDP_SEGMENT, 0)
-            self._try_option(_UDP_GRO, 1)
             if ipaddress.ip_address(bind[0]).is_unspecified:
                 v6 = self.family == socket.AF_INET6
-                option = (socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO)
-                with contextlib.suppress(OSError):
-                    self._socket.setsockopt(*option, 1)
+                self._wanted.append(
+                    (socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1) if v6 else (socket.IPPROTO_IP, _IP_PKTINFO, 1)
+                )
+            self._set_wanted()
             self._bind(bind)
         except OSError:
             self._socket.close()
@@ -160,12 +172,16 @@ class DatagramSocket:
             self._socket.bind(bind)
             _log.warning("%s is no address of this machine now; it is used from when it is one", bind[0])
 
-    def _try_option(self, option: int, value: int) -> bool:
-        try:
-            self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
-        except OSError:
-            return False
-        return True
+    def _set_wanted(self) -> None:
+        """What the system lacks is given up; what it had no memory for stays wanted."""
+        wanted, self._wanted = self._wanted, []
+        for level, option, value in wanted:
+            try:
+                self._socket.setsockopt(level, option, value)
+                self._segments = self._segments or option == _UDP_SEGMENT
+            except OSError as error:
+                if error.errno in _NO_MEMORY:
+                    self._wanted.append((level, option, value))
 
     def _read(self) -> None:
         receive, deliver = self._socket.recvmsg, self._on_datagram
@@ -186,14 +202,19 @@ class DatagramSocket:
                     asked = asked or _answer_from(level, kind, content)
             self._delivering = address, asked
             if 0 < size < len(data):
-                for offset in range(0, len(data), size):
-                    deliver(data[offset : offset + size], address)
+                self._on_train(data, size, address)
             else:
                 deliver(data, address)
             if self._socket.fileno() < 0:
                 return
         self._delivering = None
+        if self._wanted:
+            self._set_wanted()
         self._on_batch_end()
+
+    def _take_apart(self, data: bytes, size: int, address: Address) -> None:
+        for offset in range(0, len(data), size):
+            self._on_datagram(data[offset : offset + size], address)
 
     def _from(self, source: bytes) -> list[tuple[int, int, bytes]]:
         v6 = self.family == socket.AF_INET6

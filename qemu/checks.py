@@ -10,7 +10,9 @@ from qemu.device import Device
 __all__ = ["run_unit_tests", "run_wheel_tests"]
 
 _UNITS = (
-    "tests/unit/artifact", "tests/unit/discovery", "tests/unit/install", "tests/unit/process",
+    "tests/unit/artifact", "tests/unit/discovery", "tests/unit/established/test_compiled.py",
+    "tests/unit/established/test_protection.py", "tests/unit/established/test_hostile_peer.py",
+    "tests/unit/install", "tests/unit/process",
     "tests/unit/test_addresses.py", "tests/unit/test_keys.py", "tests/unit/test_targets.py",
     "tests/unit/test_version.py", "tests/unit/cli/test_files.py", "tests/unit/cli/test_gen.py",
     "tests/unit/node/test_device.py", "tests/unit/update/test_mode.py", "tests/unit/test_settings.py",
@@ -37,6 +39,7 @@ _NOT_THERE = (
     "lacks_rights",
     "file_capabilities",  # extended attributes of the real root
     "none_of_our_files",  # the sources
+    "compiled_is_of_these_files",
     "test_documents.py",  # the documents
     "on_one_interface",  # multicast
     "test_restart.py",  # signals to threads within milliseconds: shown on the host

@@ -66,6 +66,9 @@ def build_onefile(device: Device) -> Path:
 def freeze(device: Device, app: Path, into: Path, *, imports: str = "/nonexistent") -> Path:
     """Build ``app`` as a onefile into ``into``: the same bytes from the same source.
 
+    PyInstaller puts modules into the file in the order of a set, and a set of names is in another order where Python
+    has just compiled it than where it was read from a .pyc file. So no run may leave such files to the next.
+
     Args:
         app: its first file; what lies beside it in its folder is there as well.
         imports: a folder on the device with what it imports besides pypatcher.
@@ -88,6 +91,7 @@ def freeze(device: Device, app: Path, into: Path, *, imports: str = "/nonexisten
         PATH="/opt/tools:/opt/pypatcher/bin:/usr/bin:/usr/sbin",
         PYTHONPATH=f"/opt/pyinstaller:{imports}",
         PYTHONHASHSEED="0",
+        PYTHONDONTWRITEBYTECODE="1",
         SOURCE_DATE_EPOCH=EPOCH,
     )  # fmt: skip
     built = place(work / "dist" / app.stem, into)

@@ -183,9 +183,13 @@ def _see_update(program: Program, process: Watched) -> None:
     if program.installed.read_bytes() != program.new.read_bytes():
         raise StepFailedError(f"{program.label}: the file is not the release, byte for byte")
     events = process.events()
-    taken = {event["version"] for event in events if event["event"] in ("release.staged", "release.activated")}
-    if taken - {NEW}:  # a restart may come before it was said
-        raise StepFailedError(f"{program.label}: took {sorted(taken)}")
+    steps = ("release.staged", "restart", "release.activated")
+    taken = [(event["event"], event["version"]) for event in events if event["event"] in steps]
+    # A restart comes after its release was said to be staged, and what it activates is said as well.
+    if taken[:1] != [("release.staged", NEW)] or {version for _, version in taken} != {NEW}:
+        raise StepFailedError(process.story(f"took {taken}"))
+    if not any(name == "release.activated" for name, _ in taken):
+        raise StepFailedError(process.story(f"took {taken}"))
     if any(event.get("version") == WRONG_KEY for event in events):
         raise StepFailedError(f"{program.label}: paid heed to a release that its owner did not sign")
 

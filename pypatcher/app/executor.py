@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from pypatcher.process.ending import block_signals
+from pypatcher.process.masks import block_signals
 from pypatcher.shortage import start_thread
 
 __all__ = ["DaemonExecutor"]

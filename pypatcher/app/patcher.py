@@ -8,6 +8,7 @@ and "Staging, activating, restarting, going back".
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -20,7 +21,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from pypatcher.addresses import Address
 from pypatcher.app.thread import NodeThread
 from pypatcher.errors import PatcherError, SettingError
-from pypatcher.events import EventBus, Restart, RestartWaits, TrialConfirmed
+from pypatcher.events import Emit, Event, EventBus, Restart, RestartWaits, TrialConfirmed
 from pypatcher.install import Settled
 from pypatcher.keys import OwnerKey, parse_public_key
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -29,6 +30,7 @@ from pypatcher.node.log import json_lines, log_as_json, say_settled
 from pypatcher.node.report import report_obstacle
 from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
 from pypatcher.process.ending import Ending
+from pypatcher.process.masks import as_main_blocks
 from pypatcher.settings import Settings
 from pypatcher.shortage import persisting
 from pypatcher.targets import find_target
@@ -56,6 +58,9 @@ class NodeSettings(TypedDict, total=False):
     publish_interval: float
     look_interval: float | None
     upload: int
+    upload_day: int | None
+    download: int | None
+    download_day: int | None
     port_mapping: bool
     lan: bool
     state: Path | None
@@ -63,6 +68,8 @@ class NodeSettings(TypedDict, total=False):
     rollout_place: str
     device_id: bytes | None
     rollout: bool
+    metered: bool
+    metered_size: int
     json_log: bool
 
 
@@ -155,10 +162,9 @@ class Patcher:
                 _log.warning("%s", _UNDER_RUN)
                 return
             running.restarter.attach()
-            if chosen.json_log and self._json_lines is None:
-                self.bus.logs_events = False
+            self._write_json(wanted=chosen.json_log)
+            if chosen.json_log:
                 log_as_json()
-                self._json_lines = self.bus.subscribe(json_lines())
             config = NodeConfig(
                 self._keys,
                 self._kind,
@@ -203,6 +209,15 @@ class Patcher:
             thread.look_again()
         return True
 
+    def on_event(self, callback: Emit) -> Callable[[], None]:
+        """Call ``callback`` with every event; returns the function that ends this."""
+
+        def call(event: Event) -> None:
+            with as_main_blocks():
+                callback(event)
+
+        return self.bus.subscribe(call)
+
     def on_restart(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` before a restart; it delays it by not returning yet, 10 minutes at most."""
         with self._lock:
@@ -238,11 +253,22 @@ class Patcher:
             if running.under_run:
                 running.program.installation.recognise()
             else:
+                with contextlib.suppress(SettingError):  # `start` says so
+                    self._write_json(wanted=Settings.from_environment(os.environ).json_log)
                 if main_waits:
                     running.program.installation.together.wait_for_end()
                 if running.settle().must_exec:
                     running.restarter.restart()
         return running
+
+    def _write_json(self, *, wanted: bool) -> None:
+        """Events on stderr as JSON lines, and no other way, or not so."""
+        if wanted and self._json_lines is None:
+            self._json_lines = self.bus.subscribe(json_lines())
+        elif not wanted and self._json_lines is not None:
+            self._json_lines()
+            self._json_lines = None
+        self.bus.logs_events = not wanted
 
     def _request_restart(self, version: str) -> bool:
         """False if it is to be asked for again."""
@@ -291,7 +317,7 @@ class _Running:
     def __init__(self, process: Program, config: NodeConfig, bus: EventBus, ending: Ending) -> None:
         self.restarter = Restarter(process, ending=ending)
         self.program = NodeProgram.find(process.path, process.executable, config)
-        self.program.installation.runs_from_here()
+        self.program.installation.runs_from_here(functools.partial(process.packaging.was_replaced, process))
         self.under_run = is_under_run(process)
         self._launcher = process.launcher
         self._bus = bus

@@ -20,7 +20,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.events import Emit, Event, RestartWaits
 from pypatcher.install import Settled
 from pypatcher.node.config import NodeConfig, NodeProgram
-from pypatcher.process.ending import block_signals
+from pypatcher.process.masks import block_signals
 from pypatcher.shortage import start_thread
 from pypatcher.tasks import interpreter_ends
 from pypatcher.update.activation import Activation

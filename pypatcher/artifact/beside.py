@@ -6,22 +6,24 @@ Not here: what it says (``manifest``, ``terms``), and what a device believes of 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from pypatcher.artifact.manifest import FILE_LIMIT, Manifest, ManifestFile
 from pypatcher.artifact.patch import PatchInfo
+from pypatcher.artifact.replace import check_place, write_file
+from pypatcher.artifact.rollout import STEPS_LIMIT
 from pypatcher.bencode import decode, encode
-from pypatcher.errors import CannotReplaceError, CodecError, ManifestError
+from pypatcher.errors import CodecError, ManifestError
 from pypatcher.keys import OwnerKey
 
 __all__ = [
     "add_word",
     "beside",
+    "check_manifest_place",
+    "check_steps_place",
     "manifest_path",
     "read_manifest",
     "read_steps",
@@ -30,8 +32,8 @@ __all__ = [
     "write_steps",
 ]
 
-_STEPS_LIMIT = 64
-_STEPS_SIZE = _STEPS_LIMIT * FILE_LIMIT
+_STEPS = "list of steps"
+_STEPS_SIZE = STEPS_LIMIT * FILE_LIMIT
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -97,17 +99,24 @@ def read_steps(path: Path) -> list[ManifestFile]:
     if data is None:
         raise ManifestError(f"{path}: there is no such file")
     try:
-        found = decode(data)
-    except CodecError as error:
+        steps = _decode_steps(data)
+    except ManifestError as error:
         raise ManifestError(f"{path} holds no steps: {error}") from None
-    if not isinstance(found, list) or not 0 < len(found) <= _STEPS_LIMIT:
-        raise ManifestError(f"{path} holds no steps")
-    steps = [ManifestFile.decode(each) for each in found if isinstance(each, bytes)]
     seqs = [step.seq for step in steps]
     same = {(step.owner, step.terms.info) for step in steps}
-    if len(steps) != len(found) or seqs != sorted(set(seqs)) or len(same) != 1:
+    if seqs != sorted(set(seqs)) or len(same) != 1:
         raise ManifestError(f"{path} holds steps that do not follow each other")
     return steps
+
+
+def _decode_steps(data: bytes) -> list[ManifestFile]:
+    try:
+        found = decode(data)
+    except CodecError as error:
+        raise ManifestError(str(error)) from None
+    if not isinstance(found, list) or not 0 < len(found) <= STEPS_LIMIT:
+        raise ManifestError("it is no list of steps")
+    return [ManifestFile.decode(each if isinstance(each, bytes) else b"") for each in found]
 
 
 def write_steps(path: Path, steps: Sequence[ManifestFile]) -> None:
@@ -116,31 +125,43 @@ def write_steps(path: Path, steps: Sequence[ManifestFile]) -> None:
     Raises:
         CannotReplaceError: the file cannot be written.
     """
-    _write(path, encode([step.encode() for step in steps]), replace=True)
+    write_file(path, encode([step.encode() for step in steps]), _are_steps, _STEPS)
+
+
+def check_steps_place(path: Path) -> None:
+    """Whether steps can be written there; see `check_manifest_place`."""
+    check_place(path, _are_steps, _STEPS)
+
+
+def check_manifest_place(path: Path) -> None:
+    """Whether a manifest can be written there: to be asked before anything that cannot be undone.
+
+    Raises:
+        CannotReplaceError: something else is there, or the folder cannot be opened.
+    """
+    check_place(path, _is_manifest, "manifest")
 
 
 def write_manifest(path: Path, word: ManifestFile, *, replace: bool) -> None:
     """Write it as a whole; it outlives a power cut when this returns.
 
     Args:
-        replace: whether a file that is there goes.
+        replace: whether a manifest that is there goes.
 
     Raises:
-        CannotReplaceError: it cannot be written, or is there.
+        CannotReplaceError: it cannot be written, or one is there, or something else.
     """
-    _write(path, word.encode(), replace=replace)
+    write_file(path, word.encode(), _is_manifest, "manifest", replace=replace)
 
 
 def add_word(path: Path, word: Manifest) -> None:
     """Keep one target's word in a file's manifest: an older one goes, of the same one no signature is lost.
 
     Raises:
-        CannotReplaceError: it cannot be written.
+        ManifestError: what is there is none.
+        CannotReplaceError, OSError: it cannot be written, or what is there cannot be read.
     """
-    try:
-        known = read_manifest(path)
-    except (ManifestError, OSError):
-        known = None
+    known = read_manifest(path)
     if known is not None and known.seq > word.seq:
         return
     is_same = known is not None and (known.seq, known.value) == (word.seq, word.value)
@@ -149,29 +170,20 @@ def add_word(path: Path, word: Manifest) -> None:
         write_manifest(path, merged, replace=True)
 
 
-def _write(path: Path, data: bytes, *, replace: bool) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def _is_manifest(fd: int) -> bool:
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(fd)
-            if replace:
-                temporary.replace(path)
-            else:
-                os.link(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise CannotReplaceError(f"cannot write {path}: {error.strerror}") from None
+        ManifestFile.decode(os.pread(fd, FILE_LIMIT + 1, 0))
+    except ManifestError:
+        return False
+    return True
+
+
+def _are_steps(fd: int) -> bool:
+    try:
+        _decode_steps(os.pread(fd, _STEPS_SIZE + 1, 0))
+    except ManifestError:
+        return False
+    return True
 
 
 def _read(path: Path, limit: int, trusted: int | None) -> bytes | None:

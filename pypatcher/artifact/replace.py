@@ -1,7 +1,8 @@
-"""Writes a new file beside the old one and renames it over: how ``sign`` and ``embed`` change a program.
+"""Writes a new file beside the old one and renames it over: how every command writes to a file that a person named.
 
-After a crash either the old file is there, untouched, or the whole new one, with the old one's mode, owner and extended
-attributes. Not here: how a device replaces its own program (``install.operations``).
+After a crash either the old file is there, untouched, or the whole new one. Nothing is replaced but what the command
+itself makes: a typing error costs nobody a key. Not here: how a device replaces its own program
+(``install.operations``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pypatcher.artifact.hashing import feed
@@ -20,7 +21,7 @@ from pypatcher.artifact.zipapp import looks_like_zipapp
 from pypatcher.errors import ArtifactError, CannotReplaceError, ContentMismatchError
 from pypatcher.trusted_path import open_folder, resolve
 
-__all__ = ["open_program", "replacing", "write_at"]
+__all__ = ["check_place", "check_replaceable", "open_program", "replacing", "write_at", "write_file"]
 
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 """What fsync says where there is nothing that it could make durable."""
@@ -58,31 +59,106 @@ def replacing(path: Path, out: Path | None = None) -> Iterator[int]:
         ArtifactError: the file cannot be read.
         CannotReplaceError: the copy cannot be written beside it, or mode, owner or attributes cannot be kept.
     """
-    real = resolve(out or path)
-    with open_program(path) as source, _folder_of(real, out or path) as folder:
-        _check_replaceable(real, folder, out or path)
+    named = out or path
+    real = resolve(named)
+    with open_program(path) as source, _folder_of(real, named) as folder:
+        check_replaceable(real.name, folder, named, _is_program, "program")
         if out is None and not _is_entry(source, real.name, folder):
             raise CannotReplaceError(f"{path} is a link that another user can change, and root follows none")
-        temporary = f".pypatcher-{secrets.token_hex(8)}.tmp"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with _renamed(real.name, folder, named) as fd:
+            _copy(source, fd)
+            yield fd
+            _keep_attributes(source, fd)
+
+
+def write_file(path: Path, data: bytes, ours: Callable[[int], bool], what: str, *, replace: bool = True) -> None:
+    """Write ``data`` as a whole, readable for all; it outlives a power cut when this returns.
+
+    Args:
+        ours: see `check_replaceable`.
+        what: what ``ours`` knows, in words.
+        replace: whether a file that is there goes.
+
+    Raises:
+        CannotReplaceError: it cannot be written, or something is there that stays.
+    """
+    real = resolve(path)
+    with _folder_of(real, path) as folder:
+        check_replaceable(real.name, folder, path, ours, what)
+        with _renamed(real.name, folder, path, replace=replace) as fd:
+            write_at(fd, data, 0)
+            os.fchmod(fd, 0o644)
+
+
+def check_place(path: Path, ours: Callable[[int], bool], what: str) -> None:
+    """Whether `write_file` would find a place: to be asked before anything that cannot be undone.
+
+    Raises:
+        CannotReplaceError: something is there that stays, or the folder cannot be opened.
+    """
+    real = resolve(path)
+    with _folder_of(real, path) as folder:
+        check_replaceable(real.name, folder, path, ours, what)
+
+
+def check_replaceable(name: str, folder: int, named: Path, ours: Callable[[int], bool], what: str) -> None:
+    """Nothing is replaced but what ``ours`` knows in an open file, an empty file or nothing at all.
+
+    Args:
+        name: the file's, in the open ``folder``.
+        named: how the person calls it.
+        what: what ``ours`` knows, in words.
+
+    Raises:
+        CannotReplaceError: it is something else.
+    """
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotReplaceError(f"cannot replace {named}: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise CannotReplaceError(f"cannot replace {named}: it is there, and is no regular file")
+    if not found.st_size:
+        return
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        raise CannotReplaceError(f"cannot replace {named}: cannot read it: {error.strerror}") from None
+    try:
+        if not ours(fd):
+            raise CannotReplaceError(
+                f"cannot replace {named}: it is there, and is no {what}: choose another name, or move it away"
+            )
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _renamed(name: str, folder: int, named: Path, *, replace: bool = True) -> Iterator[int]:
+    """A descriptor of a new private file in the open ``folder``, which gets its name after the block."""
+    temporary = f".pypatcher-{secrets.token_hex(8)}.tmp"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise CannotReplaceError(f"cannot write beside {named}: {error.strerror}") from None
+    try:
         try:
-            fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+            yield fd
+            os.fsync(fd)
+            if replace:
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
-            raise CannotReplaceError(f"cannot write beside {out or path}: {error.strerror}") from None
-        try:
-            try:
-                _copy(source, fd)
-                yield fd
-                _keep_attributes(source, fd)
-                os.fsync(fd)
-                os.rename(temporary, real.name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as error:
-                raise CannotReplaceError(f"cannot replace {out or path}: {error.strerror}") from None
-            _sync_folder(folder, out or path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
-            os.close(fd)
+            raise CannotReplaceError(f"cannot replace {named}: {error.strerror}") from None
+        _sync_folder(folder, named)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -98,19 +174,8 @@ def _folder_of(path: Path, named: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _check_replaceable(path: Path, folder: int, named: Path) -> None:
-    """Nothing but a program, an empty file or nothing at all is replaced: least of all a secret key."""
-    try:
-        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise CannotReplaceError(f"cannot replace {named}: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise CannotReplaceError(f"cannot replace {named}: it is there, and is no regular file")
-    with open_program(named) as fd:
-        if found.st_size and os.pread(fd, len(ELF_MAGIC), 0) != ELF_MAGIC and not looks_like_zipapp(fd):
-            raise CannotReplaceError(f"cannot replace {named}: it is there, and is no program: choose another name")
+def _is_program(fd: int) -> bool:
+    return os.pread(fd, len(ELF_MAGIC), 0) == ELF_MAGIC or looks_like_zipapp(fd)
 
 
 def _is_entry(fd: int, name: str, folder: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pypatcher.artifact.manifest import Manifest, ManifestFile
 from pypatcher.artifact.patch import PatchInfo
@@ -18,12 +18,24 @@ from pypatcher.errors import SettingError
 from pypatcher.keys import KeyPair
 from pypatcher.version import REVISION_LIMIT
 
-__all__ = ["FIRST", "KEEP", "Change", "describe", "first_word", "next_word", "parse_share", "steps_and_brake"]
+__all__ = [
+    "FIRST",
+    "KEEP",
+    "STEPS_LIMIT",
+    "Change",
+    "describe",
+    "first_word",
+    "next_word",
+    "parse_share",
+    "steps_and_brake",
+]
 
 FIRST = 1
 """The share that only devices told to be first take part in (and one of 10,000 others)."""
 KEEP = object()
 """Leave ``stable`` as it is; None takes it away."""
+STEPS_LIMIT = 64
+"""Steps that are signed ahead at most."""
 _BRAKE_STEP = 256
 _PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?%", re.ASCII)
 
@@ -37,12 +49,18 @@ class Change:
         hold: GO_ON ends a hold.
         stable: an older release, None for none, or KEEP.
         note: text for people; empty takes it away.
+        tree: the root of the release's chunk tree, as it is stated.
+        stable_tree: that of ``stable``, which goes and comes with it.
+        must: names of keys without which devices shall not go on; none takes the demand away.
     """
 
     share: int | None = None
     hold: Hold | None = None
     stable: PatchInfo | object | None = KEEP
     note: str | None = None
+    tree: bytes | None = None
+    stable_tree: bytes | None = None
+    must: tuple[bytes, ...] | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -110,15 +128,15 @@ def steps_and_brake(
     The brake is at the next multiple of 256, so that it wins over every step, and over a few words in between.
 
     Raises:
-        SettingError: there are no steps, they do not grow, or the version has no revisions left.
+        SettingError: there are no steps or too many, they do not grow, or the version has no revisions left.
         ManifestError: a term is out of range.
     """
-    if not shares or list(shares) != sorted(set(shares)):
-        raise SettingError("steps are shares that grow, such as 1%,10%,50%,all")
+    if not shares or list(shares) != sorted(set(shares)) or len(shares) > STEPS_LIMIT:
+        raise SettingError(f"steps are shares that grow, such as 1%,10%,50%,all, and {STEPS_LIMIT} at most")
     steps = []
     word = known
     for share in shares:
-        step = Change(share, Hold.GO_ON, change.stable, change.note)
+        step = replace(change, share=share, hold=Hold.GO_ON)
         word = _revision(word, key, step, made, word.seq + 1)
         steps.append(word)
     brake = _revision(word, key, Change(hold=Hold.HELD), made, (word.seq // _BRAKE_STEP + 1) * _BRAKE_STEP)
@@ -161,12 +179,21 @@ def _apply(keys: dict[bytes, Value], change: Change) -> None:
         _put(keys, b"share", change.share, absent=ALL)
     if change.hold is not None:
         _put(keys, b"hold", int(change.hold), absent=Hold.GO_ON)
+    if change.tree is not None:
+        keys[b"tree"] = change.tree
+    if change.stable is not KEEP:
+        keys.pop(b"stable", None)
+        keys.pop(b"stree", None)
     if isinstance(change.stable, PatchInfo):
         keys[b"stable"] = change.stable.to_postcard()
-    elif change.stable is None:
-        keys.pop(b"stable", None)
+        if change.stable_tree is not None:
+            keys[b"stree"] = change.stable_tree
     if change.note is not None:
         _put(keys, b"note", change.note.encode(), absent=b"")
+    if change.must is not None:
+        keys.pop(b"must", None)
+        if change.must:
+            keys[b"must"] = [*change.must]
 
 
 def _put(keys: dict[bytes, Value], key: bytes, value: int | bytes, absent: int | bytes) -> None:

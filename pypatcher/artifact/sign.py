@@ -6,7 +6,9 @@ bytes), and only for files that a device would take. Keys are made elsewhere, on
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from pypatcher.keys import KeyPair
 from pypatcher.targets import Target
 from pypatcher.version import Version
 
-__all__ = ["Signed", "sign_file", "sign_program"]
+__all__ = ["Signed", "sign_file", "signing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class Signed:
 def sign_file(
     path: Path, key: KeyPair, version: Version | None, target: Target | None, *, any_machine: bool = False
 ) -> PatchInfo:
-    """Sign the program at ``path`` in its place; see `sign_program`."""
-    return sign_program(path, key, version, target, any_machine=any_machine).info
+    """Sign the program at ``path`` in its place; see `signing`."""
+    with signing(path, key, version, target, any_machine=any_machine) as (signed, _):
+        return signed.info
 
 
-def sign_program(
+@contextlib.contextmanager
+def signing(
     path: Path,
     key: KeyPair,
     version: Version | None,
@@ -47,8 +51,10 @@ def sign_program(
     *,
     out: Path | None = None,
     any_machine: bool = False,
-) -> Signed:
-    """Sign the program at ``path``.
+) -> Iterator[tuple[Signed, int]]:
+    """Sign the program at ``path``: a signed copy is open in the block, and replaces the file after it.
+
+    If the block raises, nothing has changed.
 
     Args:
         path: an ELF program or a zipapp with a region.
@@ -68,21 +74,22 @@ def sign_program(
     with open_program(path) as fd:
         signed = _plan_signature(fd, key, version, target, any_machine=any_machine)
         if out is None and os.pread(fd, REGION_SIZE, signed.offset) == pack_region(signed.info):
-            return signed
+            yield signed, fd
+            return
     with replacing(path, out) as fd:
         # The copy is what gets signed: the file may have changed since it was looked at.
         signed = _plan_signature(fd, key, version, target, any_machine=any_machine)
         write_at(fd, pack_region(signed.info), signed.offset)
-    return signed
+        yield signed, fd
 
 
 def _plan_signature(
     fd: int, key: KeyPair, version: Version | None, target: Target | None, *, any_machine: bool = False
 ) -> Signed:
-    """What ``sign_program`` writes into a file, and where, after every check that it makes.
+    """What ``signing`` writes into a file, and where, after every check that it makes.
 
     Raises:
-        As ``sign_program``.
+        As ``signing``.
     """
     program = examine_program(fd)
     program.check_for(target, any_machine=any_machine)

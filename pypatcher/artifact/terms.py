@@ -17,7 +17,7 @@ from pypatcher.keys import SIGNATURE_SIZE, OwnerKey
 from pypatcher.mutable_item import MAX_VALUE
 from pypatcher.version import REVISION_LIMIT
 
-__all__ = ["ALL", "Hold", "Terms", "write_terms"]
+__all__ = ["ALL", "KEYS", "Hold", "Terms", "write_terms"]
 
 ALL = 10_000
 """A share of all devices."""
@@ -28,7 +28,8 @@ _ROOT_SIZE = 1 + 16
 _MUST_LIMIT = 32
 _TREES = (b"tree", b"stree", b"otree")
 _NUMBERS = {b"share": range(ALL + 1), b"hold": range(1, 3), b"made": range(1 << 53)}
-_KNOWN = frozenset((b"i", b"stable", b"share", b"hold", b"must", b"made", b"note", b"co", *_TREES))
+KEYS = frozenset((b"i", b"stable", b"share", b"hold", b"must", b"made", b"note", b"co", *_TREES))
+"""Those that are understood here."""
 
 
 class Hold(enum.IntEnum):
@@ -88,7 +89,7 @@ class Terms:
             raise ManifestError("the manifest names no release that its owner signed")
         if seq < 0 or info.version.seq() != seq - seq % REVISION_LIMIT:
             raise ManifestError(f"the manifest names version {info.version}, but its seq {seq} is of another")
-        wrong = sorted(key for key in keys if key in _KNOWN and not _in_range(key, keys[key], info, owner))
+        wrong = sorted(key for key in keys if key in KEYS and not _in_range(key, keys[key], info, owner))
         must = keys.get(b"must", [])
         unknown = [name for name in must if not _is_known(name)] if isinstance(must, list) else []
         reasons = [f"{_text(key)} is out of range" for key in wrong] + [
@@ -154,7 +155,7 @@ def _in_range(key: bytes, found: Value, info: PatchInfo, owner: OwnerKey) -> boo
 
 
 def _is_known(name: Value) -> bool:
-    return isinstance(name, bytes) and name in _KNOWN
+    return isinstance(name, bytes) and name in KEYS
 
 
 def _is_text(data: bytes) -> bool:

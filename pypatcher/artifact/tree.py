@@ -8,8 +8,9 @@ is built of; who is asked for nodes, and what is done with the chunks, is decide
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +18,7 @@ from pypatcher.artifact.chunks import ID_SIZE, PARAMETERS, Chunk, Parameters, cu
 from pypatcher.artifact.postcard import Reader, encode_unsigned
 from pypatcher.errors import CodecError, ContentMismatchError
 
-__all__ = ["MAX_LEVEL", "NODE_LIMIT", "Tree", "TreeNode", "Walk", "build_tree", "index_limit", "node_id"]
+__all__ = ["MAX_LEVEL", "NODE_LIMIT", "Tree", "TreeNode", "Walk", "build_tree", "index_limit", "node_id", "stated_root"]
 
 MAX_LEVEL = 12
 _MOST_ENTRIES = 128
@@ -132,6 +133,17 @@ def build_tree(fd: int, file_size: int, parameters: Parameters | None = None) ->
     return tree
 
 
+def stated_root(fd: int) -> bytes:
+    """The root of an open file as a manifest states it: the parameters' number, then 16 bytes.
+
+    Raises:
+        ContentMismatchError: the file is empty, or became shorter meanwhile.
+        OSError: reading failed.
+    """
+    tree = build_tree(fd, os.fstat(fd).st_size)
+    return bytes([tree.parameters.number]) + tree.root
+
+
 class _Level:
     """The nodes of one level: those that were made, and the one that entries are added to."""
 
@@ -206,11 +218,17 @@ class Walk:
         self._file_size = file_size
         self._parameters = parameters_for(file_size)
         self._known = known
-        self._nodes: dict[bytes, TreeNode] = {}
+        self._nodes: dict[bytes, bytes] = {}
+        self._stands: dict[bytes, tuple[int, int]] = {}
         self._missing: dict[bytes, tuple[int | None, int]] = {}
         self.received = 0
         """Bytes of all nodes that came."""
         self._expect([(root, None, file_size)])
+
+    @property
+    def nodes(self) -> Mapping[bytes, bytes]:
+        """All nodes that are known so far, by their ids."""
+        return self._nodes
 
     @property
     def missing(self) -> list[bytes]:
@@ -259,7 +277,7 @@ class Walk:
                 stack.pop()
 
     def _entries(self, name: bytes) -> Iterator[tuple[int, int, bytes]]:
-        node = self._nodes[name]
+        node = TreeNode.decode(self._nodes[name])
         return ((node.level, size, each) for size, each in zip(node.sizes, node.ids, strict=True))
 
     def _expect(self, places: list[tuple[bytes, int | None, int]]) -> None:
@@ -267,7 +285,7 @@ class Walk:
         while places:
             name, level, size = places.pop()
             if name in self._nodes:
-                self._check(self._nodes[name], level, size)
+                _check_place(*self._stands[name], level, size)
                 continue
             if self._missing.setdefault(name, (level, size)) != (level, size):
                 raise CodecError("a node of the tree stands at two levels, or for two sizes")
@@ -278,17 +296,19 @@ class Walk:
     def _enter(self, name: bytes, encoded: bytes) -> list[tuple[bytes, int | None, int]]:
         """Take a node in; the places of its children."""
         node = TreeNode.decode(encoded)
-        self._check(node, *self._missing[name])
+        if node.parameters != self._parameters.number:
+            raise CodecError(f"the tree was cut with parameters {node.parameters}, which are not those of its file")
+        self._stands[name] = node.level, sum(node.sizes)
+        _check_place(*self._stands[name], *self._missing[name])
         del self._missing[name]
-        self._nodes[name] = node
+        self._nodes[name] = encoded
         if node.level == 0:
             return []
         return [(each, node.level - 1, size) for size, each in zip(node.sizes, node.ids, strict=True)]
 
-    def _check(self, node: TreeNode, level: int | None, size: int) -> None:
-        if node.parameters != self._parameters.number:
-            raise CodecError(f"the tree was cut with parameters {node.parameters}, which are not those of its file")
-        if level is not None and node.level != level:
-            raise CodecError(f"a node of level {node.level} where one of level {level} belongs")
-        if sum(node.sizes) != size:
-            raise CodecError("a node of the tree is not of the size that its parent says")
+
+def _check_place(level: int, below: int, wanted: int | None, size: int) -> None:
+    if wanted is not None and level != wanted:
+        raise CodecError(f"a node of level {level} where one of level {wanted} belongs")
+    if below != size:
+        raise CodecError("a node of the tree is not of the size that its parent says")

@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
             _check_fits(source, installation.program)
         except ArtifactError as error:
             raise type(error)(f"{args.file} is not put there: {error}") from None
-        with_word = args.public_key is not None and prepare(args, installation, source)
+        word = None if args.public_key is None else prepare(args, installation, source)
         version = installation.adopt(source)
-        if with_word:
-            keep_word(args, installation)
+        if word is not None:
+            keep_word(args, installation, word)
     values = {"program": str(installation.program), "version": str(version)}
     return report_done(values, f"{installation.program} is version {version}", as_json=args.json)
 

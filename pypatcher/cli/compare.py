@@ -22,7 +22,8 @@ EXAMPLES = """\
   pypatcher compare old.pyz new.pyz --json
 
 What is new is found by content, so that a part that only moved costs nothing.
-This version of pypatcher still sends whole files: the figures say what reproducible builds are worth."""
+Devices move so much of a release that has its manifest, and the whole of one that has none. docs/small-updates.md says
+what makes it little."""
 
 _MEMBERS = 10
 
@@ -56,9 +57,11 @@ def _as_json(found: Comparison) -> dict[str, object]:
         "old_size": found.old_size,
         "new_size": found.new_size,
         "moved": found.moved,
+        "packed": found.packed,
         "index": found.index,
         "ranges": [list(each) for each in found.ranges],
         "members": [{"name": member.name, "size": member.size, "new": new} for member, new in found.members],
+        "elsewhere": found.elsewhere,
     }
 
 
@@ -72,6 +75,8 @@ def _lines(found: Comparison) -> list[str]:
     lines += [f"{new:>12} of {member.size:>12}  {_printable(member.name)}" for member, new in found.members[:_MEMBERS]]
     if (more := len(found.members) - _MEMBERS) > 0:
         lines.append(f"{sum(new for _, new in found.members[_MEMBERS:]):>12} in {more} more members")
+    if found.members and found.elsewhere:
+        lines.append(f"{found.elsewhere:>12} in no member: tables, headers, and what stands between")
     return lines
 
 

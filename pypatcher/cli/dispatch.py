@@ -1,8 +1,8 @@
 """From ``argv`` to one command's module and an exit status: 0 done, 1 refused, 2 wrong use.
 
-A command is a module ``pypatcher/cli/<name>.py`` with ``HELP`` (one line), ``EXAMPLES`` (lines for the end of its help,
-optional), ``add_arguments(parser)`` and ``run(args) -> int``. Only the command that was asked for is imported, and
-commands import what is heavy in ``run``: making a key must not load a network stack.
+A command is a module ``pypatcher/cli/<name>.py`` (``_`` for ``-``) with ``HELP`` (one line), ``EXAMPLES`` (lines for
+the end of its help, optional), ``add_arguments(parser)`` and ``run(args) -> int``. Only the command that was asked for
+is imported, and commands import what is heavy in ``run``: making a key must not load a network stack.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def _make_parser(names: Sequence[str], *, listed: bool = False) -> argparse.Argu
         "its own help with examples: pypatcher COMMAND --help",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_version_line())
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, default=argparse.SUPPRESS,
+        help="show program's version number and exit",
+    )  # fmt: skip
     commands = parser.add_subparsers(
         metavar="COMMAND", prog=parser.prog, parser_class=_Parser, help=None if listed else argparse.SUPPRESS
     )
@@ -109,7 +112,7 @@ def _make_parser(names: Sequence[str], *, listed: bool = False) -> argparse.Argu
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"pypatcher.cli.{name}")
+    return importlib.import_module(f"pypatcher.cli.{name.replace('-', '_')}")
 
 
 def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, module: ModuleType) -> None:
@@ -125,12 +128,21 @@ def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, modul
     command.set_defaults(run=module.run)
 
 
+class _Version(argparse.Action):
+    """Says the version when it is asked for: which form runs is known once that is loaded."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> NoReturn:
+        print(_version_line())
+        parser.exit()
+
+
 def _version_line() -> str:
+    from pypatcher import established
     from pypatcher.artifact import hashing, sections
 
     try:
         ours = version("peerpatcher")
     except PackageNotFoundError:
         ours = "(not installed)"
-    compiled = hashing.COMPILED and sections.COMPILED
+    compiled = hashing.COMPILED and sections.COMPILED and established.COMPILED
     return f"pypatcher {ours}, {'compiled extensions' if compiled else 'pure Python (no extensions)'}"

@@ -45,9 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_public_key(parser, required=True)
     add_target(parser, "whose releases (default: this machine's target)")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--out", metavar="FILE", type=Path, help="where to write it; replaced if there")
+    what.add_argument(
+        "--out", metavar="FILE", type=Path, help="where to write it, over nothing but a release of this owner's"
+    )
     what.add_argument("--check", action="store_true", help="fetch nothing: say which release is the newest")
     parser.add_argument("--peer", metavar="NODEID@HOST:PORT", help="ask this node alone, without discovery")
+    parser.add_argument(
+        "--from",
+        dest="old",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="an older file of the program: only what it does not have is fetched, where the release has a manifest; "
+        "may be given several times (what is at --out is used anyhow)",
+    )
     parser.add_argument("--min-version", metavar="X.Y.Z", type=version, help="the lowest version that will do")
     parser.add_argument(
         "--timeout",
@@ -71,8 +83,12 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.timeout <= 86400:
         raise SettingError("--timeout takes seconds, from 1 to 86400")
     settings = read_settings(args)
+    if missing := next((path for path in args.old if not path.is_file()), None):
+        raise SettingError(f"--from {missing}: there is no such file")
     if args.check:
         return _check(args, settings)
+    if args.peer is not None and args.old:
+        raise SettingError("--from needs the owner's word, which --peer does not ask for: give one of them")
     peer = None if args.peer is None else _read_peer(args.peer, settings)
     acquired = asyncio.run(_fetch(args, peer, settings))
     values = {
@@ -123,7 +139,7 @@ async def _look(args: argparse.Namespace, settings: Settings) -> Newest:
 
 
 async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, settings: Settings) -> Acquired:
-    from pypatcher.artifact.beside import add_word, manifest_path
+    from pypatcher.artifact.beside import add_word, check_manifest_place, manifest_path
     from pypatcher.node.cache import Memory
     from pypatcher.node.fetch_newest import Acquirer
     from pypatcher.node.network import open_network
@@ -135,7 +151,8 @@ async def _fetch(args: argparse.Namespace, peer: tuple[bytes, Address] | None, s
     target = named or _own_target()
     checked = None if args.namespace == "rustpatcher" and named is None else target
     namespace = namespace_for(args.namespace, target, owner)
-    with OutFile(args.out, owner, checked, args.min_version) as out:
+    with OutFile(args.out, owner, checked, args.min_version, args.old) as out:
+        check_manifest_place(manifest_path(args.out))
         async with open_network(namespace, settings, Memory()) as network:
             with progress_bar(bus):
                 acquirer = Acquirer(network, out, settings, bus.emit, _say(settings))

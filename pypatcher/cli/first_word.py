@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pypatcher.artifact.beside import manifest_path, read_manifest, write_manifest
+from pypatcher.artifact.beside import check_manifest_place, manifest_path, read_manifest, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, describe, first_word, parse_share
 from pypatcher.artifact.sign import Signed
 from pypatcher.artifact.terms import Hold
-from pypatcher.cli.terms import check_stable_is_said, with_stable
-from pypatcher.errors import ManifestError, SettingError
+from pypatcher.artifact.tree import stated_root
+from pypatcher.cli.terms import check_stable_is_said, read_must, with_stable
+from pypatcher.errors import CannotReplaceError, ManifestError, SettingError
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.targets import Target
 
-__all__ = ["read_terms", "write_word"]
+__all__ = ["FirstWord", "plan_word", "read_terms"]
 
 
 def read_terms(args: argparse.Namespace, key: KeyPair) -> Change | None:
@@ -27,45 +29,88 @@ def read_terms(args: argparse.Namespace, key: KeyPair) -> Change | None:
 
     Raises:
         SettingError, ArtifactError: the arguments make no sense.
+        CannotReplaceError: where it would lie is something else.
     """
     if args.no_manifest:
-        if args.stable is not None or args.no_stable:
-            raise SettingError("--no-manifest says nothing about other releases: leave --stable and --no-stable away")
+        if args.stable is not None or args.no_stable or args.must is not None:
+            raise SettingError("--no-manifest says nothing: leave --stable, --no-stable and --must away")
         return None
+    path = manifest_path(args.out or args.file)
+    check_manifest_place(path)
+    if (known := read_manifest(path)) is not None:
+        check_manifest_place(_kept_path(path, known))
     share = None if args.share is None else parse_share(args.share)
-    change = with_stable(Change(share, Hold.HELD if args.hold else None), args, OwnerKey(key.public))
+    asked = Change(share, Hold.HELD if args.hold else None, must=read_must(args))
+    change = with_stable(asked, args, OwnerKey(key.public))
     check_stable_is_said(change, None)
     return change
 
 
-def write_word(file: Path, key: KeyPair, signed: Signed, change: Change, target: Target | None) -> ManifestFile | None:
-    """Write revision 0 beside a signed file, unless a word about this very release is there; what is there then.
+@dataclass(frozen=True, slots=True)
+class FirstWord:
+    """What will lie beside a file that is signed.
+
+    Attributes:
+        path: where.
+        word: revision 0, or what is there about this very release.
+        known: what is there.
+    """
+
+    path: Path
+    word: ManifestFile
+    known: ManifestFile | None
+
+    def write(self) -> None:
+        """Write it, unless it is there; what is there about another release is kept.
+
+        Raises:
+            CannotReplaceError: it cannot be written, though the file is signed by now.
+        """
+        try:
+            self._write()
+        except (CannotReplaceError, OSError) as error:
+            raise CannotReplaceError(
+                f"the file IS signed, but no manifest says who may take it: {error}. Sign it once more"
+            ) from None
+
+    def _write(self) -> None:
+        if self.known == self.word:
+            return
+        if self.known is not None:
+            kept = _kept_path(self.path, self.known)
+            self.path.replace(kept)
+            if self.known.terms.info.version == self.word.terms.info.version:
+                print(
+                    f"pypatcher sign: another build of version {self.word.terms.info.version} was signed before "
+                    f"({kept}): if that one was handed out, devices take neither, so sign a higher version",
+                    file=sys.stderr,
+                )
+        write_manifest(self.path, self.word, replace=False)
+
+
+def plan_word(
+    fd: int, file: Path, key: KeyPair, signed: Signed, change: Change, *, target: Target | None
+) -> FirstWord | None:
+    """What to write beside ``file`` once it is signed, as ``fd`` is; None for a file that fits no target.
 
     Raises:
-        ManifestError: a manifest is there that says something else than was asked for, or that is none.
-        CannotReplaceError: it cannot be written.
+        ManifestError: a manifest is there that says something else than was asked for, or a term is out of range.
+        OSError: a file cannot be read.
     """
     targets = signed.fits if target is None else (target.name,)
     if not targets:
         return None
     path = manifest_path(file)
-    known, word = read_manifest(path), first_word(key, signed.info, targets, change)
-    if known is None:
-        write_manifest(path, word, replace=False)
-        return word
-    if known.terms.info != signed.info:
-        kept = path.with_name(f"{path.name.removesuffix('.manifest')}-{known.terms.info.version}.manifest")
-        path.replace(kept)
-        if known.terms.info.version == signed.info.version:
-            print(
-                f"pypatcher sign: another build of version {signed.info.version} was signed before ({kept}): if that "
-                "one was handed out, devices take neither, so sign a higher version",
-                file=sys.stderr,
-            )
-        write_manifest(path, word, replace=False)
-        return word
-    if change != Change() and known.value != word.value:
-        raise ManifestError(
-            f"the file is signed; {path} is there and says: {describe(known)}. `pypatcher rollout` changes it"
-        )
-    return known
+    known = read_manifest(path)
+    word = first_word(key, signed.info, targets, replace(change, tree=stated_root(fd)))
+    if known is None or known.terms.info != signed.info:
+        return FirstWord(path, word, known)
+    # Those of older versions state no tree.
+    if change != Change() and known.value not in (word.value, first_word(key, signed.info, targets, change).value):
+        raise ManifestError(f"{path} is there and says: {describe(known)}. `pypatcher rollout` changes it")
+    return FirstWord(path, known, known)
+
+
+def _kept_path(path: Path, known: ManifestFile) -> Path:
+    """Where the word about another release goes when this one's is written."""
+    return path.with_name(f"{path.name.removesuffix('.manifest')}-{known.terms.info.version}.manifest")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 __all__ = ["GROUPS", "HelpFormatter", "grouped"]
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("make a release", ("gen", "embed", "include", "sign", "rollout", "verify", "inspect", "compare")),
+    ("make a release", ("gen", "embed", "include", "sign", "rollout", "verify", "inspect", "compare", "check-build")),
     ("hand it out, or get one", ("seed", "publish", "lookup", "fetch")),
     ("run a program that updates itself", ("run", "unit", "guard")),
     ("look after a device", ("status", "confirm", "rollback", "adopt", "stage")),

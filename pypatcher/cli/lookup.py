@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingError: an argument makes no sense.
         PeerError: no node answers, or there is nothing to save.
-        CannotReplaceError: the manifest cannot be written.
+        ManifestError, CannotReplaceError: the manifest cannot be written, or something else is there.
     """
-    from pypatcher.artifact.beside import add_word
+    from pypatcher.artifact.beside import add_word, check_manifest_place
 
+    if args.save is not None:
+        check_manifest_place(args.save)
     keys = read_keys(args.public_key)
     names = [args.target.name] if args.target is not None else sorted(load_targets())
     wanted = {name: key for name in names if (key := keys.get(name, keys.get(None))) is not None}

@@ -34,13 +34,20 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--state", metavar="DIR", type=Path, help="cache folder")
 
 
-def read_settings(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
+def read_settings(
+    args: argparse.Namespace, environment: Mapping[str, str] = os.environ, *, by_hand: bool = True
+) -> Settings:
     """The environment's settings, and the arguments' where given.
+
+    Args:
+        by_hand: a person waits, whose word it is that bytes may be spent on a metered device.
 
     Raises:
         SettingError: one of them makes no sense.
     """
     values: dict[str, object] = {}
+    if by_hand:
+        environment = {name: text for name, text in environment.items() if name != "PYPATCHER_METERED"}
     if args.bootstrap is not None:
         values["bootstrap"] = parse_addresses(args.bootstrap)
     if args.bind is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pypatcher.errors import PatcherError
+from pypatcher.keys import is_read_by_others
 from pypatcher.targets import Target, find_target
 from pypatcher.version import Version
 
@@ -24,6 +25,7 @@ __all__ = [
     "report_done",
     "target",
     "version",
+    "warn_of_readers",
     "when",
 ]
 
@@ -76,6 +78,12 @@ def add_target(parser: argparse._ActionsContainer, what: str) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
+
+
+def warn_of_readers(path: Path, command: str) -> None:
+    """Say that a secret key's file can be read by others, if it can."""
+    if is_read_by_others(path):
+        print(f"pypatcher {command}: {path} can be read by other users: chmod 600 it", file=sys.stderr)
 
 
 def print_json(values: dict[str, Any]) -> None:

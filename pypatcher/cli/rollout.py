@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pypatcher.cli.options import add_json, report_done
-from pypatcher.cli.terms import add_stable, check_stable_is_said, with_stable
+from pypatcher.cli.options import add_json, report_done, warn_of_readers
+from pypatcher.cli.terms import add_must, add_stable, check_stable_is_said, read_must, with_stable
 from pypatcher.errors import KeyFileError, ManifestError, SettingError
 from pypatcher.keys import read_key_file
 
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--go", action="store_true", help="end a hold; the share stays as it was")
     what.add_argument("--steps", metavar="S,S,...", help="shares that grow, such as 1%%,10%%,50%%,all")
     add_stable(parser)
+    add_must(parser)
     parser.add_argument("--note", metavar="TEXT", help="for people, 80 bytes at most")
     parser.add_argument(
         "--above",
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         ManifestError, KeyFileError: there is no such manifest, or the key is not its owner's.
         CannotReplaceError: it cannot be written; nothing was changed.
     """
-    from pypatcher.artifact.beside import beside, read_manifest, write_manifest, write_steps
+    from pypatcher.artifact.beside import beside, check_steps_place, read_manifest, write_manifest, write_steps
     from pypatcher.artifact.rollout import describe, next_word, steps_and_brake
 
     known = read_manifest(args.manifest)
@@ -75,9 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if args.steps is not None:
         if args.above is not None:
             raise SettingError("--steps follow the manifest as it is: bring it to the network's seq first (--above)")
+        check_steps_place(beside(args.manifest, "steps"))
         steps, brake = steps_and_brake(known, key, _shares(args.steps), change, int(time.time()))
-        write_steps(beside(args.manifest, "steps"), steps)
+        # The brake first: where the disk is full after it, no steps are there without their own.
         write_manifest(beside(args.manifest, "hold"), brake, replace=True)
+        write_steps(beside(args.manifest, "steps"), steps)
         said = [describe(step) for step in (*steps, brake)]
         files = [str(beside(args.manifest, ending)) for ending in ("steps", "hold")]
         values: dict[str, Any] = {
@@ -95,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _key_of(path: Path, known: ManifestFile) -> KeyPair:
     key = read_key_file(path)
+    warn_of_readers(path, "rollout")
     if key.public != known.owner:
         raise KeyFileError(f"{path} is not the key that signed this manifest: its devices would take no other")
     return key
@@ -116,9 +121,11 @@ def _change(args: argparse.Namespace, known: ManifestFile) -> Change:
         change = Change(ALL if args.open else parse_share(args.share), Hold.GO_ON, note=args.note)
     else:
         change = Change(hold=Hold.GO_ON if args.go else None, note=args.note)
-    change = with_stable(change, args, known.owner)
+    change = replace(with_stable(change, args, known.owner), must=read_must(args))
     if change == Change() and args.steps is None:
-        raise SettingError("say what changes: --share, --open, --hold, --recall, --go, --steps, --stable or --note")
+        raise SettingError(
+            "say what changes: --share, --open, --hold, --recall, --go, --steps, --stable, --must or --note"
+        )
     first = _shares(args.steps)[0] if args.steps is not None else change.share
     check_stable_is_said(Change(share=first, stable=change.stable), known.terms)
     return change

@@ -26,7 +26,8 @@ EXAMPLES = """\
 
 Ends as the program ends: the same status, or the same signal. Its own failures end with 125; a program that cannot
 be executed with 126 (no permission, wrong format) or 127 (not there). Events go to stderr, as JSON lines if
-PYPATCHER_LOG=json."""
+PYPATCHER_LOG=json. PYPATCHER_UPLOAD and PYPATCHER_DOWNLOAD bound the bytes a second to and from outside the LAN,
+PYPATCHER_UPLOAD_DAY and PYPATCHER_DOWNLOAD_DAY those of 24 hours."""
 
 RUN_OPTIONS = ("--mode", "--confirm", "--ready-within", "--stop-timeout")
 _DEFAULTS = {"--mode": "now", "--confirm": "uptime", "--ready-within": None, "--stop-timeout": 30.0}
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--require-manifest",
         action="store_true",
         help="take nothing before a manifest of the owner was heard: for fleets all of whose releases have one",
+    )
+    parser.add_argument(
+        "--metered",
+        action="store_true",
+        help="every byte costs: ask the owner every 6 hours, serve nobody, and leave large releases to a person",
     )
     parser.add_argument("program", metavar="PROGRAM", help="the program's file")
     parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments")
@@ -120,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
             keys,
             args.namespace,
             previous,
-            settings=settings.replace(rollout=args.require_manifest),
+            settings=settings.replace(rollout=args.require_manifest, metered=args.metered or settings.metered),
             mode=mode,
             confirm_by_uptime=args.confirm == "uptime",
         )
@@ -142,6 +148,6 @@ def _settings(args: argparse.Namespace) -> tuple[Settings, str]:
         SettingError: an argument makes no sense.
     """
     try:
-        return read_settings(args), ""
+        return read_settings(args, by_hand=False), ""
     except SettingError as error:
         return read_settings(args, environment={}), str(error)

@@ -33,8 +33,9 @@ EXAMPLES = """\
   pypatcher seed app.pyz --target armv7 --target aarch64 --public-key any.pub --for 86400
 
 One file per target, of whatever machine. Each is verified before anything is announced, and no longer offered once it
-is changed or replaced, until it verifies again. Runs until it is stopped, with status 0. PYPATCHER_UPLOAD bounds all
-files together; with ports in --bind, the second file takes the next port. Exit status 1: a file does not verify."""
+is changed or replaced, until it verifies again. Runs until it is stopped, with status 0. PYPATCHER_UPLOAD
+(bytes a second) and PYPATCHER_UPLOAD_DAY bound all files together; with ports in --bind, the second file takes the next
+port. Exit status 1: a file does not verify."""
 
 _LONGEST = 366 * 86400
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 
-from pypatcher.cli.options import add_any, add_file, add_json, add_out, add_target, report_done, version
-from pypatcher.cli.owners import add_public_key, one_owner
-from pypatcher.cli.terms import add_stable
-from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
-from pypatcher.keys import (
-    ANY_TARGET,
-    KeyPair,
-    decode_key,
-    encode_key,
-    is_read_by_others,
-    looks_public,
-    public_key_path,
-    read_key_file,
-    read_public_file,
+from pypatcher.cli.options import (
+    add_any,
+    add_file,
+    add_json,
+    add_out,
+    add_target,
+    report_done,
+    version,
+    warn_of_readers,
 )
+from pypatcher.cli.owners import add_public_key, one_owner
+from pypatcher.cli.terms import add_must, add_stable
+from pypatcher.errors import ArtifactError, KeyFileError, SettingError, WrongTargetError
+from pypatcher.keys import ANY_TARGET, KeyPair, check_secret, decode_key, encode_key, read_secret_file
 from pypatcher.targets import Target, find_target
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -56,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--hold", action="store_true", help="nobody may take it yet: `pypatcher rollout` opens it")
     who.add_argument("--no-manifest", action="store_true", help="write none: devices that know one take none without")
     add_stable(parser)
+    add_must(parser)
     add_json(parser)
 
 
@@ -67,19 +66,23 @@ def run(args: argparse.Namespace) -> int:
         ArtifactError: the file cannot be signed; nothing was changed.
     """
     from pypatcher.artifact.rollout import describe
-    from pypatcher.artifact.sign import sign_program
-    from pypatcher.cli.first_word import read_terms, write_word
+    from pypatcher.artifact.sign import signing
+    from pypatcher.cli.first_word import plan_word, read_terms
 
     key, target = _key_and_target(args)
     change = read_terms(args, key)
+    file = args.out or args.file
     try:
-        signed = sign_program(args.file, key, args.version, target, out=args.out, any_machine=args.any)
+        with signing(args.file, key, args.version, target, out=args.out, any_machine=args.any) as (signed, fd):
+            planned = None if change is None else plan_word(fd, file, key, signed, change, target=target)
     except ArtifactError as error:
         raise type(error)(f"{args.file} is not signed: {error}") from None
+    if planned is not None:
+        planned.write()
     info, fits = signed.info, signed.fits
     checked = target.name if target else ANY_TARGET
     values = {
-        "file": str(args.out or args.file),
+        "file": str(file),
         "version": str(info.version),
         "target": checked,
         "fits": list(fits),
@@ -87,12 +90,11 @@ def run(args: argparse.Namespace) -> int:
         "size": info.size,
         "public_key": encode_key(key.public),
     }
-    word = None if change is None else write_word(args.out or args.file, key, signed, change, target)
-    values |= {"manifest": None if word is None else describe(word)}
+    says = [] if planned is None else [describe(planned.word)]
+    values |= {"manifest": says[0] if says else None}
     hint = "" if target else f" (the file fits {', '.join(fits) or 'none'})"
     said = f"version {info.version}, target {checked}{hint}, signed by {encode_key(key.public)}"
-    lines = [f"{args.out or args.file}: {said}"] + ([] if word is None else [describe(word)])
-    return report_done(values, "\n".join(lines), as_json=args.json)
+    return report_done(values, "\n".join([f"{file}: {said}", *says]), as_json=args.json)
 
 
 def _key_and_target(args: argparse.Namespace) -> tuple[KeyPair, Target | None]:
@@ -104,35 +106,19 @@ def _key_and_target(args: argparse.Namespace) -> tuple[KeyPair, Target | None]:
             raise SettingError(f"environment variable {args.key_env} is not set: put the secret key into it")
         where = f"environment variable {args.key_env}"
         key = KeyPair.from_seed(decode_key(text.strip(), where))
-        _check_secret(key, args, where)
+        if args.public_key is None:
+            check_secret(key, where)
+        _check_expected(key, args)
         return key, args.target
     path = Path(args.key_file)
-    key = read_key_file(path)
-    if is_read_by_others(path):
-        print(f"pypatcher sign: {path} can be read by other users: chmod 600 it", file=sys.stderr)
-    public_path = public_key_path(path)
-    if not public_path.exists():
-        _check_secret(key, args, str(path))
-        return key, args.target
-    name, public = read_public_file(public_path)
-    if public != key.public:
-        raise KeyFileError(f"{public_path} is not of the key in {path}: put the right one beside it, or none")
+    key, name = read_secret_file(path, is_checked=args.public_key is not None)
+    warn_of_readers(path, "sign")
     _check_expected(key, args)
-    if name == ANY_TARGET:
+    if name in ("", ANY_TARGET):
         return key, args.target
     if args.target is not None and args.target.name != name:
         raise WrongTargetError(f"{path} is the key for target {name}, not {args.target.name}: use the other key")
     return key, find_target(name)
-
-
-def _check_secret(key: KeyPair, args: argparse.Namespace, where: str) -> None:
-    """Tell a public key that was put where the secret one belongs: it would sign, for a fleet that does not exist."""
-    _check_expected(key, args)
-    if args.public_key is None and looks_public(key.seed):
-        raise KeyFileError(
-            f"{where} seems to hold the public key instead of the secret one. If it is the secret one, give the "
-            "public one too: --public-key K, or its file KEY.pub beside the key file"
-        )
 
 
 def _check_expected(key: KeyPair, args: argparse.Namespace) -> None:

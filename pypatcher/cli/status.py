@@ -106,6 +106,7 @@ def _table(
             "blocked": report.blocked or None,
             "silent_since": when(report.silent),
             "mode": report.mode or None,
+            "metered": report.metered,
             "last_heard": when(report.last_heard),
             "waits": report.waits or None,
             "clock_minutes_behind": report.clock,
@@ -158,6 +159,8 @@ def _lines_of_node(report: Report, seen: WhoRuns) -> Iterator[tuple[str, str]]:
     yield "node", f"{looked} ({seen.age:.0f} s ago, {when(report.written)})"
     if report.mode:
         yield "mode", f"{report.mode}: {_next_restart(report.mode, seen)}"
+    if report.metered:
+        yield "metered", "asks the owner every 6 hours, serves nobody, and fetches small releases alone"
     if report.word:
         heard = f"heard {when(report.word_heard)}, in a day from {report.word_networks} networks"
         yield "owner", f"{report.word} ({heard if report.word_heard else 'as it is kept here'})"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pypatcher.artifact.terms import Terms
     from pypatcher.keys import OwnerKey
 
-__all__ = ["add_stable", "check_stable_is_said", "read_stable", "with_stable"]
+__all__ = ["add_must", "add_stable", "check_stable_is_said", "read_must", "with_stable"]
 
 
 def add_stable(parser: argparse.ArgumentParser) -> None:
@@ -33,18 +33,46 @@ def add_stable(parser: argparse.ArgumentParser) -> None:
     stable.add_argument("--no-stable", action="store_true", help="devices that do not take part stay where they are")
 
 
-def read_stable(path: Path, owner: OwnerKey) -> PatchInfo:
-    """The release in a file.
+def add_must(parser: argparse.ArgumentParser) -> None:
+    """``--must KEY,...``."""
+    parser.add_argument(
+        "--must",
+        metavar="KEY,...",
+        help="keys of the manifest, such as stable,co, that a device has to understand before it goes on with the "
+        "release; empty: none",
+    )
+
+
+def read_must(args: argparse.Namespace) -> tuple[bytes, ...] | None:
+    """The keys that ``--must`` names; None where it says nothing.
+
+    Raises:
+        SettingError: this version does not know one, so that it could not state it either.
+    """
+    from pypatcher.artifact.terms import KEYS
+
+    if args.must is None:
+        return None
+    names = tuple(dict.fromkeys(name.encode() for name in args.must.split(",") if name))
+    if unknown := [name.decode() for name in names if name not in KEYS]:
+        known = ", ".join(sorted(key.decode() for key in KEYS))
+        raise SettingError(f"--must: a manifest has no key {unknown[0]!r} that this version knows: {known}")
+    return names
+
+
+def _read_stable(path: Path, owner: OwnerKey) -> tuple[PatchInfo, bytes]:
+    """The release in a file, and the root of its tree.
 
     Raises:
         ArtifactError: it is none of this owner's.
     """
     from pypatcher.artifact import check_release
     from pypatcher.artifact.replace import open_program
+    from pypatcher.artifact.tree import stated_root
 
     try:
         with open_program(path) as fd:
-            return check_release(fd, owner, None).info
+            return check_release(fd, owner, None).info, stated_root(fd)
     except ArtifactError as error:
         raise type(error)(f"--stable {path}: {error}") from None
 
@@ -58,7 +86,8 @@ def with_stable(change: Change, args: argparse.Namespace, owner: OwnerKey) -> Ch
     from dataclasses import replace
 
     if args.stable is not None:
-        return replace(change, stable=read_stable(args.stable, owner))
+        stable, tree = _read_stable(args.stable, owner)
+        return replace(change, stable=stable, stable_tree=tree)
     return replace(change, stable=None) if args.no_stable else change
 
 

@@ -9,8 +9,8 @@ import argparse
 import os
 import pwd
 import shutil
+import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "systemd's WATCHDOG_PID names the launcher of a onefile, whose program must not mind that",
     )
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="write the unit there, whole or not at all (default: print it)"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="write the unit there, whole or not at all: a new name, or over a unit of its own (default: print it)",
     )
     parser.add_argument("--offline", action="store_true", help="it is for another machine: look at nothing here")
     parser.add_argument(
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         NotSingleFileError: there is no such file.
         SettingError: a key, a name, a path or a variable makes no sense.
-        OSError: the file cannot be written; what was there is there still.
+        CannotReplaceError: the file cannot be written, or is something else; what was there is there still.
     """
     from pypatcher.process.unit import UnitPlan, unit_text
 
@@ -135,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _write(args.out, unit_text(plan))
     doubts = [] if args.offline else list(_doubts(program, keys, args.user))
-    for doubt in [*_who_wins(program, plan, args, inside=inside), *doubts]:
+    for doubt in [*_who_wins(program, plan, args, inside=inside), *_misplaced(plan, args), *doubts]:
         print(f"pypatcher unit: {doubt}", file=sys.stderr)
     return 0
 
@@ -166,6 +169,48 @@ def _who_wins(program: Path, plan: UnitPlan, args: argparse.Namespace, *, inside
         yield f"{program} updates itself: with --public-key the unit also has a guard, which sees every crash"
 
 
+def _misplaced(plan: UnitPlan, args: argparse.Namespace) -> Iterator[str]:
+    """What the unit starts, and will not find, or may not, wherever it is written for."""
+    from pypatcher.process.unit import why_lost
+
+    started = [plan.program]
+    if plan.keys:
+        started.append(Path(plan.pypatcher[0]))
+    if not args.offline:
+        started += _interpreter(plan.program)
+    for path in dict.fromkeys(started):
+        if why := why_lost(path):
+            yield f"the unit will not find {path}: {why}; move it, for example into a folder in /opt, and write it anew"
+        elif args.user is not None and not args.offline and (closed := _closed_folder(path, args.user)):
+            yield f"{args.user} cannot reach {path}: {closed} lets others not in; move it, for example to /opt"
+
+
+def _interpreter(program: Path) -> list[Path]:
+    """What a zipapp or a script says in its first line."""
+    try:
+        with program.open("rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return []
+    words = first[2:].split()
+    return [Path(os.fsdecode(words[0]))] if first.startswith(b"#!") and words else []
+
+
+def _closed_folder(path: Path, user: str) -> Path | None:
+    """The first folder above it through which a user does not get, as modes say it."""
+    try:
+        who = pwd.getpwnam(user)
+        groups = os.getgrouplist(user, who.pw_gid)
+        for folder in reversed(path.parents):
+            found = folder.stat()
+            place = 6 if found.st_uid == who.pw_uid else 3 if found.st_gid in groups else 0
+            if who.pw_uid and not found.st_mode >> place & stat.S_IXOTH:
+                return folder
+    except (KeyError, OSError):
+        return None
+    return None
+
+
 def _updates_itself(program: Path) -> bool:
     from pypatcher.artifact.inside import look_inside
     from pypatcher.artifact.replace import open_program
@@ -178,20 +223,13 @@ def _updates_itself(program: Path) -> bool:
 
 
 def _write(out: Path | None, text: str) -> None:
+    from pypatcher.artifact.replace import write_file
+    from pypatcher.process.unit import is_unit
+
     if out is None:
         print(text, end="")
-        return
-    descriptor, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).rename(out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    else:
+        write_file(out, os.fsencode(text), lambda fd: is_unit(os.pread(fd, 4096, 0)), "unit of pypatcher's")
 
 
 def _command(words: list[str]) -> tuple[Path, tuple[str, ...]]:

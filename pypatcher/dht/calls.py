@@ -127,18 +127,20 @@ class Calls:
         """Ask, at most ``tries`` times.
 
         Args:
-            knock_wait: seconds of the first wait, where it is a knock: who answers that is no acquaintance.
+            knock_wait: seconds of the first wait, where it is a knock: who answers that is no acquaintance. How many
+                questions a host was asked keeps none from it: knocks have limits of their own, and their moments.
         """
         loop = asyncio.get_running_loop()
         question = Question(loop.create_future(), loop.create_future())
-        if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not self._may_send(address):
+        is_knock, may_send = knock_wait is not None, self._may_send(address)
+        if self._is_closed or len(self._calls) >= _MAX_OUTSTANDING or not (may_send or is_knock):
             question.answer.set_exception(NoAnswerError(address, asked=False))
             return question
         transaction = self._random.randbytes(4)
         while transaction in self._calls:
             transaction = self._random.randbytes(4)
         packet = krpc.encode_query(transaction, method, sender, arguments, read_only=read_only)
-        wait, is_knock = knock_wait or self._round_trip.wait, knock_wait is not None
+        wait = knock_wait or self._round_trip.wait
         call = _Call(address, packet, question.answer, wait, tries, self._clock(), question.slow, is_knock)
         self._calls[transaction] = call
         question.answer.add_done_callback(lambda _: self._forget(transaction))

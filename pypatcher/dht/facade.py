@@ -113,11 +113,13 @@ class Dht:
         """Store on the nearest nodes of each family; returns how many said that they did."""
         return sum(await _together(node.put_mutable(item, at, cas=cas) for node in self._nodes.values()))
 
-    async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
-        """Peers of both families, and where to announce; ``near``: nodes that an earlier lookup found."""
+    async def find_peers(
+        self, info_hash: bytes, near: Iterable[Contact] = (), *, most: int | None = None
+    ) -> PeersLookup:
+        """Peers of both families, and where to announce; see ``DhtNode.find_peers``."""
         known = tuple(near)
         found = await _together(
-            node.find_peers(info_hash, [contact for contact in known if family(contact.address) == kind])
+            node.find_peers(info_hash, [contact for contact in known if family(contact.address) == kind], most=most)
             for kind, node in self._nodes.items()
         )
         return PeersLookup(
@@ -127,6 +129,12 @@ class Dht:
             tuple(node for lookup in found for node in lookup.nodes),
             min(lookup.time for lookup in found),
         )
+
+    async def ask_for_peers(self, info_hash: bytes, storers: Iterable[Contact]) -> list[Address]:
+        """The peers that those nodes know, of both families; see ``DhtNode.ask_for_peers``."""
+        known = tuple(storers)
+        found = await _together(node.ask_for_peers(info_hash, known) for node in self._nodes.values())
+        return [peer for peers in found for peer in peers]
 
     async def get_peers(self, info_hash: bytes) -> list[Address]:
         """Peers of both families, each once."""

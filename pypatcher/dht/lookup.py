@@ -49,11 +49,12 @@ class _State(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class _Candidate:
-    """Equal to itself alone: others may claim its id, and so have its distance."""
+    """Equal to itself alone: others may claim its id, and so have its distance. ``provider`` is None of those near."""
 
     distance: int
     contact: Contact
     is_secure: bool
+    provider: str | None
     state: _State = _State.FRESH
     is_counted: bool = True
     sources: set[Address] = field(default_factory=set)
@@ -77,6 +78,7 @@ class Lookup:
     ) -> None:
         self.target = target
         self.queries = 0
+        self._active = 0
         self._own_id = own_id
         self._max_queries = max_queries
         self._avoid = avoid
@@ -92,19 +94,17 @@ class Lookup:
     def next_queries(self) -> list[Contact]:
         """Whom to ask now; each is then expected to answer, be slow or fail."""
         asked: list[Contact] = []
-        active = sum(candidate.state is _State.ASKED for candidate in self._sorted)
         places = self._places(_State.FRESH, _State.ASKED, _State.ANSWERED)
         while doubtful := [place for place in places if place.state is _State.FRESH and self._is_disbelieved(place)]:
             for place in doubtful:
                 self._end(place)
             places = self._places(_State.FRESH, _State.ASKED, _State.ANSWERED)
         for place in places:
-            if active >= ALPHA or self.queries >= self._max_queries:
+            if self._active >= ALPHA or self.queries >= self._max_queries:
                 break
             if place.state is _State.FRESH:
-                place.state = _State.ASKED
+                self._become(place, _State.ASKED)
                 asked.append(place.contact)
-                active += 1
                 self.queries += 1
         return asked
 
@@ -130,7 +130,7 @@ class Lookup:
             candidate.distance = distance(sender, self.target)
             candidate.is_secure = is_secure(sender, contact.address[0])
             insort(self._sorted, candidate, key=_DISTANCE)
-        candidate.state = _State.ANSWERED
+        self._become(candidate, _State.ANSWERED)
         for source in candidate.sources:
             self._credit[source] += 2
         for node in nodes:
@@ -141,7 +141,7 @@ class Lookup:
         """A node is asked once more; others may take its place meanwhile."""
         candidate = self._by_address.get(contact.address)
         if candidate is not None and candidate.state is _State.ASKED:
-            candidate.state = _State.SLOW
+            self._become(candidate, _State.SLOW)
 
     def failed(self, contact: Contact) -> None:
         """A node did not answer, or with an error."""
@@ -164,9 +164,8 @@ class Lookup:
                 break
             if candidate.state not in states:
                 continue
-            address = candidate.contact.address
-            if not self._is_near(address):
-                provider = provider_of(address)
+            provider = candidate.provider
+            if provider is not None:
                 is_one_too_many = not candidate.is_secure and insecure >= _INSECURE
                 if is_one_too_many or providers[provider] >= _PER_PROVIDER:
                     others.append(candidate)
@@ -178,9 +177,13 @@ class Lookup:
             places = sorted([*places, *others[: _ANYHOW - len(places)]], key=_DISTANCE)
         return places
 
+    def _become(self, candidate: _Candidate, state: _State) -> None:
+        self._active += (state is _State.ASKED) - (candidate.state is _State.ASKED)
+        candidate.state = state
+
     def _end(self, candidate: _Candidate) -> None:
         """It has no place any more, nor in the crowd: wrong names of a host or network must not hide the true ones."""
-        candidate.state = _State.FAILED
+        self._become(candidate, _State.FAILED)
         network = network_of(candidate.contact.address)
         if self._forgiven[network] < _FORGIVEN:
             self._forgiven[network] += 1
@@ -214,6 +217,7 @@ class Lookup:
             distance(contact.id, self.target),
             contact,
             is_secure(contact.id, contact.address[0]),
+            None if self._is_near(contact.address) else provider_of(contact.address),
             sources={source} if source else set(),
         )
         if len(self._sorted) >= _MAX_CANDIDATES and not self._drop_farther_than(candidate):

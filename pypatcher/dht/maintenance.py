@@ -33,7 +33,8 @@ _log = logging.getLogger("pypatcher.dht")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 120.0
 _EARLY_REFRESHES = (3.0, 60.0)
-_REFRESH, _CHECK, _QUIET = 3600.0, 60.0, 600.0
+_SELDOM = 86400.0
+_REFRESH, _CHECK, _QUIET = 7200.0, 60.0, 600.0
 _LOOK_AROUND_ROUNDS, _LOOK_AROUND_BUCKETS, _LOOK_AROUND_QUERIES = 4, 4, 8
 _ENTRIES, _KNOWN = 16, 32
 _SETTLE_TIME = 1.0
@@ -46,6 +47,7 @@ class _Node(Protocol):
     """What the tasks need of the node that they keep in the network."""
 
     family: int
+    read_only: bool
 
     @property
     def node_id(self) -> bytes: ...
@@ -204,7 +206,8 @@ class Maintenance:
             await self._refresh_after(pause)
         while True:
             known = len(self._node.table)
-            await self._refresh_after(_REFRESH)
+            # Whom nobody asks need not know who is near.
+            await self._refresh_after(_SELDOM if self._node.read_only else _REFRESH)
             if len(self._node.table) > known:  # the network changed
                 await self._look_around()
 
@@ -219,7 +222,7 @@ class Maintenance:
             good = (contact.address for contact in self._node.table.good()[:_KNOWN])
             self._known = tuple(dict.fromkeys((*good, *self._known)))[:_KNOWN]  # for the day when all are silent
             quiet = self._node.table.stalest(self._node.clock() - _QUIET)
-            if quiet is not None:
+            if quiet is not None and not self._node.read_only:
                 await self._node.ping(quiet.address)
 
 

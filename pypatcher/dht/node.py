@@ -14,6 +14,7 @@ from pypatcher.addresses import Address, family, is_lan
 from pypatcher.bencode import Value
 from pypatcher.dht import krpc
 from pypatcher.dht.krpc import RemoteError, Response
+from pypatcher.dht.lookup import MAX_QUERIES
 from pypatcher.dht.nodeid import Contact
 from pypatcher.dht.peers import PeerPoll
 from pypatcher.dht.results import ItemAnswer, ItemLookup, MutableLookup, PeersLookup, StoringNode
@@ -51,7 +52,7 @@ class DhtNode(RpcNode):
                 if item.verify():
                     found[item] = None
         items = tuple(sorted(found, key=lambda item: item.seq, reverse=True))
-        return MutableLookup(target, items, _storing(answers), self._clock())
+        return MutableLookup(target, items, _storing(answers, salt), self._clock())
 
     async def find_item(
         self, public_key: bytes, salt: bytes, *, known: int | None = None, near: Iterable[Contact] = ()
@@ -110,15 +111,19 @@ class DhtNode(RpcNode):
             arguments[b"cas"] = cas
         return await self._write(b"put", arguments, at.nodes)
 
-    async def find_peers(self, info_hash: bytes, near: Iterable[Contact] = ()) -> PeersLookup:
+    async def find_peers(
+        self, info_hash: bytes, near: Iterable[Contact] = (), *, most: int | None = None
+    ) -> PeersLookup:
         """Peers announced for an info-hash (20 bytes), and the nodes to announce on.
 
         Args:
             near: nodes that were near to it in an earlier lookup: with them this one takes fewer packets.
+            most: nodes that are asked, the nearest first; None: as many as it takes.
         """
         poll = PeerPoll()
         poll.add(self._server.peers.get(info_hash, self._clock(), _OWN_PEERS, self._random))
-        answers = await self._lookup(b"get_peers", b"info_hash", info_hash, seeds=near)
+        bound = MAX_QUERIES if most is None else most
+        answers = await self._lookup(b"get_peers", b"info_hash", info_hash, seeds=near, max_queries=bound)
         for contact, answer in answers.every:
             is_near = is_lan(contact.address)
             poll.add(peer for peer in krpc.peers_of(answer.values, self.family) if is_near or not is_lan(peer))
@@ -128,6 +133,17 @@ class DhtNode(RpcNode):
     async def get_peers(self, info_hash: bytes) -> list[Address]:
         """Peers announced for an info-hash (20 bytes), each once."""
         return list((await self.find_peers(info_hash)).peers)
+
+    async def ask_for_peers(self, info_hash: bytes, storers: Iterable[Contact]) -> list[Address]:
+        """The peers that those nodes know for an info-hash, each once; a few packets instead of a lookup's many."""
+        ours = [contact.address for contact in storers if family(contact.address) == self.family]
+        questions = (self.ask(address, b"get_peers", {b"info_hash": info_hash}, tries=1) for address in ours)
+        poll = PeerPoll()
+        for address, answer in zip(ours, await asyncio.gather(*questions, return_exceptions=True), strict=True):
+            if isinstance(answer, Response):
+                named = krpc.peers_of(answer.values, self.family)
+                poll.add(peer for peer in named if is_lan(address) or not is_lan(peer))
+        return list(poll.result()[0])
 
     async def announce_peer(self, info_hash: bytes, port: int | None = None, at: PeersLookup | None = None) -> int:
         """Announce us for an info-hash at ``port``, or at the one that others see us at; returns how many said ok.
@@ -162,10 +178,13 @@ class DhtNode(RpcNode):
         return sum(isinstance(result, Response) for result in results)
 
 
-def _storing(answers: Answers) -> tuple[StoringNode, ...]:
-    """Of the nearest nodes those that let us store."""
-    tokens = ((contact, krpc.token_of(answer.values)) for contact, answer in answers.nearest)
-    return tuple(StoringNode(contact, token) for contact, token in tokens if token is not None)
+def _storing(answers: Answers, salt: bytes | None = None) -> tuple[StoringNode, ...]:
+    """Of the nearest nodes those that let us store, with what they keep under that salt."""
+    return tuple(
+        StoringNode(contact, token, None if salt is None else krpc.item_of(answer.values, salt))
+        for contact, answer in answers.nearest
+        if (token := krpc.token_of(answer.values)) is not None
+    )
 
 
 def _filter(known: int | None) -> dict[bytes, Value]:

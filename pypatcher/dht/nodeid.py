@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from pypatcher.addresses import Address, is_lan
@@ -54,7 +55,7 @@ def secure_id(host: str, random: Random) -> bytes:
     """An id that BEP 42 allows the node at the literal address ``host``."""
     seed = random.getrandbits(8)
     tail = random.getrandbits(160).to_bytes(ID_SIZE, "big")
-    prefix = _prefix(host, seed)
+    prefix = _prefix(host, seed & 7)
     middle = (prefix[2] & 0xF8) | (tail[2] & 0x07)
     return prefix[:2] + bytes((middle,)) + tail[3:19] + bytes((seed,))
 
@@ -63,16 +64,18 @@ def is_secure(node_id: bytes, host: str) -> bool:
     """Whether BEP 42 allows ``node_id`` at ``host``; addresses that can only be near may carry any id."""
     if is_lan((host, 0)):
         return True
-    prefix = _prefix(host, node_id[19])
+    prefix = _prefix(host, node_id[19] & 7)
     return node_id[:2] == prefix[:2] and (node_id[2] ^ prefix[2]) & 0xF8 == 0
 
 
+@lru_cache(maxsize=4096)
 def _prefix(host: str, seed: int) -> bytes:
+    """Remembered, since lookups ask it of every node that is named; ``seed`` is 0 to 7."""
     packed = ipaddress.ip_address(host.partition("%")[0]).packed
     masked = (
-        (int.from_bytes(packed, "big") & _MASK_4) | ((seed & 7) << 29)
+        (int.from_bytes(packed, "big") & _MASK_4) | (seed << 29)
         if len(packed) == 4
-        else (int.from_bytes(packed[:8], "big") & _MASK_6) | ((seed & 7) << 61)
+        else (int.from_bytes(packed[:8], "big") & _MASK_6) | (seed << 61)
     )
     return _crc32c(masked.to_bytes(len(packed) if len(packed) == 4 else 8, "big")).to_bytes(4, "big")
 

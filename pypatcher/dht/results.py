@@ -18,10 +18,15 @@ __all__ = ["ItemAnswer", "ItemLookup", "MutableLookup", "PeersLookup", "StoringN
 
 @dataclass(frozen=True, slots=True)
 class StoringNode:
-    """A node near a target, with the token that lets us write there for the next minutes."""
+    """A node near a target, with the token that lets us write there for the next minutes.
+
+    Attributes:
+        item: the mutable item that it keeps there, as it says; nothing of it was checked.
+    """
 
     contact: Contact
     token: bytes = field(repr=False)
+    item: MutableItem | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ a few nodes (``crowd``), so that many ids on few machines cannot fill the table.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -110,10 +109,11 @@ class RoutingTable:
         """The nearest nodes; silent ones only if ``good`` is false, and then after the others."""
         number = int.from_bytes(target, "big")
         nodes = [node for node in self._by_address.values() if node.failures < _SUSPECT]
+        nodes.sort(key=lambda node: node.number ^ number)
         if not good and len(nodes) < count:
-            nodes = list(self._by_address.values())
-        found = heapq.nsmallest(count, nodes, key=lambda node: (node.failures >= _SUSPECT, node.number ^ number))
-        return [node.contact for node in found]
+            silent = [node for node in self._by_address.values() if node.failures >= _SUSPECT]
+            nodes += sorted(silent, key=lambda node: node.number ^ number)
+        return [node.contact for node in nodes[:count]]
 
     def good(self) -> list[Contact]:
         """Every node whose last tries were answered, the most recently seen first."""

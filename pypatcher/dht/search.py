@@ -6,8 +6,10 @@ Between ``Lookup``, which knows neither time nor sockets, and a node's queries. 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from pypatcher.addresses import Address
 from pypatcher.dht import krpc
@@ -40,22 +42,35 @@ async def search(lookup: Lookup, ask: Callable[[Address], Question], family: int
         ask: puts one question.
         family: of the contacts taken from answers, 4 or 6.
     """
-    asked: dict[asyncio.Future[Response], Contact] = {}
-    soon: dict[asyncio.Future[None], Contact] = {}
+    asked: set[asyncio.Future[Response]] = set()
+    ended: deque[tuple[Contact, asyncio.Future[Response]]] = deque()
+    slow: deque[Contact] = deque()
     every: dict[Address, tuple[Contact, Response]] = {}
+    news = asyncio.Event()
+
+    def note_end(contact: Contact, answer: asyncio.Future[Response]) -> None:
+        ended.append((contact, answer))
+        news.set()
+
+    def note_slow(contact: Contact, _: asyncio.Future[None]) -> None:
+        slow.append(contact)
+        news.set()
+
     try:
         while True:
             for contact in lookup.next_queries():
                 question = ask(contact.address)
-                asked[question.answer] = contact
-                soon[question.slow] = contact
+                asked.add(question.answer)
+                question.answer.add_done_callback(partial(note_end, contact))
+                question.slow.add_done_callback(partial(note_slow, contact))
             if lookup.finished:
                 near = [(contact, every[contact.address][1]) for contact in lookup.closest()]
                 return Answers(near, list(every.values()))
-            waited_for: list[asyncio.Future[Any]] = [*asked, *soon]
-            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-            for answer in [future for future in asked if future.done()]:
-                contact = asked.pop(answer)
+            await news.wait()
+            news.clear()
+            while ended:
+                contact, answer = ended.popleft()
+                asked.discard(answer)
                 try:
                     response = answer.result()
                 except PeerError:
@@ -63,8 +78,8 @@ async def search(lookup: Lookup, ask: Callable[[Address], Question], family: int
                     continue
                 every[contact.address] = contact, response
                 lookup.answered(contact, response.sender, krpc.nodes_of(response.values, family))
-            for slow in [future for future in soon if future.done()]:
-                lookup.slow(soon.pop(slow))
+            while slow:
+                lookup.slow(slow.popleft())
     finally:
         for answer in asked:
             answer.cancel()

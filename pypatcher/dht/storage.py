@@ -88,7 +88,13 @@ class _FairStore(Generic[_Key, _Value]):
         return entry.value if entry is not None and entry.since + self._lifetime >= now else None
 
     def living(self, now: float) -> list[_Key]:
-        return [key for key, entry in self._entries.items() if entry.since + self._lifetime >= now]
+        """Every key that is kept, but for the dead ones, which are the oldest and so the first."""
+        dead = 0
+        for entry in self._entries.values():
+            if entry.since + self._lifetime >= now:
+                break
+            dead += 1
+        return list(self._entries)[dead:]
 
     def put(self, key: _Key, value: _Value, source: Address, now: float) -> list[_Key]:
         """Keep an entry in place of what its key held; returns the keys that were forgotten for it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from pypatcher.addresses import Address, family, pack_compact, unpack_compact
+from pypatcher.addresses import Address, family, is_loopback, pack_compact, unpack_compact
 from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.postcard import Reader, encode_bytes
 from pypatcher.discovery.records import VALUE_LIMIT
@@ -47,12 +47,8 @@ def is_dialable(address: Address) -> bool:
 def usable_hints(hints: Iterable[Address], own: Iterable[Address]) -> list[Address]:
     """Hints that are worth a packet: never our own address, loopback only if we are on loopback ourselves."""
     ours = set(own)
-    loopback = any(ipaddress.ip_address(host).is_loopback for host, _ in ours)
-    return [
-        (host, port)
-        for host, port in hints
-        if (host, port) not in ours and (loopback or not ipaddress.ip_address(host).is_loopback)
-    ]
+    loopback = any(map(is_loopback, ours))
+    return [hint for hint in hints if hint not in ours and (loopback or not is_loopback(hint))]
 
 
 def encode_content(info: PatchInfo, addresses: Iterable[Address], *, speaks_v1: bool = False) -> bytes:

@@ -29,6 +29,7 @@ class Candidate:
         address: where it may listen.
         source: where this was heard, for people.
         speaks_v1: it said that it speaks the v1 exchange.
+        is_partial: it is fetching the release itself, and has some parts of it.
     """
 
     info: PatchInfo
@@ -36,6 +37,7 @@ class Candidate:
     address: Address
     source: str
     speaks_v1: bool = False
+    is_partial: bool = False
 
 
 class Candidates:

@@ -47,7 +47,7 @@ class Census:
         self._heard: OrderedDict[Address, None] = OrderedDict()
         self._proven: OrderedDict[Address, None] = OrderedDict()
         self._met: OrderedDict[Hashable, PatchInfo] = OrderedDict()
-        self._v1: OrderedDict[Address, None] = OrderedDict()
+        self._v1: OrderedDict[Address, bool] = OrderedDict()
         self._own: tuple[Address, ...] = ()
         self._ourselves: OrderedDict[Address, None] = OrderedDict()
 
@@ -63,7 +63,8 @@ class Census:
         addresses = self._usable([*found.addresses, *(each.address for each in candidates)])
         self._candidates.add(candidates, self._clock())
         for each in candidates:
-            self._note_voice(each)
+            if not each.is_partial:
+                self._note_voice(each)
         for address in addresses:
             self._heard[address] = None
         bound(self._heard)
@@ -101,14 +102,11 @@ class Census:
 
     def note_v1(self, address: Address, speaks: bool) -> None:
         """A node of the namespace there said whether it speaks the v1 exchange."""
-        if speaks:
-            note(self._v1, address, None)
-        else:
-            self._v1.pop(address, None)
+        note(self._v1, address, speaks)
 
-    def speaks_v1(self, address: Address) -> bool:
-        """Whether the node there, as far as we know, speaks the v1 exchange."""
-        return address in self._v1
+    def speaks_v1(self, address: Address) -> bool | None:
+        """Whether the node there speaks the v1 exchange, as it said itself; None: it was not asked yet."""
+        return self._v1.get(address)
 
     def is_us(self, address: Address) -> None:
         """It turned out to be ourselves."""

@@ -28,6 +28,8 @@ class Publisher:
     Args:
         publish: writes one record.
         interval: seconds between publications; after one that reached nobody it begins at 2 s and doubles.
+        rest: the least pause after one that reached somebody, where few need the records; by the seconds since this
+            release was first said.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Publisher:
         interval: float,
         emit: Emit,
         rng: random.Random,
+        rest: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
+        self._rest = rest
         self._publish = publish
         self._interval = interval
         self._emit = emit
@@ -54,13 +58,17 @@ class Publisher:
         """Publish until cancelled."""
         crowded = Backoff(2 * self._interval, _LONGEST_PAUSE)
         unheard = Backoff(min(_FIRST_RETRY, self._interval), self._interval)
+        clock = asyncio.get_running_loop().time
+        info, since = None, clock()
         while True:
+            if info != self._info:
+                info, since = self._info, clock()
             pause = self._interval
             self._changed.clear()
-            if self._info is not None:
-                published = await self._publish(self._info)
+            if (info := self._info) is not None:  # another one may be announced meanwhile, or none
+                published = await self._publish(info)
                 if published.stored:
-                    self._emit(RecordPublished(str(self._info.version), published.minute, published.stored))
+                    self._emit(RecordPublished(str(info.version), published.minute, published.stored))
                 if published.full or published.newer:
                     pause = crowded.fail()
                 elif published.stored:
@@ -68,4 +76,6 @@ class Publisher:
                     unheard.succeed()
                 else:
                     pause = unheard.fail()
+                if published.stored or published.full or published.newer:
+                    pause = max(pause, self._rest(clock() - since))
             await wait_at_most(self._changed, jittered(pause, self._rng))

@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pypatcher.addresses import Address
@@ -39,6 +39,7 @@ _REMEMBERED = 3600.0
 """Seconds for which a newer release that somebody named keeps us silent."""
 _REMEMBERED_RELEASES = 8
 _ANYWAY = 0.25
+_MOST = 0.75
 
 
 class MutableStore(Protocol):
@@ -71,13 +72,22 @@ class HeardRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class _Visit:
+    """What one visit of a slot found: where to store, None when the lookup failed, and who said what there."""
+
+    lookup: MutableLookup | None
+    there: Sequence[HeardRecord]
+    by_value: Mapping[bytes, HeardRecord]
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """The result of one publication.
 
     Attributes:
         minute: of the slot.
-        stored: DHT nodes that took our record; 0 when we kept silent or nobody answered.
-        full: enough others say the same, whether we kept silent or not; pause longer.
+        stored: DHT nodes that keep our record; 0 when we kept silent or nobody answered.
+        full: enough others say the same, or one on most of the nodes, whether we kept silent or not; pause longer.
         newer: we kept silent because a newer release is out.
     """
 
@@ -112,23 +122,29 @@ class Tracker:
         self._rng = rng or random.Random()  # noqa: S311 - a fair draw, no secret
         self._newer: dict[PatchInfo, float] = {}
         self._wanted: frozenset[PatchInfo] | None = None
+        self._written: MutableItem | None = None
 
     def heed(self, releases: Collection[PatchInfo] | None) -> None:
         """Which of the releases heard of this node takes: no other makes it silent. None: it takes nothing."""
         self._wanted = None if releases is None else frozenset(releases)
 
-    async def look(self) -> list[HeardRecord]:
-        """Who was heard in the current and the previous minute: one record per node, the newest versions first."""
+    async def look(self, *, is_short: bool = False) -> list[HeardRecord]:
+        """Who was heard in the current and the previous minute: one record per node, the newest versions first.
+
+        Args:
+            is_short: only in the previous one, which is over.
+        """
         minute = unix_minute(self._now())
-        slots = [Slot(self._namespace, each) for each in (minute, minute - 1) if each >= 0]
+        slots = [Slot(self._namespace, each) for each in (minute, minute - 1)[is_short:] if each >= 0]
         visits = await asyncio.gather(*(self._visit(slot) for slot in slots))
-        return _one_per_node(heard for _, there in visits for heard in there)
+        return _one_per_node(heard for visit in visits for heard in visit.there)
 
     async def publish(self, info: PatchInfo, addresses: Iterable[Address]) -> Published:
         """Say in the current minute's slot that this node serves ``info`` at ``addresses``, unless silence is better.
 
         Into a full slot it is written once in four times all the same: five throw-away ids that repeat the current
-        release must not silence those who have it.
+        release must not silence those who have it. No packet goes to nodes that keep an item of our seq or a higher
+        one: they would refuse ours. Junk on them silences nobody.
 
         Raises:
             VersionError: the version is too large to be announced in this namespace; ``sign`` refuses such ones.
@@ -137,22 +153,41 @@ class Tracker:
         rules = self._namespace.rules
         if self._is_outdated(info):
             return Published(slot.minute, 0, newer=True)
-        lookup, there = await self._visit(slot)
+        visit = await self._visit(slot)
+        lookup = visit.lookup
         if lookup is None:
             return Published(slot.minute, 0)
-        newer, full = self._is_outdated(info), is_full(rules, info.version, self._heeded(info, there))
+        newer = self._is_outdated(info)
+        full = is_full(rules, info.version, self._heeded(info, visit.there)) or self._is_taken(info, visit, lookup)
         if newer or (full and self._rng.random() >= _ANYWAY):
             return Published(slot.minute, 0, full=full, newer=newer)
         seq = next_seq(rules, info.version, lookup.items)
+        free = tuple(node for node in lookup.nodes if node.item is None or node.item.seq < seq)
+        kept = sum(node.item is not None and node.item == self._written for node in lookup.nodes)
+        if lookup.nodes and not free:
+            return Published(slot.minute, kept, full=full)
         content = encode_content(info, addresses, speaks_v1=self._namespace.meets)
         record = Record.make(slot, self._identity, content)
         item = MutableItem.sign(slot.key_pair, slot.salt, seq, encrypt_record(slot, record))
         try:
             async with asyncio.timeout(_DHT_TIMEOUT):
-                return Published(slot.minute, await self._dht.put_mutable(item, lookup), full=full)
+                stored = await self._dht.put_mutable(item, replace(lookup, nodes=free))
         except (PatcherError, OSError) as error:
             _log.debug("publishing into minute %d failed: %s", slot.minute, error)
             return Published(slot.minute, 0)
+        self._written = item
+        return Published(slot.minute, stored + kept, full=full)
+
+    def _is_taken(self, info: PatchInfo, visit: _Visit, lookup: MutableLookup) -> bool:
+        """Whether most nodes keep another's record of our release or a better one: the first of equal seqs stays there.
+
+        Where seqs count up, as in the namespace of the Rust program, every record finds its place.
+        """
+        if not self._namespace.rules.seq_is_version or not lookup.nodes:
+            return False
+        kept = [visit.by_value.get(node.item.value) for node in lookup.nodes if node.item is not None]
+        taken = [each for each in kept if each is not None and each.info.version >= info.version]
+        return len(self._heeded(info, taken)) >= _MOST * len(lookup.nodes)
 
     def _heeded(self, info: PatchInfo, there: Sequence[HeardRecord]) -> list[HeardRecord]:
         """Those that may make us silent: of what is newer than ours, only what this node takes."""
@@ -181,28 +216,29 @@ class Tracker:
         while len(self._newer) > _REMEMBERED_RELEASES:
             del self._newer[min(self._newer, key=lambda info: self._newer[info])]
 
-    async def _visit(self, slot: Slot) -> tuple[MutableLookup | None, list[HeardRecord]]:
-        """Look a slot up: where to store (None when the lookup failed) and who was heard in it, one record per node."""
+    async def _visit(self, slot: Slot) -> _Visit:
+        """Look a slot up: where to store, and who was heard in it, one record per node."""
         try:
             async with asyncio.timeout(_DHT_TIMEOUT):
                 lookup = await self._dht.get_mutable(slot.key_pair.public, slot.salt)
         except (PatcherError, OSError) as error:
             _log.debug("looking at minute %d failed: %s", slot.minute, error)
-            return None, []
+            return _Visit(None, (), {})
         values = list(dict.fromkeys(item.value for item in lookup.items))
         if len(values) > _OPEN_LIMIT:
             values = self._rng.sample(values, _OPEN_LIMIT)
-        heard = []
+        heard: dict[bytes, HeardRecord] = {}
         for count, value in enumerate(values):
             if count % _OPEN_AT_ONCE == 0:
                 await asyncio.sleep(0)
             try:
-                heard.append(self._open(slot, value))
+                heard[value] = self._open(slot, value)
             except (CodecError, ArtifactError) as error:
                 _log.debug("a value in minute %d does not count: %s", slot.minute, error)
-        found = _one_per_node(each for each in heard if each.node_id != self._identity.public)
+        others = {value: each for value, each in heard.items() if each.node_id != self._identity.public}
+        found = _one_per_node(others.values())
         self._note_newest(found)
-        return lookup, found
+        return _Visit(lookup, found, others)
 
     def _open(self, slot: Slot, value: bytes) -> HeardRecord:
         record = decrypt_record(slot, value)

@@ -47,6 +47,10 @@ class WordKeeper(Protocol):
     def seq(self) -> int:
         """The highest seq that was ever believed here, -1 for none; ``current`` may be lost, this is not."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody gave ``current`` whole of late: the owner's word gets here."""
+
     async def hear(self, word: bytes | MutableItem, giver: Address | None = None) -> Heard:
         """Take a whole word: an item of the DHT, or the bytes of a device's form. When it returns it is kept.
 

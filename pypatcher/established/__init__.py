@@ -1,11 +1,14 @@
 """An established QUIC connection: all of 1-RTT, without a socket, a clock or a task.
 
 Bytes in, bytes out, the time passed in; what happened is returned as events. The handshake is aioquic's (``quic``).
+One source runs in two ways: as it stands here, or compiled from these files into one module, which then stands for
+each of them (``_speedups/established.pxd``).
 """
 
 from __future__ import annotations
 
-from .codec import behind_long_headers
+from ._chosen import COMPILED  # isort: skip  # it says which of the two the modules below are
+from .codec import behind_long_headers, have_short_headers, short_headers_to
 from .flow import FlowLimits
 from .ids import ConnectionId
 from .machine import Established
@@ -22,6 +25,7 @@ from .state import (
 )
 
 __all__ = [
+    "COMPILED",
     "Confirmed",
     "ConnectionId",
     "Established",
@@ -35,4 +39,6 @@ __all__ = [
     "StreamStopped",
     "Terminated",
     "behind_long_headers",
+    "have_short_headers",
+    "short_headers_to",
 ]

@@ -5,7 +5,9 @@ Not here: what a frame means, and which ones are allowed.
 
 from __future__ import annotations
 
-__all__ = ["FrameReader", "TransportError", "behind_long_headers", "varint"]
+from .octets import cut, number_at
+
+__all__ = ["FrameReader", "TransportError", "behind_long_headers", "have_short_headers", "short_headers_to"]
 
 # Error codes (RFC 9000 section 20.1, RFC 9001 section 6).
 INTERNAL_ERROR = 0x1
@@ -32,6 +34,8 @@ STOP_SENDING = 0x05
 CRYPTO = 0x06
 NEW_TOKEN = 0x07
 STREAM = 0x08
+STREAM_OFFSET_LENGTH = 0x0E
+"""One that says both; 1 more if it is the last."""
 MAX_DATA = 0x10
 MAX_STREAM_DATA = 0x11
 MAX_STREAMS_BIDI = 0x12
@@ -49,7 +53,6 @@ APPLICATION_CLOSE = 0x1D
 HANDSHAKE_DONE = 0x1E
 
 LARGEST = (1 << 62) - 1
-_ONE = [bytes((value,)) for value in range(64)]
 
 
 class TransportError(Exception):
@@ -94,7 +97,9 @@ class FrameReader:
         self.pos = pos + size
         if size == 2:
             return (first & 0x3F) << 8 | data[pos + 1]
-        return int.from_bytes(data[pos : pos + size], "big") & ((1 << (8 * size - 2)) - 1)
+        if size == 4:
+            return number_at(data, pos, 4) & 0x3FFFFFFF
+        return number_at(data, pos, 8)
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes.
@@ -106,18 +111,27 @@ class FrameReader:
         if count > self.end - pos:
             raise TransportError(FRAME_ENCODING_ERROR, 0, "Failed to parse frame")
         self.pos = pos + count
-        return self.data[pos : pos + count]
+        return cut(self.data, pos, pos + count)
 
 
-def varint(value: int) -> bytes:
-    """A number from 0 to ``LARGEST``, in the fewest bytes."""
-    if value < 0x40:
-        return _ONE[value]
-    if value < 0x4000:
-        return (value | 0x4000).to_bytes(2, "big")
-    if value < 0x40000000:
-        return (value | 0x80000000).to_bytes(4, "big")
-    return (value | 0xC000000000000000).to_bytes(8, "big")
+def short_headers_to(
+    called: bytes, data: bytes, at: int, size: int, address: tuple[str, int]
+) -> list[tuple[bytes, tuple[str, int]]]:
+    """Of joined datagrams of ``size`` bytes those from ``at`` on, with where they came from, up to the first that is no
+    packet with a short header to that connection id."""
+    run = []
+    while at < len(data) and data[at] >> 6 == 1 and data.startswith(called, at + 1):
+        run.append((cut(data, at, min(at + size, len(data))), address))
+        at += size
+    return run
+
+
+def have_short_headers(batch: list[tuple[bytes, tuple[str, int]]]) -> bool:
+    """Whether all of these datagrams do."""
+    for pair in batch:  # noqa: SIM110 - a generator would cost more than it says
+        if pair[0][0] >> 7:
+            return False
+    return True
 
 
 def behind_long_headers(datagram: bytes) -> bytes:

@@ -17,8 +17,8 @@ from .codec import (
     RESET_STREAM,
     RETIRE_CONNECTION_ID,
     STOP_SENDING,
-    varint,
 )
+from .octets import varint
 from .paths import Path
 from .recovery import SentPacket
 from .state import IdIssued, State

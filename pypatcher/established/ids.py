@@ -15,8 +15,8 @@ from .codec import (
     RETIRE_CONNECTION_ID,
     FrameReader,
     TransportError,
-    varint,
 )
+from .octets import varint
 
 __all__ = ["ConnectionId", "OurIds", "TheirIds"]
 
@@ -136,7 +136,9 @@ class TheirIds:
         return True
 
     def reserve(self, path: object) -> ConnectionId | None:
-        """One for ``path`` alone."""
+        """One for ``path`` alone; a peer that goes without ids is called by none there, too."""
+        if not self.current.value:
+            return self.current
         kept = self.reserved.get(path)
         if kept is None and self.spare:
             kept = self.reserved[path] = self.spare.pop(0)
@@ -159,6 +161,10 @@ class TheirIds:
         value, token = reader.take(length), reader.take(_TOKEN)
         if not 0 < length <= _LONGEST:
             raise TransportError(FRAME_ENCODING_ERROR, NEW_CONNECTION_ID, "A connection ID has 1 to 20 bytes")
+        if not self.current.value:
+            raise TransportError(
+                PROTOCOL_VIOLATION, NEW_CONNECTION_ID, "A peer without connection IDs has none to give"
+            )
         if below > number:
             raise TransportError(PROTOCOL_VIOLATION, NEW_CONNECTION_ID, "Retire Prior To is greater than its own")
         self._check_known(number, value)

@@ -13,7 +13,6 @@ from .codec import (
     FRAME_ENCODING_ERROR,
     HANDSHAKE_DONE,
     KEY_UPDATE_ERROR,
-    LARGEST,
     MAX_DATA,
     MAX_STREAM_DATA,
     MAX_STREAMS_BIDI,
@@ -36,6 +35,7 @@ from .codec import (
     FrameReader,
     TransportError,
 )
+from .octets import cut, number_at, unprotected_header
 from .paths import Address, Path
 from .protection import SAMPLE
 from .range_set import TooManyFragmentsError
@@ -52,6 +52,8 @@ _HANDSHAKE_LIMIT = 16384
 _NEW_SESSION_TICKET = 4
 _MOST_FAILURES = 1 << 36
 _MOST_STREAMS = 1 << 60
+_WINDOWS = tuple(1 << 8 * size for size in range(1, 5))
+"""How many packet numbers there are in so many bytes."""
 
 
 class Incoming:
@@ -63,60 +65,66 @@ class Incoming:
         self._tls = Receiving(_HANDSHAKE_LIMIT)
         self._tls_left = b""
         self._genuine = False
+        self._number_at = 1 + state.id_size
 
     def receive(self, batch: list[tuple[bytes, Address]], now: float) -> None:
         """Take datagrams, each of which is one packet with a short header."""
         state = self._state
-        offset = 1 + state.id_size
+        offset = self._number_at
         shortest = offset + 4 + SAMPLE
-        known, find = state.our_ids.number_of, state.paths.find
+        ours, paths = state.our_ids, state.paths
         state.clock(now)
-        taken: list[tuple[bytes, Address]] = []
+        packets: list[bytes] = []
+        sources: list[Address] = []
+        source: Address | None = None
         for pair in batch:
             data = pair[0]
-            path = find(pair[1])
+            if pair[1] is not source:
+                source = address = pair[1]
+                path = paths.find(source)
+                if path is not None:
+                    address = path.address
             if path is None:
                 if state.is_client:
                     continue  # servers stay where they are (RFC 9000 section 9)
             elif not path.proved:
                 path.received += len(data)
-            if len(data) >= shortest and known(data[1:offset]) is not None:
-                taken.append(pair)
-        if not taken:
+            if len(data) >= shortest and ours.number_of(cut(data, 1, offset)) is not None:
+                packets.append(data)
+                sources.append(address)
+        if not packets:
             return
         if state.old_keys_until and now >= state.old_keys_until:
             state.opener.forget_old()
             state.old_keys_until = 0.0
-        masks = state.opener.masks([data for data, _ in taken], offset)
-        at = 0
-        for data, address in taken:
+        masks = state.opener.masks(packets, offset)
+        for index in range(len(packets)):
             if state.closing is not None:
                 return
-            self._packet(data, address, masks[at : at + 5], offset, now)
-            at += SAMPLE
+            self._packet(packets[index], sources[index], masks, SAMPLE * index, now)
         if self._genuine and state.closing is None:
             self._genuine = False
             state.idle_at = now + state.idle_seconds()
             state.sent_since_heard = False
 
-    def _packet(self, data: bytes, address: Address, mask: bytes, offset: int, now: float) -> None:
+    def _packet(self, data: bytes, address: Address, masks: bytes, at: int, now: float) -> None:
         state = self._state
+        offset = self._number_at
         received = state.received
-        first = data[0] ^ (mask[0] & 0x1F)
+        first = data[0] ^ (masks[at] & 0x1F)
         size = (first & 3) + 1
-        low = int.from_bytes(data[offset : offset + size], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
+        low = number_at(data, offset, size) ^ number_at(masks, at + 1, size)
         expected = received.largest + 1
-        window = 1 << (8 * size)
+        window = _WINDOWS[size - 1]
         number = (expected & -window) | low
-        if number <= expected - window // 2 and number < (1 << 62) - window:
+        if number <= expected - (window >> 1) and not (number + window) >> 62:
             number += window
-        elif number > expected + window // 2 and number >= window:
+        elif number > expected + (window >> 1) and number >= window:
             number -= window
         if not received.is_new(number):
             return
-        start = offset + size
-        header = bytes((first,)) + data[1:offset] + low.to_bytes(size, "big")
-        payload, flips = state.opener.open(header, number, data[start:], (first >> 2) & 1)
+        header = unprotected_header(first, data, offset, low, size)
+        payload, flips = state.opener.open(header, number, cut(data, offset + size, len(data)), (first >> 2) & 1)
         if payload is None:
             if state.opener.failed >= _MOST_FAILURES:
                 state.close(Closing(AEAD_LIMIT_REACHED, False, "Too many forged packets"), now, tell=False)
@@ -126,8 +134,11 @@ class Incoming:
                 raise TransportError(PROTOCOL_VIOLATION, 0, "Reserved bits must be zero")
             if flips:
                 self._update_keys(number, now)
-            path = state.paths.find(address) or self._new_path(address, len(data))
-            eliciting, probing = self._frames(payload, path, data[1:offset], now)
+            path = state.paths.active
+            if path.address is not address:
+                path = state.paths.find(address) or self._new_path(address, len(data))
+            called = cut(data, 1, offset)
+            eliciting, probing = self._frames(payload, path, called, now)
         except TransportError as error:
             state.close(Closing(error.code, False, error.reason, error.frame_type), now, tell=True)
             return
@@ -139,7 +150,7 @@ class Incoming:
             return
         self._genuine = True
         if not state.is_client:
-            self._follow(path, data[1:offset], probing, number > received.largest)
+            self._follow(path, called, probing, number > received.largest)
         received.add(number, now, eliciting)
 
     def _update_keys(self, number: int, now: float) -> None:
@@ -164,14 +175,14 @@ class Incoming:
     def _follow(self, path: Path, called: bytes, probing: bool, newest: bool) -> None:
         """A client is where its newest packet comes from (RFC 9000 section 9.3)."""
         state = self._state
-        if probing:
+        if probing or not newest:
             return
         if called != state.host_id:
             state.host_id = called
             if path not in state.their_ids.reserved:
                 state.their_ids.change()
         before = state.paths.active
-        if path is before or not newest:
+        if path is before:
             return
         state.paths.promote(path)
         # What filled the window went to where it was before: it is asked at once, and its answer shows what is lost.
@@ -220,7 +231,7 @@ class Incoming:
         stream_id = reader.varint()
         offset = reader.varint() if kind & 4 else 0
         length = reader.varint() if kind & 2 else reader.end - reader.pos
-        if offset + length > LARGEST:
+        if (offset + length) >> 62:
             raise TransportError(FRAME_ENCODING_ERROR, kind, "offset + length cannot exceed 2^62 - 1")
         self._state.flow.on_data(stream_id, offset, reader.take(length), bool(kind & 1))
 
@@ -233,7 +244,7 @@ class Incoming:
         elif kind in (TRANSPORT_CLOSE, APPLICATION_CLOSE):
             self._closed(reader, kind, now)
         elif kind in (PATH_CHALLENGE, PATH_RESPONSE, NEW_CONNECTION_ID, RETIRE_CONNECTION_ID):
-            self._path_frame(reader, kind, path, called)
+            self._path_frame(reader, kind, path, called, now)
         elif kind in (CRYPTO, NEW_TOKEN, HANDSHAKE_DONE):
             self._handshake_frame(reader, kind)
         else:
@@ -270,11 +281,13 @@ class Incoming:
         else:
             raise TransportError(FRAME_ENCODING_ERROR, kind, "Unknown frame type")
 
-    def _path_frame(self, reader: FrameReader, kind: int, path: Path, called: bytes) -> None:
+    def _path_frame(self, reader: FrameReader, kind: int, path: Path, called: bytes, now: float) -> None:
         """Addresses and what both sides call each other."""
         state = self._state
         if kind == PATH_CHALLENGE:
-            path.was_asked(reader.take(8))
+            challenge = reader.take(8)
+            if state.paths.may_answer(now):
+                path.was_asked(challenge)
         elif kind == PATH_RESPONSE:
             state.paths.answered(reader.take(8))
         elif kind == NEW_CONNECTION_ID:

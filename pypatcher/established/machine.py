@@ -72,8 +72,9 @@ class Established:
         """Everything that may leave now, and where to."""
         state = self.state
         datagrams = self._outgoing.send(now)
-        if state.recovery.too_many and state.closing is None:
-            self.close(PROTOCOL_VIOLATION, False, "Too many packets on their way", now)
+        if state.closing is None and (state.recovery.too_many or state.recovery.loses_too_much):
+            reason = "Too many packets on their way" if state.recovery.too_many else "Too much is said to be lost"
+            self.close(PROTOCOL_VIOLATION, False, reason, now)
             datagrams += self._outgoing.send(now)
         return datagrams
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from .codec import (
     APPLICATION_CLOSE,
     PATH_RESPONSE,
-    STREAM,
     TRANSPORT_CLOSE,
-    varint,
 )
 from .controls import write_controls
+from .octets import varint
 from .paths import MIN_DATAGRAM, Address, Path
 from .protection import TAG
 from .recovery import SentPacket
@@ -101,7 +100,7 @@ class Outgoing:
         size = state.size.size
         cubic, pacer = recovery.cubic, recovery.pacer
         budget = pacer.budget(now)
-        packets: list[tuple[int, bytes]] = []
+        packets: list[tuple[bytes, bytes]] = []
         unproved = 0 if path.proved else path.room()
         recovery.limited = False
         while len(packets) < _MOST_AT_ONCE:
@@ -112,7 +111,8 @@ class Outgoing:
             room = size - overhead
             parts: list[bytes] = []
             acks = received.ack_at is not None and received.ack_at <= now
-            may = recovery.probes > 0 or (budget > 0 and cubic.in_flight + size <= cubic.window)
+            fits = cubic.in_flight + size <= cubic.window and not recovery.is_full()
+            may = recovery.probes > 0 or (budget > 0 and fits)
             if not may and not acks:
                 break
             newest = -1
@@ -122,7 +122,7 @@ class Outgoing:
                 room -= len(parts[0])
                 if len(received.ranges) > 1 and may:
                     self._acks_with_gaps += 1
-            packet = SentPacket(0, now, 0)
+            packet = SentPacket()
             eliciting = may and self._fill(parts, packet, path, room, now)
             if may and not eliciting and (recovery.probes > 0 or self._acks_with_gaps >= _ASK_EVERY):
                 parts.append(b"\x01")
@@ -130,27 +130,28 @@ class Outgoing:
             if not parts:
                 recovery.limited = cubic.in_flight * 2 < cubic.window
                 break
-            payload = b"".join(parts)
+            payload = parts[0] if len(parts) == 1 else b"".join(parts)
             if packet.padded:
                 payload = payload.ljust(min(MIN_DATAGRAM, size) - overhead, b"\0")
-            packet.number, packet.size, packet.acked = self._number(), len(payload) + overhead, newest
-            packets.append((packet.number, sealer.seal(prefix, packet.number, payload)))
+            packet.number, packet.size, packet.acked, packet.time = self._number(), len(payload) + overhead, newest, now
+            packets.append(sealer.seal(prefix, packet.number, payload))
             unproved -= packet.size
             if eliciting:
                 budget -= packet.size
                 self._left(packet, now)
         if recovery.probes <= 0 and budget <= 0 and self._has_data():
             self.pacing_at = pacer.next_time(now)
-        return self._finished(prefix, packets, path)
+        return self._finished(packets, path)
 
-    def _finished(self, prefix: bytes, packets: list[tuple[int, bytes]], path: Path) -> list[tuple[bytes, Address]]:
+    def _finished(self, packets: list[tuple[bytes, bytes]], path: Path) -> list[tuple[bytes, Address]]:
         if not packets:
             return []
-        sealer = self._state.sealer
-        datagrams = sealer.finish(prefix, packets)
         address = path.address
-        path.sent += sum(map(len, datagrams))
-        return [(datagram, address) for datagram in datagrams]
+        datagrams: list[tuple[bytes, Address]] = []
+        for datagram in self._state.sealer.finish(packets):
+            path.sent += len(datagram)
+            datagrams.append((datagram, address))
+        return datagrams
 
     def _left(self, packet: SentPacket, now: float) -> None:
         """A packet that the peer must answer left; the first since it was heard puts the end off (RFC 9000, 10.1)."""
@@ -192,36 +193,29 @@ class Outgoing:
         while queue and room >= _LEAST_ROOM and blocked < len(queue):
             stream = queue[0]
             sending = stream.sending
-            if sending is None or not sending.has_more or sending.reset_code >= 0 or not flow.may_send(stream):
+            if sending is None or not sending.has_more() or sending.reset_code >= 0 or not flow.may_send(stream):
                 queue.popleft()
                 stream.queued = False
                 continue
             before = sending.next
             # Offsets take 8 bytes whatever they are, so that full packets are alike, and leave as one train.
-            head = varint(stream.id)
-            data = sending.take(room - 11 - len(head), flow.send_limit - flow.sent)
-            if data is None:
+            name = varint(stream.id)
+            if not sending.take(room - 11 - len(name), flow.send_limit - flow.sent):
                 blocked += 1
                 queue.rotate(-1)
                 continue
             flow.sent += sending.next - before
-            kind = STREAM | 0x06 | sending.take_fin
-            start = sending.take_start
-            length = len(data)
-            parts.append(
-                bytes((kind,)) + head + (start | 0xC000000000000000).to_bytes(8, "big")
-                + (length | 0x4000).to_bytes(2, "big")
-            )  # fmt: skip
-            parts.append(data)
-            room -= 11 + len(head) + length
+            frame = sending.frame(name)
+            parts.append(frame)
+            room -= len(frame)
             if packet.stream is None:
                 packet.stream = stream
-                packet.start, packet.end, packet.fin = start, sending.take_end, sending.take_fin
+                packet.start, packet.end, packet.fin = sending.take_start, sending.take_end, sending.take_fin
             else:
                 if packet.more is None:
                     packet.more = []
-                packet.more.append((stream, start, sending.take_end, sending.take_fin))
-            if not sending.has_more:
+                packet.more.append((stream, sending.take_start, sending.take_end, sending.take_fin))
+            if not sending.has_more():
                 queue.popleft()
                 stream.queued = False
             elif room < _LEAST_ROOM:
@@ -241,27 +235,28 @@ class Outgoing:
             frames += bytes((PATH_RESPONSE,)) + path.responses.popleft()
         if not frames:
             return []
-        return self._alone(prefix, frames.ljust(room, b"\0"), path, SentPacket(0, now, 0))
+        return self._alone(prefix, frames.ljust(room, b"\0"), path, now, SentPacket())
 
     def _probe(self, size: int, now: float) -> list[tuple[bytes, Address]]:
         """A padded PING of that size; its loss is no sign of congestion (RFC 8899)."""
         state = self._state
         prefix = self._prefix(state.their_ids.current.value)
-        packet = SentPacket(0, now, 0)
+        packet = SentPacket()
         packet.probe = size
         state.size.tried()
         payload = b"\x01".ljust(size - len(prefix) - _NUMBER - TAG, b"\0")
-        return self._alone(prefix, payload, state.paths.active, packet)
+        return self._alone(prefix, payload, state.paths.active, now, packet)
 
-    def _alone(self, prefix: bytes, payload: bytes, path: Path, packet: SentPacket) -> list[tuple[bytes, Address]]:
+    def _alone(
+        self, prefix: bytes, payload: bytes, path: Path, now: float, packet: SentPacket
+    ) -> list[tuple[bytes, Address]]:
         state = self._state
-        packet.number = self._number()
+        packet.number, packet.time = self._number(), now
         packet.counted = False
         packet.size = len(prefix) + _NUMBER + len(payload) + TAG
         sealed = state.sealer.seal(prefix, packet.number, payload)
-        self._left(packet, packet.time)
-        path.sent += packet.size
-        return [(each, path.address) for each in state.sealer.finish(prefix, [(packet.number, sealed)])]
+        self._left(packet, now)
+        return self._finished([sealed], path)
 
     def _farewell(self, now: float) -> list[tuple[bytes, Address]]:
         """CONNECTION_CLOSE; it is said again by whoever moves the datagrams (RFC 9000 section 10.2.1)."""
@@ -278,5 +273,4 @@ class Outgoing:
         payload = kind + varint(closing.code) + frame_type + varint(len(reason)) + reason
         prefix = self._prefix(state.their_ids.current.value)
         number = self._number()
-        sealed = state.sealer.seal(prefix, number, payload)
-        return [(each, path.address) for each in state.sealer.finish(prefix, [(number, sealed)])]
+        return self._finished([state.sealer.seal(prefix, number, payload)], path)

@@ -13,6 +13,8 @@ __all__ = ["Path", "PathSize", "Paths"]
 _MOST_PATHS = 8
 _MOST_CHALLENGES = 32
 _OWN_CHALLENGES = 5
+_ANSWERS, _ANSWERS_A_SECOND = 8.0, 1.0
+"""Challenges that are answered at once and later: each answer fills a datagram, 27 times the question."""
 _TRIES = 3
 _NEAR_ENOUGH = 16
 _TRY_AGAIN = 600.0
@@ -55,6 +57,7 @@ class Paths:
     def __init__(self, address: Address) -> None:
         """Proved by the handshake."""
         self.all = [Path(address, True)]
+        self._answers, self._answers_at = _ANSWERS, 0.0
 
     @property
     def active(self) -> Path:
@@ -85,6 +88,15 @@ class Paths:
             self.all.remove(gone)
         self.all.append(path)
         return gone
+
+    def may_answer(self, now: float) -> bool:
+        """Whether one more challenge is answered, wherever it came from; who gets no answer asks again."""
+        level = self._answers + (now - self._answers_at) * _ANSWERS_A_SECOND
+        self._answers, self._answers_at = min(_ANSWERS, level), now
+        if self._answers < 1.0:
+            return False
+        self._answers -= 1.0
+        return True
 
     def promote(self, path: Path) -> None:
         """The peer is there now."""

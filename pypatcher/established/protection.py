@@ -13,6 +13,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from .octets import nonce, packet_header, protect, samples
+
 __all__ = ["SAMPLE", "TAG", "Opener", "Sealer"]
 
 SAMPLE = TAG = 16
@@ -20,8 +22,6 @@ AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = 0x1301, 0x1302, 0x1303
 """The suites of TLS 1.3 (RFC 8446 appendix B.4)."""
 
 _KEY_SIZE = {AES_128_GCM: 16, AES_256_GCM: 32, CHACHA20_POLY1305: 32}
-_NUMBER_SIZE = 4
-_ZEROS = bytes(5)
 
 
 class _Masks(Protocol):
@@ -53,15 +53,16 @@ class _ChaChaMasks:
 class Key:
     """Keys of one direction in one key phase."""
 
-    __slots__ = ("aead", "iv", "secret", "suite")
+    __slots__ = ("decrypt", "encrypt", "iv", "secret", "suite")
 
     def __init__(self, suite: int, secret: bytes) -> None:
         """Derive them."""
         self.suite = suite
         self.secret = secret
         key = _expand(suite, secret, b"quic key", _KEY_SIZE[suite])
-        self.aead = ChaCha20Poly1305(key) if suite == CHACHA20_POLY1305 else AESGCM(key)
-        self.iv = int.from_bytes(_expand(suite, secret, b"quic iv", 12), "big")
+        aead = ChaCha20Poly1305(key) if suite == CHACHA20_POLY1305 else AESGCM(key)
+        self.encrypt, self.decrypt = aead.encrypt, aead.decrypt
+        self.iv = _expand(suite, secret, b"quic iv", 12)
 
     def next(self) -> Key:
         """Those of the next phase."""
@@ -79,24 +80,21 @@ class Sealer:
         self.sealed = 0
         """Packets under the present keys."""
 
-    def seal(self, prefix: bytes, number: int, payload: bytes) -> bytes:
-        """The protected payload of a packet, whose header is ``prefix`` (first byte, connection id) and 4 bytes of
-        packet number."""
+    def seal(self, prefix: bytes, number: int, payload: bytes) -> tuple[bytes, bytes]:
+        """The header of a packet, which is ``prefix`` (first byte, connection id) and 4 bytes of packet number, and its
+        protected payload."""
         key = self._key
         self.sealed += 1
-        header = prefix + (number & 0xFFFFFFFF).to_bytes(_NUMBER_SIZE, "big")
-        return key.aead.encrypt((key.iv ^ number).to_bytes(12, "big"), payload, header)
+        header = packet_header(prefix, number)
+        return header, key.encrypt(nonce(key.iv, number), payload, header)
 
-    def finish(self, prefix: bytes, packets: list[tuple[int, bytes]]) -> list[bytes]:
-        """Datagrams of packets that were sealed under ``prefix``: (number, protected payload)."""
-        masks = self._masks.update(b"".join([sealed[:SAMPLE] for _, sealed in packets]))
-        first, connection_id = prefix[0], prefix[1:]
+    def finish(self, packets: list[tuple[bytes, bytes]]) -> list[bytes]:
+        """Datagrams of packets as ``seal`` gave them."""
+        masks = self._masks.update(samples([packet[1] for packet in packets], 0))
         datagrams = []
         at = 0
-        for number, sealed in packets:
-            hidden = (number & 0xFFFFFFFF) ^ int.from_bytes(masks[at + 1 : at + 5], "big")
-            start = bytes((first ^ (masks[at] & 0x1F),))
-            datagrams.append(start + connection_id + hidden.to_bytes(_NUMBER_SIZE, "big") + sealed)
+        for packet in packets:
+            datagrams.append(protect(packet[0], packet[1], masks, at))
             at += SAMPLE
         return datagrams
 
@@ -120,12 +118,11 @@ class Opener:
         self.failed = 0
         """Packets that were not genuine, under all keys (RFC 9001 section 6.6)."""
         self.flipped_at = 0
-        """The lowest packet number seen in the present phase."""
+        """The packet number with which the present phase began."""
 
     def masks(self, packets: list[bytes], offset: int) -> bytes:
         """16 bytes of mask for each packet, whose number starts at ``offset`` and which is long enough."""
-        start = offset + 4
-        return self._masks.update(b"".join([packet[start : start + SAMPLE] for packet in packets]))
+        return self._masks.update(samples(packets, offset + 4))
 
     def open(self, header: bytes, number: int, sealed: bytes, phase: int) -> tuple[bytes | None, bool]:
         """The payload, or None if it is not genuine; and whether it is the first one of the next phase."""
@@ -137,7 +134,7 @@ class Opener:
             else:
                 key = self._next
         try:
-            return key.aead.decrypt((key.iv ^ number).to_bytes(12, "big"), sealed, header), flips
+            return key.decrypt(nonce(key.iv, number), sealed, header), flips
         except InvalidTag:
             self.failed += 1
             return None, False
@@ -148,10 +145,6 @@ class Opener:
         self._next = self._key.next()
         self.phase ^= 1
         self.flipped_at = number
-
-    def note_number(self, number: int) -> None:
-        """A packet of the present phase came."""
-        self.flipped_at = min(self.flipped_at, number)
 
     def forget_old(self) -> None:
         """Late packets of the last phase count as lost."""

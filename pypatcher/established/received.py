@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .codec import varint
+from .octets import varint
 
 __all__ = ["Received"]
 

@@ -18,7 +18,11 @@ _GRANULARITY = 0.001
 _PERSISTENT = 3
 _MOST_PACKETS = 2048
 """Of which nobody said that they arrived. What a writer may be ahead, 1 MiB, is 900 of them."""
+_MOST_WITH_DATA = 1792
+"""From so many on no data leaves: who takes several streams over a long way shall wait, not be ended."""
 _LONGEST_BACKOFF = 10
+_LOST_FACTOR, _LOST_LEAST = 3, 1 << 16
+"""Of what arrived: more is lost to no network that carries anything; half of all packets makes as much again."""
 
 
 class SentPacket:
@@ -40,11 +44,10 @@ class SentPacket:
         "time",
     )
 
-    def __init__(self, number: int, time: float, size: int) -> None:
-        """Nothing is known of what it carries."""
-        self.number = number
-        self.time = time
-        self.size = size
+    def __init__(self) -> None:
+        """Nothing is known of it."""
+        self.number = self.size = 0
+        self.time = 0.0
         self.counted = True
         """Whether it counts as in flight."""
         self.probe = 0
@@ -86,6 +89,8 @@ class Recovery:
         self.probes = 0
         """Packets that may leave whatever the window says."""
         self.limited = False
+        self._acked = self._lost = 0
+        """Bytes of all packets that arrived, and of all that did not."""
         self.loss_at: float | None = None
         self.last_eliciting = 0.0
         self.arrived: list[SentPacket] = []
@@ -112,6 +117,15 @@ class Recovery:
         """Whether more is on its way than an honest peer would leave unanswered."""
         return len(self.sent) > _MOST_PACKETS
 
+    @property
+    def loses_too_much(self) -> bool:
+        """Whether so much did not arrive, as the peer has it, that it has us send the same for ever."""
+        return self._lost > _LOST_LEAST + _LOST_FACTOR * self._acked
+
+    def is_full(self) -> bool:
+        """Whether so much is on its way that data has to wait for acknowledgements."""
+        return len(self.sent) >= _MOST_WITH_DATA
+
     def on_ack(self, reader: FrameReader, now: float) -> None:
         """Read an ACK frame behind its type, without the counts of ECN.
 
@@ -133,8 +147,9 @@ class Recovery:
             ranges.append((low, high))
         if low < 0:
             raise TransportError(FRAME_ENCODING_ERROR, ACK, "A packet number below 0")
-        if any(low <= self.skipped <= high for low, high in ranges):
-            raise TransportError(PROTOCOL_VIOLATION, ACK, "Acknowledges what was never sent")
+        for low, high in ranges:
+            if low <= self.skipped <= high:
+                raise TransportError(PROTOCOL_VIOLATION, ACK, "Acknowledges what was never sent")
         self._take(ranges, largest, delay, now)
 
     def probe_timeout(self) -> float:
@@ -217,6 +232,7 @@ class Recovery:
         for packet in acked:
             if packet.counted:
                 cubic.in_flight -= packet.size
+                self._acked += packet.size
                 cubic.acked(packet.size, packet.time, now, rtt, limited)
         self.timeouts = 0
         self.detect(now)
@@ -266,6 +282,7 @@ class Recovery:
             del self.sent[packet.number]
             if packet.counted:
                 self.cubic.in_flight -= packet.size
+                self._lost += packet.size
                 newest = packet.time
             self.again.append(packet)
         if newest < 0:

@@ -231,8 +231,8 @@ class State:
         if stream is not None:
             self._data_acked(stream, packet.start, packet.end, packet.fin)
             if packet.more is not None:
-                for each in packet.more:
-                    self._data_acked(*each)
+                for stream, start, end, fin in packet.more:
+                    self._data_acked(stream, start, end, fin)
         if packet.acked >= 0:
             self.received.forget(packet.acked)
         if packet.probe:
@@ -251,8 +251,8 @@ class State:
         if stream is not None:
             self._data_lost(stream, packet.start, packet.end, packet.fin)
             if packet.more is not None:
-                for each in packet.more:
-                    self._data_lost(*each)
+                for stream, start, end, fin in packet.more:
+                    self._data_lost(stream, start, end, fin)
         if packet.probe:
             self.size.lost(packet.probe, self._now)
         if packet.controls is not None:

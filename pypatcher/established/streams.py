@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from .codec import FINAL_SIZE_ERROR, TransportError
+from .codec import FINAL_SIZE_ERROR, STREAM_OFFSET_LENGTH, TransportError
+from .octets import stream_frame
 from .range_set import STREAM_FRAGMENTS, Fragments
 
 __all__ = ["QuicStream", "Receiving", "Sending"]
@@ -79,15 +80,15 @@ class Sending:
         """Bytes that were written and never left."""
         return self._left_behind + self.end - self.next
 
-    def take(self, room: int, new: int) -> bytes | None:
-        """The next bytes to send; ``take_start``, ``take_end`` and ``take_fin`` say which.
+    def take(self, room: int, new: int) -> bool:
+        """Choose the next bytes to send, which ``frame`` is of; whether there are any, or there is an end to be said.
 
         Args:
             room: at most so many bytes.
             new: of those that never left at most so many, as the connection's flow control has it.
         """
         if self.reset_code >= 0:
-            return None
+            return False
         lost = self._lost
         while len(lost):
             part = lost.shift()
@@ -100,17 +101,35 @@ class Sending:
             self.take_start, self.take_end = start, stop
             self.take_fin = self.fin_lost and stop == self.end
             self.fin_lost = self.fin_lost and not self.take_fin
-            return self._slice(start, stop)
+            return True
         start = self.next
         stop = min(self.end, start + room, start + new, self.limit)
         wants_fin = self.fin and (self.fin_lost or not self.fin_sent) and stop == self.end
         if stop <= start and not wants_fin:
-            return None
+            return False
         self.take_start, self.take_end, self.take_fin = start, stop, wants_fin
         self.next = stop
         if wants_fin:
             self.fin_sent, self.fin_lost = True, False
-        return self._slice(start, stop) if stop > start else b""
+        return True
+
+    def frame(self, name: bytes) -> bytes:
+        """The STREAM frame of what was taken; ``name`` is the id of the stream."""
+        start = self.take_start
+        length = self.take_end - start
+        kind = STREAM_OFFSET_LENGTH + self.take_fin
+        if not length:
+            return stream_frame(kind, name, start, b"", 0, 0)
+        index = bisect_right(self._starts, start) - 1
+        at = start - self._starts[index]
+        chunk = self._chunks[index]
+        if at + length > len(chunk):
+            chunk = chunk[at:]
+            at = 0
+            while len(chunk) < length:
+                index += 1
+                chunk += self._chunks[index][: length - len(chunk)]
+        return stream_frame(kind, name, start, chunk, at, length)
 
     def acked(self, start: int, stop: int, fin: bool) -> None:
         """These bytes arrived.
@@ -146,7 +165,6 @@ class Sending:
         if start < stop:
             self._lost.add(start, stop)
 
-    @property
     def has_more(self) -> bool:
         """Whether something waits that the stream's own limit allows."""
         if self.reset_code >= 0:
@@ -156,15 +174,6 @@ class Sending:
             or self.next < min(self.end, self.limit)
             or (self.fin and (self.fin_lost or not self.fin_sent) and self.next == self.end)
         )
-
-    def _slice(self, start: int, stop: int) -> bytes:
-        index = bisect_right(self._starts, start) - 1
-        at = start - self._starts[index]
-        piece = self._chunks[index][at : at + stop - start]
-        while len(piece) < stop - start:
-            index += 1
-            piece += self._chunks[index][: stop - start - len(piece)]
-        return piece
 
 
 class Receiving:

@@ -3,7 +3,7 @@
 Not here: the network, processes, and when a restart happens.
 """
 
-from pypatcher.install.examine import EntryKind, owner_verifies
+from pypatcher.install.examine import CANNOT_BE_UPDATED, EntryKind, owner_verifies
 from pypatcher.install.installation import Installation
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.install.preflight import filesystem_type
@@ -12,6 +12,7 @@ from pypatcher.install.starts import Caller, Launcher
 from pypatcher.install.status import Status
 
 __all__ = [
+    "CANNOT_BE_UPDATED",
     "Caller",
     "EntryKind",
     "Installation",

@@ -9,6 +9,7 @@ equal times prove nothing about content.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from pypatcher.errors import ArtifactError, ForeignReleaseError
-from pypatcher.install.files import Files, FileStat
+from pypatcher.install.file_stat import FileStat
+from pypatcher.install.files import Files
 from pypatcher.install.layout import Entry
 from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.shortage import is_shortage
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from pypatcher.keys import OwnerKey
     from pypatcher.targets import Target
 
-__all__ = ["VOUCHED", "EntryKind", "Examined", "Examiner", "Verify", "owner_verifies", "vouched"]
+__all__ = ["CANNOT_BE_UPDATED", "VOUCHED", "EntryKind", "Examined", "Examiner", "Verify", "owner_verifies", "vouched"]
 
+CANNOT_BE_UPDATED = "cannot be updated"
+"""What an error says of a program that is none, whatever the release: it is over when that is one again."""
 _CHUNK = 1 << 16
 _TICK = 2.0
 """Seconds; the coarsest times that a filesystem (FAT) keeps."""
@@ -89,6 +93,15 @@ class Examined:
     foreign: ProgramId | None = None
 
 
+_CHANGED = Examined(EntryKind.INVALID, reason="it changed while it was read")
+_RENAMES = 4
+"""Looks at an entry: one more than an activation has operations that change a file's status and not its content."""
+
+
+class _RenamedError(Exception):
+    """A file got or lost a name while it was read, or its mode or owner changed; nobody wrote to it."""
+
+
 VOUCHED = -1
 """The rank of a program that ``trial.json`` knows by its hash, and that a newer key than ours signed."""
 
@@ -122,9 +135,18 @@ class Examiner:
     def examine(self, files: Files, entry: Entry) -> Examined:
         """What the entry is now; it is what it is only if two reads in a row fail.
 
+        Looks again while only names change: an activation links the program and renames another one over it, and who
+        asks without a lock may be reading either.
+
         Raises:
             OSError: the system lacks what a read takes, which says nothing about the file.
         """
+        for _ in range(_RENAMES):
+            with contextlib.suppress(_RenamedError):
+                return self._read(files, entry)
+        return _CHANGED
+
+    def _read(self, files: Files, entry: Entry) -> Examined:
         try:
             return self._look(files, entry)
         except OSError:
@@ -166,8 +188,11 @@ class Examiner:
             return known
         settled = self._is_settled(file, stat)
         found = self._verified(files, fd, stat)
-        if files.fstat(fd) != stat:
-            return Examined(EntryKind.INVALID, reason="it changed while it was read")
+        now = files.fstat(fd)
+        if now != stat:
+            if now.same_content(stat):
+                raise _RenamedError
+            return _CHANGED
         self._known.pop(file, None)
         if settled:
             self._known[file] = found

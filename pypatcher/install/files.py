@@ -13,18 +13,20 @@ import fcntl
 import os
 import stat
 import threading
-from dataclasses import dataclass
 from typing import Protocol
 
+from pypatcher.file_parts import copy_part, write_part
+from pypatcher.install.file_stat import FileStat, file_stat
 from pypatcher.install.layout import Entry, Folder
 from pypatcher.install.sealing import copy_apart, is_written
 from pypatcher.process import record_locks
 
-__all__ = ["FileStat", "Files", "OsFiles", "give_to_owner_of"]
+__all__ = ["Files", "OsFiles", "give_to_owner_of"]
 
 _CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 """What fsync says where there is nothing that it could make durable."""
 
@@ -45,30 +47,6 @@ def _close_in_child() -> None:
 os.register_at_fork(before=_forks_wait.acquire, after_in_parent=_forks_wait.release, after_in_child=_close_in_child)
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What a file is to us: enough to see that it is still the same one, with the same content."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    mode: int
-    uid: int = 0
-    gid: int = 0
-
-    @property
-    def regular(self) -> bool:
-        """Whether it is a regular file."""
-        return stat.S_ISREG(self.mode)
-
-    def same_content(self, other: FileStat | None) -> bool:
-        """Whether inode, size and modification time are the same (install.md, activation step 6)."""
-        mine = (self.device, self.inode, self.size, self.mtime_ns)
-        return other is not None and mine == (other.device, other.inode, other.size, other.mtime_ns)
-
-
 class Files(Protocol):
     """One operation a method; all raise OSError and what is absent raises FileNotFoundError unless said otherwise."""
 
@@ -81,6 +59,9 @@ class Files(Protocol):
     def create(self, entry: Entry) -> int:
         """A descriptor of a new file, mode 0600; refuses what exists."""
 
+    def reopen(self, entry: Entry) -> int:
+        """A descriptor for reading and writing of what `create` made once, mode 0600 again; refuses all else."""
+
     def fstat(self, fd: int) -> FileStat:
         """The open file."""
 
@@ -90,8 +71,17 @@ class Files(Protocol):
     def write(self, fd: int, data: bytes) -> None:
         """All of ``data``, at the descriptor's position."""
 
+    def write_part(self, fd: int, data: bytes, offset: int) -> None:
+        """All of ``data`` from ``offset`` on; a gap before it reads as zeros."""
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut off what is behind the first ``size`` bytes of an open file."""
+
     def copy(self, source: int, target: int) -> None:
         """All content of one open file into another, empty one."""
+
+    def copy_part(self, source: int, start: int, target: int, offset: int, size: int) -> None:
+        """``size`` bytes of one open file from ``start`` on into another from ``offset`` on."""
 
     def seal(self, fd: int, entry: Entry) -> None:
         """Write no more to what was created as ``entry``: from now on the descriptor is for reading, and nobody has
@@ -144,6 +134,9 @@ class Files(Protocol):
 class OsFiles:
     """The disk, through descriptors of the two folders. The state folder's is None where there is none."""
 
+    write_part = staticmethod(write_part)
+    copy_part = staticmethod(copy_part)
+
     def __init__(self, program_folder: int, state_folder: int | None) -> None:
         self._folders = {Folder.PROGRAM: program_folder, Folder.STATE: state_folder}
 
@@ -156,7 +149,7 @@ class OsFiles:
     def stat(self, entry: Entry) -> FileStat | None:
         """See `Files`."""
         try:
-            return _file_stat(os.stat(entry.name, dir_fd=self._at(entry.folder), follow_symlinks=False))
+            return file_stat(os.stat(entry.name, dir_fd=self._at(entry.folder), follow_symlinks=False))
         except FileNotFoundError:
             return None
 
@@ -177,9 +170,25 @@ class OsFiles:
             raise
         return descriptor
 
+    def reopen(self, entry: Entry) -> int:
+        """See `Files`. Nobody else's file is written to, whatever name somebody gave it."""
+        folder = self._at(entry.folder)
+        with _forks_wait:
+            descriptor = os.open(entry.name, _REOPEN, dir_fd=folder)
+            _written.add(descriptor)
+        try:
+            found, owners = os.fstat(descriptor), (os.geteuid(), os.fstat(folder).st_uid)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid not in owners:
+                raise PermissionError(errno.EPERM, "not a file of ours alone", entry.name)
+            os.fchmod(descriptor, 0o600)
+        except OSError:
+            self.close(descriptor)
+            raise
+        return descriptor
+
     def fstat(self, fd: int) -> FileStat:
         """See `Files`."""
-        return _file_stat(os.fstat(fd))
+        return file_stat(os.fstat(fd))
 
     def read(self, fd: int, limit: int, offset: int = 0) -> bytes:
         """See `Files`."""
@@ -193,6 +202,10 @@ class OsFiles:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
+
+    def truncate(self, fd: int, size: int) -> None:
+        """See `Files`."""
+        os.ftruncate(fd, size)
 
     def copy(self, source: int, target: int) -> None:
         """See `Files`."""
@@ -335,16 +348,3 @@ def _sync(fd: int) -> None:
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
-
-
-def _file_stat(result: os.stat_result) -> FileStat:
-    return FileStat(
-        device=result.st_dev,
-        inode=result.st_ino,
-        size=result.st_size,
-        mtime_ns=result.st_mtime_ns,
-        ctime_ns=result.st_ctime_ns,
-        mode=result.st_mode,
-        uid=result.st_uid,
-        gid=result.st_gid,
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pypatcher.errors import CannotReplaceError, PatcherError, StateError
 from pypatcher.install.decide import LIMITS, Limits, chance, check_wanted
-from pypatcher.install.examine import EntryKind, Examined, Examiner, Verify, vouched
-from pypatcher.install.files import Files, FileStat
+from pypatcher.install.examine import CANNOT_BE_UPDATED, EntryKind, Examined, Examiner, Verify, vouched
+from pypatcher.install.file_stat import FileStat
+from pypatcher.install.files import Files
 from pypatcher.install.instances import Instance, Instances, Together
 from pypatcher.install.layout import Layout
 from pypatcher.install.local_release import LocalRelease, held
@@ -27,11 +29,12 @@ from pypatcher.install.manual import adopt, confirm_running, roll_back, stage_fi
 from pypatcher.install.next_release import next_release
 from pypatcher.install.operations import Operations
 from pypatcher.install.orders import ReadOrders, no_orders
+from pypatcher.install.partials import Partial, Partials
 from pypatcher.install.preflight import FilesystemType, Preflight, filesystem_type
 from pypatcher.install.put_off import PutOff
 from pypatcher.install.reconcile import Settled, is_another, program_stat, settle
 from pypatcher.install.report import read_report, write_report
-from pypatcher.install.staging import Partial, Partials, stage
+from pypatcher.install.staging import make_ready, stage
 from pypatcher.install.starts import Caller, Launcher, current_caller, process_lives
 from pypatcher.install.state_folder import OpenFolders, StateFolder, open_folders
 from pypatcher.install.status import Presence, Status, describe_installation, look_at_locks
@@ -93,6 +96,7 @@ class Installation:
         self._own: ProgramId | None = None
         self._own_stat: FileStat | None = None
         self._put_off = PutOff()
+        self._being_staged = threading.Lock()
 
     @property
     def program(self) -> Path:
@@ -104,9 +108,10 @@ class Installation:
         """Where a staged release lies."""
         return self.layout.path(self.layout.staged)
 
-    def runs_from_here(self) -> None:
-        """This process runs from what is at `P` now, whatever another instance puts there before it settles."""
-        self._own_stat = program_stat(self._folders, self.layout)
+    def runs_from_here(self, was_replaced: Callable[[Path], bool] = lambda _other: False) -> None:
+        """This process runs from what is at `P` now, or at ``previous``, whatever another instance puts there next."""
+        entry = self.layout.previous if was_replaced(self.layout.path(self.layout.previous)) else None
+        self._own_stat = program_stat(self._folders, self.layout, entry)
 
     def settle(
         self, launcher: Launcher, *, main_pid: int | None = None, caller: Caller | None = None, ends: bool = False
@@ -191,24 +196,18 @@ class Installation:
         Raises:
             CannotReplaceError: no; one line says why and what would help.
         """
-        self._preflight.check(size, allow_volatile, change_nothing=change_nothing)
+        self._preflight.check(size, allow_volatile, change_nothing=change_nothing, left=self._partials.left_bytes)
 
-    def new_partial(self) -> Partial:
-        """An empty file for a download; stale ones are removed, those under way are not.
-
-        Only the holder of `updater_lock` may ask for one; any thread of it.
+    def new_partial(self, info: PatchInfo | None = None) -> Partial:
+        """A file for a download, or what is left of one of that release; for the holder of `updater_lock`, any thread.
 
         Raises:
-            CannotReplaceError: the state folder cannot be used.
-            OSError: the disk is full or broken.
+            CannotReplaceError, OSError: the state folder cannot be used, the disk is full or broken.
         """
-        return self._partials.new()
+        return self._partials.new(info)
 
     def has_pending(self) -> bool:
-        """Whether `settle` must come before the application's main: a release is staged, or a trial is on.
-
-        Cheap, for a start: one small file is read, nothing is hashed.
-        """
+        """Whether `settle` must come before the application's main: a release is staged, or a trial is on; cheap."""
         return bool(self._look(lambda files: files.stat(self.layout.staged) is not None or self._trial_is_on(files)))
 
     def on_trial(self) -> bool:
@@ -229,12 +228,14 @@ class Installation:
             state = Operations(files, self.layout).read_state()
             program = self._examiner.examine(files, self.layout.target)
             if program.id is None:
-                raise CannotReplaceError(f"{self.program} cannot be updated: {program.reason}")
+                raise CannotReplaceError(f"{self.program} {CANNOT_BE_UPDATED}: {program.reason}")
             staged = self._examiner.examine(files, self.layout.staged).id
         check_wanted(ProgramId(sha512, version), program.id.version, state, staged)
 
-    def stage(self, partial: Partial, expect: PatchInfo) -> PatchInfo:
+    def stage(self, partial: Partial, expect: PatchInfo, said: Callable[[], object] = lambda: None) -> PatchInfo:
         """Verify a complete download and make it the release that is activated next; always ends with ``partial``.
+
+        ``said`` is called once it is, before `release_for_restart` knows of it: no restart comes before that was said.
 
         Raises:
             ArtifactError: it is not what was announced, or not a release of the owner for this target.
@@ -243,16 +244,11 @@ class Installation:
         """
         with partial:
             with self._folders(self.layout, StateFolder.MADE) as files:
-                files.seal(partial.fd, partial.entry)
-                release = self._verify(partial.fd, expect)
-                source = files.open(self.layout.target)
-                try:
-                    files.copy_attributes(source, partial.fd)
-                finally:
-                    files.close(source)
-                files.sync(partial.fd)
-            with self._session() as session:
+                release = make_ready(files, self.layout, partial, expect, self._verify)
+            with self._being_staged, self._session() as session:
                 stage(session, partial, release)
+                said()
+        self._partials.tidy(release.info.version)
         return release.info
 
     def held(self) -> tuple[LocalRelease, ...]:
@@ -266,7 +262,8 @@ class Installation:
 
     def release_for_restart(self) -> LocalRelease | None:
         """The release that a restart would bring to `P`; None during a trial that goes on, or if it was put off."""
-        found = self._look(lambda files: next_release(self._open(files), self._limits))
+        with self._being_staged:
+            found = self._look(lambda files: next_release(self._open(files), self._limits))
         return None if found is None or self._put_off.covers(found) else found
 
     def confirm(self, own: bytes | None = None) -> Version | None:
@@ -365,8 +362,8 @@ class Installation:
         if self.program.exists():
             # A person who puts a file on a volatile disk knows it.
             self._preflight.check(os.fstat(source).st_size, True, for_owner=True)
-        with self._session() as session:
-            return adopt(session, source, self._verify)
+        with self._folders(self.layout, StateFolder.MADE) as files:
+            return adopt(files, self.layout, self._session, source, self._verify)
 
     def stage_file(self, source: int) -> Version:
         """By hand: stage the release in the open file ``source``, as a download is staged; the program may run.
@@ -377,17 +374,17 @@ class Installation:
             StateError, CannotReplaceError, OSError: it cannot be kept here; nothing was changed.
         """
         self._preflight.check(os.fstat(source).st_size, True, for_owner=True)
-        with self._session() as session:
-            return stage_file(session, source, self._verify)
+        with self._folders(self.layout, StateFolder.MADE) as files:
+            return stage_file(files, self.layout, self._session, source, self._verify)
 
     def read_report(self, limit: int) -> bytes:
         """What `write_report` wrote, ``limit`` bytes at most; empty when there is nothing that can be read."""
         return self._look(lambda files: read_report(files, self.layout, limit)) or b""
 
     def write_report(self, data: bytes) -> None:
-        """Keep what the node says about itself beside the program. Only the holder of `updater_lock` may.
+        """Keep what the node says about itself beside the program, for people; cards wear out, so it is not synced.
 
-        Not synced: it is for people, and cards wear out.
+        Only the holder of `updater_lock` may.
 
         Raises:
             CannotReplaceError, OSError: it cannot be written here.
@@ -426,6 +423,8 @@ class Installation:
     @contextmanager
     def _hold_updater_lock(self) -> Iterator[bool]:
         with self._folders(self.layout, StateFolder.MADE) as files, hold_lock(files, self.layout.updater) as mine:
+            if mine:
+                self._partials.tidy()
             yield mine
 
     def _look(self, see: Callable[[Files], _Seen]) -> _Seen | None:

@@ -122,7 +122,7 @@ class Layout:
 
     @staticmethod
     def partial(suffix: str) -> Entry:
-        """A download's entry."""
+        """A download's entry; that of a release begins with its version and its id."""
         return Entry(Folder.STATE, PARTIAL_PREFIX + suffix)
 
     def path(self, entry: Entry) -> Path:

@@ -9,16 +9,24 @@ Not here: which keys and files a command accepts (``cli``).
 from __future__ import annotations
 
 import errno
-import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from pypatcher.errors import CannotReplaceError, StateError
 from pypatcher.install.examine import EntryKind, Verify
+from pypatcher.install.files import Files
+from pypatcher.install.layout import Layout
+from pypatcher.install.locks import hold_lock
 from pypatcher.install.staging import place
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.transaction import Session
 from pypatcher.install.trial import ProgramId, TrialState
 from pypatcher.install.trial_end import confirm_trial
 from pypatcher.version import Version
+
+if TYPE_CHECKING:
+    from pypatcher.artifact import VerifiedRelease
 
 __all__ = ["adopt", "confirm_running", "roll_back", "stage_file"]
 
@@ -74,24 +82,53 @@ def _restore(session: Session, state: TrialState | None, previous: ProgramId) ->
     return previous.version
 
 
-def stage_file(session: Session, source: int, verify: Verify) -> Version:
+def stage_file(
+    files: Files,
+    layout: Layout,
+    transaction: Callable[[], AbstractContextManager[Session]],
+    source: int,
+    verify: Verify,
+) -> Version:
     """Copy a person's release, and stage it as a download is staged; see `Installation.stage_file`."""
-    files, entry = session.files, session.layout.by_hand
-    files.unlink(entry)  # of one that was killed
-    fd = files.create(entry)
-    placed = False
-    try:
-        files.copy(source, fd)
-        _take_attributes(session, fd)
-        release = verify(fd)
-        files.sync(fd)
-        session.operations.write_spared(release.sha512)
-        placed = place(session, entry, release)
-    finally:
-        files.close(fd)
-        if not placed:
-            files.unlink(entry)
+    with _copied(files, layout, transaction, source, verify) as release, transaction() as session:
+        place(session, layout.by_hand, release, by_person=True)
     return release.info.version
+
+
+@contextmanager
+def _copied(
+    files: Files,
+    layout: Layout,
+    transaction: Callable[[], AbstractContextManager[Session]],
+    source: int,
+    verify: Verify,
+) -> Iterator[VerifiedRelease]:
+    """A person's file as ``by-hand``, verified and synced; gone at the end unless it has another name by then.
+
+    No ``lock`` is held while a slow medium is read: a start of the program does not wait for that. Meanwhile a flock on
+    the copy itself says that it is not what a killed process left.
+    """
+    entry = layout.by_hand
+    with ExitStack() as held:
+        with transaction() as session:
+            if not session.operations.drop_by_hand():
+                raise StateError(f"another command copies a file to {layout.path(entry)}: wait until it has ended")
+            fd = files.create(entry)
+            held.enter_context(hold_lock(files, entry))
+        mine = files.fstat(fd).inode
+        try:
+            try:
+                files.copy(source, fd)
+                _take_attributes(files, layout, fd)
+                release = verify(fd)
+                files.sync(fd)
+            finally:
+                files.close(fd)
+            yield release
+        finally:
+            found = files.stat(entry)
+            if found is not None and found.inode == mine:
+                files.unlink(entry)
 
 
 def _intend_rollback(session: Session, state: TrialState | None, program: ProgramId, previous: ProgramId) -> TrialState:
@@ -107,40 +144,43 @@ def _intend_rollback(session: Session, state: TrialState | None, program: Progra
     return session.operations.intend_rollback_of_confirmed(state, program, previous, note)
 
 
-def adopt(session: Session, source: int, verify: Verify) -> Version:
+def adopt(
+    files: Files,
+    layout: Layout,
+    transaction: Callable[[], AbstractContextManager[Session]],
+    source: int,
+    verify: Verify,
+) -> Version:
     """Copy, verify, keep the way back, rename, write it down; see `Installation.adopt`."""
-    if not session.alone():
-        raise CannotReplaceError(f"{session.layout.program} runs: stop it first")
-    try:
-        return _put(session, source, verify)
-    finally:
-        session.release()
+    with _alone(transaction) as session:
+        _check_replaceable(session)
+    with _copied(files, layout, transaction, source, verify) as release, _alone(transaction) as session:
+        return _put(session, release)
 
 
-def _put(session: Session, source: int, verify: Verify) -> Version:
-    files, layout, operations = session.files, session.layout, session.operations
+@contextmanager
+def _alone(transaction: Callable[[], AbstractContextManager[Session]]) -> Iterator[Session]:
+    with transaction() as session:
+        if not session.alone():
+            raise CannotReplaceError(f"{session.layout.program} runs: stop it first")
+        try:
+            yield session
+        finally:
+            session.release()
+
+
+def _put(session: Session, release: VerifiedRelease) -> Version:
+    layout, operations = session.layout, session.operations
     _check_replaceable(session)
     operations.begin()
     operations.remove_stale_partials()
-    entry = layout.partial(secrets.token_hex(8))
-    fd = files.create(entry)
-    try:
-        files.copy(source, fd)
-        _take_attributes(session, fd)
-        release = verify(fd)
-        files.sync(fd)
-    except BaseException:
-        files.unlink(entry)
-        raise
-    finally:
-        files.close(fd)
     adopted = ProgramId(release.sha512, release.info.version)
     state, program = operations.read_state(), session.examine_known(layout.target)
     if program.id is not None and program.stat is not None and program.id.sha512 != adopted.sha512:
         confirmed = state is None or (state.trial is None and state.confirmed.sha512 == program.id.sha512)
         if confirmed:
             operations.keep_previous(program.stat)
-    operations.rename_to_program(entry)
+    operations.rename_to_program(layout.by_hand)
     try:
         operations.adopt(adopted, state)
         staged = session.examine(layout.staged).id
@@ -170,21 +210,20 @@ def _check_replaceable(session: Session) -> None:
         raise CannotReplaceError(f"{session.layout.program} is no program: if it may go, move it away first")
 
 
-def _take_attributes(session: Session, fd: int) -> None:
+def _take_attributes(files: Files, layout: Layout, fd: int) -> None:
     """Owner, attributes and mode are those of the program that was there.
 
     Where there was none, the file that is adopted says nothing either: it was copied here by whoever, in any mode. It
     belongs to the folder's owner already, and is made a program that can be started.
     """
-    files = session.files
     try:
-        old = files.open(session.layout.target)
+        old = files.open(layout.target)
     except FileNotFoundError:
         files.make_executable(fd)
         return
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise CannotReplaceError(f"{session.layout.program} is a symbolic link: remove it") from None
+            raise CannotReplaceError(f"{layout.program} is a symbolic link: remove it") from None
         raise
     try:
         files.copy_attributes(old, fd)

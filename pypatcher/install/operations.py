@@ -13,8 +13,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from pypatcher.errors import StateError
-from pypatcher.install.files import Files, FileStat
+from pypatcher.install.file_stat import FileStat
+from pypatcher.install.files import Files
 from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
+from pypatcher.install.locks import hold_lock
 from pypatcher.install.second_trial import (
     SECOND_TRIALS_LIMIT,
     FailedTrial,
@@ -32,7 +34,6 @@ WORD_LIMIT = 1 << 13
 """Bytes that are read of an owner's word at most; a longer one is damaged."""
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
-
 _NOTHING_TO_SYNC = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO}
 """What is absent, a link or not ours to read holds nothing that a decision relies on; its examination says so."""
 
@@ -102,9 +103,13 @@ class Operations:
         self.write_state(state.accepting(again.program.sha512))
 
     def read_word(self, name: str) -> tuple[bytes | None, bytes | None]:
-        """An owner's word and its flag, as far as they are there and can be read; a few KiB each at most."""
+        """An owner's word and its flag, a few KiB each at most: None where absent, empty where it cannot be read.
+
+        Raises:
+            OSError: the system lacks what a read takes, which says nothing about the files.
+        """
         word, flag = self._layout.word(name), self._layout.word_flag(name)
-        return self._content(word, WORD_LIMIT + 1), self._content(flag, WORD_LIMIT + 1)
+        return self._content_if_there(word, WORD_LIMIT + 1), self._content_if_there(flag, WORD_LIMIT + 1)
 
     def write_word(self, name: str, data: bytes, flag: bytes) -> None:
         """**The owner's word**: content and seq in one file; the flag never says more than was kept."""
@@ -118,6 +123,15 @@ class Operations:
     def write_spared(self, sha512: bytes) -> None:
         """Before a person's release is ``staged``."""
         self._replace(self._layout.spared, self._layout.spared_new, sha512)
+
+    def drop_by_hand(self) -> bool:
+        """Remove what a killed ``stage`` left; False where one copies just now, which holds a flock on it."""
+        if self._files.stat(self._layout.by_hand) is not None:
+            with hold_lock(self._files, self._layout.by_hand) as left:
+                if not left:
+                    return False
+                self._files.unlink(self._layout.by_hand)
+        return True
 
     def read_device(self) -> bytes:
         """What is remembered of which device this is; empty for nothing."""
@@ -147,11 +161,9 @@ class Operations:
         Never `J` first: after a cut `P` would look like a file that a person put there.
         """
         self._files.unlink(self._layout.waiting)
-        try:
+        # A full disk, or one without hard links, keeps nobody from going back: what would wait is fetched again.
+        with contextlib.suppress(OSError):
             self._files.link(self._layout.target, self._layout.waiting)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
         self.rename_to_program(self._layout.previous)
 
     def adopt(self, program: ProgramId, state: TrialState | None) -> None:
@@ -264,7 +276,7 @@ class Operations:
         return self.intend_rollback(replace(state, confirmed=previous, trial=Trial(program)), note)
 
     def remove_stale_partials(self, keep: Collection[str] = ()) -> None:
-        """**Stage**, first: downloads that nobody finishes any more; those named ``keep`` are under way."""
+        """**Stage**, first: downloads that nobody finishes any more; not those named ``keep``."""
         for name in self._files.names():
             if name.startswith(PARTIAL_PREFIX) and name not in keep:
                 self._files.unlink(Entry(Folder.STATE, name))
@@ -297,16 +309,23 @@ class Operations:
 
     def _content(self, entry: Entry, limit: int) -> bytes | None:
         """A small file, or None where it is absent or cannot be read."""
-        try:
+        with contextlib.suppress(OSError):
             fd = self._files.open(entry)
-        except OSError:
-            return None
+            try:
+                return self._files.read(fd, limit)
+            finally:
+                self._files.close(fd)
+        return None
+
+    def _content_if_there(self, entry: Entry, limit: int) -> bytes | None:
         try:
-            return self._files.read(fd, limit)
-        except OSError:
+            self._files.close(self._files.open(entry))
+        except FileNotFoundError:
             return None
-        finally:
-            self._files.close(fd)
+        except OSError as error:
+            if is_shortage(error):
+                raise
+        return self._content(entry, limit) or b""
 
     def _sync(self, entry: Entry) -> None:
         try:

@@ -79,13 +79,21 @@ class Preflight:
     folders: OpenFolders
     kind: FilesystemType = filesystem_type
 
-    def check(self, size: int, allow_volatile: bool, *, change_nothing: bool = False, for_owner: bool = False) -> None:
+    def check(
+        self,
+        size: int,
+        allow_volatile: bool,
+        *,
+        change_nothing: bool = False,
+        for_owner: bool = False,
+        left: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Check everything for a release whose file has ``size`` bytes.
 
         Args:
             allow_volatile: install on an overlay, tmpfs or ramfs too, where updates are lost at the next boot.
             change_nothing: make no state folder; without one, what can only be tried in it is taken for possible.
-
+            left: bytes on disk that a download takes over, or that are removed when it begins.
             for_owner: root asks for the user to whom the folder belongs, as a person who helps out.
 
         Raises:
@@ -103,7 +111,7 @@ class Preflight:
                 with self.folders(self.layout, StateFolder.MADE) as files:
                     self._check_attributes(files)
                     needed += 0 if self._can_link(files) else program.st_size
-            self._check_room(needed)
+            self._check_room(needed - left())
         except OSError as error:
             raise CannotReplaceError(
                 f"cannot write beside {self.layout.program} as user {os.geteuid()}: {error.strerror}"

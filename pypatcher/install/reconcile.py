@@ -16,8 +16,8 @@ from pypatcher.errors import PatcherError, StateError
 from pypatcher.install.decide import Action, Decision, Limits, closed_trial, decide
 from pypatcher.install.examine import Examined, vouched
 from pypatcher.install.facts import DiskFacts
-from pypatcher.install.files import FileStat
-from pypatcher.install.layout import Layout
+from pypatcher.install.file_stat import FileStat
+from pypatcher.install.layout import Entry, Layout
 from pypatcher.install.starts import Caller, Fate
 from pypatcher.install.state_folder import OpenFolders, StateFolder
 from pypatcher.install.transaction import Session
@@ -110,7 +110,7 @@ class _Settling:
         session = self._session
         session.operations.begin()
         with contextlib.suppress(OSError):
-            session.files.unlink(session.layout.by_hand)  # of a `stage` that was killed: it would hold this lock
+            session.operations.drop_by_hand()
         for _ in range(_ROUNDS):
             facts = session.facts(self._caller)
             if self._caller.launcher == "spawn" and not self._changed and is_another(self._before, facts.program.stat):
@@ -270,11 +270,11 @@ class _Settling:
         )
 
 
-def program_stat(folders: OpenFolders, layout: Layout) -> FileStat | None:
-    """What `P` is now, unread; None where that cannot be told."""
+def program_stat(folders: OpenFolders, layout: Layout, beside: Entry | None = None) -> FileStat | None:
+    """What `P`, or a file ``beside`` it, is now, unread; None where that cannot be told."""
     try:
-        with folders(layout, StateFolder.IGNORED) as files:
-            return files.stat(layout.target)
+        with folders(layout, StateFolder.IGNORED if beside is None else StateFolder.IF_THERE) as files:
+            return files.stat(beside or layout.target)
     except (OSError, PatcherError):
         return None
 

@@ -98,14 +98,18 @@ class Words:
             session.operations.write_word(name, word.data, word.flag)
             _permit(session, word.rule)
 
-    def arrange(self, rule: Rule) -> None:
+    def arrange(self, name: str, choose: Callable[[bytes | None], Rule]) -> None:
         """The same for the word that is stored, where something else changed: the node starts, a release was staged.
+
+        Args:
+            choose: names the rule, given what is stored now: a newer word may have been stored since this was called.
 
         Raises:
             CannotReplaceError, OSError: it cannot be done here.
         """
         with self._session() as session:
             session.operations.begin()
+            rule = choose(session.operations.read_word(name)[0])
             _forbid(session, rule)
             _permit(session, rule)
 

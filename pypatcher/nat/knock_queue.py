@@ -312,7 +312,8 @@ class KnockQueue:
         self._ticket += 1
         heapq.heappush(self._timeline, (at, self._ticket, address))
         if len(self._timeline) > 4 * len(self._entries) + 64:
-            self._timeline = [item for item in self._timeline if self._is_planned(item)]
+            # One of each: who is planned anew for the same moment stands there twice.
+            self._timeline = list({item[2]: item for item in self._timeline if self._is_planned(item)}.values())
             heapq.heapify(self._timeline)
 
     def _is_planned(self, item: tuple[float, int, Address]) -> bool:

@@ -26,6 +26,7 @@ class Conflicts:
         self._said: set[tuple[PatchInfo, str]] = set()
         self._wordless: set[str] = set()
         self._contested: set[PatchInfo] = set()
+        self._twice: set[int] = set()
 
     def look(self, ours: PatchInfo, census: Census) -> None:
         """Compare what is offered here with what others said to have."""
@@ -39,8 +40,21 @@ class Conflicts:
             newest = census.newest_version
             self._say(ours, f"the fleet has {newest}, which is newer: no device that has it takes this")
 
-    def look_at_word(self, word: Manifest | None) -> None:
-        """Say it if the owner signed two releases under the version that his newest word is about."""
+    def look_at_word(self, word: Manifest | None, signed_twice: int = -1) -> None:
+        """Say it if the owner signed two releases under the version that his newest word is about, or two words.
+
+        Args:
+            signed_twice: the seq under which two words were heard.
+        """
+        if word is not None and word.seq == signed_twice and signed_twice not in self._twice:
+            self._twice.add(signed_twice)
+            self._emit(
+                ReleaseConflicts(
+                    str(word.terms.info.version),
+                    f"the owner signed two manifests as revision {word.revision}: devices obey the one that holds "
+                    "more. Say again what holds by `pypatcher rollout`",
+                )
+            )
         if word is not None and word.is_contested and word.terms.info not in self._contested:
             self._contested.add(word.terms.info)
             self._emit(

@@ -28,13 +28,14 @@ from pypatcher.events import (
     ReleaseStaged,
 )
 from pypatcher.node.network import Network
-from pypatcher.node.peers import Peers
+from pypatcher.node.peers import Peers, Role
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
-from pypatcher.transfer import UploadLimiter, fetch_from
+from pypatcher.transfer import StallRule, UploadLimiter, fetch_from
 from pypatcher.transfer.download import Arrival
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.gate import NOBODY
+from pypatcher.transfer.intake import Intake
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
 from pypatcher.update.rule import OpenRule
@@ -42,7 +43,7 @@ from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads, Wanted
 from pypatcher.update.word import NoStore, OwnersWord
 
-__all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "hear_newest", "is_newest"]
+__all__ = ["ENOUGH_SOURCES", "Acquired", "Acquirer", "Newest", "follow_word", "hear_newest", "is_newest"]
 
 ENOUGH_SOURCES = 3
 _LOOK_INTERVAL = 10.0
@@ -99,12 +100,13 @@ class Acquirer:
         self._out = out
         self._settings = _eager(settings)
         self._emit = emit
-        shelf = Shelf(UploadLimiter())
+        shelf = Shelf(UploadLimiter(0))
         self.word = _no_word(network)
         self._rule = OpenRule(self.word)
-        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf, word=self.word)
+        self._stall = StallRule(intake=Intake(settings.download))
+        self._exchanges = Exchanges(network.endpoint, network.namespace, shelf, word=self.word, stall=self._stall)
         self._rng = random.Random()  # noqa: S311 - jitter
-        self._peers = Peers(network, self._settings, emit, self._exchanges, rng=self._rng, is_eager=True)
+        self._peers = Peers(network, self._settings, emit, self._exchanges, rng=self._rng, role=Role.FETCH)
         self._census = self._peers.census
         self._peer = ""
         self._failure = "nobody was asked"
@@ -130,6 +132,7 @@ class Acquirer:
                 alpn=network.namespace.alpn,
                 owner=network.namespace.owner,
                 expect=None,
+                stall=self._stall,
             )
             info = await asyncio.to_thread(self._out.stage, download, None)
         except OSError as error:
@@ -162,7 +165,7 @@ class Acquirer:
         parts = {
             "fetch": updater.run,
             "words": self._say_what_is_awaited,
-            "owner's word": lambda: _follow_word(self.word, self._census),
+            "owner's word": lambda: follow_word(self.word, self._census, self._drop_what_is_held),
             **self._peers.parts(),
             **self._peers.meetings(updater),
         }
@@ -172,6 +175,11 @@ class Acquirer:
             if self._may_come():
                 await self._wait(self._is_here, (_PERSEVERANCE - 1) * patience, updater)
         return self._result(time.monotonic() - begin)
+
+    def _drop_what_is_held(self) -> None:
+        """The owner names another release now, which may be an older one."""
+        if self._rule.is_known and self._out.info is not None and self._out.info != self._rule.named:
+            self._out.forget()
 
     async def _wait(self, reached: Callable[[], bool], seconds: float, updater: Updater) -> None:
         """Wait for that, so many seconds at most, and then for the end of a transfer that is under way."""
@@ -250,6 +258,7 @@ class Acquirer:
             case PreflightFailed(reason=reason):
                 self._blocked = reason
             case ReleaseStaged():
+                self._drop_what_is_held()
                 self._census.news.tell()
                 return  # it is said when it is the newest
         self._census.news.tell()
@@ -268,11 +277,11 @@ async def hear_newest(network: Network, settings: Settings, patience: float, emi
     """
     word = _no_word(network)
     rule = OpenRule(word)
-    exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter()), word=word)
+    exchanges = Exchanges(network.endpoint, network.namespace, Shelf(UploadLimiter(0)), word=word)
     rng = random.Random()  # noqa: S311 - jitter
-    peers = Peers(network, _eager(settings), emit, exchanges, rng=rng, is_eager=True)
+    peers = Peers(network, _eager(settings), emit, exchanges, rng=rng, role=Role.FETCH)
     census = peers.census
-    parts = {**peers.parts(), **peers.meetings(NOBODY), "owner's word": lambda: _follow_word(word, census)}
+    parts = {**peers.parts(), **peers.meetings(NOBODY), "owner's word": lambda: follow_word(word, census)}
     peers.want(())
     begin = time.monotonic()
     async with at_work(parts, _TASK_PAUSES):
@@ -332,8 +341,10 @@ def _no_word(network: Network) -> OwnersWord | None:
     return None if namespace.target_name is None else OwnersWord(namespace.owner, namespace.target_name, NoStore())
 
 
-async def _follow_word(word: OwnersWord | None, census: Census) -> None:
+async def follow_word(word: OwnersWord | None, census: Census, obey: Callable[[], None] = lambda: None) -> None:
     """Whoever waits for what the census says waits for the owner's word, too."""
     while word is not None:
-        await word.news.next.wait()
+        news = word.news.next
+        obey()
         census.news.tell()
+        await news.wait()

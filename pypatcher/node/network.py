@@ -127,6 +127,7 @@ async def open_network(
                     family=family(address),
                     bootstrap=settings.bootstrap,
                     secret=namespace.topic_hash,
+                    read_only=settings.metered,
                 )
                 for address in endpoint.addresses
             ]

@@ -12,6 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import Namespace
@@ -33,7 +34,9 @@ from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchanges import Exchanges
+from pypatcher.transfer.intake import Intake
 from pypatcher.transfer.shelf import Shelf
+from pypatcher.transfer.stall import DEFAULT_STALL
 from pypatcher.update.rule import ANYTHING, NodeRule
 from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads, Wanted
@@ -79,14 +82,15 @@ class Node:
         self._installation = program.installation
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._report = NodeReport(str(config.mode))
+        self._report = NodeReport(str(config.mode), is_metered=settings.metered)
         self._tell = emit
         self._conflicts = Conflicts(self._emit, newer=False)
         self._on_change = on_change
         self._rng = random.Random()  # noqa: S311 - jitter
         self._cache = Cache(cache_folder(settings.state, os.environ, namespace.name))
+        self.intake = Intake(settings.download, settings.download_day)
         self._past = _PastDownloads(self, Memory())
-        self._shelf = Shelf(UploadLimiter(settings.upload), self._may_be_announced)
+        self._shelf = Shelf(UploadLimiter(settings.upload, day=settings.upload_day), self._may_be_announced)
         self._presence: NetworkPresence | None = None
         self._rule: NodeRule | None = None
         self._program_started = asyncio.Event()
@@ -130,7 +134,7 @@ class Node:
                 self._namespace,
                 self._shelf,
                 word=self.word,
-                stall=self._config.stall,
+                stall=replace(self._config.stall or DEFAULT_STALL, intake=self.intake),
                 emit=self._emit,
             )
             presence = self._presence = NetworkPresence(
@@ -139,7 +143,8 @@ class Node:
             await self.serve()
             running = await asyncio.to_thread(self._installation.running_info)
             version = "none" if running.info is None else str(running.info.version)
-            wanted = Wanted(self._installation, self._past, self._emit, self._rule or ANYTHING)
+            largest = self._settings.metered_size if self._settings.metered else None
+            wanted = Wanted(self._installation, self._past, self._emit, self._rule or ANYTHING, largest=largest)
             updater = Updater(presence.peers, self._installation, wanted, self._settings, self._emit, rng=self._rng)
             parts = {
                 "updater": lambda: self._update(updater),
@@ -182,7 +187,7 @@ class Node:
         word = self.word
         while word is not None:
             news = word.news.next
-            self._conflicts.look_at_word(word.current)
+            self._conflicts.look_at_word(word.current, word.signed_twice)
             await self._arrange()
             await self.serve()
             census.news.tell()
@@ -276,7 +281,8 @@ class Node:
             news = census.news.next
             if census.looks != looks:
                 looks = census.looks
-                self._report.looked(census.found_by_look)
+                running = await asyncio.to_thread(self._installation.running_info)
+                self._report.looked(census.found_by_look, is_sound=running.id is not None)
                 self._news.set()
             if self._shelf.info is not None:
                 self._conflicts.look(self._shelf.info, census)
@@ -325,7 +331,7 @@ class _PastDownloads(PastDownloads):
     """Those of a node: kept over restarts."""
 
     def __init__(self, node: Node, memory: Memory) -> None:
-        super().__init__(memory.staged, memory.unfit)
+        super().__init__(memory.staged, memory.unfit, intake=node.intake)
         self._node = node
         for peer in memory.good_peers:
             self.budget.succeeded(peer)

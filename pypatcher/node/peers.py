@@ -8,6 +8,7 @@ releases, and nothing here knows who reads.
 from __future__ import annotations
 
 import asyncio
+import enum
 import random
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
@@ -33,7 +34,7 @@ from pypatcher.transfer.gate import OfferGate, Taker
 from pypatcher.transfer.offer_exchange import OfferExchange
 from pypatcher.transfer.v1.meetings import MeetingsV1
 
-__all__ = ["Parts", "Peers", "keep_ports_open"]
+__all__ = ["Parts", "Peers", "Role", "keep_ports_open"]
 
 Parts = dict[str, Callable[[], Coroutine[Any, Any, None]]]
 """What is to be kept at work, by the name that a log gives it; see ``tasks.at_work``."""
@@ -43,13 +44,21 @@ _STRANGER_JITTER = 60.0
 _SILENT_LOOKS = 3
 
 
+class Role(enum.Enum):
+    """Why a node is there."""
+
+    DEVICE = "updates its program, and rests while nothing is new"
+    SEED = "is there to be found, and never rests"
+    FETCH = "somebody waits for a release: no stranger is spared at first"
+
+
 class Peers:
     """One per node: everything that is known of the others.
 
     Args:
         exchanges: the transfer protocols that are spoken here.
         known: addresses that were reached in an earlier run.
-        is_eager: somebody waits for a release: no stranger is spared at first.
+        role: why it is there.
 
     Attributes:
         census: who is there.
@@ -66,7 +75,7 @@ class Peers:
         *,
         rng: random.Random,
         known: Iterable[Address] = (),
-        is_eager: bool = False,
+        role: Role = Role.DEVICE,
     ) -> None:
         self._network = network
         self._settings = settings
@@ -79,13 +88,13 @@ class Peers:
         self._wanted: Collection[PatchInfo] | None = None
         self.moves = 0
         self.census = exchanges.census
-        self.ways: Ways = EveryWay(0.0 if is_eager else _STRANGER_JITTER)
+        self.ways: Ways = EveryWay(0.0 if role is Role.FETCH else _STRANGER_JITTER)
         if network.namespace.meets:
             queue = KnockQueue(rng, on_link=OnLink())
             queue.prove(self._known, time.monotonic())
             self.ways = HolePuncher(queue, self.census, network)
         crowd = lambda: self.census.crowd  # noqa: E731
-        around = Surroundings(network, settings, emit, rng, time.monotonic, exchanges.word, crowd)
+        around = Surroundings(network, settings, emit, rng, time.monotonic, exchanges.word, crowd, role is Role.DEVICE)
         self._sources = open_sources(around)
 
     def parts(self) -> Parts:
@@ -104,13 +113,18 @@ class Peers:
             return {}
         v1 = MeetingsV1(exchanges.v1, self.ways, taker, self, gate=gate, rng=self._rng, known=self._known)
         offers = OfferExchange(exchanges.v0, self.ways, taker, self, gate=gate, v1=v1)
-        return {"offers": offers.run, "greetings": partial(v1.run, self._pause_between_greetings)}
+        return {
+            "offers": offers.run,
+            "greetings": partial(v1.run, self._pause_between_greetings),
+            "neighbours": v1.gather,
+        }
 
     def _pause_between_greetings(self) -> float:
         """At each look while the DHT has not answered for three of them."""
-        settings, last = self._settings, self._network.dht.last_answer
+        settings, last, word = self._settings, self._network.dht.last_answer, self._exchanges.word
         look = settings.pause_between_looks(float("inf"))
-        return settings.pause_between_greetings(last is None or time.monotonic() - last > _SILENT_LOOKS * look)
+        is_silent = last is None or time.monotonic() - last > _SILENT_LOOKS * look
+        return settings.pause_between_greetings(is_silent, word is not None and word.is_heard)
 
     def hear(self, found: Found) -> None:
         """A source tells what it found."""
@@ -146,6 +160,22 @@ class Peers:
     async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Fetch from a candidate by the best protocol that it speaks; see ``Fetch``."""
         return await self._exchanges.fetch(candidate, sink)
+
+    def may_help(self, candidate: Candidate) -> bool:
+        """See ``Exchanges``."""
+        return self._exchanges.may_help(candidate)
+
+    def is_connected(self, address: Address) -> bool:
+        """Whether we talk with the node there just now, whoever dialed."""
+        return self._exchanges.v1 is not None and self._exchanges.v1.is_connected(address)
+
+    def make_place(self, info: PatchInfo) -> None:
+        """See ``Exchanges``."""
+        self._exchanges.make_place(info)
+
+    async def help(self, candidate: Candidate) -> None:
+        """See ``Exchanges``."""
+        await self._exchanges.help(candidate)
 
     async def _follow_mappings(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -19,7 +19,7 @@ from pypatcher.nat.address_hints import own_addresses
 from pypatcher.nat.address_monitor import LOOK_EVERY, AddressMonitor, nat_kind
 from pypatcher.node.dht_monitor import DhtMonitor
 from pypatcher.node.network import Network
-from pypatcher.node.peers import Parts, Peers
+from pypatcher.node.peers import Parts, Peers, Role
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
 from pypatcher.transfer.exchanges import Exchanges
@@ -35,6 +35,7 @@ class NetworkPresence:
 
     Args:
         exchanges: how releases travel, and what is given to others.
+        role: why it is there.
         known: addresses that were reached in an earlier run.
 
     Attributes:
@@ -50,6 +51,7 @@ class NetworkPresence:
         *,
         rng: random.Random,
         known: Iterable[Address] = (),
+        role: Role = Role.DEVICE,
     ) -> None:
         self.network = network
         self._settings = settings
@@ -57,7 +59,7 @@ class NetworkPresence:
         self._emit = emit
         self._local: tuple[Address, ...] = ()
         self._exchanges = exchanges
-        self.peers = Peers(network, settings, emit, exchanges, rng=rng, known=known)
+        self.peers = Peers(network, settings, emit, exchanges, rng=rng, known=known, role=role)
 
     def serve(self, held: Sequence[LocalRelease], *, is_unchanged: Callable[[], bool] | None = None) -> None:
         """Serve and announce the first of these files from now on; see ``Shelf.put``."""
@@ -113,7 +115,7 @@ class NetworkPresence:
         if not entries:
             return
         inside = all(is_literal(entry) and is_lan(entry) for entry in entries)  # a DHT of one's own
-        monitor = DhtMonitor(time.monotonic(), only_family=self._only_family())
+        monitor = DhtMonitor(time.monotonic(), only_family=self._only_family(), is_metered=self._settings.metered)
         while True:
             last = dht.last_answer if inside else dht.last_answer_from_outside
             event = monitor.look(last, time.monotonic())

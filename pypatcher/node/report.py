@@ -29,7 +29,7 @@ from pypatcher.events import (
     ReleaseStaged,
     RestartWaits,
 )
-from pypatcher.install import Installation
+from pypatcher.install import CANNOT_BE_UPDATED, Installation
 
 __all__ = ["REPORT_LIMIT", "NodeReport", "Report", "decode_report", "encode_report", "report_obstacle"]
 
@@ -64,6 +64,7 @@ class Report:
         fleet: why somebody should know that the fleet or its owner is not heard; empty: all is well.
         conflict: what the fleet has that speaks against what is here.
         unheard_since: when the first of the starts was in which nobody was heard yet; 0 once somebody was.
+        metered: every byte costs: it looks every 6 hours, and serves nobody.
     """
 
     started: float = 0.0
@@ -86,6 +87,7 @@ class Report:
     fleet: str = ""
     conflict: str = ""
     unheard_since: float = 0.0
+    metered: bool = False
 
 
 class NodeReport:
@@ -93,6 +95,7 @@ class NodeReport:
 
     Args:
         mode: of the updater.
+        is_metered: see ``Report``.
         now: unix time.
         clock: monotonic seconds.
     """
@@ -100,12 +103,14 @@ class NodeReport:
     def __init__(
         self,
         mode: str = "now",
+        *,
+        is_metered: bool = False,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
         self._clock = clock
-        self._report = Report(started=now(), mode=mode)
+        self._report = Report(started=now(), mode=mode, metered=is_metered)
         self._news = True
         self._written: float | None = None
         self._follows = False
@@ -162,10 +167,12 @@ class NodeReport:
         self._news |= is_news
         return is_news
 
-    def looked(self, heard: int) -> None:
-        """A look for releases ended, which is news."""
+    def looked(self, heard: int, *, is_sound: bool = False) -> None:
+        """A look for releases ended, which is news; ``is_sound``: the program could be updated now."""
         now = self._now()
         self._report = replace(self._report, looked=now, heard=heard)
+        if is_sound and CANNOT_BE_UPDATED in self._report.blocked:
+            self._report = replace(self._report, blocked="")
         if heard:
             self._report = replace(self._report, last_heard=now)
         self._news = True
@@ -223,6 +230,7 @@ def decode_report(data: bytes) -> Report | None:
             fleet=_line(table.get("fleet", "")),
             unheard_since=_time(table.get("unheard_since", 0)),
             conflict=_line(table.get("conflict", "")),
+            metered=table.get("metered") is True,
         )
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 from collections.abc import Sequence
 
-from pypatcher.errors import ManifestError, PatcherError, SettingError
+from pypatcher.errors import ManifestError, SettingError
 from pypatcher.events import Emit, ReleaseFound, ReleaseOffered, ReleaseWithheld
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from pypatcher.node.conflicts import Conflicts
 from pypatcher.node.network import Network, open_network
+from pypatcher.node.peers import Role
 from pypatcher.node.presence import NetworkPresence
 from pypatcher.node.seed_word import SeedWord
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
+from pypatcher.tasks import run_once_more, together
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
@@ -30,7 +31,6 @@ from pypatcher.version import Version
 
 __all__ = ["seed_files", "settings_for"]
 
-_log = logging.getLogger("pypatcher")
 _LOOK_AT_FILE = 2.0
 _PAUSE = 1.0
 _SAVE_EVERY = 600.0
@@ -48,12 +48,7 @@ async def seed_files(
         SettingError: a socket cannot be bound where the settings say; nothing was announced.
         ManifestError: a file's manifest is none, or it has none and needs one; nothing was announced.
     """
-    try:
-        await _offer(files, settings, emit, without_manifest)
-    except (PatcherError, OSError, RuntimeError, ValueError) as error:  # no address or thread, perhaps for a moment
-        _log.warning("tried again: %s", error)
-        await asyncio.sleep(_PAUSE)
-        await _offer(files, settings, emit, without_manifest)
+    await run_once_more(lambda: _offer(files, settings, emit, without_manifest), _PAUSE)
 
 
 async def _offer(files: Sequence[SeedFile], settings: Settings, emit: Emit, without_manifest: bool) -> None:
@@ -67,9 +62,7 @@ async def _offer(files: Sequence[SeedFile], settings: Settings, emit: Emit, with
             memory = await asyncio.to_thread(cache.load)
             network = await networks.enter_async_context(open_network(file.namespace, own, memory))
             seeds.append(_Seed(word, network, own, cache, emit))
-        async with asyncio.TaskGroup() as tasks:
-            for seed in seeds:
-                tasks.create_task(seed.run())
+        await together(*(seed.run() for seed in seeds))
 
 
 def _word(file: SeedFile, settings: Settings, without_manifest: bool) -> SeedWord:
@@ -79,7 +72,7 @@ def _word(file: SeedFile, settings: Settings, without_manifest: bool) -> SeedWor
 
 
 def settings_for(settings: Settings, number: int, count: int) -> Settings:
-    """What one of several networks takes of the settings: its share of the upload limit, and ports of its own.
+    """What one of several networks takes of the settings: its share of the upload limits, and ports of its own.
 
     Raises:
         SettingError: there are not that many ports.
@@ -87,7 +80,9 @@ def settings_for(settings: Settings, number: int, count: int) -> Settings:
     bind = tuple((host, port + number if port else 0) for host, port in settings.bind)
     if any(port > 65535 for _, port in bind):
         raise SettingError(f"bind (PYPATCHER_BIND): {count} files take {count} ports, from the one given upwards")
-    return settings.replace(bind=bind, upload=max(1, settings.upload // count) if settings.upload else 0)
+    upload = max(1, settings.upload // count) if settings.upload else 0
+    day = None if settings.upload_day is None else max(1, settings.upload_day // count)
+    return settings.replace(bind=bind, upload=upload, upload_day=day)
 
 
 class _Seed:
@@ -101,9 +96,10 @@ class _Seed:
         self._emit = emit
         self._newest = Version(0, 0, 0)
         self._conflicts = Conflicts(emit, newer=True)
-        shelf = Shelf(UploadLimiter(settings.upload), word.may_be_announced)
+        shelf = Shelf(UploadLimiter(settings.upload, day=settings.upload_day), word.may_be_announced)
         exchanges = Exchanges(network.endpoint, network.namespace, shelf, word=word.word, emit=emit)
-        self._presence = NetworkPresence(network, settings, exchanges, emit, rng=random.Random())  # noqa: S311 - jitter
+        rng = random.Random()  # noqa: S311 - jitter
+        self._presence = NetworkPresence(network, settings, exchanges, emit, rng=rng, role=Role.SEED)
 
     async def run(self) -> None:
         """Offer the file until cancelled."""
@@ -159,7 +155,10 @@ class _Seed:
         """Offer the file anew, to all or by v1 alone, whenever the owner says something else."""
         word = self._word.word
         while word is not None:
-            await word.news.next.wait()
+            news = word.news.next
+            self._conflicts.look_at_word(word.current, word.signed_twice)
+            await asyncio.to_thread(self._word.keep_beside)
+            await news.wait()
             self._offer()
 
     async def _save_now_and_then(self) -> None:

@@ -6,12 +6,13 @@ Kept in the seed's own state folder. Blocks, for it reads the disk. Not here: ho
 
 from __future__ import annotations
 
+import logging
 import os
 
 from pypatcher.artifact import PatchInfo
-from pypatcher.artifact.beside import manifest_path, word_about
+from pypatcher.artifact.beside import add_word, manifest_path, read_manifest, word_about
 from pypatcher.artifact.rollout import describe
-from pypatcher.errors import ManifestError
+from pypatcher.errors import ManifestError, PatcherError
 from pypatcher.node.cache import cache_folder
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
@@ -19,6 +20,8 @@ from pypatcher.update.policy import Policy
 from pypatcher.update.word import FolderStore, NoStore, OwnersWord
 
 __all__ = ["SeedWord"]
+
+_log = logging.getLogger("pypatcher")
 
 
 class SeedWord:
@@ -64,6 +67,16 @@ class SeedWord:
                 f"{self.file.path} is not offered: {why}, and the owner's manifests of older releases are known, so "
                 "no device would take it: put its own beside it, or say --without-manifest"
             )
+
+    def keep_beside(self) -> None:
+        """Put signatures of the word that lies beside the file into it, where it lacks some; no other word."""
+        path = manifest_path(self.file.path)
+        try:
+            known, word = read_manifest(path), None if self.word is None else self.word.current
+            if known is not None and word is not None and (known.seq, known.value) == (word.seq, word.value):
+                add_word(path, word)
+        except (PatcherError, OSError) as error:
+            _log.debug("%s gets no signatures: %s", path, error)
 
     def may_be_announced(self, info: PatchInfo) -> bool:
         """See ``Policy.may_be_announced``; by v1 alone until it is known what the network has of the owner."""

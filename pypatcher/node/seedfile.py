@@ -95,9 +95,9 @@ class SeedFile:
     def _verified(self) -> tuple[_Stamp, LocalRelease]:
         try:
             with open_program(self.path) as fd:
-                before = _stamp(fd)
+                before = _stamp_of(os.fstat(fd))
                 release = verify_release(fd, self.namespace.owner, self._target)
-                if before is None or _stamp(fd) != before:
+                if _stamp_of(os.fstat(fd)) != before:
                     raise ContentMismatchError("it changed while it was read: wait until it is complete")
         except OSError as error:
             raise ArtifactError(f"it cannot be read: {error.strerror}") from None
@@ -177,10 +177,14 @@ def _not_offered(path: Path, error: ArtifactError) -> ArtifactError:
     return type(error)(f"{path} is not offered: {error}")
 
 
-def _stamp(file: Path | int) -> _Stamp | None:
-    """What changes whenever the file does; None without one."""
+def _stamp(path: Path) -> _Stamp | None:
+    """Of the file there; None without one."""
     try:
-        found = os.fstat(file) if isinstance(file, int) else file.stat()
+        return _stamp_of(path.stat())
     except OSError:
         return None
+
+
+def _stamp_of(found: os.stat_result) -> _Stamp:
+    """What changes whenever the file does."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -16,12 +16,13 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NoReturn
 
-from pypatcher.process.detection import start_environment
+from pypatcher.process.detection import application_of, start_environment
 from pypatcher.process.image import EXIT_OWN_FAILURE, listen_descriptors, passes
 from pypatcher.process.packaging import Program
-from pypatcher.shortage import start_thread
+from pypatcher.shortage import persisting, start_thread
 from pypatcher.waiting import wait_at_most
 
 __all__ = ["EXIT_CANNOT_EXECUTE", "EXIT_NOT_FOUND", "Child", "end_like", "how_it_ended", "is_foreground", "start_child"]
@@ -47,6 +48,7 @@ class Child:
         """errno of the exec that failed, 0 if the program runs."""
         self.returncode: int | None = None
         """Exit status, or minus the signal that ended it; None before ``reap``."""
+        self._told_application = 0
 
     def wait(self) -> None:
         """Block until it has ended; may be called in any thread."""
@@ -56,7 +58,7 @@ class Child:
     def has_ended(self) -> bool:
         """Whether it has; does not wait."""
         try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+            return persisting(partial(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is not None
         except ChildProcessError:
             return True
 
@@ -67,13 +69,17 @@ class Child:
                 self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             except ChildProcessError:
                 self.returncode = EXIT_OWN_FAILURE  # somebody else collected it
+            if self._told_application and self.returncode == _SIGNAL_STATUS + self._told_application:
+                self.returncode = -self._told_application  # as the launcher says it
         return self.returncode
 
     def send(self, number: int) -> None:
-        """Send it a signal, unless it was reaped, or has become another user's."""
+        """Send it a signal, unless it was reaped, or has become another user's; see `application_of`."""
         if self.returncode is None:
+            pid = self.pid if number == signal.SIGKILL else application_of(self.pid)
+            self._told_application = number if pid != self.pid else self._told_application
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self.pid, number)
+                os.kill(pid, number)
 
 
 def how_it_ended(returncode: int, seconds: float | None, now: float) -> str:
@@ -174,22 +180,21 @@ async def persist_in_starting(start: Callable[[], Child], stopped: asyncio.Event
 
 
 async def wait_for_end(child: Child) -> None:
-    """In a thread, or by looking now and then where there can be none."""
+    """In a thread, or by looking now and then where there can be none, or it failed."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def wait() -> None:
-        child.wait()
+        with contextlib.suppress(OSError):
+            child.wait()
         with contextlib.suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(ended.set)
 
-    try:
+    with contextlib.suppress(RuntimeError):
         start_thread(wait, "pypatcher-wait")
-    except RuntimeError:
-        while not child.has_ended():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(_LOOK_AT_CHILD)
-        return
-    await ended.wait()
+        await ended.wait()
+    while not child.has_ended():  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(_LOOK_AT_CHILD)
 
 
 def end_like(returncode: int) -> NoReturn:

@@ -64,7 +64,7 @@ def end_children(
 
 
 def descendants(pid: int) -> dict[int, bytes]:
-    """Children, grandchildren and so on of ``pid`` that have not ended, and when each was started."""
+    """Children, then grandchildren and so on of ``pid`` that have not ended, and when each was started."""
     children: dict[int, dict[int, bytes]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

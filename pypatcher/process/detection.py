@@ -19,7 +19,7 @@ from pypatcher.process.packaging import Packaging, Program
 # By name, too: bundlers such as Nuitka follow imports, and do not look into folders.
 from pypatcher.process.packagings import native, nuitka, pyinstaller, zipapp
 
-__all__ = ["detect", "known_packagings", "start_environment"]
+__all__ = ["application_of", "detect", "known_packagings", "start_environment"]
 
 
 @cache
@@ -57,6 +57,15 @@ def start_environment(program: Program) -> dict[str, str]:
     own = [name for packaging in known_packagings() for name in packaging.variables]
     folder = None if program.unpacked is None else str(program.unpacked)
     return without_bundle(program.origin.environment, own, dict(program.packaging.saved_variables), folder)
+
+
+def application_of(pid: int) -> int:
+    """The process that is to hear the signals that are meant for the program with process id ``pid``.
+
+    It itself, unless it is a launcher that would make others of them.
+    """
+    found = (packaging.application(pid) for packaging in known_packagings() if packaging.application is not None)
+    return next((application for application in found if application is not None), pid)
 
 
 def _refuse_workers() -> None:

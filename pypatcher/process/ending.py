@@ -29,11 +29,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
-__all__ = ["Ending", "RestartExit", "block_signals", "exit_now"]
+from pypatcher.process.signals import OwnStops, signals_in, take_free_signal
+
+__all__ = ["Ending", "RestartExit", "exit_now"]
 
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _WATCH_LIMIT = 0.5
@@ -47,21 +48,16 @@ _JOIN_LIMIT = 2.0
 _POLL = 0.02
 
 _BIT = 1 << (signal.SIGTERM - 1)
-_SENDING = frozenset({"raise_signal", "kill", "pthread_kill"})
 _Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 exit_now = os._exit
 """``os._exit`` itself."""
 _set_handler: Callable[[int, Any], Any] = signal.signal
+_kill, _pthread_kill = os.kill, signal.pthread_kill
 
 
 class RestartExit(SystemExit):
     """Raised in the main thread to end the application before it is started again; do not catch it."""
-
-
-def block_signals() -> None:
-    """Called in each thread of ours: a stop is for the application, some of whose threads may wait for it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 class Ending:
@@ -91,6 +87,7 @@ class Ending:
         self._task: asyncio.Task[object] | None = None
         self._came = threading.Event()
         self._sent = False
+        self._own_stops = OwnStops()
         self._hushed = False
         self._raises = False
         self._sending = threading.Lock()
@@ -103,7 +100,7 @@ class Ending:
             self._loop = asyncio.get_running_loop()
             self._loop_thread = threading.get_ident()
         if threading.current_thread() is threading.main_thread() and self._signal is None:
-            self._signal = _take_free_signal(self._on_signal)
+            self._signal = take_free_signal(self._on_signal)
 
     @contextlib.contextmanager
     def around_main(self) -> Iterator[None]:
@@ -151,6 +148,7 @@ class Ending:
         self._leave, self._finish = leave, finish
         os._exit = self._leave_instead
         signal.signal = self._keep_default_away  # type: ignore[assignment]
+        self._own_stops.watch()
         if not self._send_stop():
             self.interrupt()
 
@@ -189,17 +187,17 @@ class Ending:
     def handles_in_c(self) -> bool:
         """Whether C code, such as gevent's, handles SIGTERM, of which Python knows nothing: it may end the process."""
         known = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None)
-        return not known and _signals(os.getpid(), "SigCgt") & _BIT != 0
+        return not known and signals_in(os.getpid(), "SigCgt") & _BIT != 0
 
     @property
     def is_unheard(self) -> bool:
         """Whether our SIGTERM still waits for somebody to take it: at exec it would end the new program."""
-        return self._sent and _signals(os.getpid(), "SigPnd", "ShdPnd") & _BIT != 0
+        return self._sent and signals_in(os.getpid(), "SigPnd", "ShdPnd") & _BIT != 0
 
     def _send_stop(self) -> bool:
         """Send SIGTERM, if the application hears it; whether it did."""
         handler = signal.getsignal(signal.SIGTERM)
-        blocked = _signals(os.getpid(), "SigBlk") & _BIT != 0
+        blocked = signals_in(os.getpid(), "SigBlk") & _BIT != 0
         if handler is signal.SIG_IGN:
             return False
         if handler is signal.SIG_DFL and not self.handles_in_c:
@@ -214,10 +212,10 @@ class Ending:
                 return False
             self._sent = self.was_sent = True
             if blocked:
-                os.kill(os.getpid(), signal.SIGTERM)
+                _kill(os.getpid(), signal.SIGTERM)
             else:
                 # To the main thread, whose wait it ends; another one might take it.
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                _pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             return True
 
     def _send_harmlessly(self, blocked: bool) -> bool:
@@ -247,7 +245,7 @@ class Ending:
         with self._sending, contextlib.suppress(OSError):
             if self._signal is None or self.over:
                 return False
-            signal.pthread_kill(threading.main_thread().ident or 0, self._signal)
+            _pthread_kill(threading.main_thread().ident or 0, self._signal)
             return True
         return False
 
@@ -286,6 +284,7 @@ class Ending:
         return handler if known else functools.partial(self._note_stop, handler)
 
     def _note_stop(self, handler: _Handler, number: int, frame: FrameType | None) -> None:
+        self._own_stops.forget()
         if number == signal.SIGTERM and self._sent:
             self._sent = False
             if self.over:
@@ -300,11 +299,15 @@ class Ending:
 
     def _stop_by_default(self, _number: int, frame: FrameType | None) -> None:
         """SIGTERM after the application put its default back: most send it to themselves, to end as a stop would."""
+        if os.getpid() != self._pid:  # a fork, whose default it is, too: nothing of the program's is to run there
+            _set_handler(signal.SIGTERM, signal.SIG_DFL)
+            _kill(os.getpid(), signal.SIGTERM)
+            return
         if self._sent:  # ours, which was held back
             self._sent = False
             if self.interrupted or self.over:
                 return
-        elif frame is None or _SENDING.isdisjoint(frame.f_code.co_names):
+        elif not self._own_stops.is_sender(frame):
             self._stop()
         self.raise_now()
 
@@ -336,25 +339,3 @@ def _wait_until(condition: Callable[[], bool], seconds: float | None) -> bool:
             return False
         time.sleep(_POLL)
     return True
-
-
-def _signals(thread: int, *fields: str) -> int:
-    """The signals in these fields of a thread's ``status`` (proc_pid_status(5)), as bits; none if it has ended."""
-    found = 0
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/self/task/{thread}/status").read_text(encoding="ascii", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name in fields:
-                found |= int(value, 16)
-    return found
-
-
-def _take_free_signal(handler: Callable[..., object]) -> int | None:
-    """Put ``handler`` on a real-time signal that the application does not use; None if there is none."""
-    # Not from the very top: emulators of another processor have fewer than the processor they emulate.
-    for number in range(signal.SIGRTMAX - 8, signal.SIGRTMIN, -1):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            with contextlib.suppress(OSError, ValueError):
-                _set_handler(number, handler)
-                return number
-    return None

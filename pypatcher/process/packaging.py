@@ -9,6 +9,7 @@ application, which is us.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,17 @@ from pathlib import Path
 from pypatcher.errors import NotSingleFileError
 from pypatcher.process.origin import Origin
 
-__all__ = ["Packaging", "Program", "regular_file"]
+__all__ = ["Packaging", "Program", "executes", "regular_file"]
+
+
+def executes(program: Program, other: Path) -> bool:
+    """Whether the kernel executes that file in us or our launcher, and P is another one."""
+    try:
+        known, now = other.stat(), program.path.stat()
+        images = [Path(f"/proc/{pid}/exe").stat() for pid in (os.getpid(), program.launcher) if pid is not None]
+    except OSError:
+        return False
+    return not os.path.samestat(known, now) and any(os.path.samestat(known, image) for image in images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,9 @@ class Packaging:
         has_launcher: a onefile, that is two processes: it cannot restart by exec in its own place.
         variables: what its launcher adds to the environment; a ``*`` at the end stands for anything.
         saved_variables: pairs of a variable that its launcher changes and the one where it keeps the value found.
+        was_replaced: whether this process was loaded from that other file, and not from what is at P now.
+        application: the process that the launcher with that number waits for; of a launcher that does not pass on to it
+            the signals that it is sent. None: there is none.
     """
 
     name: str
@@ -42,6 +56,8 @@ class Packaging:
     has_launcher: bool = False
     variables: tuple[str, ...] = ()
     saved_variables: tuple[tuple[str, str], ...] = ()
+    was_replaced: Callable[[Program, Path], bool] = executes
+    application: Callable[[int], int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

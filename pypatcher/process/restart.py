@@ -42,9 +42,10 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from pypatcher.process.children import descendants, end_children
-from pypatcher.process.ending import Ending, RestartExit, block_signals, exit_now
+from pypatcher.process.ending import Ending, RestartExit, exit_now
 from pypatcher.process.handover import Helper
 from pypatcher.process.image import Image
+from pypatcher.process.masks import block_signals
 from pypatcher.process.packaging import Program
 from pypatcher.process.plan import Restarting, RestartPlan, plan_restart
 from pypatcher.shortage import start_thread

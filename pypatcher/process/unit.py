@@ -12,7 +12,7 @@ Pure: from values to text. What the unit must have for updates to work:
 | ``StateDirectory`` | hints such as DHT nodes; the program may use it as well |
 
 Hardening that would hinder programs on devices is left out: ``PrivateDevices`` (GPIO, serial ports, cameras),
-``MemoryDenyWriteExecute`` (cffi), ``ProtectHome`` other than read-only.
+``MemoryDenyWriteExecute`` (cffi), ``ProtectHome`` other than read-only (``ReadWritePaths`` counts in a home too).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pypatcher.errors import SettingError
 
-__all__ = ["RESTART_STATUS", "UnitPlan", "unit_text"]
+__all__ = ["RESTART_STATUS", "UnitPlan", "is_unit", "unit_text", "why_lost"]
 
 RESTART_STATUS = 86
 """The exit status by which a onefile asks systemd for a restart (design.md "Restart")."""
@@ -41,6 +41,10 @@ _HARDENING = (
     "RestrictSUIDSGID=yes",
     "LockPersonality=yes",
 )
+_OF_ITS_OWN = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
+_IN_MEMORY = ("/run", "/var/run", "/dev/shm")  # noqa: S108
+
+_MADE_HERE = "kept up to date by pypatcher"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def unit_text(plan: UnitPlan) -> str:
     name = plan.program.name
     sections = {
         "Unit": [
-            f"Description={_specifier_free(name)}, kept up to date by pypatcher",
+            f"Description={_specifier_free(name)}, {_MADE_HERE}",
             "StartLimitIntervalSec=0",
         ],
         "Service": [
@@ -113,6 +117,23 @@ def unit_text(plan: UnitPlan) -> str:
         "Install": ["WantedBy=multi-user.target"],
     }
     return "\n\n".join("\n".join([f"[{title}]", *lines]) for title, lines in sections.items()) + "\n"
+
+
+def why_lost(path: Path) -> str:
+    """Why a unit of ours does not find a file there, or not after a boot; empty if it does."""
+    for folder in _OF_ITS_OWN:
+        if path.is_relative_to(folder):
+            return f"the unit has a {folder} of its own (PrivateTmp=yes), and what is old in the other one is removed"
+    for folder in _IN_MEMORY:
+        if path.is_relative_to(folder):
+            return f"{folder} is in memory, and empty after a boot"
+    return ""
+
+
+def is_unit(text: bytes) -> bool:
+    """Whether a file that begins so is a unit of ours: its second line says it."""
+    first, second, *_ = (*text.split(b"\n"), b"")
+    return first == b"[Unit]" and second.endswith(f", {_MADE_HERE}".encode())
 
 
 def _service(plan: UnitPlan) -> list[str]:

@@ -68,3 +68,21 @@ class Exchanges:
         """Fetch by the best one that suits a candidate; see ``Fetch``."""
         exchange = next(each for each in self.spoken if each.suits(candidate))
         return await exchange.fetch(candidate, sink)
+
+    def may_help(self, candidate: Candidate) -> bool:
+        """Whether its release is being fetched in such a way that this one can give parts of it, too."""
+        return self.v1 is not None and self.v1.swarms.is_fetching(candidate.info) and self.v1.suits(candidate)
+
+    def make_place(self, info: PatchInfo) -> None:
+        """Of those that give parts of what is being fetched, the slowest is asked no more."""
+        if self.v1 is not None:
+            self.v1.swarms.drop_slowest(info)
+
+    async def help(self, candidate: Candidate) -> None:
+        """Take parts of what is being fetched from one more peer.
+
+        Raises:
+            PeerError: it cannot be reached; how it went from there on is told to the fetch's sink.
+        """
+        if self.v1 is not None:
+            await self.v1.help(candidate)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +18,7 @@ from pypatcher.transfer.stall import StalledError, StallWatch
 from pypatcher.transfer.upload_limits import FIRST_FLIGHT, Upload
 from pypatcher.transport.stream import WRITE_LIMIT, Stream
 
-__all__ = ["CHUNK", "OpenRelease", "give", "wait_delivered"]
+__all__ = ["CHUNK", "OpenRelease", "give", "pay", "wait_delivered"]
 
 CHUNK = 1 << 18
 """Bytes that are read from a disk at once."""
@@ -45,7 +47,26 @@ class OpenRelease:
         Raises:
             PatcherError: the file was changed.
         """
-        data = await asyncio.to_thread(os.pread, self._descriptor, size, offset)
+        return await asyncio.to_thread(self._some, size, offset)
+
+    def has(self, _size: int, _offset: int) -> bool:
+        """Whether these bytes are there."""
+        return True
+
+    def whole(self, size: int, offset: int) -> bytes:
+        """All of the ``size`` bytes from there; blocks.
+
+        Raises:
+            PatcherError: the file was changed.
+        """
+        parts: list[bytes] = []
+        while size:  # a read may end early
+            parts.append(self._some(size, offset))
+            offset, size = offset + len(parts[-1]), size - len(parts[-1])
+        return b"".join(parts)
+
+    def _some(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
         if not data or self._stamp() != self._verified:
             raise PatcherError(f"{self._path} was changed while it was served")
         return data
@@ -68,6 +89,14 @@ class OpenRelease:
         return found.st_size, found.st_mtime_ns
 
 
+async def pay(upload: Upload, cost: Callable[[], float], watch: StallWatch) -> None:
+    """Wait as long as something costs; of one taker's requests one at a time, or many would get the share of many."""
+    async with upload.turn:
+        if delay := cost():
+            watch.pause(delay)
+            await asyncio.sleep(delay)
+
+
 async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -> None:
     """Write these bytes of a release as fast as the limits and the taker let us.
 
@@ -82,9 +111,7 @@ async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -
         ahead = min(WRITE_LIMIT, max(FIRST_FLIGHT, stream.acknowledged))
         piece = data[start : start + min(upload.piece, ahead)]
         start += len(piece)
-        if delay := upload.spend(len(piece)):
-            watch.pause(delay)
-            await asyncio.sleep(delay)
+        await pay(upload, partial(upload.spend, len(piece)), watch)
         goal = stream.written + len(piece)
         while left := goal - stream.written:
             try:

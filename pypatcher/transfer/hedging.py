@@ -32,25 +32,26 @@ class Runner:
         version: of the release.
         size: of the file, in bytes.
         received: of them so far.
+        came: bytes that the peer sent; what was here already is not among them.
     """
 
-    def __init__(self, version: Version, size: int, now: float) -> None:
+    def __init__(self, version: Version, size: int, now: float, decent: float = _DECENT_RATE) -> None:
         self.version = version
         self.size = size
-        self.received = 0
-        self._started = now
+        self.received = self.came = 0
+        self._started, self._decent = now, decent
         self._samples = deque([(now, 0)], maxlen=_SAMPLES)
 
-    def progressed(self, received: int, now: float) -> None:
-        """So many bytes are here."""
-        self.received = received
+    def progressed(self, received: int, now: float, came: int | None = None) -> None:
+        """So many bytes are here, of which the peer sent ``came``, or all."""
+        self.received, self.came = received, received if came is None else came
         if now - self._samples[-1][0] >= _SAMPLE:
-            self._samples.append((now, received))
+            self._samples.append((now, self.came))
 
     def rate(self, now: float) -> float:
         """Bytes a second lately."""
         since, before = self._samples[0]
-        return (self.received - before) / max(now - since, _SAMPLE)
+        return (self.came - before) / max(now - since, _SAMPLE)
 
     def left(self, now: float) -> float:
         """Seconds until it is done at its present rate."""
@@ -60,13 +61,18 @@ class Runner:
     def is_slow(self, now: float) -> bool:
         """Whether somebody else should be tried beside it; known after half a minute."""
         elapsed = now - self._started
-        return elapsed >= _GRACE and elapsed + self.left(now) > max(_PATIENCE, self.size / _DECENT_RATE)
+        return elapsed >= _GRACE and elapsed + self.left(now) > max(_PATIENCE, self.size / self._decent)
 
 
 class Race:
-    """The fetches that run side by side on one device."""
+    """The fetches that run side by side on one device.
 
-    def __init__(self) -> None:
+    Args:
+        limit: bytes a second that this device takes at most, if it has such a limit: half of it is fast enough.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._decent = _DECENT_RATE if limit is None else min(_DECENT_RATE, limit / 2)
         self._running: list[Runner] = []
         self._not_before = 0.0
 
@@ -82,7 +88,7 @@ class Race:
 
     def enter(self, version: Version, size: int, now: float) -> Runner:
         """A fetch begins."""
-        runner = Runner(version, size, now)
+        runner = Runner(version, size, now, self._decent)
         self._running.append(runner)
         return runner
 
@@ -102,7 +108,7 @@ class Race:
         self.leave(loser)
         shortest, longest = _RIVAL_PAUSES
         fastest = max(runner.rate(now) for runner in self._running)
-        self._not_before = now + min(max(longest * fastest / _DECENT_RATE, shortest), longest)
+        self._not_before = now + min(max(longest * fastest / self._decent, shortest), longest)
         return loser
 
     def rest(self, now: float) -> None:
@@ -111,4 +117,4 @@ class Race:
 
     def outstanding(self) -> int:
         """Bytes that those under way will still write."""
-        return sum(runner.size - runner.received for runner in self._running)
+        return sum(max(0, runner.size - min(runner.came, runner.received)) for runner in self._running)

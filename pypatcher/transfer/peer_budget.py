@@ -18,6 +18,7 @@ from pypatcher.addresses import Address, format_address, is_lan, is_loopback, ne
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import bound, note
 from pypatcher.limits import DaySums
+from pypatcher.transfer.intake import Intake
 
 __all__ = ["FetchBudget", "Turns", "rank_addresses"]
 
@@ -48,10 +49,14 @@ class FetchBudget:
     bytes of strangers, strangers pause for it in the same way; the LAN when it has cost 6 times its size there; and
     either side for 6 hours when that side has cost 15 times its size in a day: neither can shut out the other. Who
     delivered before may still be asked: so a flash card is written to a bounded number of times, however many
-    addresses an attacker has.
+    addresses an attacker has. Nobody outside the LAN is asked once the day's bytes are used up.
+
+    Args:
+        intake: our own limits of what is taken.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, intake: Intake | None = None) -> None:
+        self._intake = intake or Intake()
         self._groups: OrderedDict[str, _Account] = OrderedDict()
         self._releases: OrderedDict[tuple[str, bool], _Account] = OrderedDict()
         self._failed_today: OrderedDict[tuple[str, bool], DaySums] = OrderedDict()
@@ -109,7 +114,8 @@ class FetchBudget:
         accounts = [self._groups.get(_group(address)), self._silent.get(address)]
         if address not in self._good:
             accounts.append(self._releases.get((release, is_lan(address))))
-        return max((account.until - now for account in accounts if account and account.until > now), default=0.0)
+        pauses = [account.until - now for account in accounts if account and account.until > now]
+        return max(self._intake.wait(address), *pauses, 0.0)
 
     def _count(self, release: str, size: int, in_lan: bool, received: int, now: float) -> None:
         account = _account(self._releases, (release, in_lan), _FIRST_PAUSE, _LONGEST_PAUSE)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from pypatcher.errors import PeerError
+from pypatcher.transfer.intake import Intake
 
 __all__ = ["DEFAULT_STALL", "StallRule", "StallWatch", "StalledError", "answer_time"]
 
@@ -19,10 +20,11 @@ _ANSWER_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class StallRule:
-    """Fewer than ``rate`` bytes a second for ``seconds`` seconds is a stall."""
+    """Fewer than ``rate`` bytes a second for ``seconds`` seconds is a stall, unless ``intake`` holds the bytes back."""
 
     rate: float = 1000.0
     seconds: float = 60.0
+    intake: Intake | None = None
 
 
 DEFAULT_STALL = StallRule()
@@ -37,6 +39,11 @@ class StallWatch:
         self._clock = clock
         self._deadline = clock() + rule.seconds
         self._moved = 0
+
+    @property
+    def intake(self) -> Intake | None:
+        """Our own limits of what is taken; None where there are none."""
+        return self._rule.intake
 
     def progressed(self, count: int) -> None:
         """``count`` more bytes were moved."""

@@ -67,4 +67,7 @@ async def read_watched(stream: Stream, limit: int, watch: StallWatch) -> bytes:
                 raise PeerError("the peer does not answer any more: it went away, or is somewhere else") from None
             continue
         watch.progressed(len(data))
+        if watch.intake is not None and (delay := watch.intake.took(len(data), stream.peer_address)):
+            watch.pause(delay)
+            await asyncio.sleep(delay)
         return data

@@ -10,6 +10,7 @@ else wants it. Not here: what is sent (``server``).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,6 +33,7 @@ _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
 _SHOWN_SECONDS = 1.0
 _NOTHING, _NOTHING_PROVIDERS, _NOTHING_SECONDS = 3, 2, 60.0
 _STUCK_SECONDS = 10.0
+_REST_SECONDS = 0.5
 
 
 class UploadLimiter:
@@ -41,6 +43,7 @@ class UploadLimiter:
         self,
         rate: int = _MEBIBYTE,
         *,
+        day: int | None = None,
         uploads: int = 4,
         per_address: int = 1,
         daily_factor: int = 20,
@@ -51,6 +54,7 @@ class UploadLimiter:
 
         Args:
             rate: bytes a second to outside the LAN, all uploads together; 0 serves nobody at all.
+            day: bytes in any 24 hours to outside the LAN, whatever else allows: of a file that is larger, nothing.
             uploads: at once, to outside the LAN.
             per_address: at once, to one address outside the LAN (one /64 for IPv6).
             daily_factor: bytes in any 24 hours to outside the LAN, as a multiple of the size of the file asked for;
@@ -60,7 +64,7 @@ class UploadLimiter:
         """
         self.rate = rate
         self._uploads, self._per_address, self._lan_uploads = uploads, per_address, lan_uploads
-        self._daily_factor = daily_factor
+        self._daily_factor, self._day = daily_factor, day
         self._clock = clock
         self._active: dict[Upload, None] = {}
         self._pace = Pace(rate, _BURST_SECONDS, clock())
@@ -81,7 +85,7 @@ class UploadLimiter:
                 return None
             if not (self._has_share(taker, size) and self._has_turn(taker)):
                 return None
-        if not self._has_room(taker is None):
+        if not self._has_room(taker is None, size):
             return None
         upload = Upload(self, taker, size, drop)
         self._active[upload] = None
@@ -96,6 +100,10 @@ class UploadLimiter:
             if upload.taker is not None and upload.taker != taker:
                 promised.update(dict.fromkeys(upload.taker, upload.left))
         allowed = self._daily_factor * size
+        if self._day is not None:
+            if sent[_ALL] + size > self._day:
+                return False
+            allowed = min(allowed, self._day)
         if promised[taker.address] + size > max(size, allowed // _ADDRESS_PART):
             return False
         if promised[taker.network] + size > max(size, allowed // _NETWORK_PART):
@@ -112,21 +120,25 @@ class UploadLimiter:
         there = [upload for upload in self._active if upload.taker == taker]
         if len(there) < self._per_address:
             return True
-        idle = max(there, key=Upload.idle)
-        if idle.idle() < _STUCK_SECONDS:
+        idle = max(there, key=lambda upload: (upload.rests, upload.idle()))
+        if not idle.rests and idle.idle() < _STUCK_SECONDS:
             return False
         idle.lose()
         return True
 
-    def _has_room(self, is_near: bool) -> bool:
-        """Whether there is a place; the slowest taker may have lost it just now."""
+    def _has_room(self, is_near: bool, size: int) -> bool:
+        """Whether there is a place, and of the day what it takes; slow takers may have lost theirs just now."""
         there = [upload for upload in self._active if (upload.taker is None) is is_near]
-        if len(there) < (self._lan_uploads if is_near else self._uploads):
-            return True
-        slowest = min(there, key=Upload.pace, default=None)
-        if slowest is None or slowest.pace() >= _SLOW_RATE:
-            return False
-        slowest.lose()
+        there.sort(key=lambda upload: (not upload.rests, upload.pace()))
+        places, day = (self._lan_uploads, None) if is_near else (self._uploads, self._day)
+        left = 0 if day is None else day - self._sent.total([_ALL], self._clock())[_ALL] - size
+        losers = 0
+        while len(there) - losers >= places or (day is not None and sum(each.left for each in there[losers:]) > left):
+            if losers == len(there) or not (there[losers].rests or there[losers].pace() < _SLOW_RATE):
+                return False
+            losers += 1
+        for loser in there[:losers]:
+            loser.lose()
         return True
 
     def spend(self, taker: _Taker, count: int) -> float:
@@ -178,15 +190,30 @@ class Upload:
     Attributes:
         taker: what its bytes are counted by; None within the LAN.
         left: bytes of the file that are still to be sent.
+        turn: held by the one of its requests that waits for the pace.
     """
 
-    __slots__ = ("_drop", "_last_pace", "_limiter", "_marked", "_sent", "_spent", "_total", "left", "taker")
+    __slots__ = (
+        "_drop",
+        "_last_pace",
+        "_limiter",
+        "_marked",
+        "_rests_since",
+        "_sent",
+        "_spent",
+        "_total",
+        "left",
+        "taker",
+        "turn",
+    )
 
     def __init__(self, limiter: UploadLimiter, taker: _Taker | None, size: int, drop: Callable[[], None]) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
         self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
         self._spent, self._total = self._marked, 0
+        self.turn = asyncio.Lock()
+        self._rests_since = float("inf")
 
     @property
     def piece(self) -> int:
@@ -240,6 +267,18 @@ class Upload:
     def left_little(self) -> bool:
         """Whether next to nothing left, at its end: less than anything that is of use."""
         return self.left > 0 and self._total < FIRST_FLIGHT // 4
+
+    def rest(self, *, rests: bool) -> None:
+        """Its taker asks for nothing just now, or goes on."""
+        if not rests and self.rests:
+            # What it did not ask for is not its slowness, and anybody could have had its place.
+            self._marked, self._sent = self._limiter.now(), 0
+        self._rests_since = self._limiter.now() if rests else float("inf")
+
+    @property
+    def rests(self) -> bool:
+        """Whether its taker has asked for nothing for a while: whoever asks next gets the place."""
+        return self._limiter.now() - self._rests_since >= _REST_SECONDS
 
     def idle(self) -> float:
         """Seconds since its taker was ready for more."""

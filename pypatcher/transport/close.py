@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-from pypatcher.errors import PeerBusyError, PeerError
+from pypatcher.errors import PeerBusyError, PeerError, PeerLacksError
 
 __all__ = ["CloseCode", "close_error", "refusal"]
 
@@ -40,7 +40,8 @@ def refusal(code: int) -> PeerError:
     if code == CloseCode.BUSY:
         return PeerBusyError("the peer is busy serving others")
     name = CloseCode(code).name.lower() if code in set(CloseCode) else f"0x{code:x}"
-    return PeerError(f"the peer refused a request: {name}")
+    kind = PeerLacksError if code == CloseCode.UNAVAILABLE else PeerError
+    return kind(f"the peer refused a request: {name}")
 
 
 def close_error(code: int, by_application: bool, reason: str) -> PeerError:

@@ -15,17 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
+from pypatcher.established import short_headers_to
 from pypatcher.keys import KeyPair
 from pypatcher.tasks import interpreter_ends
 from pypatcher.transport.admission import Admission, ConnectionPlace
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.incoming import FrontDoor, Welcome
-from pypatcher.transport.quic import (
-    CONNECTION_ID_SIZE,
-    MIN_DATAGRAM_SIZE,
-    RawKeyConnection,
-)
+from pypatcher.transport.quic import CONNECTION_ID_SIZE, MIN_DATAGRAM_SIZE, RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.source_address import goes_on, source_for
 from pypatcher.udp import DatagramSocket, open_sockets
@@ -69,7 +66,7 @@ class Endpoint:
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
         self._flush_soon: asyncio.Handle | None = None
-        self._train: tuple[Address, bytes, Connection] | None = None  # whose the rest of one read is, of one ``source``
+        self._train: tuple[bytes, Connection] | None = None  # whose the rest of what was read together may be
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._front_door = FrontDoor(admission)
@@ -272,17 +269,21 @@ class Endpoint:
                 del table[key]
 
     def _open_socket(self, address: Address) -> DatagramSocket:
-        return DatagramSocket(address, self._datagram_received, self._flush, self._flush)
+        return DatagramSocket(address, self._datagram_received, self._flush, self._flush, self._train_received)
 
     def _datagram_size(self, address: Address) -> int:
         return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if is_ipv6(address[0]) else _DATAGRAM_SIZE_V4)
 
+    def _train_received(self, data: bytes, size: int, source: Address) -> None:
+        at = 0
+        while at < len(data):
+            self._datagram_received(data[at : at + size], source)
+            at += size
+            if (train := self._train) is not None:
+                at += size * train[1].feed_train(short_headers_to(train[0], data, at, size, source))
+
     def _datagram_received(self, data: bytes, source: Address) -> None:
-        train = self._train
-        if train is not None and source is train[0] and data[1 : 1 + CONNECTION_ID_SIZE] == train[1]:
-            if 0x40 <= data[0] < 0x80 and train[2].feed_more(data, source):
-                return
-            self._train = None
+        self._train = None
         first = data[0] if data else 0
         if first >= 0xC0 or (first >= 0x80 and data[1:5] == bytes(4)):  # see ``_feed``
             called = data[6 : 6 + data[5]] if len(data) > 6 else b""
@@ -326,7 +327,7 @@ class Endpoint:
             self._note_asked(connection, source)
         self._awake[connection] = None
         alike = data[0] < 0x80 and not elsewhere
-        self._train = (source, data[1 : 1 + CONNECTION_ID_SIZE], connection) if alike else None
+        self._train = (data[1 : 1 + CONNECTION_ID_SIZE], connection) if alike else None
 
     def _note_asked(self, connection: Connection, source: Address) -> None:
         """A packet that was the peer's own, and new, asked the address of ours that we answer from."""
@@ -393,7 +394,6 @@ class Endpoint:
         if self._flush_soon is not None:
             self._flush_soon.cancel()
             self._flush_soon = None
-        self._train = None
         awake, self._awake = self._awake, {}
         now = self._loop.time()
         for connection in awake:

@@ -31,6 +31,7 @@ from pypatcher.established import (
     Established,
     Event,
     behind_long_headers,
+    have_short_headers,
 )
 from pypatcher.established.range_set import CRYPTO_FRAGMENTS, Fragments, TooManyFragmentsError
 from pypatcher.transport.ciphers import cipher_order
@@ -189,6 +190,8 @@ class RawKeyConnection(QuicConnection):
         """Take datagrams that came together."""
         self._now = now
         short = self._early
+        if self.established is not None and not short and have_short_headers(batch):
+            short, batch = batch, []
         for data, address in batch:
             if not data[0] & 0x80:
                 short.append((data, address))

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
 
 __all__ = ["DEFAULT_WINDOW", "WRITE_LIMIT", "Stream"]
@@ -27,6 +28,8 @@ _SMALL_CHUNK = 512
 class StreamOwner(Protocol):
     """What a stream needs of its connection."""
 
+    @property
+    def peer_address(self) -> Address: ...
     def send(self, stream_id: int, data: bytes, end: bool) -> None: ...
     def unacknowledged(self, stream_id: int) -> int: ...
     def unsent(self, stream_id: int) -> int: ...
@@ -167,6 +170,11 @@ class Stream:
     def sent(self) -> int:
         """Bytes that left, whether they arrived or not; each counts once."""
         return self._written - (self._owner.unsent(self.id) if self._write_failure is None else self._never_left)
+
+    @property
+    def peer_address(self) -> Address:
+        """Where the peer is now."""
+        return self._owner.peer_address
 
     def nudge(self, seconds: float) -> bool:
         """Show the peer our address, and make it answer; see ``Connection.nudge``."""

@@ -10,14 +10,16 @@ import contextlib
 import os
 import secrets
 import shutil
-import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pypatcher.artifact import PatchInfo, verify_release
-from pypatcher.artifact.replace import open_program
+from pypatcher.artifact.replace import check_replaceable, open_program
+from pypatcher.artifact.verify import read_release
 from pypatcher.errors import ArtifactError, CannotReplaceError, NotNewerError
+from pypatcher.file_parts import copy_part, write_part
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target
 from pypatcher.trusted_path import open_folder, resolve
@@ -29,13 +31,14 @@ __all__ = ["Download", "OutFile"]
 class Download:
     """A new private file beside the one that it may become."""
 
-    def __init__(self, out: Path, folder: int) -> None:
-        """Make it in the open ``folder`` of ``out``.
+    def __init__(self, out: Path, folder: int, old: Sequence[Path] = ()) -> None:
+        """Make it in the open ``folder`` of ``out``; ``old`` files may have parts of it.
 
         Raises:
             CannotReplaceError: nothing can be written there.
         """
         self._folder = folder
+        self._old = old
         self.name = f".{out.name[:200]}.{secrets.token_hex(6)}.tmp"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -53,6 +56,50 @@ class Download:
         view = memoryview(data)
         while view:
             view = view[os.write(self.fd, view) :]
+
+    @property
+    def size(self) -> int:
+        """See ``Parts``."""
+        return os.fstat(self.fd).st_size
+
+    def read(self, size: int, offset: int) -> bytes:
+        """See ``Parts``."""
+        return os.pread(self.fd, size, offset)
+
+    def open_again(self) -> int:
+        """See ``Parts``."""
+        return os.open(self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+
+    def sync(self) -> None:
+        """See ``Parts``; a file that was not kept is gone with the process."""
+
+    def leave(self) -> None:
+        """Nobody goes on with it."""
+        self.discard()
+
+    def write_part(self, data: bytes, offset: int) -> None:
+        """See ``Parts``."""
+        write_part(self.fd, data, offset)
+
+    def cut(self, size: int) -> None:
+        """See ``Parts``."""
+        if self.size > size:
+            os.ftruncate(self.fd, size)
+
+    def copy_part(self, source: int, start: int, offset: int, size: int) -> None:
+        """See ``Parts``."""
+        copy_part(source, start, self.fd, offset, size)
+
+    @contextlib.contextmanager
+    def old_files(self) -> Iterator[Sequence[tuple[int, int]]]:
+        """See ``Parts``; what cannot be read is none."""
+        with contextlib.ExitStack() as opened:
+            found = []
+            for path in self._old:
+                with contextlib.suppress(ArtifactError):
+                    fd = opened.enter_context(open_program(path))
+                    found.append((fd, os.fstat(fd).st_size))
+            yield found
 
     def discard(self) -> None:
         """Remove it unless it is kept; once is enough, more does nothing."""
@@ -74,10 +121,20 @@ class OutFile:
     Args:
         target: what a release must be for; None for any.
         at_least: the lowest version that will do; that of the file which is there, if it is a newer release.
+        old: files that may have parts of a release, beside the file that is there.
     """
 
-    def __init__(self, out: Path, owner: OwnerKey, target: Target | None, at_least: Version | None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        owner: OwnerKey,
+        target: Target | None,
+        at_least: Version | None,
+        old: Sequence[Path] = (),
+    ) -> None:
         self._out = out
+        self._name = out.name
+        self._old = (out, *old)
         self._owner = owner
         self._target = target
         self.at_least = at_least
@@ -117,15 +174,17 @@ class OutFile:
         if self.info is not None and version <= self.info.version:
             raise NotNewerError(f"{version} is not newer than {self.info.version}")
 
-    def new_partial(self) -> Download:
+    def new_partial(self, _info: PatchInfo | None = None) -> Download:
         """See ``Destination``.
 
         Raises:
             CannotReplaceError: nothing can be written there.
         """
-        return Download(self._out, self._folder)
+        return Download(self._out, self._folder, self._old)
 
-    def stage(self, partial: Download, expect: PatchInfo | None) -> PatchInfo:
+    def stage(
+        self, partial: Download, expect: PatchInfo | None, said: Callable[[], object] = lambda: None
+    ) -> PatchInfo:
         """See ``Destination``; ``expect`` None takes any release of the owner's.
 
         Raises:
@@ -141,7 +200,14 @@ class OutFile:
             self._download.remove()
         partial.kept = True
         self._download, self.info = partial, info
+        said()
         return info
+
+    def forget(self) -> None:
+        """What was staged will not do any more."""
+        if self._download is not None:
+            self._download.remove()
+            self._download = self.info = None
 
     def keep(self) -> None:
         """Make what was staged the file.
@@ -150,8 +216,9 @@ class OutFile:
             CannotReplaceError: it cannot be written there.
         """
         if self._download is not None:
+            self._check_out()  # somebody may have put something else there meanwhile
             try:
-                os.rename(self._download.name, self._out.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                os.rename(self._download.name, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             except OSError as error:
                 raise CannotReplaceError(f"cannot write {self._out}: {error.strerror or error}") from None
 
@@ -161,8 +228,10 @@ class OutFile:
         Raises:
             CannotReplaceError: so it is.
         """
+        real = resolve(self._out)
+        self._name = real.name
         try:
-            self._folder = open_folder(resolve(self._out.parent))
+            self._folder = open_folder(real.parent)
         except OSError as error:
             raise CannotReplaceError(f"cannot write {self._out}: {error.strerror}") from None
         try:
@@ -177,13 +246,15 @@ class OutFile:
         return self
 
     def _check_out(self) -> None:
-        """A file is replaced, and a link, but no device and no folder."""
+        check_replaceable(self._name, self._folder, self._out, self._is_owners, "release of this owner's")
+
+    def _is_owners(self, fd: int) -> bool:
+        """Whether the owner signed it; it may be damaged, or for another target."""
         try:
-            found = os.stat(self._out.name, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
-            raise CannotReplaceError(f"cannot write {self._out}: it is there, and is no regular file")
+            read_release(fd).info.verify(self._owner)
+        except ArtifactError:
+            return False
+        return True
 
     def _release_there(self) -> PatchInfo | None:
         """What the file is now, if it is a release of the owner's: nothing older takes its place, nor another build."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pypatcher.artifact.terms import Hold
+from pypatcher.update.orders import word_name
 from pypatcher.update.policy import Place, Policy
+from pypatcher.update.word import newest_kept
 
 if TYPE_CHECKING:
     from pypatcher.artifact import PatchInfo
@@ -169,9 +171,15 @@ class NodeRule:
         Raises:
             PatcherError, OSError: it cannot be done here.
         """
-        rule = DeviceRule(self.policy, self._owner, self._is_known_bad)
-        if rule.policy.manifest is not None or rule.policy.is_required:
-            await asyncio.to_thread(self._installation.words.arrange, rule)
+        policy = self.policy
+        if policy.manifest is not None or policy.is_required:
+            await asyncio.to_thread(self._installation.words.arrange, word_name(self._owner), self._newest)
+
+    def _newest(self, stored: bytes | None) -> DeviceRule:
+        policy = self.policy
+        if policy.manifest is not None:
+            policy = replace(policy, manifest=newest_kept(policy.manifest, stored))
+        return DeviceRule(policy, self._owner, self._is_known_bad)
 
     async def allows(self, info: PatchInfo) -> bool:
         """See ``ReleaseRule``."""

@@ -14,6 +14,7 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, RefusedReleaseError
 from pypatcher.events import Emit, Event, PreflightFailed, ReleaseRefused
 from pypatcher.transfer.download import Destination
+from pypatcher.transfer.intake import Intake
 from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.update.rule import ANYTHING, ReleaseRule
 
@@ -25,16 +26,25 @@ _LIMIT = 256
 class PastDownloads:
     """What earlier downloads showed, in this run or another: a release is judged by it before it is fetched again.
 
+    Args:
+        intake: our own limits of what is taken.
+
     Attributes:
         files: a release's signature -> SHA-512 of the whole file, both hex, of what was staged here.
         unfit: a release's signature, hex -> why this device does not take it.
         budget: what peers cost so far.
     """
 
-    def __init__(self, files: Mapping[str, str] | None = None, unfit: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, str] | None = None,
+        unfit: Mapping[str, str] | None = None,
+        *,
+        intake: Intake | None = None,
+    ) -> None:
         self.files = dict(files or {})
         self.unfit = dict(unfit or {})
-        self.budget = FetchBudget()
+        self.budget = FetchBudget(intake)
 
     def refuse(self, info: PatchInfo, reason: str) -> None:
         """Its download showed that this device does not take it."""
@@ -67,12 +77,22 @@ class Wanted:
     Args:
         past: what earlier downloads showed; told what this one's do.
         rule: what the owner's word says.
+        largest: bytes of a release that needs no person's word; None: whatever its size.
 
     Attributes:
         once: says each thing that it refuses once.
     """
 
-    def __init__(self, destination: Destination, past: PastDownloads, emit: Emit, rule: ReleaseRule = ANYTHING) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        past: PastDownloads,
+        emit: Emit,
+        rule: ReleaseRule = ANYTHING,
+        *,
+        largest: int | None = None,
+    ) -> None:
+        self._largest = largest
         self._destination = destination
         self.past = past
         self.once = SayOnce(emit)
@@ -102,6 +122,11 @@ class Wanted:
             return False
         sha512 = bytes.fromhex(self.past.files.get(info.signature.hex(), ""))
         await asyncio.to_thread(self._destination.check_wanted, info.version, sha512)
+        if self._largest is not None and info.file_size > self._largest:
+            raise CannotReplaceError(
+                f"{info.version} has {info.file_size / 1e6:.1f} MB, more than this metered device fetches by itself: "
+                "raise PYPATCHER_METERED_SIZE, or bring it by hand: pypatcher stage"
+            )
         return True
 
     async def goal(self) -> PatchInfo | None:

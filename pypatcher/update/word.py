@@ -31,6 +31,7 @@ __all__ = ["FolderStore", "Kept", "NoStore", "OwnersWord", "WordContact", "WordS
 
 _log = logging.getLogger("pypatcher")
 _NETWORKS = 64
+_OF_LATE = 13 * 3600.0
 _SEQ_DIGITS = 17
 
 
@@ -103,6 +104,7 @@ class OwnersWord:
         news: told whenever ``current`` changed.
         contact: how it was heard.
         has_listened: whether whoever could tell a word was asked, or could not be.
+        signed_twice: the seq under which the owner signed two words about one release; -1 for none.
         problem: why what was kept cannot be read; empty: it can, or there was nothing.
     """
 
@@ -113,13 +115,14 @@ class OwnersWord:
         self.target = target
         self.news = News()
         self.contact = WordContact(None, {}, {}, {})
+        self.signed_twice = -1
         self.problem = ""
         self._store = store
         self._clock = clock
         self._lock = asyncio.Lock()
         self._current: Manifest | None = None
         self._floor: int | None = None
-        self._is_kept = True
+        self._is_kept, self._is_read = True, False
         self.has_listened = False
         self._load()
 
@@ -135,9 +138,18 @@ class OwnersWord:
         return floor if self._current is None else max(floor, self._current.seq)
 
     @property
+    def is_heard(self) -> bool:
+        """See ``discovery.word.WordKeeper``: within 13 hours, two of the reads that take no "the same"."""
+        last = self.contact.heard
+        return self._current is not None and last is not None and self._clock() - last < _OF_LATE
+
+    @property
     def had_one(self) -> bool:
-        """Whether there ever was a word here: from then on none means none of this release, not none at all."""
-        return self._floor is not None or self._current is not None
+        """Whether there ever was a word here: from then on none means none of this release, not none at all.
+
+        While it cannot be told, since what is kept could not be looked at, it counts as one.
+        """
+        return not self._is_read or self._floor is not None or self._current is not None
 
     async def hear(self, word: bytes | MutableItem, giver: Address | None = None) -> Heard:
         """Take a whole word; see ``discovery.word.WordKeeper``."""
@@ -161,7 +173,9 @@ class OwnersWord:
         _note_network(self.contact.missed, giver, self._clock())
 
     def listened(self) -> None:
-        """See ``discovery.word.WordKeeper``."""
+        """See ``discovery.word.WordKeeper``; what could not be looked at before is looked at once more."""
+        if not self._is_read:
+            self._load()
         self.has_listened = True
         self.news.tell()
 
@@ -172,6 +186,7 @@ class OwnersWord:
             self.problem = f"the owner's word cannot be read: {error}"
             _log.warning("%s", self.problem)
             return
+        self._is_read, self.problem = True, ""
         self._floor = kept.floor
         if not kept.data:
             if kept.floor is not None:
@@ -200,6 +215,10 @@ class OwnersWord:
 
     def _compare(self, known: Manifest | None, told: Manifest) -> tuple[Heard, Manifest | None]:
         chosen = newer_word(known, told)
+        is_noted = known is None or told.seq == self.signed_twice or known.value == told.value
+        if known is not None and not is_noted and (known.seq, known.terms.info) == (told.seq, told.terms.info):
+            self.signed_twice = told.seq
+            self.news.tell()
         if known is None or _says(chosen) != _says(known):
             return Heard.NEW, chosen
         if (told.seq, told.value) != (known.seq, known.value):
@@ -222,7 +241,7 @@ class OwnersWord:
                 )
             self._is_kept = False
         else:
-            self._is_kept = True
+            self._is_kept = self._is_read = True
             self.problem = ""
         self._current = word
         self._floor = max(word.seq, self._floor or 0)

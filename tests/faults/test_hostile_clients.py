@@ -48,6 +48,16 @@ async def test_a_client_that_says_nothing_loses_its_place(honest: Siege, monkeyp
             await half.wait_closed()
 
 
+async def test_a_request_of_one_byte_breaks_the_protocol(honest: Siege) -> None:
+    async with open_endpoint() as client:
+        connection = await client.connect(honest.address, node_id=None, alpn=ALPN)
+        stream = await connection.open_stream()
+        await stream.write(b"x")
+        await stream.finish()
+        with pytest.raises(PeerError, match="closed the connection: protocol"):
+            await connection.accept_stream()
+
+
 async def test_a_slow_loris_that_drips_its_request_loses_its_place(
     honest: Siege, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,13 +79,23 @@ def test_a_peer_that_never_says_what_arrived_fills_no_memory(pair: Pair) -> None
     assert remembered < 2100
 
 
-def test_a_taker_of_single_bytes_that_acknowledges_none_is_cut_off(pair: Pair) -> None:
-    stream = pair.server.streams.open(False)
-    pair.server.streams.state.recovery.cubic.window = 1 << 20
+def test_a_taker_of_single_bytes_that_acknowledges_none_waits(pair: Pair) -> None:
+    stream, server = pair.server.streams.open(False), pair.server.streams
+    server.state.recovery.cubic.window = 1 << 20
     for number in range(2100):
         pair.now += 0.01
         pair.server.streams.write(stream, b"x", False)
         assert pair.hostile_client(b"\x11\x01" + encode_uint_var(number + 1)) is None
+        pair.server.datagrams_to_send(pair.now)
+    assert 1000 < len(server.state.recovery.sent) < 1900
+    assert server.unsent(stream) > 200
+
+
+def test_who_asks_for_answers_and_acknowledges_none_is_cut_off(pair: Pair) -> None:
+    """Whether an address can be reached is answered at once, whatever is on its way."""
+    for number in range(3000):
+        pair.now += 1.0
+        assert pair.hostile_client(b"\x1a" + number.to_bytes(8, "big"), ("198.51.100.9", 7)) is None
         pair.server.datagrams_to_send(pair.now)
         if pair.server.closing is not None:
             break

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -54,6 +55,31 @@ def _update_that_fails(path: Path) -> None:
     _settle(device, 7)
 
 
+def _update_by_hand(path: Path) -> None:
+    device = _device(path)
+    _settle(device, 1)
+    with _file(path, "2.0.0") as source:
+        device.stage_file(source.fileno())
+    _settle(device, 2)
+    device.confirm()
+
+
+def _adoption(path: Path) -> None:
+    device = _device(path)
+    _settle(device, 1)
+    device.end_start(requested=True)
+    device = _device(path)  # the program does not run
+    with _file(path, "2.0.0") as source:
+        device.adopt(source.fileno())
+    _settle(device, 2)
+
+
+def _file(path: Path, version: str) -> BinaryIO:
+    brought = path.with_name("brought")
+    brought.write_bytes(program(version))
+    return brought.open("rb")
+
+
 def _dies_before(number: int, life: Callable[[Path], None], path: Path) -> bool:
     """Run ``life`` in a process that is gone before its operation ``number``; False when it has fewer."""
     pid = os.fork()
@@ -79,7 +105,7 @@ def _dies_before(number: int, life: Callable[[Path], None], path: Path) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == _KILLED
 
 
-@pytest.mark.parametrize("life", [_update, _update_that_fails])
+@pytest.mark.parametrize("life", [_update, _update_that_fails, _update_by_hand, _adoption])
 def test_after_any_kill_it_is_whole_and_the_next_release_installs(
     life: Callable[[Path], None],
     tmp_path: Path,
@@ -100,13 +126,14 @@ def test_after_any_kill_it_is_whole_and_the_next_release_installs(
         assert _settle(device, 50).version in {Version(1, 0, 0), Version(2, 0, 0)}
         if device.status().trial is not None:
             assert device.confirm() == Version(2, 0, 0)
+        assert not device.layout.path(device.layout.by_hand).exists()
         _stage(device, "3.0.0")
         assert _settle(device, 51).activated == Version(3, 0, 0)
         assert device.confirm() == Version(3, 0, 0)
         if not killed:
             break
     record_property("points", number)
-    assert 30 < number < _MOST - 1
+    assert 20 < number < _MOST - 1
 
 
 def _start(path: Path, together: Barrier, told: SimpleQueue) -> None:  # type: ignore[type-arg]

@@ -59,6 +59,9 @@ SCENARIOS = {
         crashing="2", releases="23", time=True, launchers=("guard",), full=True
     ),
     "time passes, and a person rolls back": Scenario.of(crashing="2", releases="23", time=True, rollback=True),
+    "a release comes in parts, its tree behind it, on a full disk": Scenario.of(
+        crashing="2", releases="23", parts=True, full=True
+    ),
     "a rollback by hand": Scenario.of(releases="23", rollback=True),
     "two processes": Scenario.of(crashing="2", releases="23", second=True),
     "a full disk at any write": Scenario.of(crashing="2", releases="23", full=True),
@@ -96,7 +99,8 @@ FSYNCS = (
     "write_word: fsync S",
     "write_word: fsync manifest-k.seen.new",
     "take_back: fsync S",
-    "stage: fsync partial",
+    "_go_on: fsync D",
+    "make_ready: fsync partial",
     "place_partial: fsync S",
     "keep_previous: fsync P",
     "keep_previous: fsync S",
@@ -109,11 +113,14 @@ FSYNCS = (
 """Every fsync that install.md orders, by the function that makes it and what it syncs."""
 
 BY_RULE_ALONE = {"adopt_with_way_back: fsync previous", "intend_rollback_of_confirmed: fsync previous"}
-BY_RULE_ALONE |= {"set_aside: fsync S"}
+BY_RULE_ALONE |= {"set_aside: fsync S", "_go_on: fsync S"}
+BY_RULE_ALONE |= {"sync: fsync partial"}
 BY_RULE_ALONE |= {"write_failed: fsync second-trials.json.new", "write_failed: fsync S"}
 """No hash may become ``confirmed`` before its file was synced; ``previous`` always was when it was made. And
 no release is let in before that was counted: a record that is lost or torn lets nothing in. What a word forbids stays
-staged nowhere: who finds it so beside the stored word sets it aside again."""
+staged nowhere: who finds it so beside the stored word sets it aside again. Were a download
+that goes on ``staged`` again after a cut, the next start would find it torn and leave it. What is synced of one that is
+under way spares bytes, and nothing is believed of it."""
 
 REVEALING = (
     (Scenario.of(crashing="2", releases="2", cuts=False), 250),
@@ -122,6 +129,7 @@ REVEALING = (
     (Scenario.of(crashing="2", releases="23", links=False), 400),
     (Scenario.of(releases="2", scp=True, cuts=False), 600),
     (Scenario.of(releases="2", words=(b"1 hold 2.0.0", b"2 go 2.0.0"), cuts=False), 400),
+    (Scenario.of(releases="23", hands=_BY_HAND[:1]), 2000),
 )
 """Small worlds in which the loss of an fsync shows."""
 
@@ -140,8 +148,8 @@ def worlds_of(scenario: Scenario) -> int:
     if scenario.race or scenario.scp:
         return WORLDS // 6
     several = len(scenario.launchers) > 1
-    if scenario.full:
-        return WORLDS // 3 if several else WORLDS
+    if scenario.full or scenario.parts:
+        return WORLDS // 3 if several or scenario.parts else WORLDS
     # Where one launcher alone starts the programs, or a person does, few worlds are those of another scenario.
     alike = several or scenario.words or scenario.rollback or scenario.damage or scenario.second
     return WORLDS // 2 if alike else 2 * WORLDS

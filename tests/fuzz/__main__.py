@@ -2,7 +2,8 @@
 
 AddressSanitizer and UBSan are those that atheris brings, in one library with its libFuzzer: with another one loaded
 first the fuzzer is blind, which is checked. Each harness has a working corpus in ``.cache/fuzz/NAME``, which begins
-with the seeds and ``tests/fuzz/corpus/NAME`` and grows from run to run. Inputs that broke something are kept in
+with the seeds and ``tests/fuzz/corpus/NAME`` and grows from run to run. What runs as Python and compiled from the same
+source does so by turns: the fuzzer sees the first, the sanitizers the second. Inputs that broke something are kept in
 ``tests/fuzz/found/NAME`` and belong into the repository with the fix: the suite tries them for ever.
 ``python -m tests.fuzz.keep`` puts the few inputs that reach something else than the others into the repository.
 """
@@ -26,6 +27,7 @@ CACHE = REPOSITORY / ".cache" / "fuzz"
 LIMITS = ["-timeout=60", "-report_slow_units=60", "-rss_limit_mb=1536", "-malloc_limit_mb=2", f"-max_len={LONGEST}"]
 LONGEST_ROUND = 300
 """Seconds, of the wall's clock: after each round a harness says how far it is."""
+BY_TURNS = frozenset(("frames", "packets"))
 BLIND = ("Is the code instrumented for coverage", "Coverage symbols are being provided by a library other")
 
 
@@ -61,9 +63,14 @@ def fuzz(name: str, seconds: int, environment: dict[str, str]) -> FuzzResult:
     for seed in (*SEEDS[name], *(path.read_bytes() for path in sorted((CORPUS / name).glob("*")))):
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     found.mkdir(parents=True, exist_ok=True)
-    tally = FuzzResult()
+    tally, plain = FuzzResult(), False
     while tally.seconds < seconds:
-        wall = min(LONGEST_ROUND, max(2, round(seconds - tally.seconds)))
+        left = seconds - tally.seconds
+        if name in BY_TURNS:
+            plain = not plain
+            left = max(left / 2, 2) if plain else left
+            environment = environment | {"PYPATCHER_NO_EXTENSIONS": str(int(plain))}
+        wall = min(LONGEST_ROUND, max(2, round(left)))
         command = [sys.executable, "-m", "tests.fuzz.harness", name, *LIMITS, f"-max_total_time={wall}"]
         status, said, used = run(environment, *command, f"-artifact_prefix={found}/", str(corpus))
         if not any(found.iterdir()):
@@ -76,7 +83,8 @@ def fuzz(name: str, seconds: int, environment: dict[str, str]) -> FuzzResult:
         runs = re.findall(r"^Done (\d+) runs", said, re.MULTILINE)
         if not done or not runs:
             sys.exit(f"{name}: the fuzzer did not come to its end\n{said[-6000:]}")
-        tally = FuzzResult(tally.seconds + used, tally.inputs + int(runs[-1]), int(done[-1][0]), int(done[-1][1]))
+        edges, features = max(tally.edges, int(done[-1][0])), max(tally.features, int(done[-1][1]))
+        tally = FuzzResult(tally.seconds + used, tally.inputs + int(runs[-1]), edges, features)
         print(f"  {name} so far: {tally}", flush=True)
         found.mkdir(parents=True, exist_ok=True)
     found.rmdir()

@@ -27,8 +27,8 @@ def frames(data: bytes) -> None:
     server = Established(start, _NOW)
     sealer = Sealer(start.suite, start.receive_secret)
     parts = [data[at : at + _LONGEST_PACKET] for at in range(0, len(data), _LONGEST_PACKET)]
-    packets = [(number, sealer.seal(_PREFIX, number, part)) for number, part in enumerate(parts)]
-    for datagram in sealer.finish(_PREFIX, packets) if packets else ():
+    packets = [sealer.seal(_PREFIX, number, part) for number, part in enumerate(parts)]
+    for datagram in sealer.finish(packets) if packets else ():
         server.receive([(datagram, CLIENT)], _NOW)
         server.take_events()
         assert sum(len(answer) for answer, _ in server.send(_NOW)) <= 1 << 15

@@ -16,9 +16,9 @@ from types import ModuleType
 
 from pypatcher.artifact import _chunks_py, _hashing_py, _sections_py
 from pypatcher.artifact.chunks import PARAMETERS
-from pypatcher.artifact.compare import file_members
 from pypatcher.artifact.fit import program_target
 from pypatcher.artifact.locate import locate_region, scan_regions
+from pypatcher.artifact.members import file_members
 from pypatcher.artifact.region import pack_region, unpack_region
 from pypatcher.artifact.sections import parse_elf, parse_elf_header
 from pypatcher.artifact.verify import check_release
@@ -28,9 +28,9 @@ from pypatcher.keys import KeyPair, OwnerKey, parse_public_key
 from pypatcher.node.cache import Cache
 from pypatcher.node.report import decode_report, encode_report
 from pypatcher.version import Version
-from tests.support.programs import with_comment
+from tests.support.programs import bundle, with_comment
 
-__all__ = ["NEEDLE", "OWNER", "cuts", "elf", "fields", "location", "state_files", "zip_comment", "zip_start"]
+__all__ = ["NEEDLE", "OWNER", "cuts", "elf", "fields", "location", "members", "state_files", "zip_comment", "zip_start"]
 
 OWNER = OwnerKey(KeyPair.from_seed(bytes(range(32))).public)
 NEEDLE = b"needle in hay"
@@ -115,6 +115,13 @@ def zip_comment(data: bytes) -> None:
     with _file(zip_start() + data) as fd:
         for call in (locate_region, program_target):
             _artifact_errors_only(call, fd)
+
+
+def members(data: bytes) -> None:
+    """The members of a onefile, and of its archive of modules, as ``compare`` names them."""
+    for content in (data, bundle({"app": b"x", "PYZ.pyz": data})):
+        with _file(content) as fd:
+            _artifact_errors_only(file_members, fd)
 
 
 def state_files(data: bytes) -> None:

@@ -20,7 +20,7 @@ def main() -> None:
     twins = [
         module
         for name, module in sys.modules.items()
-        if name.startswith("pypatcher.artifact._") and name.endswith("_c")
+        if name.startswith(("pypatcher.artifact._", "pypatcher.established._")) and name.endswith("_c")
     ]
     assert {Path(str(twin.__file__)).parent for twin in twins} == {folder}
     assert ctypes.CDLL(None).__asan_init, "no AddressSanitizer is there"

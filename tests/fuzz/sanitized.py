@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -20,15 +21,23 @@ def build_sanitized(folder: Path) -> Path:
     """All extensions with the sanitizers, whose library whoever loads them brings; a report ends the process."""
     folder.mkdir(parents=True, exist_ok=True)
     include = sysconfig.get_paths()["include"]
-    for name in sorted(path.stem for path in (REPOSITORY / "_speedups").glob("*.pyx")):
+    for module, text in _sources(folder).items():
+        name = module.rpartition(".")[2]
         source, compiled = folder / f"{name}.c", folder / f"{name}.o"
-        cython = [sys.executable, "-m", "cython", "-3", "-o", source, REPOSITORY / "_speedups" / f"{name}.pyx"]
-        subprocess.run([*cython, "--module-name", f"pypatcher.artifact._{name}_c"], check=True)
+        cython = [sys.executable, "-m", "cython", "-3", "-I", folder, "-o", source, text, "--module-name", module]
+        subprocess.run(cython, check=True)
         flags = ["-fPIC", "-g", "-O1", *SANITIZERS, *MACROS, f"-I{include}"]
         subprocess.run(["gcc", "-c", *flags, source, "-o", compiled], check=True)
         # Linked without the sanitizers: their functions are those of the library that is there first.
-        subprocess.run(["gcc", "-shared", compiled, "-o", folder / f"_{name}_c.abi3.so"], check=True)
+        subprocess.run(["gcc", "-shared", compiled, "-o", folder / f"{module}.abi3.so"], check=True)
     return folder
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    """What is compiled, by the names of the modules."""
+    twins = {f"pypatcher.artifact._{path.stem}_c": path for path in sorted((REPOSITORY / "_speedups").glob("*.pyx"))}
+    joined = runpy.run_path(str(REPOSITORY / "_speedups" / "established.py"))
+    return {**twins, joined["MODULE"]: joined["write"](folder)}
 
 
 def sanitizer_environment(folder: Path, runtime: str) -> dict[str, str]:
@@ -53,7 +62,7 @@ def gcc_runtime() -> str:
 def use_sanitized(folder: Path) -> None:
     """Let the extension modules of that folder stand for the installed ones."""
     for path in folder.glob("*.so"):
-        name = f"pypatcher.artifact.{path.name.partition('.')[0]}"
+        name = path.name.removesuffix(".abi3.so")
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None

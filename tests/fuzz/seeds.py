@@ -22,7 +22,7 @@ from pypatcher.version import Version
 from tests.fuzz.files import NEEDLE, OWNER, zip_start
 from tests.fuzz.network import COOKIE, INFO, INFO_HASH, KEY, NONCE, PORT, ROUTER, SLOT
 from tests.support.manifests import file_word, release, word
-from tests.support.programs import make_elf, with_comment, with_section, with_tail
+from tests.support.programs import bundle, make_elf, modules, with_comment, with_section, with_tail
 
 __all__ = ["SEEDS"]
 
@@ -112,6 +112,10 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "location": [*_PROGRAMS, NEEDLE * 3, with_comment("1.2.3", {"a.so": _PROGRAMS[0], "__main__.py": b"print(1)\n"})],
     "zip_comment": [_PROGRAMS[2][len(zip_start()) :]],
+    "members": [
+        modules({"json": b"code" * 9, "json.decoder": b"more code" * 9}),
+        bundle({"app": b"the app", "PYZ.pyz": modules({"json": b"code" * 9})})[-600:],
+    ],
     "postcard": [INFO.to_postcard(), Patch(INFO, bytes(1176)).to_postcard(), *_vectors("rustpatcher.json")],
     "bencoded": [_PING, b"li1eli2eee", b"i-7e"],
     "krpc_message": [

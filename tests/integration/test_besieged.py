@@ -10,7 +10,7 @@ import pytest
 
 from pypatcher.addresses import Address, parse_address
 from pypatcher.artifact.rollout import Change, first_word
-from pypatcher.dht import Dht, PeersLookup
+from pypatcher.dht import Dht, PeersLookup, Testnet
 from pypatcher.discovery import Published, Tracker
 from pypatcher.node.cache import Cache, Memory, cache_folder
 from tests.support.devices import Device, LoopbackFleet, here, open_fleet
@@ -20,13 +20,13 @@ from tests.support.devices import Device, LoopbackFleet, here, open_fleet
 def besieged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is said in a slot or a swarm is heard."""
 
-    async def look(_self: Tracker) -> list[object]:
+    async def look(_self: Tracker, **_options: object) -> list[object]:
         return []
 
     async def publish(_self: Tracker, *_: object) -> Published:
         return Published(0, 0)
 
-    async def find_peers(_self: Dht, info_hash: bytes, _near: Iterable[object] = ()) -> PeersLookup:
+    async def find_peers(_self: Dht, info_hash: bytes, _near: Iterable[object] = (), **_options: object) -> PeersLookup:
         return PeersLookup(info_hash, (), 0, (), 0.0)
 
     monkeypatch.setattr(Tracker, "look", look)
@@ -55,6 +55,23 @@ async def test_one_peer_of_an_earlier_run_is_enough(tmp_path: Path) -> None:
         assert device.node.word.current is not None
         assert device.node.word.current.seq == word.seq
         assert device.restart() == "2.0.0"
+
+
+@pytest.mark.usefixtures("besieged")
+async def test_the_pointer_is_read_and_written_over_ipv6_alone(tmp_path: Path) -> None:
+    async with Testnet(12, host="::1") as net:
+        fleet = LoopbackFleet(tmp_path, net)
+        (old, _), (new, info) = fleet.release("1.0.0"), fleet.release("2.0.0")
+        word = first_word(fleet.key, info, [here().name], Change(share=0))
+        holder = Device(tmp_path / "holder", new, fleet.owner, net.bootstrap, manifest=word, host="::1")
+        device = Device(tmp_path / "device", old, fleet.owner, net.bootstrap, host="::1")
+        try:
+            async with asyncio.timeout(30):
+                while device.node.word is None or device.node.word.seq < word.seq:
+                    await asyncio.sleep(0.1)
+        finally:
+            await holder.stop()
+            await device.stop()
 
 
 @pytest.mark.usefixtures("besieged")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pypatcher.addresses import format_address
-from pypatcher.discovery import Published, Tracker
+from pypatcher.artifact import PatchInfo
+from pypatcher.artifact.rollout import Change, first_word
+from pypatcher.artifact.terms import Hold
+from pypatcher.dht import MutableItem
+from pypatcher.discovery import Published, Record, Slot, Tracker, encode_content, encrypt_record
+from pypatcher.discovery.slots import unix_minute
 from pypatcher.keys import KeyPair, encode_key
-from tests.support.devices import LoopbackFleet, open_fleet, said_version
+from tests.support.devices import LoopbackFleet, here, open_fleet, said_version
 from tests.support.hostile import open_hostile_peer, sending
 from tests.support.outcome import Outcome
 from tests.support.transport import loopback
@@ -70,10 +77,53 @@ async def test_newest_release_by_discovery_with_how_sure_that_is(world: Loopback
     assert "release.found" in done.err
 
 
+async def test_what_the_owner_holds_is_not_fetched_but_what_he_calls_stable(world: LoopbackFleet) -> None:
+    (old, older), (new, info) = world.release("1.0.0"), world.release("2.0.0")
+    word = first_word(world.key, info, [here().name], Change(hold=Hold.HELD, stable=older))
+    for path in (old, new):
+        await world.device(path, manifest=word).wait_for("node.started")
+    result = await fetch(world, "--timeout", "30")
+    assert result.status == 0, result.err
+    assert said_version(out_of(world)) == "1.0.0"
+
+
+def say_by_six_voices(world: LoopbackFleet, info: PatchInfo) -> None:
+    """Six ids that nobody has name that release in the slots of now, as anybody with a copy can have them do."""
+    minute = unix_minute(time.time())
+    for number, dht in enumerate(world.net.dhts[:6]):
+        for slot in (Slot(world.namespace, minute - ago) for ago in (0, 1)):
+            voice = KeyPair.from_seed(bytes([number]) * 32)
+            content = encode_content(info, [("127.9.9.9", 1000 + number)])
+            value = encrypt_record(slot, Record.make(slot, voice, content))
+            item = MutableItem.sign(slot.key_pair, slot.salt, info.version.seq(), value)
+            items = dht.by_family[4].server.items
+            kept = items.get(item.target, time.monotonic())
+            if kept is None or kept.seq < item.seq:
+                items.put(item, dht.address, time.monotonic())
+
+
+async def test_six_forged_voices_do_not_make_an_old_release_the_newest(world: LoopbackFleet) -> None:
+    (old, info), (new, _) = world.release("1.0.0"), world.release("2.0.0")
+    say_by_six_voices(world, info)
+    await world.device(old).wait_for("node.started")
+
+    async def be_late() -> None:
+        for _ in range(5):
+            say_by_six_voices(world, info)
+            await asyncio.sleep(1.0)
+        world.device(new)
+
+    late = asyncio.create_task(be_late())
+    result = await fetch(world, "--timeout", "20")
+    await late
+    assert result.status == 0, result.err
+    assert said_version(out_of(world)) == "2.0.0"
+
+
 async def test_a_named_peer_is_asked_alone_and_a_person_is_told_so(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     started = await world.device(new).wait_for("node.started")
-    out_of(world).write_text("an older file")
+    out_of(world).touch()
     done = await fetch(world, "--peer", f"{started.node_id}@{started.addresses[0]}", "--bootstrap", "")
     assert done.status == 0, done.err
     assert done.out.startswith("app: version 2.0.0, verified; from ")
@@ -94,13 +144,14 @@ async def test_less_than_the_lowest_version_that_will_do_is_refused(world: Loopb
     device = world.device(new)
     started = await device.wait_for("node.started")
     await device.wait_for("record.published")
-    out_of(world).write_text("precious")
+    older, _ = world.release("1.0.0")
+    shutil.copy(older, out_of(world))
     found = await fetch(world, "--min-version", "2.0.1", "--timeout", "3")
     asked = await fetch(world, "--min-version", "2.0.1", "--peer", f"{started.node_id}@{started.addresses[0]}")
     for done in (found, asked):
         assert done.status == 1
         assert "2.0.0, older than 2.0.1" in done.err
-        assert out_of(world).read_text() == "precious"
+        assert out_of(world).read_bytes() == older.read_bytes()
     assert (await fetch(world, "--min-version", "2.0.0", "--timeout", "3")).status == 0
 
 
@@ -215,7 +266,7 @@ async def test_a_check_hears_of_a_release_that_no_record_names(
     assert not out_of(world).exists()
 
 
-async def test_it_says_what_it_waits_for(world: LoopbackFleet) -> None:
+async def test_it_begins_at_the_first_holder_and_says_what_it_waits_for(world: LoopbackFleet) -> None:
     new, _ = world.release("2.0.0")
     nobody = await fetch(world, "--timeout", "2")
     assert "waiting for a node that has a release (" in nobody.err

@@ -141,7 +141,7 @@ async def test_a_device_updates_itself_from_a_seed_that_runs_nothing(
             await asyncio.to_thread(
                 wait_until,
                 lambda: [line.split()[0] for line in device.text("log").splitlines()] == [OLD, NEW],
-                f"the update: {device.text('errors')[-3000:]}",
+                lambda: f"the update: {device.text('errors')[-3000:]}",
             )
             assert device.path.read_bytes() == release.read_bytes()
             assert await seed.end() == 0
@@ -169,9 +169,9 @@ async def test_it_offers_releases_for_two_machines_and_is_neither(
     done = await fetch(world, tmp_path / "fetched", *there)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "fetched").read_bytes() == arm.read_bytes()
-    done = await fetch(world, tmp_path / "fetched", "--timeout", "4")
+    done = await fetch(world, tmp_path / "for us", "--timeout", "4")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "fetched").read_bytes() == own.read_bytes()
+    assert (tmp_path / "for us").read_bytes() == own.read_bytes()
     assert await seed.end(signal.SIGINT) == 0
     caches = [path.name for path in (tmp_path / "cache" / "pypatcher").iterdir()]
     assert sorted(name.split("-")[1] for name in caches) == sorted(["aarch64", here().name])

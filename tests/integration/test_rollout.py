@@ -27,6 +27,7 @@ from pypatcher.settings import Settings
 from pypatcher.update.policy import draw
 from pypatcher.version import Version
 from tests.support.devices import Device, LoopbackFleet, here, open_fleet
+from tests.support.hostile import open_hostile_peer, sending
 from tests.support.packagings import wait_until
 from tests.support.transport import loopback
 
@@ -215,6 +216,21 @@ async def test_two_releases_under_one_version_are_taken_by_nobody_and_said(fleet
     await fleet.device(new).wait_for("record.published")
     await asyncio.sleep(2.0)
     assert "fetch.started" not in device.names()
+
+
+async def test_a_withdrawn_release_is_taken_from_nobody_who_pushes_it(fleet: LoopbackFleet) -> None:
+    (old, stable), (bad, withdrawn), (new, info) = (fleet.release(each) for each in ("1.0.0", "2.0.0", "3.0.0"))
+    word = says(fleet, info, Change(stable=stable))
+    async with open_hostile_peer(fleet, sending(withdrawn, bad.read_bytes())) as pusher:
+        await pusher.announce(withdrawn)
+        device = fleet.device(old, manifest=word)
+        await device.wait_for("node.started")
+        await asyncio.sleep(6.0)  # a device without the word has asked by then
+        assert not pusher.asked.is_set()
+        fleet.device(new, manifest=word)
+        await device.wait_for("release.staged", lambda event: event.version == "3.0.0")
+        assert not pusher.asked.is_set()
+        assert device.restart() == "3.0.0"
 
 
 async def test_who_has_left_the_stable_release_behind_still_gives_it(fleet: LoopbackFleet) -> None:

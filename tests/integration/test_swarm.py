@@ -17,7 +17,7 @@ from tests.support.devices import Device, LoopbackFleet, open_fleet
 
 @pytest.fixture
 def without_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look(_self: Tracker) -> list[object]:
+    async def look(_self: Tracker, **_options: object) -> list[object]:
         return []
 
     async def publish(_self: Tracker, *_: object) -> Published:

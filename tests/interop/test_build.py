@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from modulefinder import ModuleFinder
@@ -16,8 +17,11 @@ import pytest
 from pypatcher.artifact.region import marker
 
 ROOT = Path(__file__).parent.parent.parent
-TWINS = ("_chunks_c", "_hashing_c", "_sections_c")
-SPEEDUPS = ("_speedups/chunks.pyx", "_speedups/hashing.pyx", "_speedups/sections.pyx")
+TWINS = ("artifact._chunks_c", "artifact._hashing_c", "artifact._sections_c", "established._established_c")
+SPEEDUPS = tuple(
+    f"_speedups/{name}"
+    for name in ("chunks.pyx", "hashing.pyx", "sections.pyx", "established.py", "established.pxd", "octets.pxd")
+)
 ALWAYS = {
     "pypatcher/py.typed",
     "pypatcher/include/pypatcher.h",
@@ -44,7 +48,7 @@ def source(tmp_path: Path) -> Path:
 def _build(source: Path, command: str, **environment: str) -> tuple[Path, str]:
     line = [sys.executable, "setup.py", "-q", command, "-d", "out"]
     done = subprocess.run(
-        line, cwd=source, env=os.environ | environment, check=True, capture_output=True, text=True, timeout=300
+        line, cwd=source, env=os.environ | environment, check=True, capture_output=True, text=True, timeout=600
     )
     [built] = (source / "out").iterdir()
     return built, done.stdout + done.stderr
@@ -55,6 +59,23 @@ def _metadata(wheel: zipfile.ZipFile) -> str:
     return wheel.read(name).decode()
 
 
+def _leave_other_code(folder: Path) -> list[Path]:
+    """What an earlier build left there."""
+    earlier = [folder / f"pypatcher/{twin.replace('.', '/')}.abi3.so" for twin in TWINS]
+    for each in earlier:
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_bytes(b"other code")
+    return earlier
+
+
+def test_build_in_place_leaves_no_compiled_code_of_an_earlier_one(source: Path) -> None:
+    earlier = _leave_other_code(source)
+    line = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(line, cwd=source, env=os.environ | {"PYPATCHER_NO_EXTENSIONS": "1"}, check=True, capture_output=True)
+    assert not [each for each in earlier if each.exists()]
+
+
+@pytest.mark.timeout(600)
 def test_with_a_compiler_the_wheel_is_one_for_every_python_from_3_11(source: Path) -> None:
     built, _ = _build(source, "bdist_wheel", PYPATCHER_NO_EXTENSIONS="0")
     assert "-cp311-abi3-linux_" in built.name
@@ -62,7 +83,7 @@ def test_with_a_compiler_the_wheel_is_one_for_every_python_from_3_11(source: Pat
         names = set(wheel.namelist())
         assert "Root-Is-Purelib: false" in _metadata(wheel)
         assert [name for name in names if marker() in wheel.read(name)] == []
-    assert names >= ALWAYS | {f"pypatcher/artifact/{twin}.abi3.so" for twin in TWINS}
+    assert names >= ALWAYS | {f"pypatcher/{twin.replace('.', '/')}.abi3.so" for twin in TWINS}
     assert not [name for name in names if name.endswith((".pyx", ".c")) or name.startswith(("tests", "_speedups"))]
 
 
@@ -77,6 +98,8 @@ def test_with_a_compiler_the_wheel_is_one_for_every_python_from_3_11(source: Pat
 def test_without_a_compiler_the_wheel_is_pure_and_the_build_says_so(
     source: Path, environment: dict[str, str], reason: str
 ) -> None:
+    platform = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+    _leave_other_code(source / platform)
     built, output = _build(source, "bdist_wheel", **environment)
     assert built.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(built) as wheel:
@@ -85,7 +108,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_the_build_says_so(
     assert names >= ALWAYS
     assert not [name for name in names if name.endswith(".so")]
     for twin in TWINS:
-        assert f"pypatcher.artifact.{twin} is not built" in output
+        assert f"pypatcher.{twin} is not built" in output
     assert reason in output
 
 

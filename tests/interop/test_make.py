@@ -47,6 +47,15 @@ def test_a_variable_of_the_shell_chooses_nothing_that_is_built(checkout: Path) -
         assert "nonsense" in make(checkout, goal, "TARGET=nonsense", **shell)
 
 
+@pytest.mark.parametrize("flags", ["-i", "-ki", "--ignore-errors", "ik", "-e", "--environment-overrides"])
+def test_no_flags_let_failed_steps_pass_or_the_shell_in(checkout: Path, flags: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        make(checkout, "wheels", "TARGET=armv7", MAKEFLAGS=flags)
+    assert "without -i and -e, please" in raised.value.stderr
+    for harmless in ("-k", "-j2", "--no-print-directory", "--include-dir=/i", "DEBIAN=i"):
+        assert "-m cross wheels armv7i" in make(checkout, "wheels", "TARGET=armv7i", MAKEFLAGS=harmless)
+
+
 def test_tools_are_whole_by_whatever_path_the_checkout_is_reached(checkout: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(checkout)
@@ -54,3 +63,27 @@ def test_tools_are_whole_by_whatever_path_the_checkout_is_reached(checkout: Path
         assert "scripts/venv" not in make(folder, "wheels")
     moved = checkout.rename(tmp_path / "moved")
     assert "scripts/venv" in make(moved, "wheels")
+
+
+TOOL = """\
+#!/bin/sh
+uv=.cache/pins/bin/uv
+case "$*" in
+    *venv*) mkdir -p .cache/pins/bin && cp "$0" .cache/pins/bin/pip ;;
+    *install*)
+        printf '#!/bin/sh\\necho half made >&2; exit 1\\n' >$uv && chmod +x $uv || exit
+        [ -z "$KILLED" ] || exit 1
+        printf '#!/bin/sh\\n' >$uv ;;
+esac
+"""
+"""A Python, and its pip: where KILLED is set it leaves half a tool, which can be executed."""
+
+
+def test_no_half_installed_tool_makes_the_pins(checkout: Path) -> None:
+    (checkout / "python").write_text(TOOL)
+    (checkout / "python").chmod(0o755)
+    for killed in ("1", ""):
+        done = subprocess.run(
+            ["scripts/pins", "./python"], cwd=checkout, env={**os.environ, "KILLED": killed}, check=False
+        )
+        assert done.returncode == bool(killed)

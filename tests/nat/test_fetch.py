@@ -23,7 +23,7 @@ import sys
 from pypatcher.cli.dispatch import main
 from pypatcher.discovery import Tracker
 
-async def look(_self):
+async def look(_self, **_options):
     return []
 
 Tracker.look = look

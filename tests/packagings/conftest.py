@@ -27,6 +27,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("packaging", ["zipapp", *ONEFILES])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who is the first to need a Nuitka onefile waits for it: on two quiet cores a quarter of an hour with servers."""
+    for item in items:
+        if "nuitka" in item.nodeid.partition("[")[2].rstrip("]").split("-"):
+            item.add_marker(pytest.mark.timeout(4 * 3600))
+
+
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[Callable[[str], PackagedDevice]]:
     """Makes a device for a packaging."""

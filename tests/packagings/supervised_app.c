@@ -1,5 +1,6 @@
 /* The program that the tests of `run` supervise: plain C, no Python, built as version 1 and 2 from the same source.
- * Every start appends "VERSION PID PPID ARGUMENTS..." to the file named by APP_STARTS. Its first argument says how it ends. */
+ * Every start appends "VERSION PID PPID ARGUMENTS..." to the file named by APP_STARTS. Its first argument says how it ends;
+ * "nuitka" before it, that it is two processes as a onefile of Nuitka 4. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void note(const char *text, int number) {
@@ -32,7 +34,39 @@ static void notify(const char *message) {
     close(fd);
 }
 
+static pid_t application;
+
+static void interrupt(int number) {
+    (void)number;
+    kill(application, SIGINT);
+    for (int tenth = 0; tenth < 50 && !waitpid(application, NULL, WNOHANG); tenth++)
+        usleep(100000);
+    kill(application, SIGKILL);
+}
+
+/* As a Nuitka onefile: its launcher makes SIGINT, and after 5 s SIGKILL, of whatever is to stop it. */
+static int launch(char **argv) {
+    char own[16];
+    int status = 0;
+    snprintf(own, sizeof own, "%d", getpid());
+    setenv("NUITKA_ONEFILE_PARENT", own, 1);
+    for (int number = SIGINT; number <= SIGTERM; number++)
+        if (number == SIGINT || number == SIGQUIT || number == SIGTERM)
+            signal(number, interrupt);
+    application = fork();
+    if (!application) {
+        argv[1] = argv[0];
+        execv("/proc/self/exe", argv + 1);
+        _exit(127);
+    }
+    while (waitpid(application, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "nuitka"))
+        return launch(argv);
     int death_signal = 0;
     prctl(PR_GET_PDEATHSIG, &death_signal);
     FILE *file = fopen(getenv("APP_STARTS"), "a");

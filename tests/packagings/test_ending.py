@@ -107,7 +107,7 @@ async def test_a_restart_is_a_stop_to_the_program(
     await asyncio.to_thread(device.wait_for, "starts")
     offer()
     new = await asyncio.to_thread(
-        wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], f"a restart: {told(device)}"
+        wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], lambda: told(device)
     )
     stops = [one for one in device.said("notes") if (one["by"], one["text"]) == (OLD, "stopped")]
     assert stops or (launcher == "run" and program in HANDLES_NO_STOP), told(device)
@@ -129,7 +129,7 @@ def is_open(port: int) -> bool:
 
 
 def told(device: Program) -> str:
-    return f"{device.said('notes')} {device.text('errors')[-3000:]}"
+    return f"{device.said('notes')} {device.said('events')} {device.text('errors')[-3000:]}"
 
 
 @pytest.mark.parametrize("workers", ["uvicorn", "uvicorn-workers"])
@@ -142,7 +142,7 @@ async def test_a_request_under_way_is_answered_before_the_restart(fleet: Make, w
     answer = await asyncio.to_thread(ask, port)
     assert answer in (OLD, NEW)
     await asyncio.to_thread(
-        wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], told(device)
+        wait_until, lambda: [one for one in device.said("starts") if one["by"] == NEW], lambda: told(device)
     )
 
 

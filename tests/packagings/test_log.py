@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import zipapp
 from pathlib import Path
@@ -36,14 +37,19 @@ main()
 """
 
 
+def release(folder: Path, version: Version) -> Path:
+    (folder / "source").mkdir(exist_ok=True)
+    (folder / "source" / "__main__.py").write_text(APP)
+    built = folder / f"built-{version}"
+    zipapp.create_archive(folder / "source", built, interpreter=sys.executable)
+    embed_region(built, version)
+    sign_file(built, KEY, None, None)
+    return built
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_events_are_shown_once_as_lines_or_as_json(tmp_path: Path, as_json: bool) -> None:
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "__main__.py").write_text(APP)
-    built = tmp_path / "built"
-    zipapp.create_archive(tmp_path / "source", built, interpreter=sys.executable)
-    embed_region(built, Version(1, 0, 0))
-    sign_file(built, KEY, None, None)
+    built = release(tmp_path, Version(1, 0, 0))
     async with Testnet(4, host=loopback()) as net:
         device = Program(tmp_path / "device", {"1.0.0": built}, net.bootstrap, "1.0.0")
         try:
@@ -61,3 +67,21 @@ async def test_events_are_shown_once_as_lines_or_as_json(tmp_path: Path, as_json
         assert {"node.started", "node.stopped"} <= {json.loads(line)["event"] for line in lines}
     else:
         assert any(line.startswith("plain node.started node_id=") for line in lines)
+
+
+def test_what_a_start_activates_is_said_before_main_begins(tmp_path: Path) -> None:
+    built = {str(version): release(tmp_path, version) for version in (Version(1, 0, 0), Version(2, 0, 0))}
+    device = Program(tmp_path / "device", built, (), "1.0.0")
+    stage = [sys.executable, "-m", "pypatcher", "stage", str(built["2.0.0"]), str(device.path)]
+    alone = {"PYPATCHER_LOG": "json", "PYPATCHER_LAN": "0"}
+    subprocess.check_call(stage)
+    try:
+        device.start(sys.executable, "./app", **alone)
+        wait_until(lambda: "node.started" in device.text("errors"), "the node's start")
+        (device.state / "end").touch()
+        device.wait_for_end()
+    finally:
+        device.close()
+    said = [json.loads(line) for line in device.text("errors").splitlines()]
+    told = [(one["event"], one["version"]) for one in said if one["event"] in ("release.activated", "node.started")]
+    assert told == [("release.activated", "2.0.0"), ("node.started", "2.0.0")]

@@ -62,7 +62,7 @@ class Unit:
         return [line.split() for line in self.lines("starts")]
 
     def wait_for_running(self, count: int = 1) -> int:
-        wait_until(lambda: self.lines("notes").count("running 0") >= count, f"{count} starts: {self.lines('errors')}")
+        wait_until(lambda: self.lines("notes").count("running 0") >= count, lambda: f"{count}: {self.lines('errors')}")
         return int(self.starts()[-1][1])
 
     def replace(self, version: str = "2") -> None:
@@ -131,6 +131,18 @@ def test_signals_reach_the_program(unit, number):
     assert process.poll() is None
 
 
+def test_a_nuitka_onefile_hears_signals_as_they_are(unit):
+    process = unit.start("nuitka", "interrupted")
+    unit.wait_for_running()
+    process.send_signal(signal.SIGUSR1)  # which would end the launcher alone
+    wait_until(lambda: "signal 10" in unit.lines("notes"), "the signal")
+    unit.replace()
+    unit.wait_for_running(2)
+    process.terminate()
+    assert process.wait(20) == 0
+    assert unit.lines("notes") == ["running 0", "signal 10", "signal 15", "running 0", "signal 15"]
+
+
 def test_interrupt_typed_at_a_terminal_reaches_the_program_once(unit):
     keyboard, terminal = pty.openpty()
 
@@ -159,9 +171,10 @@ def test_stop_is_told_before_it_reaches_the_program_which_decides(unit):
     assert unit.lines("hooks") == ["before_start", "before_stop"]
 
 
+@pytest.mark.parametrize("launcher", [(), ("nuitka",)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_signal_without_a_handler_ends_both_alike(unit, number):
-    process = unit.start("wait", AGAIN="5")
+def test_signal_without_a_handler_ends_both_alike(unit, number, launcher):
+    process = unit.start(*launcher, "wait", AGAIN="5")
     unit.wait_for_running()
     process.send_signal(number)
     assert process.wait(20) == -number

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,9 @@ def test_leaves_nothing_behind_below_run_either(device, onefile, how, timeout):
     process.terminate()
     wait_until(lambda: process.poll() is not None or how != "sleep-stay", "its end")
     if how != "sleep-stay":
+        hooks = world.state / "hooks"
+        wait_until(lambda: hooks.read_text().count("before_stop") == 2, "the stop")
+        time.sleep(1.0)  # a launcher that is sent the stop while it deletes the folder of an application that died ends
         os.kill(world.starts()[1]["pid"], signal.SIGKILL)
     world.wait_for_end()
     assert world.unpacked() == []

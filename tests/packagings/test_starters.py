@@ -40,7 +40,7 @@ def test_restarts_as_it_was_started(device, packaging, starter):
     world = device(packaging)
     world.stage(1)
     process = world.start("sleep", "an argument", wrapper=of(packaging)[starter])
-    wait_until(lambda: "end" in world.notes(), f"the new version's end: {world.errors()}")
+    wait_until(lambda: "end" in world.notes(), lambda: f"the new version's end: {world.errors()}")
     process.wait(30)
     world.wait_for_end()
     old, new = world.starts()

@@ -59,4 +59,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if "--late" in sys.argv:
+        say("loaded", version=VERSION)
+    while "--late" in sys.argv and not (STATE / "go").exists():  # loaded, and not begun
+        time.sleep(0.05)
     main()

@@ -172,7 +172,7 @@ class Service:
 
             expect = read_release(file.fileno()).info
             installation = self.installation()
-            partial = installation.new_partial()
+            partial = installation.new_partial(expect)
             partial.write(file.read())
             installation.stage(partial, expect)
 

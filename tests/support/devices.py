@@ -107,11 +107,13 @@ class Device:
         self.events.append(event)
         self._news.set()
 
-    async def wait_for(self, name: str, accept: Callable[[Any], bool] = lambda _event: True) -> Any:
+    async def wait_for(
+        self, name: str, accept: Callable[[Any], bool] = lambda _event: True, *, seconds: float = PATIENCE
+    ) -> Any:
         """The first event of that name that is accepted, said already or yet to come."""
         seen = 0
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(seconds):
                 while True:
                     for event in self.events[seen:]:
                         seen += 1
@@ -120,7 +122,7 @@ class Device:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise AssertionError(f"no {name} within {PATIENCE:g} s but {list(map(str, self.events))}") from None
+            raise AssertionError(f"no {name} within {seconds:g} s but {list(map(str, self.events))}") from None
 
     def names(self) -> list[str]:
         """The names of all events so far."""

@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import random
+import resource
 import socket
 import sys
 import tempfile
@@ -48,7 +49,7 @@ _SOCKET = ("bind", "setsockopt", "sendto", "sendmsg", "recvmsg", "recvfrom", "co
 _OS = (
     "open", "close", "read", "pread", "write", "fsync", "rename", "link", "unlink", "mkdir", "stat", "fstat",
     "fchmod", "fchown", "listdir", "scandir", "statvfs", "getxattr", "listxattr", "readlink", "execve", "fork",
-    "waitid", "waitpid", "kill", "pipe",
+    "waitid", "waitpid", "kill", "pipe", "pwrite", "copy_file_range", "ftruncate", "dup",
 )  # fmt: skip
 _ERRORS = {
     "socket": errno.ENFILE,
@@ -72,8 +73,15 @@ _FAILS: dict[str, Callable[[], Exception]] = {
     "PatcherError": lambda: PatcherError("this once"),
     "ValueError": lambda: ValueError("this once"),
 }
-_CLEAN = 3
+_CLEAN = 12
+"""Lives without a failure: what all of them do regularly, none does by chance."""
+_CLEAN_IF_NOTHING_IS_REGULAR = 3
+"""The same where only what a life complains of counts."""
 _AT_ONCE = 2
+_AGAIN = 4
+"""Lives more that miss the same, before that is a fault: some points are reached only when two things coincide."""
+_MOST_CPU = 300
+"""Seconds of processor for one life, which takes a few."""
 
 
 @dataclass(frozen=True)
@@ -343,6 +351,7 @@ def _live_in_child(live: Live, failure: Failure | None, seed: int) -> tuple[int,
         os.close(descriptor)
         return pid, Path(name)
     status = 1
+    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))  # who cannot be ended ends even so
     try:
         os.dup2(os.open(f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         with os.fdopen(descriptor, "w") as file:
@@ -386,22 +395,21 @@ def sweep(live: Live, sample: int | None, seed: int, stretch: float) -> Iterator
         sample: how many points, by chance; None is each of them, with every error and twice: at its first time, and at
             a later one.
     """
-    lives = [_end_of(*_live_in_child(live, None, number)) for number in range(1, 1 + _CLEAN)]
+    clean = _CLEAN if stretch else _CLEAN_IF_NOTHING_IS_REGULAR
+    lives = [_end_of(*_live_in_child(live, None, number)) for number in range(1, 1 + clean)]
     if trouble := [f"{life['complaint']}\n{life['log']}" for life in lives if life["complaint"]]:
         yield from trouble
         return
     regular = set.intersection(*(_regular(life, stretch) for life in lives))
-    rng = random.Random(seed)
-    failures = list(_failures(lives, rng))
-    if sample is not None:
-        failures = rng.sample(failures, min(sample, len(failures)))
+    failures = sorted(_failures(lives, seed), key=lambda one: _chance(seed, one.point, one.error, one.occurrence == 1))
+    failures = failures[:sample]
     print(f"{len(failures)} failures of {len(lives[0]['seen'])} points; {len(regular)} are reached again and again")
     running: list[tuple[Failure, tuple[int, Path]]] = []
     for failure in [*failures, None, None]:
         if len(running) == _AT_ONCE or (failure is None and running):
             done, child = running.pop(0)
             wrong = _wrong(_end_of(*child), regular, stretch)
-            for again in (1, 2):
+            for again in range(1, 1 + _AGAIN):
                 if wrong:  # what comes by chance may stay away by chance, but not each time
                     wrong &= _wrong(_end_of(*_live_in_child(live, done, seed + again)), regular, stretch)
             if wrong:
@@ -410,13 +418,18 @@ def sweep(live: Live, sample: int | None, seed: int, stretch: float) -> Iterator
             running.append((failure, _live_in_child(live, failure, seed)))
 
 
-def _failures(lives: list[dict[str, Any]], rng: random.Random) -> Iterator[Failure]:
+def _failures(lives: list[dict[str, Any]], seed: int) -> Iterator[Failure]:
     """Of points that every clean life reaches, so that they are reached."""
     for point in sorted(set.intersection(*(set(life["seen"]) for life in lives))):
         often = min(len(life["seen"][point]) for life in lives)
-        for occurrence in {1, rng.randint(1, often)}:
+        for occurrence in {1, 1 + int(often * _chance(seed, point))}:
             for error in _FAILS if point.startswith(("await", "callback")) else ("OSError",):
                 yield Failure(point, occurrence, error)
+
+
+def _chance(seed: int, *name: object) -> float:
+    """The same for that name whatever else there is: a sample is the same each time, though a life seldom is."""
+    return random.Random(f"{seed} {name}").random()
 
 
 def _wrong(life: dict[str, Any], regular: set[str], stretch: float) -> set[str]:

@@ -300,7 +300,8 @@ class DeviceEvents:
         for data in self.scenario.releases:
             if release(data).info.version <= release(running[1]).info.version:
                 continue
-            for room, run in self._with_room_and_without(("stage", data), world, partial(_stage, data)):
+            stage = partial(_stage_of_parts if self.scenario.parts else _stage, data)
+            for room, run in self._with_room_and_without(("stage", data), world, stage):
                 if run.end != world.disk:
                     yield from self._interrupted("staging" + room, world, run)
                     if run.result:
@@ -385,8 +386,23 @@ class DeviceEvents:
 
 def _stage(data: bytes, installation: Installation) -> bool:
     try:
-        partial_file = installation.new_partial()
+        partial_file = installation.new_partial(release(data).info)
         partial_file.write(data)
+        installation.stage(partial_file, release(data).info)
+    except PatcherError:
+        return False
+    return True
+
+
+def _stage_of_parts(data: bytes, installation: Installation) -> bool:
+    half = len(data) // 2
+    try:
+        partial_file = installation.new_partial(release(data).info)
+        partial_file.write_part(b"tree", len(data))
+        partial_file.write_part(data[half:], half)
+        partial_file.sync()
+        partial_file.write_part(data[:half], 0)
+        partial_file.cut(len(data))
         installation.stage(partial_file, release(data).info)
     except PatcherError:
         return False

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pypatcher.artifact import VerifiedRelease
 from pypatcher.errors import ForeignReleaseError
 from pypatcher.install.installation import Installation
+from pypatcher.install.partials import name_start
 from pypatcher.install.starts import Caller
 from tests.support.install_words import read_orders
 from tests.support.install_world import DeviceState, Scenario, release
@@ -110,6 +111,9 @@ class Runs:
         disk.others_run = world.second
         disk.links = self._scenario.links
         disk.full_from = accident.full_from
+        if what[0] == "stage":
+            # Whatever a kill or a cut left, the download goes on with it.
+            disk.partial_is_of = name_start(release(what[1]).info)
         try:
             result = code(self._installation(disk, world, what))
         except OSError:

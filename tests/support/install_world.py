@@ -88,6 +88,7 @@ class Scenario:
         scp: the person does it in place as well, also just after a start's **Begin**, and copies J back.
         words: what the owner says, in order; the device may hear any of them while its program runs.
         time: it passes, so that a release that failed its trial may get another.
+        parts: a release comes in parts, from several peers, and its tree lies behind it meanwhile.
         full: the disk is full from any operation of a transaction on that needs room, until that transaction ends.
     """
 
@@ -103,6 +104,7 @@ class Scenario:
     damage: bool = False
     rollback: bool = False
     second: bool = False
+    parts: bool = False
     full: bool = False
     time: bool = False
     cuts: bool = True

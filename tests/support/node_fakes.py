@@ -74,6 +74,7 @@ class FakeInstallation:
     trial: object | None = None
     staged: list[PatchInfo] = field(default_factory=list)
     partials: int = 0
+    left: int = 0
     together: object | None = None
 
     @property
@@ -94,16 +95,17 @@ class FakeInstallation:
         if version <= max([self.version, *(info.version for info in self.staged)]):
             raise NotNewerError(f"{version} is not newer")
 
-    def new_partial(self) -> Any:
+    def new_partial(self, info: PatchInfo | None = None) -> Any:
         if self.partial_error is not None:
             raise self.partial_error
         self.partials += 1
         return _Partial(self)
 
-    def stage(self, partial: _Partial, expect: PatchInfo) -> PatchInfo:
+    def stage(self, partial: _Partial, expect: PatchInfo, said: Callable[[], object]) -> PatchInfo:
         if self.stage_error is not None:
             raise self.stage_error
         self.staged.append(expect)
+        said()
         return expect
 
     def staged_release(self) -> Any:
@@ -124,6 +126,13 @@ class _Partial:
 
     def write(self, data: bytes) -> None:
         self.data += data
+
+    def cut(self, size: int) -> None:
+        del self.data[size:]
+
+    def leave(self) -> None:
+        self._installation.left += self._open
+        self.discard()
 
     def discard(self) -> None:
         if self._open:

@@ -43,7 +43,21 @@ __all__ = [
 ]
 
 KEY = KeyPair.from_seed(bytes(range(32)))
-CHANGING = ("open", "write", "fsync", "rename", "link", "unlink", "mkdir", "fchmod", "fchown", "setxattr")
+CHANGING = (
+    "open",
+    "write",
+    "fsync",
+    "rename",
+    "link",
+    "unlink",
+    "mkdir",
+    "fchmod",
+    "fchown",
+    "setxattr",
+    "pwrite",
+    "ftruncate",
+    "copy_file_range",
+)
 """Calls that change a disk (``open`` where it creates), or make a change durable."""
 
 _BOOT = "boot"
@@ -111,7 +125,7 @@ class _Device:
         with release.open("rb") as file:
             info = read_release(file.fileno()).info
             self.installation.check_wanted(info.version)
-            partial = self.installation.new_partial()
+            partial = self.installation.new_partial(info)
             with partial:
                 while chunk := file.read(8192):
                     partial.write(chunk)
@@ -215,8 +229,8 @@ class _Calls:
                 os.kill(os.getpid(), signal.SIGSTOP)
             elif wanted.how == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            elif wanted.how == "half" and name == "write":
-                real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            elif wanted.how == "half" and name in ("write", "pwrite"):
+                real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2], *arguments[2:])
                 os.kill(os.getpid(), signal.SIGKILL)
             elif wanted.how not in ("after", "half"):
                 raise OSError(getattr(errno, wanted.how.rstrip("+")), os.strerror(errno.EIO))

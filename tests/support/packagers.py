@@ -16,12 +16,18 @@ import zipapp
 from collections.abc import Callable
 from pathlib import Path
 
+from cross.environment import is_native
+from cross.sysroot import NEWER, host_suite, unpack_packages
+from cross.workshop import make_once
+from pypatcher.targets import load_targets
+
 __all__ = ["ALWAYS", "PACKAGERS", "SAYS", "build", "runs"]
 
 SAYS = "runs its program"
-_NPM = Path(__file__).resolve().parents[2] / ".cache" / "packagers"
-"""Where ``make packagings`` puts what comes from npm."""
+_PLACE = Path(__file__).resolve().parents[2] / ".cache" / "packagers"
+"""Where what comes from npm is put by ``make packagings``, and UPX by the first who needs it."""
 _BUN = "bun/node_modules/@oven/bun-linux-x64/bin/bun"
+_DENO = "deno/node_modules/@deno/linux-x64-glibc/deno"
 _OLD_BUN = "bun-1.1/node_modules/@oven/bun-linux-x64/bin/bun"
 
 _PLAIN = f'#include <stdio.h>\nint main(void) {{ puts("{SAYS}"); return 0; }}\n'
@@ -49,6 +55,24 @@ int main(void) {{
     puts("{SAYS}"); return 0;
 }}
 """
+_IN_NOTE = f"""\
+#define _GNU_SOURCE
+#include <link.h>
+#include <stdio.h>
+#include <string.h>
+static int look(struct dl_phdr_info *own, size_t size, void *unused) {{
+    for (int i = 0; i < own->dlpi_phnum; i++) {{
+        const ElfW(Phdr) *part = &own->dlpi_phdr[i];
+        const char *note = (const char *)(own->dlpi_addr + part->p_vaddr), *found;
+        if (part->p_type != PT_NOTE || part->p_memsz < 16 || memcmp(note + 12, "SUI", 4)) continue;
+        found = memmem(note, part->p_memsz, "{SAYS}", {len(SAYS)});
+        if (found) return (int)fwrite(found, 1, {len(SAYS)}, stdout);
+    }}
+    return -1;
+}}
+int main(void) {{ return dl_iterate_phdr(look, NULL) > 0 ? 0 : 3; }}
+"""
+"""As deno's own runtime finds what was packed (libsui 0.16): in a note that the loader maps."""
 
 
 def _do(folder: Path, *command: str | Path) -> None:
@@ -61,9 +85,9 @@ def _do(folder: Path, *command: str | Path) -> None:
         raise RuntimeError(f"{command[0]} failed: {done.stdout[-2000:]} {done.stderr[-2000:]}")
 
 
-def _compile(folder: Path, source: str) -> Path:
+def _compile(folder: Path, source: str, *options: str) -> Path:
     (folder / "app.c").write_text(source)
-    _do(folder, "gcc", "-o", "app", "app.c")
+    _do(folder, "gcc", *options, "-o", "app", "app.c")
     return folder / "app"
 
 
@@ -122,6 +146,20 @@ def _nuitka(folder: Path) -> Path:
     return folder / "app"
 
 
+def _upx(folder: Path) -> Path:
+    _compile(folder, _PLAIN, "-static").rename(folder / "plain")  # it packs nothing that is small already
+
+    def fill(root: Path) -> None:
+        native = next(filter(is_native, load_targets().values()))
+        unpack_packages(native, ["upx-ucl"], root, (host_suite()[0], NEWER.codename))  # Debian 12 has none
+
+    root = make_once(_PLACE / "upx", NEWER.codename, fill)
+    [loader] = (root / "usr" / "lib64").glob("ld-linux-*")
+    [libraries] = (root / "usr" / "lib").glob("*-linux-gnu")
+    _do(folder, loader, "--library-path", libraries, root / "usr/bin/upx-ucl", "-q", "-o", "app", "plain")
+    return folder / "app"
+
+
 def _go(folder: Path) -> Path:
     (folder / "app.go").write_text(f'package main\n\nfunc main() {{ println("{SAYS}") }}\n')
     _do(folder, "go", "build", "-o", "app", "app.go")
@@ -148,13 +186,21 @@ def _node_sea(folder: Path) -> Path:
     assert node is not None
     shutil.copy(os.path.realpath(node), folder / "app")
     fuse = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2"
-    _do(folder, _NPM / "npm/node_modules/.bin/postject", "app", "NODE_SEA_BLOB", "app.blob", "--sentinel-fuse", fuse)
+    _do(folder, _PLACE / "npm/node_modules/.bin/postject", "app", "NODE_SEA_BLOB", "app.blob", "--sentinel-fuse", fuse)
     return folder / "app"
 
 
 def _bun(folder: Path, bun: str) -> Path:
     _javascript(folder)
-    _do(folder, _NPM / bun, "build", "--compile", "app.js", "--outfile", "app")
+    _do(folder, _PLACE / bun, "build", "--compile", "app.js", "--outfile", "app")
+    return folder / "app"
+
+
+def _deno(folder: Path) -> Path:
+    _javascript(folder)
+    runtime = _compile(folder, _IN_NOTE).rename(folder / "runtime")
+    variables = (f"DENORT_BIN={runtime}", f"DENO_DIR={folder}", "DENO_NO_UPDATE_CHECK=1")
+    _do(folder, "env", *variables, _PLACE / _DENO, "compile", "--no-check", "--output", "app", "app.js")
     return folder / "app"
 
 
@@ -168,7 +214,7 @@ def _sbcl(folder: Path) -> Path:
 def _caxa(folder: Path) -> Path:
     (folder / "source").mkdir()
     _javascript(folder / "source")
-    caxa = _NPM / "npm/node_modules/.bin/caxa"
+    caxa = _PLACE / "npm/node_modules/.bin/caxa"
     _do(folder, caxa, "--input", "source", "--output", "app", "--", "node", "{{caxa}}/app.js")
     return folder / "app"
 
@@ -189,11 +235,13 @@ _BUILDERS: dict[str, Callable[[Path], Path]] = {
     "pex": _pex,
     "PyInstaller onefile *": _pyinstaller,
     "Nuitka onefile": _nuitka,
+    "UPX": _upx,
     "Go": _go,
     "Rust": _rust,
     "Node.js single executable (postject)": _node_sea,
     "bun build --compile, 1.4": lambda folder: _bun(folder, _BUN),
     "bun build --compile, 1.1": lambda folder: _bun(folder, _OLD_BUN),
+    "deno compile, 2.9, with a runtime of ours": _deno,
     "SBCL image": _sbcl,
     "caxa": _caxa,
     "reads a trailer in its last bytes *": lambda folder: _appended(folder, _TRAILER, b"code PAYLOAD1"),

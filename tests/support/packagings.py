@@ -24,7 +24,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 APP = REPOSITORY / "tests" / "packagings" / "restarting_app.py"
 CACHE = REPOSITORY / ".cache" / "packagings"
-DEADLINE = 40.0
+DEADLINE = 120.0 if os.environ.get("PYPATCHER_PACKAGINGS") == "all" else 40.0
 
 
 def _sources() -> list[Path]:
@@ -118,12 +118,15 @@ _BUILDERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for something that other processes do; its value when it is true."""
+def wait_until(condition: Callable[[], Any], what: str | Callable[[], str]) -> Any:
+    """Wait for something that other processes do; its value when it is true.
+
+    What was waited for is asked, where it is not a plain text, when the time is over: as it is then, not as it was.
+    """
     deadline = time.monotonic() + DEADLINE
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {DEADLINE:g} s: {what}")
+            raise AssertionError(f"not within {DEADLINE:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
     return value
 
@@ -243,5 +246,5 @@ class PackagedDevice(PackagedProgram):
 
     def wait_for_starts(self, count: int) -> list[dict[str, Any]]:
         """Wait until the program was started ``count`` times."""
-        wait_until(lambda: len(self.starts()) >= count, f"{count} starts, {len(self.starts())} seen: {self.errors()}")
+        wait_until(lambda: len(self.starts()) >= count, lambda: f"{count} starts: {self.starts()} {self.errors()}")
         return self.starts()

@@ -23,7 +23,13 @@ PAGES = (
     "tests/README.md",
 )
 EXAMPLES = tuple(page for page in PAGES if page.startswith("examples/"))
-WALKED = ("README.md", "docs/cross-building.md", "docs/troubleshooting.md", *EXAMPLES)
+WALKED = (
+    "README.md",
+    "docs/small-updates.md",
+    "docs/cross-building.md",
+    "docs/troubleshooting.md",
+    *EXAMPLES,
+)
 """In the order of somebody who reads them; no other page has commands."""
 NO_SHELL = ("import ", "[Unit]")
 """How blocks begin that are Python or a unit."""
@@ -36,6 +42,7 @@ NOT_RUN = {
     "make qemu-test": ".ci/run runs it",
     "make device-test": ".ci/run runs it, with fewer cuts",
     ".cache/cross/tools/bin/python -m qemu": "a part of make qemu-test and make device-test, which .ci/run runs",
+    "PYTHONHASHSEED=0 pypatcher check-build dist/app ": "a minute; tests/interop/test_check_build.py does the same",
     "python -m nuitka ": "minutes; make packagings builds so",
     "cargo build ": "Rust is not installed here; tests/packagings embeds into Rust programs in `make packagings`",
     "go build ": "Go is not installed here; tests/packagings embeds into Go programs in `make packagings`",
@@ -46,6 +53,7 @@ NOT_RUN = {
 }
 LONG = {
     "make demo": "minutes",
+    "apt-get install ": "packages of the machine's own",
     "python3 -m venv /opt/pypatcher && ": "a minute, and an index; the test has what it makes",
     "make wheels": "minutes; .ci/run builds them in make qemu-test",
     "make -s wheelhouse": "minutes; .ci/run builds it in make qemu-test; here is its sysroot",
@@ -63,7 +71,10 @@ BEFORE = {
     ("README.md", "gcc "): "cp $HERE/examples/c-app/app.c .",
     ("README.md", "pypatcher run "): "pypatcher sign app --key-file owner.key",
     ("README.md", "pypatcher gen owner.key"): "rm -f owner.key owner.key.pub && cp $HERE/examples/python-app/app.py .",
-    ("README.md", "pyinstaller "): "sed -i \"s/^OWNER = .*/OWNER = '$(cut -d' ' -f2 owner.key.pub)'/\" app.py",
+    (
+        "README.md",
+        "PYTHONHASHSEED=0 pyinstaller ",
+    ): "sed -i \"s/^OWNER = .*/OWNER = '$(cut -d' ' -f2 owner.key.pub)'/\" app.py",
     ("README.md", "mkdir -p /opt/app "): "timeout 90 sh -c 'until grep node.started device.out; do sleep 1; done'",
     ("README.md", "pypatcher stage "): (
         "cp dist/app app-1.4.0 && pypatcher sign app-1.4.0 --version 1.4.0 --key-file owner.key"
@@ -81,6 +92,12 @@ BEFORE = {
         " && pypatcher sign dist/aarch64/sensor --key-file keys/aarch64.key --version 1.0.0"
     ),
     ("docs/troubleshooting.md", "pypatcher status "): _KEY,
+    ("docs/small-updates.md", "pypatcher check-build app "): (
+        "mkdir -p small && cd small && cp $HERE/examples/c-app/app.c ."
+    ),
+    ("docs/small-updates.md", "pypatcher compare "): (
+        "gcc $(pypatcher include --cflags) -o app-1.0.0 app.c && cp app-1.0.0 app-1.1.0"
+    ),
 }
 FOR_EVER = ("pypatcher run ", "pypatcher seed ", "./dist/app", "device/")
 STATUSES = {
@@ -158,8 +175,8 @@ def _filled(text: str) -> str:
     text = re.sub(r"\bK\b(?!=)", "$(cut -d' ' -f2 owner.key.pub)", text)
     for name, target in (("K1", "armv7"), ("K2", "aarch64")):
         text = re.sub(rf"\b{name}\b", f"$(cut -d' ' -f2 keys/{target}.key.pub)", text)
-    if text == "pypatcher testnet":  # in the other terminal
-        return "pypatcher testnet >testnet.out & sleep 5"
+    if text.endswith("/pypatcher testnet"):  # in the other terminal
+        return f"{text} >testnet.out & sleep 5"
     if text == "export PYPATCHER_BOOTSTRAP=...":
         return "export $(grep -o 'PYPATCHER_BOOTSTRAP=[^ ]*' testnet.out)"
     if text == "device/app &":

@@ -64,7 +64,7 @@ def target_of(position: int) -> bytes:
 class PointerDevice:
     """A device of the fleet: its DHT node, what it knows of the owner, and its pointer."""
 
-    def __init__(self, node: DhtNode, word: Manifest | None, seed: int, crowd: int) -> None:
+    def __init__(self, node: DhtNode, word: Manifest | None, seed: int, crowd: int, settings: Settings) -> None:
         self.node = node
         loop = asyncio.get_running_loop()
         self.word = OwnersWord(OWNER_KEY, TARGET, MemoryWords(), clock=loop.time)
@@ -73,7 +73,7 @@ class PointerDevice:
         self.host = SimpleNamespace(joined=node.joined)
         rng = random.Random(seed)
         around = Surroundings(
-            cast("Any", self.host), Settings(), lambda _: None, rng, loop.time, self.word, lambda: crowd
+            cast("Any", self.host), settings, lambda _: None, rng, loop.time, self.word, lambda: crowd
         )
         self.pointer = Pointer(node, self.word, around)
         self.running: asyncio.Task[None] | None = None
@@ -139,11 +139,13 @@ class PointerLab:
                 device.running.cancel()
         await self.net.stop()
 
-    def device(self, word: Manifest | None = None, *, crowd: int = 50) -> PointerDevice:
+    def device(
+        self, word: Manifest | None = None, *, crowd: int = 50, settings: Settings | None = None
+    ) -> PointerDevice:
         """One more device, which knows that word."""
         node = self.net.grow(1)[0]
         node.introduce(each.contact for each in self.besiegers)
-        self.devices.append(PointerDevice(node, word, self.seed + len(self.devices), crowd))
+        self.devices.append(PointerDevice(node, word, self.seed + len(self.devices), crowd, settings or Settings()))
         return self.devices[-1]
 
     def besiege(self, says: Says, *, hosts: int = 12, per_host: int = 2) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support.one_update import Disturbance, Kit, UpdateScenario, check, child, complete_in_child, fresh, perform
 
-__all__ = ["DISKS", "Cut", "Disk", "kernel_has", "make_image", "mounted"]
+__all__ = ["DISKS", "Cut", "Disk", "kernel_has", "make_disk", "make_image", "mounted", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,19 @@ def kernel_has(filesystem: str) -> bool:
 
 def make_image(path: Path, kit: Kit, mount_at: Path, disk: Disk) -> Path:
     """An image with the old program in ``device/app``, synced."""
+    with make_disk(path, mount_at, disk):
+        fresh(mount_at / "device", kit)
+    return path
+
+
+@contextlib.contextmanager
+def make_disk(path: Path, mount_at: Path, disk: Disk) -> Iterator[Path]:
+    """An image with nothing on it, mounted for the block."""
     with path.open("wb") as file:
         file.truncate(disk.megabytes << 20)
     subprocess.run([*_MAKE[disk.filesystem], path], check=True, stdout=subprocess.DEVNULL)
     with mounted(path, mount_at, disk):
-        fresh(mount_at / "device", kit)
-    return path
+        yield mount_at
 
 
 @contextlib.contextmanager
@@ -113,7 +120,7 @@ class Cut:
         """Cut the power now: what is wrong with the device at its next boot, or empty."""
         # A new file each time: mount takes a loop device that still has the file, with what it remembers of it.
         self._looks += 1
-        copy = _snapshot(self._folder / "image", self._folder / f"copy-{self._looks}")
+        copy = snapshot(self._folder / "image", self._folder / f"copy-{self._looks}")
         with mounted(copy, self._folder / "after", self._disk) as at:
             program = at / "device" / "app"
             complaint = check(program, self._kit)
@@ -122,7 +129,7 @@ class Cut:
         return f"{self._name} {when}: {complaint}" if complaint else ""
 
 
-def _snapshot(image: Path, copy: Path) -> Path:
+def snapshot(image: Path, copy: Path) -> Path:
     """The image as it was at one instant, which a copy is not while the kernel writes to it.
 
     What two readings in a row have in common everywhere was all there at once, between the two.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import marshal
 import struct
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +100,27 @@ def move_region(data: bytes, old: int, new: int) -> bytes:
     """``data`` with its region taken from offset ``old`` and put in at ``new`` of what is left."""
     region, rest = data[old : old + REGION_SIZE], data[:old] + data[old + REGION_SIZE :]
     return rest[:new] + region + rest[new:]
+
+
+def bundle(members: dict[str, bytes], *, length: int | None = None) -> bytes:
+    """A stand-in for a PyInstaller onefile: a loader, members, their table, the cookie, and 176 bytes behind it."""
+    body, toc = b"", b""
+    for name, data in members.items():
+        label = name.encode() + b"\0"
+        toc += struct.pack("!IIIIBc", 18 + len(label), len(body), len(data), len(data), 0, b"b") + label
+        body += data
+    size = len(body) + len(toc) + 88
+    word = bytes((77, 69, 73, 12, 11, 10, 11, 14))
+    cookie = struct.pack("!8sIIII64s", word, length or size, len(body), len(toc), 311, b"libpython3.11.so")
+    return make_elf() + body + toc + cookie + bytes(176)
+
+
+def modules(code: dict[str, bytes], *, table: object = None, pack: Callable[[bytes], bytes] = zlib.compress) -> bytes:
+    """A stand-in for PyInstaller's archive of modules: a header, packed modules, their table as marshal writes it."""
+    body, entries = bytes(17), []
+    for name, data in code.items():
+        packed = pack(data)
+        entries.append((name, (0, len(body), len(packed))))
+        body += packed
+    header = struct.pack("!4s4sI", b"PYZ\0", b"\xa7\r\r\n", len(body))
+    return header + body[len(header) :] + marshal.dumps(entries if table is None else table)

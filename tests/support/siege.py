@@ -87,6 +87,11 @@ class Siege:
         """The server's."""
         return self.server.endpoint
 
+    @property
+    def connections(self) -> int:
+        """The most that honest peers can have now: the two of before and of now, and those that are being closed."""
+        return 2 + self.transfers + self.failures
+
     async def go_on(self, client: Endpoint, body: bytes) -> None:
         """Fetch over and over, and measure."""
         while True:

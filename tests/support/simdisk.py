@@ -19,7 +19,7 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from pypatcher.install.files import FileStat
+from pypatcher.install.file_stat import FileStat
 from pypatcher.install.layout import PARTIAL_PREFIX, Entry, Folder, Layout
 from pypatcher.install.state_folder import StateFolder
 
@@ -107,6 +107,8 @@ class SimDisk:
         self.after_begin: Callable[[], None] | None = None
         self.before_operation: Callable[[int], None] | None = None
         self.others_run = False
+        self.partial_is_of = ""
+        """What the name of a download begins with: whatever it is of, the next one goes on with it."""
         self.links = True
         self._operations = 0
         self._next_inode = 1000
@@ -180,6 +182,10 @@ class SimDisk:
         self._rename_in(name, inode, None)
         return self._descriptor(inode)
 
+    def reopen(self, entry: Entry) -> int:
+        """See `Files`."""
+        return self.open(entry)
+
     def fstat(self, fd: int) -> FileStat:
         """See `Files`."""
         return self._stat(self._open[fd])
@@ -197,12 +203,38 @@ class SimDisk:
             data = data[: len(data) // 2]
             raise
         finally:
-            self.visible_content[inode] += data
+            before, at = self.visible_content[inode], self._positions[fd]
+            self.visible_content[inode] = before[:at] + data + before[at + len(data) :]
+            self._positions[fd] += len(data)
             self.changes[inode] = self.changes.get(inode, 0) + 1
+
+    def write_part(self, fd: int, data: bytes, offset: int) -> None:
+        """See `Files`; a disk that fills up takes the first half."""
+        inode = self._open[fd]
+        try:
+            self._about_to_change(needs_room=True)
+        except OSError:
+            data = data[: len(data) // 2]
+            raise
+        finally:
+            before = self.visible_content[inode]
+            self.visible_content[inode] = before[:offset].ljust(offset, b"\0") + data + before[offset + len(data) :]
+            self.changes[inode] = self.changes.get(inode, 0) + 1
+
+    def truncate(self, fd: int, size: int) -> None:
+        """See `Files`."""
+        self._about_to_change()
+        inode = self._open[fd]
+        self.visible_content[inode] = self.visible_content[inode][:size]
+        self.changes[inode] = self.changes.get(inode, 0) + 1
 
     def copy(self, source: int, target: int) -> None:
         """See `Files`."""
         self.write(target, self.content(source))
+
+    def copy_part(self, source: int, start: int, target: int, offset: int, size: int) -> None:
+        """See `Files`."""
+        self.write_part(target, self.content(source)[start : start + size], offset)
 
     def seal(self, fd: int, entry: Entry) -> None:
         """See `Files`; who has a file open is no part of the model."""
@@ -258,7 +290,11 @@ class SimDisk:
 
     def names(self) -> list[str]:
         """See `Files`."""
-        return [PARTIAL_PREFIX + "0" if name == "partial" else name for name in self.visible if name != "P"]
+        return [
+            PARTIAL_PREFIX + self.partial_is_of + "0" if name == "partial" else name
+            for name in self.visible
+            if name != "P"
+        ]
 
     def lock(self, entry: Entry, *, shared: bool = False, held: int | None = None) -> int | None:
         """See `Files`; only other processes of the program are modelled."""

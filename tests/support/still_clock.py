@@ -11,7 +11,7 @@ import sys
 import threading  # noqa: F401 - real threads wait in real time
 import time
 
-__all__ = ["advance", "seconds", "stand_still"]
+__all__ = ["advance", "advance_to", "seconds", "stand_still"]
 
 _BASE = 1_764_000_000.0
 _now = [1000.0]
@@ -25,6 +25,11 @@ def seconds() -> float:
 def advance(by: float) -> None:
     """Let time pass."""
     _now[0] += by
+
+
+def advance_to(moment: float) -> None:
+    """Let time pass until then; it never goes back."""
+    _now[0] = max(_now[0], moment)
 
 
 def stand_still() -> None:

@@ -44,6 +44,7 @@ class _Port:
         on_datagram: Callable[[bytes, Address], None],
         on_batch_end: Callable[[], None],
         _on_writable: Callable[[], None],
+        _on_train: Callable[[bytes, int, Address], None],
     ) -> None:
         self.address = bind
         self._switch, self._on_datagram, self._on_batch_end = switch, on_datagram, on_batch_end

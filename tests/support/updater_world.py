@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 
 import pytest
 
+from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.discovery import HeardRecord
 from pypatcher.discovery.candidates import Candidate
@@ -19,6 +20,7 @@ from pypatcher.errors import PeerError
 from pypatcher.install.layout import Layout
 from pypatcher.nat.ways import EveryWay, Reachability
 from pypatcher.settings import Settings
+from pypatcher.transfer.download import Fetch
 from pypatcher.transfer.exchange import Sink
 from pypatcher.update.updater import Updater
 from pypatcher.update.wanted import PastDownloads, Wanted
@@ -48,10 +50,15 @@ class UpdaterWorld:
         self.sends = SIZE
         self.sends_before_errors = False
         self.takes = 0.01
+        self.fetch: Fetch | None = None
         self.rates: dict[str, float] = {}
         self.ways: Reachability = EveryWay(stranger_jitter=60.0)
         self.seed = 1
         self.moves_while_asked = False
+        self.helps: Callable[[Candidate, Sink], Awaitable[None]] | None = None
+        self.sink: Sink | None = None
+        self.census: Census | None = None
+        self.view: WorldPeers | None = None
 
     def peer(self, host: str, answer: Exception | None = None, info: PatchInfo = NEW) -> None:
         """A peer that gives its release, or raises."""
@@ -68,7 +75,8 @@ class UpdaterWorld:
         settings = settings or Settings()
         peers = WorldPeers(self, settings)
         rng = random.Random(self.seed)
-        wanted = Wanted(self.installation, self.past, self.heard)
+        largest = settings.metered_size if settings.metered else None
+        wanted = Wanted(self.installation, self.past, self.heard, largest=largest)
         updater = Updater(peers, self.installation, wanted, settings, self.heard, rng=rng, clock=peers.clock)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
@@ -99,10 +107,11 @@ class WorldPeers:
 
     def __init__(self, world: UpdaterWorld, settings: Settings) -> None:
         self.clock = asyncio.get_running_loop().time
-        self.census = Census(self.clock)
+        self.census = world.census = Census(self.clock)
         self.ways = world.ways
         self.moves = 0
         self._world = world
+        world.view = self
         around = Surroundings(self, settings, world.heard, random.Random(world.seed), self.clock)  # type: ignore[arg-type]
         self.source = SlotSource(self, around)  # type: ignore[arg-type]
 
@@ -116,12 +125,28 @@ class WorldPeers:
 
     async def joined(self) -> None: ...
 
-    async def look(self) -> list[HeardRecord]:
+    async def look(self, *, is_short: bool = False) -> list[HeardRecord]:
         self._world.looks.append(self.clock())
         return [HeardRecord(info, node(1).public, ((host, 1),), 7) for host, info in self._world.releases.items()]
 
+    def may_help(self, candidate: Candidate) -> bool:
+        return self._world.helps is not None and self._world.sink is not None
+
+    def is_connected(self, address: Address) -> bool:
+        return False
+
+    def make_place(self, info: PatchInfo) -> None: ...
+
+    async def help(self, candidate: Candidate) -> None:
+        world = self._world
+        assert world.helps is not None and world.sink is not None
+        world.asked.append((self.clock(), candidate.address[0]))
+        await world.helps(candidate, world.sink)
+
     async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         world, host = self._world, candidate.address[0]
+        if world.fetch is not None:
+            return await world.fetch(candidate, sink)
         world.asked.append((self.clock(), host))
         await asyncio.sleep(world.takes)
         if (rate := world.rates.get(host)) is not None:

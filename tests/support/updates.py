@@ -51,6 +51,9 @@ SERVERS = ("aiohttp", "cherrypy", "flask", "gunicorn", "tornado", "twisted", "uv
 """They are bundled only where they are tried, since that takes minutes."""
 _BY_NAME = {ENDING_APP: ("gunicorn", "uvicorn")}
 """What an application imports by name at run time, so that a bundler does not see it."""
+_NOT_COMPILED = ("twisted", "cherrypy", "cheroot", "jinja2", "click", "jaraco", "more_itertools")
+_NOT_COMPILED += ("dateutil", "tempora", "zope", "OpenSSL", "attr", "rich", "pygments")
+"""What Nuitka bundles as it is: half a million lines of others, of which C would only take longer to build."""
 _CACHE = REPOSITORY / ".cache" / "updates"
 
 
@@ -87,7 +90,8 @@ def _identity(packaging: str, app: tuple[Path, ...]) -> str:
     content = hashlib.sha256(f"{packaging} {sys.version} {WHOLE}".encode())
     inside = [] if packaging == "zipapp" else sorted((REPOSITORY / "pypatcher").rglob("*.py"))
     here_too = [Path(__file__).with_name(name) for name in ("updates.py", "packagings.py", "small_app.c")]
-    said = [REPOSITORY / "README.md", REPOSITORY / "setup.py", *sorted((REPOSITORY / "targets").glob("*"))]
+    content.update(repr([readme_command(start) for start in ("pyinstaller", "python -m nuitka")]).encode())
+    said = [REPOSITORY / "setup.py", *sorted((REPOSITORY / "targets").glob("*"))]
     for path in (*app, *here_too, *inside, *said):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
@@ -110,25 +114,26 @@ def _build_one(packaging: str, app: tuple[Path, ...], work: Path, version: str) 
     shutil.copy(main, work / "app.py")
     _install(source)
     # Word for word as the README says; ``dist/app`` is where it says that the program is.
-    (tool, *options) = readme_command("pyinstaller" if packaging == "pyinstaller" else "python -m nuitka")
+    variables, (tool, *options) = readme_command("pyinstaller" if packaging == "pyinstaller" else "python -m nuitka")
     command = ["-m", "PyInstaller", *options] if tool == "pyinstaller" else options
     if beside:  # what it imports by name, or nobody tries here, is its own affair
         include = "--collect-submodules" if tool == "pyinstaller" else "--include-package"
         leave_out = "--exclude-module" if tool == "pyinstaller" else "--nofollow-import-to"
         command[2:2] = [f"{include}={name}" for name in _BY_NAME.get(app, ()) if WHOLE]
         command[2:2] = [f"{leave_out}={name}" for name in SERVERS if not WHOLE]
+        command[2:2] = [f"--noinclude-custom-mode={name}:bytecode" for name in _NOT_COMPILED if tool != "pyinstaller"]
     (work / "dist").mkdir(exist_ok=True)
     # The servers make hundreds of modules of C: they are compiled as fast as can be, and only restarted.
-    run_tool(work, *command, **({"CCFLAGS": "-O0"} if beside else {}))
+    run_tool(work, *command, **variables, **({"CCFLAGS": "-O0"} if beside else {}))
     return work / "dist" / "app"
 
 
-def readme_command(start: str) -> list[str]:
-    """The words of the README's lines that begin so, which say the same, without their comments."""
+def readme_command(start: str) -> tuple[dict[str, str], list[str]]:
+    """The variables and words of the README's lines that begin so, which say the same, without their comments."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(rf"^    ({re.escape(start)} .*)$", text, re.MULTILINE)
-    [words] = {tuple(shlex.split(line, comments=True)) for line in lines}
-    return list(words)
+    lines = re.findall(rf"^    ((?:[A-Z]+=\S+ )*)({re.escape(start)} .*)$", text, re.MULTILINE)
+    [(variables, words)] = {(before, tuple(shlex.split(line, comments=True))) for before, line in lines}
+    return dict(one.split("=", 1) for one in variables.split()), list(words)
 
 
 def _install(folder: Path) -> None:
@@ -179,14 +184,14 @@ class Program(PackagedProgram):
 
     def wait_for(self, name: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until a file has that many lines."""
-        wait_until(lambda: len(self.said(name)) >= count, f"{count} {name}: {self.text('errors')[-3000:]}")
+        wait_until(lambda: len(self.said(name)) >= count, lambda: f"{count} {name}: {self.text('errors')[-3000:]}")
         return self.said(name)
 
     def wait_for_event(self, name: str) -> dict[str, Any]:
         """Wait until an event of that name was said."""
         found: dict[str, Any] = wait_until(
             lambda: next((event for event in self.said("events") if event["event"] == name), None),
-            f"{name}: {self.said('events')} {self.text('errors')[-3000:]}",
+            lambda: f"{name}: {self.said('events')} {self.text('errors')[-3000:]}",
         )
         return found
 

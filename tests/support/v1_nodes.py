@@ -94,6 +94,8 @@ async def open_speaker(
 class Liar:
     """Says ``hello`` and answers each type of request with the bytes that ``answers`` has for it, or UNKNOWN.
 
+    What answers by the request's payload is a function in ``answers``.
+
     Attributes:
         asked: type of each request that came.
         heard: what others said to it.
@@ -104,7 +106,7 @@ class Liar:
     def __init__(self, endpoint: Endpoint, hello: Hello) -> None:
         self.endpoint = endpoint
         self.hello = hello
-        self.answers: dict[int, bytes] = {}
+        self.answers: dict[int, bytes | Callable[[bytes], bytes]] = {}
         self.asked: list[int] = []
         self.heard: list[Hello] = []
         self.hangs_up = self.drips = False
@@ -142,12 +144,13 @@ class Liar:
         data = b""
         while part := await stream.read(4096):
             data += part
-        ((kind, _),) = MessageReader().feed(data)
+        ((kind, payload),) = MessageReader().feed(data)
         self.asked.append(kind)
         if self.drips:
             await stream.write(b"\0")
             await asyncio.sleep(60)
-        await stream.write(self.answers.get(kind, encode_unsigned(CloseCode.UNKNOWN)))
+        answer = self.answers.get(kind, encode_unsigned(CloseCode.UNKNOWN))
+        await stream.write(answer if isinstance(answer, bytes) else answer(payload))
         await stream.finish()
 
 

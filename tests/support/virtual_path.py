@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pypatcher.established.flow import FlowLimits
 from pypatcher.established.ids import ConnectionId
 from pypatcher.established.machine import Established
+from pypatcher.established.protection import Opener
 from pypatcher.established.state import Confirmed, Event, Handover, StreamData
 
 CLIENT, SERVER = ("198.51.100.1", 4001), ("203.0.113.1", 4002)
 AES, CHACHA = 0x1301, 0x1303
 WINDOW = 1 << 18
 LIMITS = FlowLimits(1 << 20, WINDOW, WINDOW, WINDOW, 4, 4)
+_NUMBER_AT = 9
 WIDE = FlowLimits(1 << 23, 1 << 21, 1 << 21, 1 << 21, 4, 4)
 """What a fetch grants."""
 
@@ -96,12 +98,15 @@ class Link:
         self.events: dict[Established, list[Event]] = {self.client: [], self.server: []}
         self.streams: dict[Established, dict[int, Got]] = {self.client: {}, self.server: {}}
         self.numbers: dict[Established, set[tuple[int, int]]] = defaultdict(set)
+        """What each has used: how often it changed its keys before, and the last 32 bits of packet numbers."""
         self.sent_bytes = {self.client: 0, self.server: 0}
         self._line: dict[Established, float] = {self.client: 0.0, self.server: 0.0}
         self._flying: list[tuple[float, int, Established, bytes, tuple[str, int]]] = []
         self._order = itertools.count()
-        for side in (self.client, self.server):
-            self._count_numbers(side)
+        self._phases: dict[Established, list[int]] = {self.client: [0], self.server: [0]}
+        self._masks = {
+            side: Opener(suite, handover(side is self.client).send_secret) for side in (self.client, self.server)
+        }
 
     def got(self, side: Established, stream_id: int) -> Got:
         """What that side got of a stream."""
@@ -146,6 +151,7 @@ class Link:
 
     def _carry(self, side: Established, data: bytes, address: tuple[str, int]) -> None:
         self.watch(side, data)
+        self._count_number(side, data)
         self.sent_bytes[side] += len(data)
         other, source = (self.server, self.client_address) if side is self.client else (self.client, SERVER)
         if address != (SERVER if side is self.client else self.client_address) or len(data) > self.mtu:
@@ -171,19 +177,16 @@ class Link:
                 if self.read:
                     side.grant(event.stream_id, len(got.data) + self.window)
 
-    def _count_numbers(self, side: Established) -> None:
-        sealer = side.state.sealer
-        seal = sealer.seal
-
-        def watched(prefix: bytes, number: int, payload: bytes) -> bytes:
-            used = (id(sealer._key), number)
-            assert used not in self.numbers[side], f"packet number {number} was used twice under one key"
-            self.numbers[side].add(used)
-            self._keys.append(sealer._key)
-            return seal(prefix, number, payload)
-
-        self._keys: list[object] = []
-        sealer.seal = watched  # type: ignore[method-assign]
+    def _count_number(self, side: Established, data: bytes) -> None:
+        mask = self._masks[side].masks([data], _NUMBER_AT)
+        phase = ((data[0] ^ mask[0]) >> 2) & 1
+        phases = self._phases[side]
+        if phases[-1] != phase:
+            phases.append(phase)
+        number = int.from_bytes(data[_NUMBER_AT : _NUMBER_AT + 4], "big") ^ int.from_bytes(mask[1:5], "big")
+        used = (len(phases), number)
+        assert used not in self.numbers[side], f"packet number {number} was used twice under one key"
+        self.numbers[side].add(used)
 
     @property
     def confirmed(self) -> bool:

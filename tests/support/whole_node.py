@@ -22,9 +22,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pypatcher.discovery.tracker
 import pypatcher.node.network
 from pypatcher.app.keep_node import keep_node
 from pypatcher.artifact import sign_file
+from pypatcher.artifact.beside import manifest_path, write_manifest
+from pypatcher.artifact.rollout import Change, first_word
+from pypatcher.artifact.tree import stated_root
 from pypatcher.dht import Testnet
 from pypatcher.events import Event
 from pypatcher.install import Installation, owner_verifies
@@ -48,7 +52,7 @@ VERSIONS = ("1.0.0", "2.0.0", "3.0.0")
 LATER = 900.0
 END = 3000.0
 LAST = 1000.0
-_DEVICE, _SEED, _LATE_SEED, _NET, _ROUTER = (f"192.168.77.{number}" for number in (1, 2, 3, 4, 254))
+_DEVICE, _SEED, _NET, _ROUTER, *_LATE_SEEDS = (f"192.168.77.{number}" for number in (1, 2, 4, 254, 3, 5))
 _NAME = "entry.test"
 _CLONE_NEWNET = 0x40000000
 
@@ -77,13 +81,18 @@ async def live(kit: Path, folder: Path, injector: Injector, fails: str) -> tuple
         chosen = _choose(offered)  # what cannot be read then is said to whoever gives the command
         with injector.watching() if fails == "seed" else contextlib.nullcontext():
             seeds = [others.create_task(_seed(chosen, _SEED, folder, settings))]
+        installation = Installation(program, owner_verifies(OWNER, here()))
+        installation.settle("run")  # a start that fails is the launchers' matter: ``whole_run``, ``whole_thread``
         with injector.watching() if fails == "device" else contextlib.nullcontext():
-            device = asyncio.create_task(_device(program, settings, folder, events.append))
+            device = asyncio.create_task(_device(installation, settings, folder, events.append))
         await asyncio.sleep(LATER)
         if fails == "seed":
+            shutil.copy(manifest_path(kit / "3.0.0"), manifest_path(offered))
             Path(shutil.copy(kit / "3.0.0", folder / "next")).rename(offered)
         else:
-            seeds.append(others.create_task(_seed(_choose(kit / "3.0.0"), _LATE_SEED, folder, settings)))
+            # By its tree, from both at once.
+            for host in _LATE_SEEDS:
+                seeds.append(others.create_task(_seed(_choose(kit / "3.0.0"), host, folder, settings)))
         await asyncio.sleep(END - LATER)
         if injector.failed is not None:
             await asyncio.sleep(max(0.0, injector.failed + END - time.monotonic()))
@@ -100,9 +109,7 @@ async def live(kit: Path, folder: Path, injector: Injector, fails: str) -> tuple
     return complaint, end
 
 
-async def _device(program: Path, settings: Settings, folder: Path, emit: Callable[[Event], None]) -> None:
-    installation = Installation(program, owner_verifies(OWNER, here()))
-    installation.settle("run")
+async def _device(installation: Installation, settings: Settings, folder: Path, emit: Callable[[Event], None]) -> None:
     nodes: list[Node] = []
 
     def made(new: Sequence[Node]) -> None:
@@ -155,9 +162,11 @@ def _own_network() -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "no network namespace")
     steps = "link set lo up; link add d0 type veth peer name d1; link set d1 up; link set d0 up; "
-    steps += "; ".join(f"address add {host}/24 dev d0" for host in (_DEVICE, _SEED, _LATE_SEED, _NET, _ROUTER))
+    steps += "; ".join(f"address add {host}/24 dev d0" for host in (_DEVICE, _SEED, _NET, _ROUTER, *_LATE_SEEDS))
     steps += "; route add default dev d0"
     subprocess.run(["ip", "-batch", "-"], input=steps.replace("; ", "\n") + "\n", text=True, check=True)
+    # Each publishes as if it were alone, or who falls silent where others publish would be taken for broken.
+    pypatcher.discovery.tracker._MOST = 2.0  # type: ignore[attr-defined]
     # All live on one machine, each bound to an address, and shall have a LAN and a router as if they were not.
     pypatcher.node.network.ports_everywhere = lambda bound: {4: bound[0][1]}  # type: ignore[attr-defined]
     pypatcher.node.network.default_gateway = lambda family=4: _ROUTER if family == 4 else None  # type: ignore[assignment]
@@ -183,7 +192,10 @@ def main() -> int:
     """``FOLDER SAMPLE SEED PART``; SAMPLE 0 is everything, PART what fails."""
     folder, sample, seed, part = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     for version in VERSIONS:
-        sign_file(compile_app(folder / version, version), KEY, None, here())
+        info = sign_file(compile_app(folder / version, version), KEY, None, here())
+    with (folder / VERSIONS[-1]).open("rb") as file:
+        said = first_word(KEY, info, [here().name], Change(tree=stated_root(file.fileno())))
+    write_manifest(manifest_path(folder / VERSIONS[-1]), said, replace=True)
     return report(sweep(lambda failure, number: _one(folder, failure, number, part), sample or None, seed, LAST))
 
 

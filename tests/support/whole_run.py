@@ -38,10 +38,11 @@ PATIENCE = 60.0
 def stage_release(program: Path, release: Path) -> None:
     """As a node does, in no thread and at no point that is watched."""
     installation = Installation(program, owner_verifies(OWNER, here()))
-    with release.open("rb") as file, installation.new_partial() as partial:
+    with release.open("rb") as file:
         info = read_release(file.fileno()).info
-        partial.write(file.read())
-        installation.stage(partial, info)
+        with installation.new_partial(info) as partial:
+            partial.write(file.read())
+            installation.stage(partial, info)
 
 
 async def _watch(kit: Path, program: Path, log: Path) -> None:

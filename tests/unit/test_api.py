@@ -230,7 +230,7 @@ def test_a_program_without_a_network_says_so_and_ends_as_it_wants(tmp_path: Path
                 pypatcher.start()
             except pypatcher.PatcherError as error:
                 print(error)
-            await asyncio.to_thread(up.wait, 20)
+            await asyncio.to_thread(up.wait, 40)
             print(pypatcher.Version.current(), len(pypatcher.Patch.from_self().data), pypatcher.confirm())
             pypatcher.stop()
             print(names)
@@ -250,6 +250,34 @@ def test_a_program_without_a_network_says_so_and_ends_as_it_wants(tmp_path: Path
     assert done.stderr == ""
 
 
+def test_what_a_callback_starts_hears_a_stop(tmp_path: Path) -> None:
+    path = signed_zipapp(
+        tmp_path,
+        """
+        import signal, subprocess, threading
+        look = "print(open('/proc/self/status').read().split('SigBlk:')[1].split()[0])"
+        up = threading.Event()
+
+        def heard(event):
+            if event.name == "node.started":
+                subprocess.run([sys.executable, "-c", look])
+                up.set()
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        pypatcher.on_event(heard)
+
+        @pypatcher.public_key(KEY)
+        def main():
+            pypatcher.start()
+            up.wait(40)
+            pypatcher.stop()
+
+        main()
+        """,
+    )
+    assert run_zipapp(path).stdout == "0000000000000200\n"  # SIGUSR1, as main says, and not all
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -264,18 +292,28 @@ def test_no_failure_of_network_or_disk_reaches_the_application(
     path = signed_zipapp(
         tmp_path,
         """
-        import threading
+        import logging, os, threading
+        said, heard = os.environ["SAID"], threading.Event()
+
+        class Stderr(type(logging.lastResort)):
+            def emit(self, record):
+                super().emit(record)
+                if said and said in record.getMessage():
+                    heard.set()
+
+        logging.lastResort = Stderr(logging.WARNING)
+
         @pypatcher.public_key(KEY)
         def main():
             pypatcher.start()
-            threading.Event().wait(2)
+            heard.wait(40 if said else 2)
             pypatcher.stop()
             print("ran to its end")
 
         main()
         """,
     )
-    done = run_zipapp(path, **environment)
+    done = run_zipapp(path, SAID=said, **environment)
     assert (done.returncode, done.stdout) == (0, "ran to its end\n")
     assert said in done.stderr
     assert "Traceback" not in done.stderr

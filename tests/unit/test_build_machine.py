@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from cross import __main__ as cross_program
 from cross import sysroot, wheelhouse
 from cross.environment import BuildEnvironment
 from cross.pins import Pin
 from cross.sysroot import SUITES, host_suite, make_sysroot
 from cross.wheelhouse import get_wheel
 from cross.workshop import StepFailedError
+from pypatcher.keys import KeyPair, encode_key, write_key_file
 from pypatcher.targets import load_targets
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,3 +86,27 @@ def test_a_folder_that_cannot_be_written_is_said_to_be_one(tmp_path: Path) -> No
     assert done.returncode == 1
     assert done.stderr.startswith("nothing can be built in this folder: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_wheelhouse_is_signed_by_no_public_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = []
+    monkeypatch.setitem(cross_program._COMMANDS, "wheelhouse", lambda target, key: made.append(key))
+    pair = KeyPair.from_seed(bytes(32))
+    write_key_file(tmp_path / "owner", pair)
+    (tmp_path / "public").write_text(encode_key(pair.public))
+    write_key_file(tmp_path / "mixed", KeyPair.from_seed(bytes([1] * 32)))
+    (tmp_path / "mixed.pub").write_text(f"any {encode_key(pair.public)}\n")
+    for name, said in (
+        ("public", "seems to hold the public key"),
+        ("owner.pub", "holds a public"),
+        ("mixed", "is not"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["cross", "wheelhouse", NATIVE.name, "--key-file", str(tmp_path / name)])
+        assert (cross_program.main(), made) == (1, [])
+        assert said in capsys.readouterr().err
+    (tmp_path / "owner").chmod(0o644)
+    monkeypatch.setattr(sys, "argv", ["cross", "wheelhouse", NATIVE.name, "--key-file", str(tmp_path / "owner")])
+    assert (cross_program.main(), made) == (0, [pair])
+    assert "owner can be read by other users: chmod 600 it" in capsys.readouterr().out

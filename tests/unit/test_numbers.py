@@ -32,9 +32,12 @@ every {settings._EARLY_LOOK} s for {minutes(settings._EARLY)}, then {settings._L
 | opened of one slot | {discovery.tracker._OPEN_LIMIT} values
 
 | publish | every {SETTINGS.publish_interval} s; after a write that reached nobody
-{discovery.publisher._FIRST_RETRY} s
+{discovery.publisher._FIRST_RETRY} s, doubling up to that; a device that hears the owner and wants nothing: every
+{hours(discovery.sources.slots._AT_REST)} from {minutes(discovery.sources.slots._EARLY)} on; one that never heard him,
+and wants nothing, every {discovery.sources.slots._AT_REST_WITHOUT_WORD} s
 
-or {OURS.full_at} others say ours or newer; the pause doubles, up to {hours(discovery.publisher._LONGEST_PAUSE)}
+or {OURS.full_at} others say ours or newer, or one on three quarters of the nodes; the pause doubles, up to
+{hours(discovery.publisher._LONGEST_PAUSE)}
 
 once in {times(discovery.tracker._ANYWAY)}: {OURS.full_at} throw-away ids
 
@@ -61,7 +64,10 @@ all
 for {hours(dht.storage.ITEM_LIFETIME)}
 
 {discovery.sources.swarm._WANTING} s while something is wanted ({discovery.sources.swarm._SERVING} s after
-{minutes(discovery.sources.swarm._WANTING_LONG)} in vain), else every {discovery.sources.swarm._SERVING} s
+{minutes(discovery.sources.swarm._WANTING_LONG)} in vain), else every {discovery.sources.swarm._SERVING} s; from
+{minutes(discovery.sources.swarm._FRESH)} on every {minutes(discovery.sources.swarm._AT_REST)}
+(the release's by its {discovery.sources.swarm._NEAREST} nearest nodes alone), with
+{discovery.sources.swarm._GLANCED} nodes asked every {discovery.sources.swarm._SERVING} s who is new
 
 at the start, every {minutes(discovery.sources.lan._INTERVAL)}, and when somebody new is heard
 
@@ -80,7 +86,26 @@ an offer may start a fetch once {hours(transfer.gate._GATE_PAUSE)} per /24 or /4
 
 {kib(transfer.taking.CHUNK)} KiB at a time
 
-| at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over
+| peers that give one release by its tree | {update.updater._GIVERS}, {update.updater._FAR_GIVERS} of them from outside
+the LAN; while they are slow the slowest is left, after {transfer.v1.members._SLOW_AFTER} s
+
+| {transfer.v1.member.AT_ONCE} requests at once, of {kib(transfer.v1.picker._FIRST)} KiB at first, up to
+{mib(transfer.v1.picker._LARGEST)} MiB while one takes under {transfer.v1.picker._QUICK} s, down to
+{kib(transfer.v1.picker._SMALLEST)} KiB while it takes over {transfer.v1.picker._SLOW} s; while others fetch the
+same, of a {transfer.v1.picker._OF_FILE}th of the file at most
+
+| a peer that is busy | asked again after {transfer.v1.member._BUSY_PAUSES[0]}, {transfer.v1.member._BUSY_PAUSES[1]},
+{transfer.v1.member._BUSY_PAUSES[2]} and {transfer.v1.member._BUSY_PAUSES[3]} s,
+{transfer.v1.member._BUSY_TRIES} times in all, then left
+
+| a peer with nothing to ask it for | left after {transfer.v1.swarm._IDLE} s, but not in the LAN while it fetches the
+same; when all are gone others have {transfer.v1.members._ALONE} s to come
+
+| nobody gives anything | after {transfer.v1.members._IN_VAIN} s the fetch ends; what came is kept
+
+| a taker that asks for nothing | its place goes to who asks next after {transfer.upload_limits._REST_SECONDS} s
+
+| fetches at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over
 {minutes(transfer.hedging._PATIENCE)} and under {kib(transfer.hedging._DECENT_RATE)} KiB/s)
 
 end {transfer.hedging._CLEARLY} times sooner; the next rival comes after {transfer.hedging._RIVAL_PAUSES[0]} s to
@@ -244,7 +269,9 @@ every {settings._EARLY_LOOK} s for {minutes(settings._EARLY)} after a start, the
 every {SETTINGS.publish_interval} s, unless {OURS.full_at} others
 
 every {discovery.sources.swarm._WANTING} s while something is wanted,
-else every {minutes(discovery.sources.swarm._SERVING)}
+else every {minutes(discovery.sources.swarm._SERVING)} for {minutes(discovery.sources.swarm._FRESH)}, then every
+{discovery.sources.swarm._AT_REST/60}, with {discovery.sources.swarm._GLANCED} nodes asked every
+{minutes(discovery.sources.swarm._SERVING)}
 
 at the start, then every {minutes(discovery.sources.lan._INTERVAL)}, or when somebody new is heard
 

@@ -37,9 +37,14 @@ def test_an_empty_environment_is_the_default() -> None:
         ("LOOK_INTERVAL", "30", "look_interval", 30.0),
         ("UPLOAD", "0", "upload", 0),
         ("UPLOAD", "2048", "upload", 2048),
+        ("UPLOAD_DAY", "100000000", "upload_day", 100_000_000),
+        ("DOWNLOAD", "65536", "download", 65536),
+        ("DOWNLOAD_DAY", "1", "download_day", 1),
         ("STATE", "/var/cache/app", "state", Path("/var/cache/app")),
         ("PORTMAP", "0", "port_mapping", False),
         ("LAN", "0", "lan", False),
+        ("METERED", "1", "metered", True),
+        ("METERED_SIZE", "5000000", "metered_size", 5_000_000),
         ("ALLOW_VOLATILE", "1", "allow_volatile", True),
         ("ALLOW_VOLATILE", "0", "allow_volatile", False),
         ("LOG", "json", "json_log", True),
@@ -75,7 +80,15 @@ def test_an_empty_variable_is_the_default(name: str) -> None:
         ("UPLOAD", "1 MiB"),
         ("UPLOAD", "1e6"),
         ("UPLOAD", "1" * 5000),
+        ("UPLOAD_DAY", "0"),
+        ("DOWNLOAD", "0"),
+        ("DOWNLOAD", "65535"),
+        ("DOWNLOAD", "fast"),
+        ("DOWNLOAD_DAY", "-1"),
+        ("DOWNLOAD_DAY", "1 GB"),
         ("LAN", "off"),
+        ("METERED", "yes"),
+        ("METERED_SIZE", "1 MB"),
         ("LOG", "yes"),
     ],
 )
@@ -96,6 +109,10 @@ def test_nonsense_is_refused_by_the_variables_name(name: str, text: str) -> None
         ("upload", -1),
         ("upload", 1.5),
         ("upload", None),
+        ("upload_day", 0),
+        ("download", 1000),
+        ("download", 1e6),
+        ("download_day", "1000000"),
         ("bind", ()),
         ("bind", (("0.0.0.0", 0), ("127.0.0.1", 0))),
         ("bind", (("a.name.example", 0),)),
@@ -106,6 +123,8 @@ def test_nonsense_is_refused_by_the_variables_name(name: str, text: str) -> None
         ("bootstrap", ("router.example:6881",)),
         ("bootstrap", (("router.example", 0x10000),)),
         ("bootstrap", None),
+        ("metered_size", -1),
+        ("metered_size", 1e6),
         ("state", "/var/cache/app"),
         ("json_log", "json"),
     ],
@@ -123,6 +142,33 @@ def test_arguments_win_over_the_environment() -> None:
 def test_looks_become_rarer_after_ten_minutes_unless_told_otherwise() -> None:
     assert [Settings().pause_between_looks(uptime) for uptime in (0, 599, 600, 1e6)] == [55, 55, 300, 300]
     assert read(LOOK_INTERVAL="2").pause_between_looks(1e6) == 2
+
+
+def test_a_metered_device_asks_every_6_hours_and_gives_nothing() -> None:
+    metered = read(METERED="1", UPLOAD="1000", PORTMAP="1")
+    assert (metered.upload, metered.port_mapping) == (0, False)
+    assert [metered.pause_between_looks(uptime) for uptime in (0, 1e6)] == [6 * 3600, 6 * 3600]
+    assert {metered.pause_between_greetings(silent, heard) for silent in (False, True) for heard in (False, True)} == {
+        6 * 3600
+    }
+    assert read(METERED="1", LOOK_INTERVAL="2").pause_between_looks(1e6) == 2
+
+
+def test_a_metered_device_that_wants_something_looks_ever_later() -> None:
+    metered, wanting, looks = read(METERED="1"), 0.0, 0
+    while wanting < 86400:
+        wanting += metered.pause_while_wanting(1e6, wanting)
+        looks += 1
+    assert 25 <= looks <= 40
+    assert read().pause_while_wanting(1e6, 1e6) == 300
+
+
+def test_greetings_are_rare_where_the_owner_is_heard_in_the_dht() -> None:
+    settings = Settings()
+    assert settings.pause_between_greetings(False, False) == 1800
+    assert settings.pause_between_greetings(False, True) == 7200
+    assert settings.pause_between_greetings(True, True) == 300
+    assert settings.replace(look_interval=2.0).pause_between_greetings(False, True) == 12
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.type == "bool"])

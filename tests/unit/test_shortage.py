@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -87,6 +90,27 @@ async def test_the_end_of_a_program_is_seen_without_a_thread(no_threads: Callabl
     ended = child.Child(process.pid, 0)
     async with asyncio.timeout(20):
         await child.wait_for_end(ended)
+
+
+@pytest.mark.parametrize("fails", range(3))
+async def test_the_end_of_a_program_is_seen_though_a_wait_fails(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    wait, calls = os.waitid, iter(range(100))
+
+    def failing(*arguments: int) -> object:
+        if next(calls) == fails:
+            raise OSError(errno.EIO, "this once")
+        return wait(*arguments)
+
+    monkeypatch.setattr("os.waitid", failing)
+    waiting = asyncio.create_task(child.wait_for_end(child.Child(process.pid, 0)))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    assert process.stdin is not None
+    process.stdin.close()
+    async with asyncio.timeout(20):
+        await waiting
+    assert process.wait(20)
 
 
 async def test_a_process_that_cannot_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 
 import pytest
 
 from pypatcher.errors import PatcherError, SettingError
-from pypatcher.tasks import in_thread, keep_running
+from pypatcher.tasks import at_work, in_thread, keep_running, run_once_more, together
 from tests.support.node_fakes import run_alone
 
 
@@ -117,7 +118,10 @@ def test_a_cancellation_ends_it() -> None:
     run_alone(body())
 
 
-def test_a_failure_while_it_is_being_ended_does_not_start_it_again() -> None:
+@pytest.mark.parametrize("awaited", ["keep_running", "run_once_more"])
+def test_a_failure_while_it_is_being_ended_does_not_start_it_again(
+    awaited: str, caplog: pytest.LogCaptureFixture
+) -> None:
     starts = []
 
     async def fails_at_its_end() -> None:
@@ -128,14 +132,90 @@ def test_a_failure_while_it_is_being_ended_does_not_start_it_again() -> None:
             raise PatcherError("while it was ended")
 
     async def body() -> None:
-        task = asyncio.create_task(keep_running("this", fails_at_its_end, (1.0, 4.0)))
+        if awaited == "keep_running":
+            task = asyncio.create_task(keep_running("this", fails_at_its_end, (1.0, 4.0)))
+        else:
+            task = asyncio.create_task(run_once_more(fails_at_its_end, 1.0))
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     run_alone(body())
+    gc.collect()
     assert starts == [1]
+    [said] = caplog.records
+    assert said.name == "pypatcher"  # asyncio would say that nobody took the exception
+    assert "while it was ended" in said.getMessage()
+
+
+def test_what_fails_once_is_done_once_more_and_no_oftener() -> None:
+    once, twice = Failing(OSError("first")), Failing(OSError("first"), ExceptionGroup("", [OSError("last")]))
+    run_alone(run_once_more(once.run, 2.0))
+    assert once.times[1] == once.times[0] + 2.0
+    with pytest.raises(ExceptionGroup):
+        run_alone(run_once_more(twice.run, 2.0))
+    assert len(twice.times) == 2
+
+
+@pytest.mark.parametrize("error", [PatcherError("no room"), OSError("no room"), TimeoutError("no room"), KeyError(1)])
+def test_what_a_block_beside_parts_raises_comes_out_as_it_is(error: Exception) -> None:
+    running = []
+
+    async def part() -> None:
+        running.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running.append("ended")
+
+    async def body() -> None:
+        with pytest.raises(type(error)) as raised:
+            async with at_work({"this": part}, (1.0, 4.0)):
+                await asyncio.sleep(1)
+                raise error
+        assert raised.value is error
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1), at_work({"that": part}, (1.0, 4.0)):
+                await asyncio.Event().wait()
+
+    run_alone(body())
+    assert running == ["began", "ended"] * 2
+
+
+def test_a_cancelled_block_beside_parts_is_cancelled() -> None:
+    async def body() -> None:
+        async def run() -> None:
+            async with at_work({"this": asyncio.Event().wait}, (1.0, 4.0)):  # type: ignore[dict-item]
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(run())
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    run_alone(body())
+
+
+def test_the_first_of_several_to_fail_ends_them_as_itself() -> None:
+    ended = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("the other")
+
+    async def body() -> None:
+        with pytest.raises(SettingError, match="cannot bind"):
+            await together(waits(), Failing(SettingError("cannot bind"), lasts=(1,)).run())
+        with pytest.raises(TimeoutError):  # what follows in the same task has its timeouts
+            async with asyncio.timeout(1):
+                await asyncio.Event().wait()
+
+    run_alone(body())
+    assert ended == ["the other"]
 
 
 async def test_what_works_in_a_thread_is_waited_for_even_when_cancelled() -> None:

@@ -43,6 +43,19 @@ def test_a_tests_name_is_a_sentence_and_not_a_paragraph() -> None:
     assert long == []
 
 
+def test_why_a_wait_failed_is_asked_when_it_failed() -> None:
+    """A text made of a device before the wait shows the device as it was when all was well."""
+    early = [
+        f"{name}:{node.lineno}"
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and "wait_until" in {ast.unparse(each) for each in (node.func, *node.args)}
+        for argument in node.args
+        if not isinstance(argument, ast.Lambda) and any(isinstance(part, ast.Call) for part in ast.walk(argument))
+    ]
+    assert early == []
+
+
 def test_the_readme_lists_every_folder_and_every_helper() -> None:
     folders = {path.name for path in TESTS.iterdir() if path.is_dir() and not path.name.startswith("_")}
     assert folders - set(re.findall(r"`(\w+)/`", PAGE)) == set()

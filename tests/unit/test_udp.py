@@ -115,6 +115,34 @@ async def test_a_kernel_without_trains_gets_single_datagrams_from_then_on(
     assert calls.count("sendmsg") == 1
 
 
+@pytest.mark.parametrize(("code", "asked"), [(errno.ENOBUFS, 2), (errno.ENOPROTOOPT, 1)])
+async def test_options_without_memory_at_the_start_are_set_later(
+    monkeypatch: pytest.MonkeyPatch, code: int, asked: int
+) -> None:
+    options: list[tuple[int, int]] = []
+
+    def refuse(_socket: socket.socket, level: int, option: int, _value: int) -> None:
+        options.append((level, option))
+        if level in (socket.IPPROTO_UDP, socket.IPPROTO_IP):
+            raise OSError(code, "not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "setsockopt", refuse)
+        udp = DatagramSocket(("0.0.0.0", 0), lambda _data, _address: None)
+    wanted = [option for option in options if option[0] != socket.SOL_SOCKET]
+    assert len(wanted) == 3
+    try:
+        assert not udp._segments
+        monkeypatch.setattr(socket.socket, "setsockopt", lambda _socket, *option: options.append(option[:2]))
+        for _ in range(2):
+            udp.send(b"news", ("127.0.0.1", udp.address[1]))
+            await asyncio.sleep(0.05)
+        assert [options.count(option) for option in wanted] == [asked] * 3
+        assert udp._segments == (asked > 1)
+    finally:
+        udp.close()
+
+
 async def test_a_full_send_buffer_keeps_the_order_and_says_when_it_has_room(
     ends: tuple[DatagramLog, DatagramLog],
 ) -> None:

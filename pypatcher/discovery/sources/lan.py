@@ -43,6 +43,7 @@ _MEMBERSHIPS = 16
 """Interfaces that one socket hears: Linux allows it 20 groups, one for each."""
 _READS_PER_WAKE_UP = 16
 _INTERVAL, _SHORTEST, _FIRST = 300.0, 60.0, 2.0
+_METERED = 3600.0
 _KNOWN, _KNOWN_FOR = 256, 900.0
 _HEARD_BEYOND = Limit("heard", 20, 1.0)
 _HEARD_EACH = (0.25, 4.0)
@@ -80,8 +81,9 @@ def decode_search(data: bytes, info_hash: bytes, cookie: str) -> int | None:
 class LanSchedule:
     """When to announce, and which of the neighbours heard count. Times are monotonic seconds."""
 
-    def __init__(self, rng: random.Random, now: float) -> None:
+    def __init__(self, rng: random.Random, now: float, interval: float = _INTERVAL) -> None:
         self._rng = rng
+        self._interval = interval
         self._last = float("-inf")
         self._next = now + rng.uniform(0, _FIRST)
         self._known: OrderedDict[Address, float] = OrderedDict()
@@ -93,7 +95,7 @@ class LanSchedule:
         if now < self._next:
             return False
         self._last = now
-        self._next = now + jittered(_INTERVAL, self._rng)
+        self._next = now + jittered(self._interval, self._rng)
         return True
 
     def soon(self, now: float) -> None:
@@ -147,11 +149,12 @@ class Lan:
         clock: Callable[[], float],
         rng: random.Random,
         interfaces: Callable[[], Iterable[int]] | None = None,
+        interval: float = _INTERVAL,
     ) -> None:
         self._info_hash = info_hash
         self._ports = ports
         self._clock = clock
-        self._schedule = LanSchedule(rng, clock())
+        self._schedule = LanSchedule(rng, clock(), interval)
         self._cookie = f"{rng.getrandbits(64):016x}"
         self._interfaces = interfaces or all_interfaces
         self._changed = asyncio.Event()
@@ -264,4 +267,5 @@ def lan_source(around: Surroundings) -> Lan | None:
     if not host.namespace.meets:
         return None
     ports = host.ports if around.settings.lan else {}
-    return Lan(namespace_hash(host.namespace), ports, clock=around.clock, rng=around.rng)
+    interval = _METERED if around.settings.metered else _INTERVAL
+    return Lan(namespace_hash(host.namespace), ports, clock=around.clock, rng=around.rng, interval=interval)

@@ -32,11 +32,11 @@ _log = logging.getLogger("pypatcher")
 _NO_ADDRESSES = AddressLimits("pointer", room=0, knocks=0)
 _WHOLE_EVERY = 4
 _UNFILTERED = 6 * 3600.0
-_HOUR = 3600.0
+_HOUR, _OVERDUE = 3600.0, 6000.0
 _REPAIR_CHANCE = 0.5
 _WRITERS = 8
 _LEAST_CHANCE = 0.005
-_ASKED = 8
+_ASKED = 5
 _FEW, _NETWORKS = 4, 3
 _TIMEOUT = 60.0
 _REMEMBERED = 64
@@ -80,27 +80,32 @@ class _Position:
     is_thin: bool = True
     looks: int = 0
     written: float = float("-inf")
+    kept_alive: float = 0.0
     keepers: dict[Address, None] = field(default_factory=dict)
 
 
 class PointerSchedule:
     """Which position is read how, and which is written. Pure; times are monotonic seconds.
 
-    At each look one position by chance: of 8 of the storers remembered, at every fourth look by a lookup, and where
-    those who give the newest word are few. Every 6 hours without the filter: a word that is only said to be the same
-    is not heard. Who sees a position behind, or kept by fewer than half, writes it, one of two, once an hour at most;
-    who holds the word writes each position hourly with a chance that leaves about 8 writers of the fleet.
+    At each look one position, in an order by chance: of 5 of the storers remembered, at every fourth look of a position
+    by a lookup, and where those who give the newest word are few. Every 6 hours without the filter: a word that is only
+    said to be the same is not heard. Who sees a position behind, or kept by fewer than half, writes it, one of two,
+    once an hour at most. Storers keep a word for two hours: who looks a position up for the first time in an hour
+    writes it with a chance that leaves about 8 writers of the fleet; what no lookup came to in 100 minutes is due.
     """
 
     def __init__(self, rng: random.Random, now: float) -> None:
         self._rng = rng
         self._positions = [_Position() for _ in range(POSITIONS)]
         self._unfiltered = now
-        self._kept_alive = now
+        self._round: list[int] = []
+        for place in self._positions:
+            place.kept_alive = now
 
     def next(self, now: float) -> Read:
         """What to read now."""
-        position = self._rng.randrange(POSITIONS)
+        self._round = self._round or self._rng.sample(range(POSITIONS), POSITIONS)
+        position = self._round.pop()
         place = self._positions[position]
         place.looks += 1
         is_whole = place.is_thin or not place.storers or place.looks % _WHOLE_EVERY == 0
@@ -108,6 +113,11 @@ class PointerSchedule:
         if not is_filtered:
             self._unfiltered = now
         return Read(position, is_whole, is_filtered)
+
+    def overdue(self, now: float) -> list[Read]:
+        """What to read beside, where looks are rare."""
+        late = [number for number, place in enumerate(self._positions) if now - place.kept_alive > _OVERDUE]
+        return [Read(position, is_whole=True, is_filtered=True) for position in late]
 
     def near(self, position: int) -> tuple[Contact, ...]:
         """The storers of that position, as far as they are remembered."""
@@ -147,13 +157,13 @@ class PointerSchedule:
         """It was written."""
         self._positions[position].written = now
 
-    def to_keep_alive(self, crowd: int | None, now: float) -> list[int]:
-        """The positions to write for no other reason than that an hour is over."""
-        if now - self._kept_alive < _HOUR:
-            return []
-        self._kept_alive = now
-        chance = max(_WRITERS / max(crowd or 1, 1), _LEAST_CHANCE)
-        return [position for position in range(POSITIONS) if self._rng.random() < chance]
+    def must_keep_alive(self, position: int, crowd: int | None, now: float) -> bool:
+        """Whether to write a position, which was just looked up, for no other reason than that an hour is over."""
+        place = self._positions[position]
+        if now - place.kept_alive < _HOUR:
+            return False
+        place.kept_alive = now
+        return self._rng.random() < max(_WRITERS / max(crowd or 1, 1), _LEAST_CHANCE)
 
 
 class Pointer:
@@ -181,8 +191,8 @@ class Pointer:
             await wait_at_most(news, jittered(pause, self._around.rng))
             await self._around.host.joined()
             await self.read(self._schedule.next(clock()))
-            for position in self._schedule.to_keep_alive(self._around.crowd(), clock()):
-                await self._write(position)
+            for late in () if settings.metered else self._schedule.overdue(clock()):
+                await self.read(late)
 
     async def _read_first(self) -> None:
         """Read all four positions; who waits for them waits a minute, and a read that takes longer goes on."""
@@ -220,9 +230,10 @@ class Pointer:
         await asyncio.gather(*(self.read(Read(position, True, False)) for position in range(POSITIONS)))
 
     async def read(self, read: Read) -> None:
-        """Read one position, tell what was found, and write it where it is behind."""
+        """Read one position, tell what was found, and write it where it is behind or its hour is over."""
         position, salt, schedule = read.position, pointer_salt(self._word.target, read.position), self._schedule
-        known = self._word.seq if read.is_filtered and self._word.current is not None else None
+        # Whoever has not heard the word whole of late is not content with "the same".
+        known = self._word.seq if read.is_filtered and self._word.is_heard else None
         near, found = schedule.near(position), None
         answers: Sequence[ItemAnswer]
         try:
@@ -241,7 +252,12 @@ class Pointer:
         asked = [answer.contact for answer in answers]
         keeping = keepers.intersection(asked)
         schedule.answered(position, asked, keeping, is_whole=read.is_whole)
-        if found is not None and schedule.must_repair(position, len(asked), len(keeping), self._around.clock()):
+        now = self._around.clock()
+        if self._around.settings.metered or found is None:
+            return
+        if schedule.must_keep_alive(position, self._around.crowd(), now) or schedule.must_repair(
+            position, len(asked), len(keeping), now
+        ):
             await self._write(position, found)
 
     async def _hear(self, answers: Sequence[ItemAnswer], position: int) -> set[Contact]:

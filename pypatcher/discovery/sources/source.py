@@ -135,6 +135,7 @@ class Surroundings:
         clock: monotonic seconds.
         word: who keeps the owner's word; None where nobody does.
         crowd: about how many nodes there are in all; None while that is not known.
+        may_rest: whether it may do less while nothing is new; a seed is there to be found.
     """
 
     host: SourceHost
@@ -144,3 +145,4 @@ class Surroundings:
     clock: Callable[[], float]
     word: WordKeeper | None = None
     crowd: Callable[[], int | None] = lambda: None
+    may_rest: bool = True

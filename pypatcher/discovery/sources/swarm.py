@@ -31,7 +31,10 @@ _log = logging.getLogger("pypatcher")
 HOLDERS = AddressLimits("release swarm", room=512, knocks=6)
 EVERYBODY = AddressLimits("namespace swarm", room=256, knocks=4)
 
-_SERVING = 300.0
+_SERVING, _AT_REST = 300.0, 1680.0
+_FRESH = 600.0
+_GLANCED = 2
+_NEAREST = 10
 _WANTING, _WANTING_LONG = 55.0, 600.0
 _FIRST_RETRY, _SECOND_VISIT = 2.0, 5.0
 _RELEASES = 4
@@ -55,6 +58,7 @@ class _Place:
     visit: Visit
     since: float
     next: float
+    glance: float = float("inf")
     visits: int = 0
     retry: Backoff = field(default_factory=lambda: Backoff(_FIRST_RETRY, _SERVING))
 
@@ -63,15 +67,29 @@ class SwarmSchedule:
     """Which info-hash is due: the namespace's, that of the release we hold, those of at most 4 that we want.
 
     A new place is due at once. While something is wanted its release and the namespace come round every ``interval``
-    (55 s by default, 300 s after 10 minutes of wanting in vain), else every 300 s; a visit that reached nobody is
-    repeated after 2 s, then ever later. The namespace is visited once more 5 s after the first time: who started
-    together with others finds them there only then. Every pause is jittered by a tenth. Times are monotonic seconds.
+    (55 s by default, 300 s after 10 minutes of wanting in vain), else every 300 s for 10 minutes and then every 28
+    minutes, for announcements live 32 or more. Between those visits 2 of the nodes that keep the namespace are asked
+    every 300 s who is new there. A visit that reached nobody is repeated after 2 s, then ever later. The namespace is
+    visited once more 5 s after the first time: who started together with others finds them there only then. Every pause
+    is jittered by a tenth. Times are monotonic seconds.
 
     Args:
         interval: between visits while wanting; None for the default.
+        may_rest: the pauses grow while nothing is wanted.
+        is_metered: nothing is visited but while something is wanted, and then each time a quarter later.
     """
 
-    def __init__(self, namespace: Namespace, rng: random.Random, *, interval: float | None = None) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        rng: random.Random,
+        *,
+        interval: float | None = None,
+        is_metered: bool = False,
+        may_rest: bool = True,
+    ) -> None:
+        self._may_rest = may_rest
+        self._is_metered = is_metered
         self._namespace = namespace
         self._rng = rng
         self._interval = interval
@@ -120,17 +138,32 @@ class SwarmSchedule:
                 pause = min(pause, _SECOND_VISIT)
             place.visits += 1
         place.next = now + jittered(pause, self._rng)
+        if visit.release is None and not self._is_metered:
+            place.glance = now + jittered(_SERVING, self._rng)
+
+    def takes_glance(self, now: float) -> bool:
+        """Whether it is time for a glance at the namespace; if so the next one is later."""
+        place = self._places.get(self.everybody.info_hash)
+        if self._is_metered or place is None or place.glance > now or place.next <= now:
+            return False
+        place.glance = now + jittered(_SERVING, self._rng)
+        return True
+
+    def is_at_rest(self, visit: Visit, now: float) -> bool:
+        """Whether it is one of many visits to the swarm of a release that is held and that is new to nobody."""
+        place = self._places.get(visit.info_hash)
+        return place is not None and bool(visit.release) and self._pause(place, now) == _AT_REST
 
     def wait(self, now: float) -> float:
         """Seconds until something is due."""
-        return max(0.0, min((place.next for place in self._places.values()), default=now) - now)
+        return max(
+            0.0, min((min(place.next, place.glance) for place in self._places.values()), default=now + _AT_REST) - now
+        )
 
     def _settle(self, now: float) -> None:
-        visits = [self.everybody]
-        visits += [
-            Visit(release_hash(self._namespace, info), info)
-            for info in ([self._held] if self._held else []) + list(self._wanted)
-        ]
+        held = [self._held] if self._held and not self._is_metered else []
+        visits = [self.everybody] if self._wanted or not self._is_metered else []
+        visits += [Visit(release_hash(self._namespace, info), info) for info in [*held, *self._wanted]]
         self._places = {
             visit.info_hash: self._places.get(visit.info_hash) or _Place(visit, now, now) for visit in visits
         }
@@ -147,9 +180,11 @@ class SwarmSchedule:
     def _pause(self, place: _Place, now: float) -> float:
         if self._interval is not None:
             return min(self._interval, _SERVING) if self._is_wanting(place) or not place.visit.release else _SERVING
-        if self._is_wanting(place) and now - place.since < _WANTING_LONG:
-            return _WANTING
-        return _SERVING
+        if self._is_metered:
+            return max(_WANTING, (now - place.since) / 4)
+        if self._is_wanting(place):
+            return _WANTING if now - place.since < _WANTING_LONG else _SERVING
+        return _AT_REST if self._may_rest and now - place.since >= _FRESH else _SERVING
 
 
 class Swarm:
@@ -168,7 +203,9 @@ class Swarm:
         host: SourceHost,
         schedule: SwarmSchedule,
         clock: Callable[[], float],
+        rng: random.Random,
     ) -> None:
+        self._rng = rng
         self._host = host
         self._schedule = schedule
         self._clock = clock
@@ -215,14 +252,25 @@ class Swarm:
             self._changed.clear()
             await self._host.joined()
             due = self._schedule.due(self._clock())
+            if self._schedule.takes_glance(self._clock()):
+                await self._glance(listener)
             await asyncio.gather(*(self._visit(visit, listener) for visit in due))
             await wait_at_most(self._changed, max(0.05, self._schedule.wait(self._clock())))
+
+    async def _glance(self, listener: Listener) -> None:
+        """Ask some of the nodes that keep the namespace's announcements who is there."""
+        info_hash = self._schedule.everybody.info_hash
+        near = self._near.get(info_hash, ())
+        some = self._rng.sample(near, min(_GLANCED, len(near)))
+        listener.hear(Found(EVERYBODY, await self._host.dht.ask_for_peers(info_hash, some)))
 
     async def _visit(self, visit: Visit, listener: Listener) -> None:
         reached = 0
         try:
             async with asyncio.timeout(_VISIT_TIMEOUT):
-                lookup = await self._host.dht.find_peers(visit.info_hash, self._near.get(visit.info_hash, ()))
+                near = self._near.get(visit.info_hash, ())
+                at_rest = bool(near) and self._schedule.is_at_rest(visit, self._clock())
+                lookup = await self._host.dht.find_peers(visit.info_hash, near, most=_NEAREST if at_rest else None)
                 self._remember(visit, lookup)
                 listener.hear(self._met(visit, lookup))
                 reached = await self._host.dht.announce_peer(visit.info_hash, self._host.mapped_port(), at=lookup)
@@ -251,5 +299,11 @@ def swarm_source(around: Surroundings) -> Swarm | None:
     host = around.host
     if not host.namespace.meets:
         return None
-    schedule = SwarmSchedule(host.namespace, around.rng, interval=around.settings.look_interval)
-    return Swarm(host, schedule, around.clock)
+    schedule = SwarmSchedule(
+        host.namespace,
+        around.rng,
+        interval=around.settings.look_interval,
+        is_metered=around.settings.metered,
+        may_rest=around.may_rest,
+    )
+    return Swarm(host, schedule, around.clock, around.rng)

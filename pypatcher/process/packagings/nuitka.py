@@ -1,8 +1,9 @@
 """A Nuitka onefile: a bootstrap, which unpacks a folder, starts the application in it and waits for it.
 
 It is told by ``__compiled__.onefile``, in older versions by ``NUITKA_ONEFILE_PARENT``, which names the bootstrap; P is
-the bootstrap's executable. The application's files follow the ELF program, so its region is the last bytes. Not here:
-how a onefile is restarted (``process.plan``).
+the bootstrap's executable. The application's files follow the ELF program, so its region is the last bytes. To its
+application the bootstrap makes SIGINT of SIGTERM, and SIGKILL follows after 5 s; by SIGHUP and the like it ends alone.
+Not here: how a onefile is restarted (``process.plan``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pypatcher.errors import NotSingleFileError
+from pypatcher.process.children import descendants
 from pypatcher.process.origin import Origin
 from pypatcher.process.packaging import Packaging, Program, regular_file
 
@@ -46,10 +48,20 @@ def _detect() -> Program | None:
     )
 
 
+def _application(launcher: int) -> int | None:
+    pid = next(iter(descendants(launcher)), None)
+    try:
+        environment = b"" if pid is None else Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    return pid if f"NUITKA_ONEFILE_PARENT={launcher}".encode() in environment.split(b"\0") else None
+
+
 PACKAGING = Packaging(
     "Nuitka onefile",
     carrier="tail",
     detect=_detect,
     has_launcher=True,
     variables=("NUITKA_ONEFILE_*",),
+    application=_application,
 )

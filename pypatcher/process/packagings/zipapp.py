@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import zipimport
+from collections.abc import Mapping
 from pathlib import Path
 
 from pypatcher.errors import NotSingleFileError
@@ -50,4 +51,20 @@ def _is_lost(part: str, path: Path) -> bool:
     return Path(part).name == path.name and not Path(part).is_absolute() and not Path(part).exists()
 
 
-PACKAGING = Packaging("zipapp", carrier="comment", detect=_detect)
+def _was_replaced(program: Program, other: Path) -> bool:
+    """By the archive's directory, which the interpreter read at its start and remembers."""
+    loader = getattr(sys.modules.get("__main__"), "__loader__", None)
+    try:
+        loaded = _entries(zipimport._zip_directory_cache[loader.archive])  # type: ignore[attr-defined, union-attr]
+        read = zipimport._read_directory  # type: ignore[attr-defined]
+        return loaded == _entries(read(str(other))) != _entries(read(str(program.path)))
+    except (AttributeError, KeyError, OSError, zipimport.ZipImportError):
+        return False
+
+
+def _entries(directory: Mapping[str, tuple[object, ...] | None]) -> dict[str, tuple[object, ...]]:
+    """Sizes, places and sums of what is in an archive, wherever that lies."""
+    return {name: entry[1:] for name, entry in directory.items() if entry is not None}
+
+
+PACKAGING = Packaging("zipapp", carrier="comment", detect=_detect, was_replaced=_was_replaced)

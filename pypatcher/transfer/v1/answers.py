@@ -10,6 +10,7 @@ import enum
 import zlib
 from collections.abc import Sequence
 
+from pypatcher.artifact.deflate import deflate
 from pypatcher.artifact.postcard import Reader, encode_bytes, encode_unsigned
 from pypatcher.artifact.tree import NODE_LIMIT
 from pypatcher.errors import CodecError
@@ -20,7 +21,6 @@ TREE_LIMIT = 1 << 20
 """Bytes of an answer with nodes at most."""
 ABSENT = b""
 """Where a node is asked for that is not there."""
-_SHORTER_BY = 1
 _HEADER_LIMIT = 1 + 10
 
 
@@ -53,11 +53,11 @@ def decode_nodes(data: bytes, count: int) -> list[bytes]:
 
 
 def encode_piece(data: bytes | None, *, zlib_welcome: bool) -> bytes:
-    """``kind || length || bytes`` of one range; None where it is not here. Deflated only where that is shorter."""
+    """``kind || length || bytes`` of one range; None where it is not here. Deflated where that pays."""
     if data is None:
         return encode_unsigned(Piece.ABSENT) + encode_bytes(b"")
-    packed = zlib.compress(data) if zlib_welcome else data
-    if len(packed) + _SHORTER_BY <= len(data):
+    packed = deflate(data) if zlib_welcome else data
+    if len(packed) < len(data):
         return encode_unsigned(Piece.ZLIB) + encode_bytes(packed)
     return encode_unsigned(Piece.PLAIN) + encode_bytes(data)
 

@@ -9,24 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from weakref import WeakKeyDictionary
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
+from pypatcher.artifact.chunks import parameters_for
+from pypatcher.bounded import note
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.census import Census
 from pypatcher.discovery.word import WordKeeper
-from pypatcher.errors import PeerError
+from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.events import Emit
 from pypatcher.transfer.download import Fetch
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallRule
 from pypatcher.transfer.v1.giving import Giver
-from pypatcher.transfer.v1.messages import Hello, Kind
+from pypatcher.transfer.v1.messages import NO_PARTS, Hello, Kind
+from pypatcher.transfer.v1.old_files import OldFiles
 from pypatcher.transfer.v1.session import IDLE_SECONDS, Answer, Attend, SessionV1
+from pypatcher.transfer.v1.swarms import Swarms
 from pypatcher.transfer.v1.taking import fetch_whole
+from pypatcher.transfer.v1.walking import NoTreeError, WrongTreeError
 from pypatcher.transfer.v1.words import WordExchange
 from pypatcher.transport import Connection, Endpoint
 from pypatcher.waiting import News
@@ -51,6 +60,7 @@ class ExchangeV1:
         emit: told of who has all of a release from us.
 
     Attributes:
+        swarms: the releases that are fetched by their trees.
         met: what else follows from a peer's HELLO; see ``Attend``.
     """
 
@@ -71,10 +81,15 @@ class ExchangeV1:
         self.census = census
         self.met: Attend = _nothing
         self._stall = stall or DEFAULT_STALL
+        self._word = word
+        self._old = OldFiles()
+        self._wrong_roots: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
         self._words = None if word is None else WordExchange(word, asyncio.get_running_loop().time)
-        self.news: Sequence[News] = (shelf.news,) if word is None else (shelf.news, word.news)
-        self._giver = Giver(shelf, emit, self._gives)
+        self._talking: set[asyncio.Task[None]] = set()
+        self._met: WeakKeyDictionary[SessionV1, Hello] = WeakKeyDictionary()
         self._sessions: dict[bytes, SessionV1] = {}
+        self.swarms = Swarms(endpoint.node_id, self._stall, self._sessions.values)
+        self._giver = Giver(shelf, emit, self._gives, self.swarms.part_of)
         self._begun: dict[SessionV1, asyncio.Event] = {}
 
     @property
@@ -83,11 +98,14 @@ class ExchangeV1:
         return self.namespace.alpn_v1 or ""
 
     def suits(self, candidate: Candidate) -> bool:
-        """Who said so, in its record, by a knock or by a HELLO."""
-        return candidate.speaks_v1 or self.census.speaks_v1(candidate.address)
+        """Who said so, by a knock or by a HELLO; else of whom a record says so, which may be anybody's."""
+        known = self.census.speaks_v1(candidate.address)
+        return candidate.speaks_v1 if known is None else known
 
     async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Fetch by a connection that is open already, or dial; see ``Fetch``."""
+        if self._root(candidate.info) is not None:
+            await self._old.look(candidate.info, sink)
         async with self._session_with(candidate.address) as session:
             # The owner may have said something about that release which is not known here.
             await session.attended()
@@ -97,11 +115,55 @@ class ExchangeV1:
         """A fetch over a connection that is open."""
 
         async def fetch(candidate: Candidate, sink: Sink) -> PatchInfo:
-            candidate.info.verify(self.namespace.owner)
-            await fetch_whole(session, candidate.info, sink, self._stall)
-            return candidate.info
+            info = candidate.info
+            info.verify(self.namespace.owner)
+            root = self._root(info)
+            if root is None or not await self._fetch_by_tree(session, info, root, sink):
+                if candidate.is_partial:
+                    raise PeerBusyError("it is still fetching it itself")
+                await fetch_whole(session, info, sink, self._stall)
+            return info
 
         return fetch
+
+    def is_connected(self, address: Address) -> bool:
+        """Whether we talk with the node there just now."""
+        return self._session_at(address) is not None
+
+    async def help(self, candidate: Candidate) -> None:
+        """Take parts of a release that is being fetched from one more peer; how it went is told to the sink.
+
+        Raises:
+            PeerError: it cannot be reached.
+        """
+        await self.swarms.help(candidate.info, partial(self._session_with, candidate.address))
+
+    async def _fetch_by_tree(self, session: SessionV1, info: PatchInfo, root: bytes, sink: Sink) -> bool:
+        """Fetch what is not here, by the tree; False where that does not go, and nothing is lost by it."""
+        drop = partial(note, self._wrong_roots, (info.release_id, root), None)
+        self.census.news.tell()
+        try:
+            await self.swarms.fetch(session, info, root, sink, old=self._old, drop=drop)
+        except NoTreeError as error:
+            _log.debug("%s is fetched as a whole: %s", info.version, error)
+            return False
+        except WrongTreeError as error:
+            _log.warning("the tree that the owner signed for %s is none of its file: %s", info.version, error)
+            drop()
+            return False
+        self._old.forget()
+        return True
+
+    def _root(self, info: PatchInfo) -> bytes | None:
+        """Of the release's tree, as the owner says it; None where he does not, or where it was wrong."""
+        word = None if self._word is None else self._word.current
+        if word is None:
+            return None
+        told = {word.terms.info: b"tree", word.terms.stable: b"stree"}.get(info)
+        tree = None if told is None else word.terms.trees.get(told)
+        if tree is None or tree[0] != parameters_for(info.file_size).number:
+            return None
+        return None if (info.release_id, tree[1:]) in self._wrong_roots else tree[1:]
 
     async def answer(self, connection: Connection) -> None:
         """Talk with somebody who dialed us."""
@@ -139,6 +201,7 @@ class ExchangeV1:
         try:
             await session.run()
         finally:
+            self.swarms.hear(session)
             self._begun.pop(session, None)
             self._giver.end(session)
             peer = session.connection.peer_id
@@ -163,6 +226,11 @@ class ExchangeV1:
     # What sessions ask (SessionHost).
 
     @property
+    def news(self) -> Sequence[News]:
+        """What we hold, what we fetch, what the owner says."""
+        return (self.shelf.news, self.swarms.news, *(() if self._word is None else (self._word.news,)))
+
+    @property
     def answers(self) -> Mapping[int, Answer]:
         """Every request that is known."""
         known: dict[int, Answer] = {Kind.RANGES: self._giver.answer_ranges, Kind.TREE: self._giver.answer_tree}
@@ -176,7 +244,12 @@ class ExchangeV1:
     def hello(self) -> Hello:
         """What we say of ourselves."""
         seq, digest, mask = (None, b"", 0) if self._words is None else self._words.say()
+        fetching, parts = self.swarms.say()
+        if fetching in self.shelf.held:
+            fetching, parts = None, NO_PARTS
         return Hello(
+            fetching=fetching,
+            parts=parts,
             held=tuple(self.shelf.held),
             seq=seq,
             digest=digest,
@@ -185,9 +258,22 @@ class ExchangeV1:
             software="pypatcher",
         )
 
+    def keeps(self, session: SessionV1) -> bool:
+        """See ``Swarms``."""
+        return self.swarms.keeps(session)
+
     async def _attend(self, session: SessionV1) -> None:
         self._giver.attend(session)
-        if self._words is None or not self._words.lacks(session):
+        self.swarms.hear(session)
+        if self.keeps(session):
+            # Whoever meets others goes on to the next.
+            self._gives(session)
+        if session.hello is None or (self._words is not None and self._words.lacks(session)):
+            return
+        # That it has some parts more is nothing new.
+        said = replace(session.hello, parts=NO_PARTS)
+        if self._met.get(session) != said:
+            self._met[session] = said
             await self.met(session)
 
     def _gives(self, session: SessionV1) -> None:
@@ -196,19 +282,24 @@ class ExchangeV1:
 
     @contextlib.asynccontextmanager
     async def _session_with(self, address: Address) -> AsyncIterator[SessionV1]:
-        for session in self._sessions.values():
-            if session.connection.peer_address == address and not session.connection.is_closed:
-                yield session
-                return
+        there = self._session_at(address)
+        if there is not None:
+            yield there
+            return
         connection = await self.dial(address)
         session = self.enter(connection)
         talking = asyncio.create_task(self._talk(session))
         try:
             yield self._sessions[connection.peer_id]
         finally:
+            # It ends a moment later, for the peer is to hear what came of it, or once it has what it takes of ours.
             session.retire()
-            connection.close()
-            await asyncio.gather(talking, return_exceptions=True)
+            self._talking.add(talking)
+            talking.add_done_callback(self._talking.discard)
+
+    def _session_at(self, address: Address) -> SessionV1 | None:
+        there = (each for each in self._sessions.values() if each.connection.peer_address == address)
+        return next((each for each in there if not each.connection.is_closed), None)
 
     async def _talk(self, session: SessionV1) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a node gives by v1: parts of a release that it holds whole (RANGES), and nodes of its chunk tree (TREE).
+"""What a node gives by v1: parts of a release that it holds or is fetching (RANGES), nodes of its chunk tree (TREE).
 
 protocol.md "The v1 exchange". The upload limits are those of every exchange: a connection takes one place for all that
 it asks of one release; what deflating spares counts in the pace alone. Not here: which releases are held (``shelf``).
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,16 +19,18 @@ from pypatcher.addresses import network_of
 from pypatcher.artifact import PatchInfo, chunks
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import Tree, build_tree
+from pypatcher.errors import PatcherError
 from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.tasks import in_thread
-from pypatcher.transfer.giving import CHUNK, OpenRelease, give, wait_delivered
+from pypatcher.transfer.giving import CHUNK, OpenRelease, give, pay, wait_delivered
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallWatch
 from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transfer.v1.answers import ABSENT, Piece, encode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Flags, RangesRequest, TreeRequest, check_ranges
+from pypatcher.transfer.v1.part_held import OpenPart, PartHeld
 from pypatcher.transfer.v1.session import SessionV1
 from pypatcher.transport import CloseCode
 from pypatcher.transport.stream import Stream
@@ -39,6 +41,10 @@ _log = logging.getLogger("pypatcher")
 _HERE = encode_unsigned(CloseCode.DONE)
 _PIECES = 512
 _PLAIN_LIMIT = 16 << 20
+_LEAST_WORK = 1024
+"""Bytes that each range counts in the pace at the least, as any chunk has: its one byte costs a read all the same."""
+_TREE_PARTS, _TREE_LEAST = 32, 1 << 16
+"""What the tree may have beside the file, in parts of it and at the least."""
 
 
 @dataclass(slots=True)
@@ -46,8 +52,9 @@ class _Account:
     """What one connection takes of one release.
 
     Attributes:
-        upload: its place.
-        sent: bytes that count.
+        upload: its place; None since another taker got it while nothing was asked for.
+        asked: bytes of all its requests; for more than the release and its tree have it needs another place.
+        sent: bytes that count; ``settled`` of them counted for places that it had before.
         open: requests under way.
         watch: sees the taker stall; one for all its requests, for it takes what is asked later when its turn comes.
         given: which bytes of the file were acknowledged.
@@ -55,24 +62,39 @@ class _Account:
     """
 
     info: PatchInfo
-    upload: Upload
+    upload: Upload | None
     started: float
     watch: StallWatch
+    asked: int = 0
     sent: int = 0
+    settled: int = 0
     open: int = 0
     given: Fragments = field(default_factory=lambda: Fragments(_PIECES))
     is_said: bool = False
 
+    def has_left(self, size: int) -> bool:
+        """Whether so many bytes more are what one place is for."""
+        whole = self.info.file_size
+        return self.asked + size <= whole + whole // _TREE_PARTS + _TREE_LEAST
+
     @contextlib.contextmanager
-    def giving(self) -> Iterator[StallWatch]:
+    def giving(self, upload: Upload) -> Iterator[StallWatch]:
         """While one more answer is under way; all of them move or stall together, for the peer reads them in turn."""
         if not self.open:
             self.watch = _watch()
         self.open += 1
+        upload.rest(rests=False)
         try:
             yield self.watch
         finally:
             self.open -= 1
+            upload.rest(rests=not self.open)
+
+    def settle(self) -> None:
+        """Its place is another's, or free."""
+        if self.upload is not None:
+            self.upload.settle(self.sent - self.settled)
+            self.settled, self.upload = self.sent, None
 
 
 class Giver:
@@ -81,10 +103,18 @@ class Giver:
     Args:
         emit: told of who has all of a release from us.
         began: told when a connection's first upload has its place.
+        part_of: what is here of the release of that id, while it is fetched.
     """
 
-    def __init__(self, shelf: Shelf, emit: Emit, began: Callable[[SessionV1], None]) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        emit: Emit,
+        began: Callable[[SessionV1], None],
+        part_of: Callable[[bytes], PartHeld | None] = lambda _: None,
+    ) -> None:
         self._shelf = shelf
+        self._part_of = part_of
         self._emit = emit
         self._began = began
         self._accounts: dict[SessionV1, _Account] = {}
@@ -93,30 +123,32 @@ class Giver:
     async def answer_ranges(self, session: SessionV1, payload: bytes, stream: Stream) -> None:
         """RANGES: bytes of a release, from disk."""
         asked = RangesRequest.decode(payload)
-        held = self._shelf.find(asked.release)
+        held = self._shelf.find(asked.release) or self._part_of(asked.release)
         if held is None or asked.flags & Flags.OPENED:
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE))
             return
         check_ranges(asked.ranges, held.info.file_size)
-        account = self._account(session, held.info)
-        if account is None:
+        wanted = sum(size for _, size in asked.ranges)
+        account, upload = self._account(session, held.info, wanted)
+        if account is None or upload is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
         sent = 0
         try:
-            with account.giving() as watch, OpenRelease(held) as file:
-                parts = _Parts(file, stream, account.upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
+            with session.moving(), account.giving(upload) as watch, _open(held) as file:
+                parts = _Parts(file, stream, upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
                 await stream.write(_HERE)
-                for offset, size in asked.ranges:
-                    await parts.give(offset, size)
+                for group in _groups(asked.ranges):
+                    await parts.give(group)
                 await stream.finish()
                 await wait_delivered(stream, watch)
-            sent = sum(size for _, size in asked.ranges)
+            sent = wanted
         except StalledError:
             session.connection.close(CloseCode.STALLED)
             raise
         finally:
             account.sent += sent or stream.sent
+            session.moved(stream.sent)
         with contextlib.suppress(TooManyFragmentsError):
             for offset, size in asked.ranges:
                 account.given.add(offset, offset + size)
@@ -126,22 +158,33 @@ class Giver:
     async def answer_tree(self, session: SessionV1, payload: bytes, stream: Stream) -> None:
         """TREE: nodes of the tree of a release."""
         asked = TreeRequest.decode(payload)
-        held = self._shelf.find(asked.release)
-        account = None if held is None else self._account(session, held.info)
+        held = self._shelf.find(asked.release) or self._part_of(asked.release)
+        account, upload = (None, None) if held is None else self._account(session, held.info, 0)
         if held is None or account is None:
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE if held is None else CloseCode.BUSY))
             return
         found = [ABSENT] * (len(asked.nodes) or 1)
-        # Without the compiled cuts a stranger's question would cost a small device minutes.
-        if chunks.COMPILED or held.info.file_size <= _PLAIN_LIMIT:
-            tree = await self._tree(held)
-            if tree.parameters.number == asked.parameters:
+        if asked.parameters == chunks.parameters_for(held.info.file_size).number:
+            tree: PartHeld | Tree | None = held if isinstance(held, PartHeld) else None
+            # Without the compiled cuts a stranger's question would cost a small device minutes.
+            if isinstance(held, LocalRelease) and (chunks.COMPILED or held.info.file_size <= _PLAIN_LIMIT):
+                tree = await self._tree(held)
+            if tree is not None:
                 found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
         data = encode_nodes(found)
+        account, upload = self._account(session, held.info, len(data))
+        if account is None or upload is None:
+            await stream.write(encode_unsigned(CloseCode.BUSY))
+            return
         await stream.write(_HERE)
-        with account.giving() as watch:
-            await give(stream, data, account.upload, watch)
-        account.sent += len(data)
+        sent = 0
+        try:
+            with session.moving(), account.giving(upload) as watch:
+                await give(stream, data, upload, watch)
+            sent = len(data)
+        finally:
+            account.sent += sent or stream.sent
+            session.moved(sent or stream.sent)
 
     def attend(self, session: SessionV1) -> None:
         """The peer said what it holds: whatever we gave of that was all that it lacked."""
@@ -152,27 +195,44 @@ class Giver:
     def end(self, session: SessionV1) -> None:
         """The connection is over: its place is free; once is enough."""
         account = self._accounts.pop(session, None)
-        if account is not None:
-            account.upload.settle(account.sent)
-            account.upload.end()
+        if account is not None and (upload := account.upload) is not None:
+            account.settle()
+            upload.end()
 
-    def _account(self, session: SessionV1, info: PatchInfo) -> _Account | None:
-        """The connection's place for that release; None while there is none."""
+    def _account(self, session: SessionV1, info: PatchInfo, size: int) -> tuple[_Account | None, Upload | None]:
+        """The connection's account and its place for so many bytes more of that release; no place while there is none.
+
+        Who takes it a second time is asked in again, as if on another connection: the day's bytes are looked at then.
+        """
         account = self._accounts.get(session)
-        if account is not None and account.info == info:
-            return account
+        if account is not None and account.info == info and account.has_left(size):
+            if account.upload is None:
+                account.upload = self._admit(session, info)
+            account.asked += size if account.upload is not None else 0
+            return account, account.upload
         if account is not None and account.open:
-            return None
+            return None, None
         self.end(session)
-        drop = partial(session.connection.close, CloseCode.STALLED)
-        upload = self._shelf.limiter.admit(session.connection.peer_address, info.file_size, drop)
+        upload = self._admit(session, info)
         if upload is None:
-            return None
+            return None, None
         # From here on it is one of those that the upload limits bound.
         session.connection.keep_place()
-        account = self._accounts[session] = _Account(info, upload, time.monotonic(), _watch())
+        account = self._accounts[session] = _Account(info, upload, time.monotonic(), _watch(), size)
         self._began(session)
-        return account
+        return account, upload
+
+    def _admit(self, session: SessionV1, info: PatchInfo) -> Upload | None:
+        drop = partial(self._lose, session)
+        return self._shelf.limiter.admit(session.connection.peer_address, info.file_size, drop)
+
+    def _lose(self, session: SessionV1) -> None:
+        """Another taker gets its place: who was too slow is told so; who asked for nothing is asked in again."""
+        account = self._accounts.get(session)
+        if account is not None and not account.open:
+            account.settle()
+        else:
+            session.connection.close(CloseCode.STALLED)
 
     def _say_served(self, session: SessionV1, account: _Account) -> None:
         if not account.is_said:
@@ -190,7 +250,7 @@ class Giver:
         if name not in self._trees:
             for gone in set(self._trees) - {info.release_id for info in self._shelf.held}:
                 del self._trees[gone]
-            self._trees[name] = asyncio.create_task(in_thread(partial(_build, held)))
+            self._trees[name] = asyncio.create_task(self._build(held))
         building = self._trees[name]
         try:
             return await asyncio.shield(building)
@@ -200,39 +260,62 @@ class Giver:
                 del self._trees[name]
             raise
 
+    async def _build(self, held: LocalRelease) -> Tree:
+        tree = await in_thread(partial(_build, held))
+        if self._shelf.find(held.info.release_id) != held:
+            raise PatcherError(f"{held.path} was changed while its tree was built")
+        return tree
+
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """Writes one range of a file after another."""
 
-    file: OpenRelease
+    file: OpenRelease | OpenPart
     stream: Stream
     upload: Upload
     watch: StallWatch
     zlib_welcome: bool
 
-    async def give(self, offset: int, size: int) -> None:
-        """Only a short one is deflated, so that memory stays flat; it counts as long as it is in the file."""
-        if self.zlib_welcome and size <= CHUNK:
-            data = await self._read(offset, size)
-            packed = await asyncio.to_thread(encode_piece, data, zlib_welcome=True)
-            await give(self.stream, packed, self.upload, self.watch)
-            if delay := self.upload.work(max(0, len(data) - len(packed))):
-                self.watch.pause(delay)
-                await asyncio.sleep(delay)
+    async def give(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Some that are short together, or a long one, which is not deflated, so that memory stays flat."""
+        (offset, size), *others = ranges
+        if (size > CHUNK or not (others or self.zlib_welcome)) and self.file.has(size, offset):
+            await self.stream.write(encode_unsigned(Piece.PLAIN) + encode_unsigned(size))
+            for start in range(offset, offset + size, CHUNK):
+                data = await asyncio.to_thread(self.file.whole, min(CHUNK, offset + size - start), start)
+                await give(self.stream, data, self.upload, self.watch)
             return
-        await self.stream.write(encode_unsigned(Piece.PLAIN) + encode_unsigned(size))
-        for start in range(offset, offset + size, CHUNK):
-            data = await self._read(start, min(CHUNK, offset + size - start))
-            await give(self.stream, data, self.upload, self.watch)
+        packed = await asyncio.to_thread(self._encode, ranges)
+        await give(self.stream, packed, self.upload, self.watch)
+        # They count as long as they are in the file.
+        spared = max(0, sum(max(size, _LEAST_WORK) for _, size in ranges) - len(packed))
+        await pay(self.upload, partial(self.upload.work, spared), self.watch)
 
-    async def _read(self, offset: int, size: int) -> bytes:
-        """All of them: a read may end early."""
-        parts: list[bytes] = []
-        while size:
-            parts.append(await self.file.read(size, offset))
-            offset, size = offset + len(parts[-1]), size - len(parts[-1])
-        return b"".join(parts)
+    def _encode(self, ranges: Sequence[tuple[int, int]]) -> bytes:
+        return b"".join(
+            encode_piece(
+                self.file.whole(size, offset) if self.file.has(size, offset) else None, zlib_welcome=self.zlib_welcome
+            )
+            for offset, size in ranges
+        )
+
+
+def _groups(ranges: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
+    """As many at once as a chunk holds: one after the other, ranges of a byte cost a thousand times their bytes."""
+    group: list[tuple[int, int]] = []
+    together = 0
+    for each in ranges:
+        if group and together + each[1] > CHUNK:
+            yield group
+            group, together = [], 0
+        group.append(each)
+        together += each[1]
+    yield group
+
+
+def _open(held: LocalRelease | PartHeld) -> OpenRelease | OpenPart:
+    return held.open() if isinstance(held, PartHeld) else OpenRelease(held)
 
 
 def _watch() -> StallWatch:

@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from pypatcher.addresses import Address
+from pypatcher.addresses import Address, is_lan
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import jittered
 from pypatcher.discovery.candidates import Candidate
@@ -28,6 +28,10 @@ from pypatcher.version import Version
 __all__ = ["MeetingsV1"]
 
 _log = logging.getLogger("pypatcher")
+_NEIGHBOURS = 32
+"""Of the LAN that are met when a fetch begins."""
+_GATHER_AGAIN = 60.0
+"""Seconds without a fetch after which neighbours are met anew for the same release: what fails is begun often."""
 _PATIENCE = 3.0
 """Seconds without a request after which who dialed ends a meeting."""
 
@@ -70,7 +74,7 @@ class MeetingsV1:
 
     def suits(self, address: Address) -> bool:
         """Whether the node there is known to speak it."""
-        return self._exchange.census.speaks_v1(address)
+        return self._exchange.census.speaks_v1(address) is True
 
     async def meet(self, address: Address, begun: asyncio.Event | None = None) -> None:
         """Dial a node, say what we have and hear what it has; set ``begun`` when it takes ours."""
@@ -104,12 +108,44 @@ class MeetingsV1:
             self._ways.useless(address)
 
     async def run(self, pause: Callable[[], float]) -> None:
-        """Now and then, after ``pause()`` seconds, hear what one peer says, until cancelled."""
-        while True:
-            await asyncio.sleep(jittered(pause(), self._rng))
-            address = self._somebody()
-            if address is not None:
-                await self.meet(address)
+        """Now and then, after ``pause()`` seconds, hear what one peer says, until cancelled.
+
+        Who takes our release meanwhile, as slowly as it likes, keeps nobody from being heard.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await asyncio.sleep(jittered(pause(), self._rng))
+                address = self._somebody()
+                if address is not None:
+                    free = asyncio.Event()
+                    tasks.create_task(self._meet(address, free))
+                    await free.wait()
+
+    async def gather(self) -> None:
+        """Whenever a release begins to be fetched, meet the neighbours, until cancelled.
+
+        They may want it as well, and then only one copy of it comes into the LAN.
+        """
+        swarms, begun, last = self._exchange.swarms, None, 0.0
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                news = swarms.news.next
+                fetching, _ = swarms.say()
+                is_new = fetching != begun or self._clock() - last >= _GATHER_AGAIN
+                if fetching is not None and is_new:
+                    near = [each for each in self._exchange.census.proven if is_lan(each)]
+                    for address in near[-_NEIGHBOURS:]:
+                        if not self._exchange.is_connected(address):
+                            tasks.create_task(self.meet(address))
+                if fetching is not None:
+                    begun, last = fetching, self._clock()
+                await news.wait()
+
+    async def _meet(self, address: Address, free: asyncio.Event) -> None:
+        try:
+            await self.meet(address, free)
+        finally:
+            free.set()
 
     def _somebody(self) -> Address | None:
         """By chance one that was met in an earlier run, or that proved to be of the namespace, as neighbours do, too.
@@ -126,12 +162,15 @@ class MeetingsV1:
         signed = self._signed(session)
         source = "a meeting" if session.connection.dialed else "an offer"
         candidates = [Candidate(info, peer, address, source, speaks_v1=True) for info in signed]
+        fetching = None if session.hello is None else session.hello.fetching
+        if fetching is not None and fetching not in signed and fetching.is_signed_by(self._exchange.namespace.owner):
+            candidates.append(Candidate(fetching, peer, address, source, speaks_v1=True, is_partial=True))
         self._ways.reached(address)
         self._exchange.census.meet(address, signed)
         if session.connection.dialed:
             self._listener.hear(Found(RECORDS, candidates=candidates))
             return
-        for candidate in candidates:
+        for candidate in (each for each in candidates if not each.is_partial):
             if await self._would_take(candidate):
                 if self._gate.admit(address, self._clock()):
                     await self._taker.take(candidate, self._exchange.over(session))

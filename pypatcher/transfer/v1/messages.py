@@ -20,6 +20,7 @@ from pypatcher.errors import CodecError
 
 __all__ = [
     "MESSAGE_LIMIT",
+    "NODES_LIMIT",
     "Flags",
     "Hello",
     "Kind",
@@ -31,16 +32,18 @@ __all__ = [
 
 MESSAGE_LIMIT = 1 << 16
 """Bytes of a payload at most."""
+NODES_LIMIT = 256
+"""Ids in a request for nodes at most."""
 RELEASE_ID_SIZE = 32
 PARTS = 256
 """Equal parts of a file whose presence a bitmap tells."""
+NO_PARTS = bytes(PARTS // 8)
 _TYPE_LIMIT = 1 << 16
 _HEADER_LIMIT = 2 * 10
 _HELD_LIMIT = 4
 _SEQ_LIMIT = 1 << 53
 _DIGEST_SIZE = 8
 _SOFTWARE_LIMIT = 80
-_NODES_LIMIT = 256
 _RANGES_LIMIT = 1024
 _BYTES_LIMIT = 16 << 20
 _FILE_LIMIT = 1 << 40
@@ -82,7 +85,7 @@ class Hello:
     digest: bytes = b""
     mask: int = 0
     fetching: PatchInfo | None = None
-    parts: bytes = bytes(PARTS // 8)
+    parts: bytes = NO_PARTS
     gives: bool = True
     software: str = ""
 
@@ -119,7 +122,7 @@ class Hello:
             digest=_bytes(keys.get(b"h", bytes(_DIGEST_SIZE)), _DIGEST_SIZE) if b"m" in keys else b"",
             mask=_number(keys.get(b"g", 0), 1 << POSITIONS) if b"m" in keys else 0,
             fetching=None if fetching is None else _release(fetching),
-            parts=_bytes(keys.get(b"b", bytes(PARTS // 8)), PARTS // 8),
+            parts=_bytes(keys.get(b"b", NO_PARTS), PARTS // 8),
             gives=keys.get(b"s") != 0,
             software=_software(keys.get(b"a", b"")),
         )
@@ -153,8 +156,8 @@ class TreeRequest:
         reader = Reader(payload)
         release, parameters = reader.raw(RELEASE_ID_SIZE), reader.unsigned(8)
         ids = reader.rest()
-        if len(ids) % ID_SIZE or len(ids) > _NODES_LIMIT * ID_SIZE:
-            raise CodecError(f"a request for nodes that are not 0 to {_NODES_LIMIT} whole ids")
+        if len(ids) % ID_SIZE or len(ids) > NODES_LIMIT * ID_SIZE:
+            raise CodecError(f"a request for nodes that are not 0 to {NODES_LIMIT} whole ids")
         return cls(release, parameters, tuple(ids[at : at + ID_SIZE] for at in range(0, len(ids), ID_SIZE)))
 
 
@@ -165,7 +168,7 @@ class RangesRequest:
     Attributes:
         release: its id, 32 bytes.
         flags: how the bytes may come.
-        ranges: offset and bytes of each, ascending and apart; at most 1024, and 16 MiB together.
+        ranges: offset and bytes of each, ascending, without overlap; at most 1024, and 16 MiB together.
     """
 
     release: bytes

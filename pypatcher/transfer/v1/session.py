@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from pypatcher.artifact.postcard import encode_unsigned
-from pypatcher.errors import CodecError, PatcherError, PeerError
+from pypatcher.errors import CodecError, PatcherError, PeerBusyError, PeerError
 from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.transfer.stall import answer_time
 from pypatcher.transfer.v1.messages import MESSAGE_LIMIT, Hello, Kind, MessageReader, encode_message
@@ -27,6 +27,8 @@ __all__ = ["SessionHost", "SessionV1"]
 _log = logging.getLogger("pypatcher")
 _PART = 4096
 _HELLOS = Limit("HELLO", 10, 1.0)
+_MESSAGES = Limit("any", 100, 1.0)
+"""Of all types together, those that nobody knows included: each costs more than its two bytes."""
 _HELLO_PAUSE = 1.0
 _LOOK = 0.5
 _ON_ITS_WAY = 2.0
@@ -34,6 +36,10 @@ _REQUESTS = 3
 """Of a peer that are answered at once."""
 IDLE_SECONDS = 10.0
 """After which a connection without an open request ends."""
+_IN_VAIN_SECONDS = 30.0
+"""After which one ends on which neither side gives the other a release, whatever they ask."""
+_WORTH = 1 << 14
+"""Bytes of a release that count as given."""
 
 Answer = Callable[["SessionV1", bytes, Stream], Awaitable[None]]
 """Answers one request: is given its payload, writes status and answer, and leaves the end of the stream to others."""
@@ -60,6 +66,9 @@ class SessionHost(Protocol):
     def hello(self) -> Hello:
         """What we say of ourselves now."""
 
+    def keeps(self, session: SessionV1) -> bool:
+        """Whether a connection is to stay, though nothing is asked on it just now."""
+
 
 class SessionV1:
     """One connection, whose handshake is complete.
@@ -81,7 +90,8 @@ class SessionV1:
         self._attended: dict[int, Hello] = {}
         self._clock = asyncio.get_running_loop().time
         self._open = 0
-        self._touched = self._clock()
+        self._touched = self._moved_at = self._clock()
+        self._moving = self._moved = 0
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -145,6 +155,22 @@ class SessionV1:
             self._touched = self._clock()
             self._changed.set()
 
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """During the block one side gives the other bytes of a release, which the rules for that bound."""
+        self._moving += 1
+        try:
+            yield
+        finally:
+            self._moving -= 1
+            self._changed.set()
+
+    def moved(self, count: int) -> None:
+        """So many bytes of a release passed: who asks for a few now and then keeps nobody busy by that."""
+        self._moved += count
+        if self._moved >= _WORTH:
+            self._moved, self._moved_at = 0, self._clock()
+
     @contextlib.asynccontextmanager
     async def request(self, kind: Kind, payload: bytes = b"", *, window: int = 0) -> AsyncIterator[Stream]:
         """Ask for something; the stream behind the status is the answer.
@@ -204,9 +230,11 @@ class SessionV1:
         reader, rate = MessageReader(), WindowLimiter()
         while data := await stream.read(_PART):
             for kind, payload in reader.feed(data):
+                limits = [_MESSAGES, _HELLOS] if kind == Kind.HELLO else [_MESSAGES]
+                if not rate.allows(limits, self._clock()):
+                    raise PeerError("the peer says more than anybody wants to hear")
+                rate.count(limits, self._clock())
                 if kind == Kind.HELLO:
-                    if not rate.allow(_HELLOS, self._clock()):
-                        raise PeerError("the peer says more than anybody wants to hear")
                     self.hello = Hello.decode(payload)
                     self._heard.tell()
                 elif self.hello is None:
@@ -251,6 +279,10 @@ class SessionV1:
                     await answer(self, payload, stream)
                 await stream.finish()
                 code = CloseCode.DONE
+            except PeerBusyError:
+                await stream.write(encode_unsigned(CloseCode.BUSY))
+                await stream.finish()
+                code = CloseCode.DONE
             except CodecError as error:
                 _log.debug("a request that makes no sense: %s", error)
                 self.connection.close(CloseCode.PROTOCOL)
@@ -263,12 +295,19 @@ class SessionV1:
 
     async def _end_when_idle(self) -> None:
         while True:
-            left = self._touched + self._patience - self._clock()
-            if self.is_idle and left <= 0:
+            if self._host.keeps(self):
+                self._touched = self._moved_at = self._clock()
+            ends = self._clock() + IDLE_SECONDS
+            if self.is_idle:
+                ends = self._touched + self._patience
+            if not self._moving:
+                ends = min(ends, self._moved_at + _IN_VAIN_SECONDS)
+            left = ends - self._clock()
+            if left <= 0:
                 self.connection.close(CloseCode.DONE)
                 return
             self._changed.clear()
-            await wait_at_most(self._changed, left if self.is_idle else IDLE_SECONDS)
+            await wait_at_most(self._changed, left)
 
 
 async def _read_request(stream: Stream) -> tuple[int, bytes]:

@@ -50,6 +50,7 @@ async def fetch_whole(session: SessionV1, info: PatchInfo, sink: Sink, stall: St
     def moved(count: int) -> None:
         nonlocal done
         done += count
+        session.moved(count)
         sink.received(done, total)
 
     writing = Writing(sink)
@@ -57,11 +58,12 @@ async def fetch_whole(session: SessionV1, info: PatchInfo, sink: Sink, stall: St
     ranges = [(start, min(_REQUEST, total - start)) for start in range(0, total, _REQUEST)]
     under_way: list[_Part] = []
     try:
-        while ranges or under_way:
-            while ranges and len(under_way) < _AT_ONCE:
-                under_way.append(_Part(session, info, ranges.pop(0), watch, moved))
-            await under_way[0].take(writing)
-            under_way.pop(0)
+        with session.moving():
+            while ranges or under_way:
+                while ranges and len(under_way) < _AT_ONCE:
+                    under_way.append(_Part(session, info, ranges.pop(0), watch, moved))
+                await under_way[0].take(writing)
+                under_way.pop(0)
     except PeerBusyError:
         if not done:
             raise

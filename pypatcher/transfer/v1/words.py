@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from weakref import WeakKeyDictionary
 
 from pypatcher.addresses import Address, format_address, network_of
-from pypatcher.artifact.manifest import MANIFEST_LIMIT
+from pypatcher.artifact.manifest import MANIFEST_LIMIT, Manifest
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.bounded import note
 from pypatcher.discovery.word import Heard, WordKeeper
@@ -41,20 +42,24 @@ class WordExchange:
         self._clock = clock
         self._asked = WindowLimiter()
         self._alone: OrderedDict[Hashable, float] = OrderedDict()
+        self._given: WeakKeyDictionary[SessionV1, Manifest] = WeakKeyDictionary()
 
     def say(self) -> tuple[int | None, bytes, int]:
         """What HELLO says of the word that is known here: its seq, the digest of its value, the mask of positions."""
         known = self._word.current
         return (None, b"", 0) if known is None else (known.seq, known.digest, known.mask)
 
-    async def answer(self, _session: SessionV1, payload: bytes, stream: Stream) -> None:
-        """MANIFEST: the newest word."""
+    async def answer(self, session: SessionV1, payload: bytes, stream: Stream) -> None:
+        """MANIFEST: the newest word, once on a connection: it is in no limit of uploads."""
         if payload:
             raise CodecError("a request for the manifest that says more")
         known = self._word.current
         if known is None:
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE))
+        elif self._given.get(session) == known:
+            await stream.write(encode_unsigned(CloseCode.BUSY))
         else:
+            self._given[session] = known
             await stream.write(encode_unsigned(CloseCode.DONE) + known.encode())
 
     async def attend(self, session: SessionV1) -> None:

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-import struct
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from pypatcher.artifact.compare import Member, compare_files, file_members
+from pypatcher.artifact.compare import compare_files
+from pypatcher.artifact.members import file_members
 from pypatcher.artifact.replace import open_program
 from pypatcher.cli import main
 from pypatcher.errors import ArtifactError
-from tests.support.programs import make_elf
+from tests.support.programs import bundle
 
 RANDOM = random.Random(5)
-
-
-def bundle(members: dict[str, bytes], *, length: int | None = None) -> bytes:
-    """A stand-in for a PyInstaller onefile: a loader, members, their table, the cookie, and 176 bytes behind it."""
-    body, toc = b"", b""
-    for name, data in members.items():
-        label = name.encode() + b"\0"
-        toc += struct.pack("!IIIIBc", 18 + len(label), len(body), len(data), len(data), 0, b"b") + label
-        body += data
-    size = len(body) + len(toc) + 88
-    word = bytes((77, 69, 73, 12, 11, 10, 11, 14))
-    cookie = struct.pack("!8sIIII64s", word, length or size, len(body), len(toc), 311, b"libpython3.11.so")
-    return make_elf() + body + toc + cookie + bytes(176)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -70,6 +57,23 @@ def test_a_table_that_points_elsewhere_is_no_bundle(tmp_path: Path, length: int)
         assert not any(member.name == "app" for member in file_members(fd))
 
 
+def test_what_no_member_holds_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = RANDOM.randbytes(50_000)
+    old, new = write(tmp_path / "old", bundle({"app": part})), write(tmp_path / "new", bundle({"app2": part}))
+    found = compare_files(old, new)
+    assert 0 < found.elsewhere == sum(size for _, size in found.ranges) - sum(new for _, new in found.members)
+    assert main(["compare", str(old), str(new)]) == 0
+    assert f"{found.elsewhere} in no member" in capsys.readouterr().out
+
+
+def test_the_old_file_is_cut_as_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a program that grows over the size of other parameters would be new as a whole."""
+    monkeypatch.setattr("pypatcher.artifact.chunks._SMALL_FILE", 600_000)
+    old = write(tmp_path / "old", RANDOM.randbytes(590_000))
+    new = write(tmp_path / "new", old.read_bytes() + RANDOM.randbytes(20_000))
+    assert compare_files(old, new).moved < 100_000
+
+
 def test_a_range_counts_packed_where_that_is_shorter(tmp_path: Path) -> None:
     old = write(tmp_path / "old", RANDOM.randbytes(100_000))
     new = write(tmp_path / "new", old.read_bytes() + b"text " * 20_000)
@@ -103,4 +107,3 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(ArtifactError):
         compare_files(tmp_path / "old", tmp_path / "new")
-    assert Member("a", 0, 1) == Member("a", 0, 1)

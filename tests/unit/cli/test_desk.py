@@ -200,6 +200,7 @@ def test_a_key_file_that_others_can_read_is_warned_of(run: Run, app: Path) -> No
     outcome = run("sign", "app", "--key-file", "owner")
     assert outcome.status == 0
     assert "owner can be read by other users: chmod 600 it" in outcome.err
+    assert "chmod 600 it" in run("rollout", "app.manifest", "--hold", "--key-file", "owner").err
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,20 @@ from typing import Any
 
 import pytest
 
+from pypatcher.artifact.builds import FIXED_ORDER_MODULE
+from pypatcher.artifact.region import REGION_SIZE
 from pypatcher.keys import KeyPair, encode_key, write_key_file
-from tests.support.programs import AARCH64, VECTORS, make_elf, vector_file, with_comment, with_section, with_tail
+from tests.support.programs import (
+    AARCH64,
+    VECTORS,
+    bundle,
+    make_elf,
+    modules,
+    vector_file,
+    with_comment,
+    with_section,
+    with_tail,
+)
 
 Run = Callable[..., Any]
 SEED = bytes(range(32))
@@ -193,6 +205,16 @@ def test_a_section_s_name_cannot_steer_the_terminal(run: Run, app: Path) -> None
     app.write_bytes(make_elf(sections=(("\x1b[2J", 1, b"x"),)))
     assert "\x1b" not in run("inspect", "app").out
     assert "\x1b" not in run("inspect", "app", "--json").out
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_embed_says_when_a_onefile_was_built_in_no_order(run: Run, tmp_path: Path, fixed: bool) -> None:
+    names = ["pypatcher.version", *([FIXED_ORDER_MODULE] if fixed else [])]
+    (tmp_path / "bundle").write_bytes(bundle({"PYZ.pyz": modules(dict.fromkeys(names, b"code"))})[:-REGION_SIZE])
+    outcome = run("embed", "bundle", "--version", "1.0.0", "--carrier", "tail", "--json")
+    assert outcome.status == 0
+    assert outcome.json["fixed_order"] is fixed
+    assert ("PYTHONHASHSEED=0" in outcome.err) is not fixed
 
 
 def test_refusals_to_embed_say_what_to_do(run: Run, app: Path) -> None:

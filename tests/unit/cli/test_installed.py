@@ -13,11 +13,13 @@ from pypatcher.artifact import sign_file
 from pypatcher.artifact.replace import open_program
 from pypatcher.artifact.verify import read_release
 from pypatcher.cli.guard import end_was_requested
+from pypatcher.errors import CannotReplaceError
 from pypatcher.events import FetchFailed, FetchStarted, PreflightFailed, ReleaseStaged
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey, encode_key
 from pypatcher.node.device import own_target
 from pypatcher.node.report import REPORT_LIMIT, NodeReport, Report, decode_report, encode_report
+from pypatcher.version import Version
 from tests.support.devices import compile_app
 from tests.unit.cli.conftest import Run
 
@@ -222,6 +224,29 @@ def test_a_report_is_written_at_once_after_news_and_each_minute() -> None:
     said = decode_report(report.take())
     assert said is not None
     assert said.blocked == ""
+
+
+def test_a_program_that_is_whole_again_blocks_nothing_any_more(app: Path) -> None:
+    report, device = NodeReport(), Installation(app, owner_verifies(OwnerKey(KEY.public), TARGET))
+
+    def blocked() -> str:
+        found = decode_report(report.take())
+        assert found is not None
+        return found.blocked
+
+    whole = app.read_bytes()
+    app.write_bytes(whole[:-1])
+    with pytest.raises(CannotReplaceError) as found:
+        device.check_wanted(Version(9, 0, 0))
+    report.note(PreflightFailed(str(found.value)))
+    report.looked(1, is_sound=device.running_info().id is not None)
+    assert "cannot be updated" in blocked()
+    app.write_bytes(whole)
+    report.looked(1, is_sound=device.running_info().id is not None)
+    assert blocked() == ""
+    report.note(PreflightFailed("no room"))
+    report.looked(1, is_sound=True)
+    assert blocked() == "no room"
 
 
 def test_a_report_of_any_content_fits_its_limit_and_reads_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pypatcher.artifact import embed_region
+from pypatcher.cli.node_options import read_settings
 from pypatcher.cli.owners import read_keys
 from pypatcher.errors import SettingError
 from pypatcher.keys import KeyPair, encode_key
@@ -94,6 +96,12 @@ def test_a_wrong_environment_is_wrong_use_and_is_named(
     outcome = run("fetch", "--public-key", PUBLIC, "--out", "app")
     assert outcome.status == 2
     assert variable in outcome.err
+
+
+def test_a_persons_command_is_not_metered_and_a_device_is() -> None:
+    args, environment = argparse.Namespace(bootstrap=None, bind=None, state=None), {"PYPATCHER_METERED": "1"}
+    assert not read_settings(args, environment).metered
+    assert read_settings(args, environment, by_hand=False).metered
 
 
 def test_keys_are_read_by_target() -> None:

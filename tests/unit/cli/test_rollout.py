@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from pypatcher.artifact.beside import read_manifest, read_steps
+from pypatcher.artifact.beside import read_manifest, read_steps, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.artifact.terms import ALL, Hold
+from pypatcher.artifact.tree import stated_root
 from pypatcher.errors import ManifestError
 from pypatcher.keys import KeyPair, encode_key, write_key_file
 from tests.support.programs import AARCH64, make_zipapp, with_section
@@ -46,6 +48,32 @@ def test_sign_says_who_may_take_it_and_writes_the_same_bytes_again(run: Run, app
     run(*SIGN)
     assert Path("app.manifest").read_bytes() == first
     assert set(manifest().signatures) == {"x86_64"}
+
+
+def test_the_word_states_the_trees_of_the_releases_that_it_names(run: Run, app: Path) -> None:
+    def root(path: Path) -> bytes:
+        with path.open("rb") as file:
+            return stated_root(file.fileno())
+
+    run(*SIGN)
+    assert manifest().terms.trees == {b"tree": root(app)}
+    old = app.rename("old")
+    app.write_bytes(with_section("1.3.0"))
+    run(*SIGN, "--share", "1%", "--stable", "old")
+    assert manifest().terms.trees == {b"tree": root(app), b"stree": root(old)}
+    run(*ROLLOUT, "--share", "2%")
+    assert manifest().terms.trees == {b"tree": root(app), b"stree": root(old)}
+    run(*ROLLOUT, "--share", "3%", "--no-stable")
+    assert manifest().terms.trees == {b"tree": root(app)}
+
+
+def test_a_manifest_of_before_trees_were_stated_is_the_same_word(run: Run, app: Path) -> None:
+    run(*SIGN)
+    word = manifest()
+    before = first_word(PAIR, word.terms.info, ["x86_64"], Change(hold=Hold.HELD))
+    write_manifest(Path("app.manifest"), before, replace=True)
+    assert run(*SIGN, "--hold").status == 0
+    assert manifest() == before
 
 
 def test_sign_never_touches_a_manifest_of_the_same_release(run: Run, app: Path) -> None:
@@ -135,6 +163,20 @@ def test_stable_is_an_older_release_of_the_same_owner(run: Run, app: Path) -> No
     assert said.status == 0, said.err
     assert "; the others may take 1.2.3" in said.out
     assert run(*ROLLOUT, "--stable", "app").status == 1
+
+
+def test_must_names_what_devices_have_to_understand(run: Run, app: Path) -> None:
+    run(*SIGN, "--must", "share,stable")
+    assert manifest().terms.keys[b"must"] == [b"share", b"stable"]
+    assert manifest().terms.hold is Hold.GO_ON
+    run(*ROLLOUT, "--steps", "1%,all", "--no-stable")
+    assert [step.terms.keys.get(b"must") for step in read_steps(Path("app.steps"))] == [[b"share", b"stable"]] * 2
+    run(*ROLLOUT, "--must", "note")
+    assert manifest().terms.keys[b"must"] == [b"note"]
+    run(*ROLLOUT, "--must", "")
+    assert b"must" not in manifest().terms.keys
+    assert "no key 'sharks' that this version knows" in run(*ROLLOUT, "--must", "sharks").err
+    assert "leave --stable, --no-stable and --must away" in run(*SIGN, "--no-manifest", "--must", "share").err
 
 
 def test_above_brings_a_lost_manifest_to_the_networks_seq(run: Run, app: Path) -> None:

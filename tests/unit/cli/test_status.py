@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -232,6 +233,13 @@ def test_mode_and_moment_of_the_next_restart_are_shown(
         out = run("status", app).out
     assert "staged:     2.0.0, restart at 20" in out
     assert "mode:       at=03:30: restart at 20" in out
+
+
+def test_a_metered_device_is_said_to_be_one(run: Run, app: Path, device: Installation) -> None:
+    assert decode_report(NodeReport(is_metered=True).take()) is not None
+    device.write_report(NodeReport("now", is_metered=True).take())
+    assert "metered:    asks the owner every 6 hours" in run("status", app).out
+    assert json.loads(run("status", app, "--json").out)["node"]["metered"] is True
 
 
 def test_a_silent_fleet_is_told_over_restarts(device: Installation) -> None:

@@ -85,7 +85,7 @@ def test_what_would_not_work_on_this_device_is_said_beside_the_unit(run: Run, pr
     outcome = run("unit", "--public-key", KEY, "--user", "nobody-of-this-name", program)
     assert outcome.status == 0
     assert f"-- {program}" in outcome.out
-    said = outcome.err.splitlines()
+    said = [line for line in outcome.err.splitlines() if "will not find" not in line]  # the test's folder in /tmp
     assert len(said) == 3
     assert "is not executable here" in said[0]
     assert "no signature region" in said[1]
@@ -95,6 +95,46 @@ def test_what_would_not_work_on_this_device_is_said_beside_the_unit(run: Run, pr
 def test_a_folder_that_is_somebody_elses_is_said(run: Run, program: Path) -> None:
     outcome = run("unit", "--user", "nobody", program)
     assert "does not belong to nobody" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("/tmp/app", "a /tmp of its own (PrivateTmp=yes)"),
+        ("/var/tmp/x/app", "a /var/tmp of its own (PrivateTmp=yes)"),
+        ("/run/app", "/run is in memory, and empty after a boot"),
+        ("/var/run/user/1000/app", "/var/run is in memory"),
+        ("/dev/shm/app", "/dev/shm is in memory"),
+    ],
+)
+def test_a_place_that_the_unit_does_not_find_is_said(run: Run, place: str, why: str) -> None:
+    outcome = run("unit", "--offline", place)
+    assert (outcome.status, f"ReadWritePaths={Path(place).parent}" in outcome.out) == (0, True)
+    assert why in outcome.err
+    assert f"will not find {place}" in outcome.err
+    assert "move it" in outcome.err
+    itself = run("unit", "--offline", "--public-key", KEY, "--pypatcher", place, "/opt/x/app")
+    assert f"will not find {place}" in itself.err
+    home = run("unit", "--offline", "--public-key", KEY, "--pypatcher", "/home/x/bin/pypatcher", "/home/x/app")
+    assert (home.status, home.err) == (0, "")
+
+
+def test_an_interpreter_that_the_unit_does_not_find_is_said(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "app"
+    script.write_text("#!/dev/shm/venv/bin/python -I\n")
+    script.chmod(0o755)
+    assert "will not find /dev/shm/venv/bin/python: /dev/shm is in memory" in run("unit", "--user", "x", script).err
+
+
+def test_a_folder_through_which_the_user_does_not_get_is_said(
+    run: Run, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pypatcher.process.unit.why_lost", lambda _: "")  # of where the test has its folder
+    program.parent.chmod(0o700)
+    closed = next(folder for folder in reversed(program.parents) if not folder.stat().st_mode & 0o001)
+    assert f"nobody cannot reach {program}: {closed} lets others not in" in run("unit", "--user", "nobody", program).err
+    assert "cannot reach" not in run("unit", "--user", "root", program).err
+    assert "cannot reach" not in run("unit", "--user", "nobody", "/bin/true").err
 
 
 @pytest.fixture

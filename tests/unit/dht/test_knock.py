@@ -88,3 +88,17 @@ def test_a_member_that_is_slow_to_answer_is_still_known() -> None:
         await net.stop()
 
     run_virtual(body())
+
+
+def test_a_member_that_was_asked_too_much_is_still_knocked_at() -> None:
+    """In a small DHT members are each other's DHT nodes: looks that use up what one may be asked silence no knock."""
+
+    async def body() -> None:
+        net = DhtNetwork()
+        ours, member = net.add(secret=SECRET), net.add(secret=SECRET)
+        pings = [ours.ping(net.address_of(member), tries=1) for _ in range(60)]
+        assert not all(await asyncio.gather(*pings))
+        assert await ours.knock(net.address_of(member)) is Answered.MEMBER_V1
+        await net.stop()
+
+    run_virtual(body())

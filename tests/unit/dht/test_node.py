@@ -137,6 +137,21 @@ def test_a_read_only_node_reads_and_writes_but_is_asked_nothing() -> None:
     run_virtual(body())
 
 
+def test_a_read_only_node_at_rest_costs_nearly_nothing() -> None:
+    async def body() -> None:
+        net = DhtNetwork()
+        net.grow(30)
+        (quiet,) = await net.join(1, [next(iter(net.nodes))], read_only=True)
+        await asyncio.sleep(600)
+        sent = net.sent[net.address_of(quiet)]
+        await asyncio.sleep(86_000)
+        assert net.sent[net.address_of(quiet)] - sent <= 50
+        assert (await quiet.get_mutable(_PAIR.public, b"salt")).nodes
+        await net.stop()
+
+    run_virtual(body())
+
+
 def test_all_values_of_the_nearest_nodes_come_the_highest_seq_first() -> None:
     async def body() -> None:
         net = DhtNetwork()

@@ -31,10 +31,12 @@ class Slot:
         return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-async def publish(slot: Slot, seconds: float, info: PatchInfo | None = OLD, interval: float = 55.0) -> EventLog:
+async def publish(
+    slot: Slot, seconds: float, info: PatchInfo | None = OLD, interval: float = 55.0, rest: float = 0.0
+) -> EventLog:
     """Publish for some virtual seconds."""
     heard = EventLog()
-    publisher = Publisher(slot.publish, interval=interval, emit=heard, rng=random.Random(1))
+    publisher = Publisher(slot.publish, interval=interval, emit=heard, rng=random.Random(1), rest=lambda _: rest)
     publisher.announce(info)
     try:
         async with asyncio.timeout(seconds):
@@ -77,6 +79,28 @@ def test_a_new_release_is_said_at_once() -> None:
     assert slot.calls == [(0.0, OLD), (10.0, NEW)]
 
 
+def test_a_publication_ends_well_though_nothing_is_held_by_then() -> None:
+    heard = EventLog()
+
+    async def body() -> None:
+        publisher = Publisher(publish_slowly, interval=55.0, emit=heard, rng=random.Random(1))
+        publisher.announce(OLD)
+
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(publisher.run())
+            await asyncio.sleep(1)
+            publisher.announce(None)
+            await asyncio.sleep(1000)
+            task.cancel()
+
+    async def publish_slowly(_info: PatchInfo) -> Published:
+        await asyncio.sleep(2)
+        return Published(7, 5)
+
+    run_alone(body())
+    assert [event.version for event in heard] == ["1.0.0"]
+
+
 def test_a_full_slot_doubles_the_pause_up_to_an_hour() -> None:
     slot = Slot(stored=0, full=True)
     heard = run_alone(publish(slot, 12 * 3600))
@@ -108,6 +132,13 @@ def test_a_publication_that_reaches_nobody_is_tried_again_soon() -> None:
     assert 3.6 <= pauses[1] <= 4.4
     assert all(49 <= pause <= 61 for pause in pauses[5:])
     assert heard == []
+
+
+def test_who_rests_has_reached_somebody_before() -> None:
+    for slot, least in ((Slot(), 6480), (Slot(stored=0, full=True), 6480), (Slot(stored=0), 1)):
+        run_alone(publish(slot, 86400, rest=7200.0))
+        assert min(slot.pauses()) >= least
+        assert (max(slot.pauses()) <= 61) == (slot.answer.stored == 0 and not slot.answer.full)
 
 
 def test_success_starts_the_pauses_over() -> None:

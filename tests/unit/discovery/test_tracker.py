@@ -9,7 +9,8 @@ import pytest
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
-from pypatcher.dht import MutableItem, MutableLookup
+from pypatcher.dht import Contact, MutableItem, MutableLookup
+from pypatcher.dht.results import StoringNode
 from pypatcher.discovery import HeardRecord, Namespace, Record, Slot, Tracker, encode_content, encrypt_record
 from pypatcher.discovery.namespace import OURS as OUR_RULES
 from pypatcher.discovery.namespace import RUSTPATCHER as RUST_RULES
@@ -46,6 +47,33 @@ class ShelfDht:
     async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None) -> int:
         self.written.append(item)
         return 20
+
+
+class StorerDht:
+    """Storing nodes, each of which keeps the first of equal seqs; a lookup shows what each has."""
+
+    def __init__(self, count: int) -> None:
+        self.nodes: list[MutableItem | None] = [None] * count
+        self.asked = 0
+
+    async def get_mutable(self, public_key: bytes, salt: bytes) -> MutableLookup:
+        items = dict.fromkeys(item for item in self.nodes if item is not None)
+        nodes = (
+            StoringNode(Contact(bytes([number]) * 20, (f"{number + 1}.0.0.1", 1)), b"token", item)
+            for number, item in enumerate(self.nodes)
+        )
+        return MutableLookup(mutable_target(public_key, salt), tuple(items), tuple(nodes), 0.0)
+
+    async def put_mutable(self, item: MutableItem, at: MutableLookup | None = None) -> int:
+        assert at is not None
+        stored = 0
+        for each in at.nodes:
+            number, self.asked = each.contact.id[0], self.asked + 1
+            kept = self.nodes[number]
+            if kept is None or kept.seq < item.seq:
+                self.nodes[number] = item
+                stored += 1
+        return stored
 
 
 def tracker(dht: object, number: int = 0, namespace: Namespace = OURS, clock: MinuteClock | None = None) -> Tracker:
@@ -215,6 +243,45 @@ class TestFullSlots:
             dht.announce(slot, node(number), release("1.2.3"))
         published = await tracker(dht).publish(release("1.2.4"), [])
         assert (published.stored, published.full) == (20, False)
+
+    async def test_one_other_record_on_most_of_the_nodes_makes_a_slot_full(self) -> None:
+        dht, info = StorerDht(20), release("1.2.3")
+        first, second = tracker(dht, 1), tracker(dht, 2)
+        assert (await first.publish(info, [HERE])).stored == 20
+        published = [await second.publish(info, [HERE]) for _ in range(20)]
+        assert all(each.full and each.stored == 0 for each in published)
+        assert dht.asked == 20  # nobody was sent what it would refuse
+
+    async def test_a_few_nodes_of_anothers_make_no_slot_full(self) -> None:
+        dht, info = StorerDht(20), release("1.2.3")
+        await tracker(dht, 1).publish(info, [HERE])
+        dht.nodes[:6] = [None] * 6
+        published = await tracker(dht, 2).publish(info, [HERE])
+        assert (published.stored, published.full, dht.asked) == (6, False, 26)
+
+    async def test_junk_on_all_nodes_silences_nobody(self) -> None:
+        dht, slot = StorerDht(20), Slot(OURS, MINUTE)
+        dht.nodes[:] = [MutableItem.sign(slot.key_pair, slot.salt, MAX_SEQ, b"junk")] * 20
+        published = await tracker(dht, 2).publish(release("1.2.3"), [HERE])
+        assert (published.stored, published.full, published.newer, dht.asked) == (0, False, False, 0)
+
+    async def test_a_newer_release_takes_the_nodes_of_an_older_one(self) -> None:
+        dht = StorerDht(20)
+        await tracker(dht, 1).publish(release("1.2.3"), [HERE])
+        assert (await tracker(dht, 2).publish(release("1.2.4"), [HERE])).stored == 20
+
+    async def test_our_own_record_of_this_minute_still_counts(self) -> None:
+        dht = StorerDht(20)
+        holder = tracker(dht, 1)
+        await holder.publish(release("1.2.3"), [HERE])
+        published = await holder.publish(release("1.2.3"), [HERE])
+        assert (published.stored, published.full, dht.asked) == (20, False, 20)
+
+    async def test_in_rustpatcher_every_record_finds_its_place(self) -> None:
+        dht, info = StorerDht(20), release("1.2.3")
+        for number in (1, 2, 3):
+            published = await tracker(dht, number, namespace=RUST).publish(info, [HERE])
+            assert (published.stored, published.full) == (20, False)
 
     async def test_in_rustpatcher_a_hundred_of_any_version_are_enough(self) -> None:
         dht, slot = ShelfDht(), Slot(RUST, MINUTE)

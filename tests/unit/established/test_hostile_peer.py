@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from pypatcher.established.codec import LARGEST, FrameReader, TransportError, varint
+from pypatcher.established.codec import LARGEST, FrameReader, TransportError
 from pypatcher.established.ids import ConnectionId, TheirIds
 from pypatcher.established.machine import Established
+from pypatcher.established.octets import varint
 from pypatcher.established.recovery import Recovery, SentPacket
-from tests.support.virtual_path import CLIENT, Link
+from tests.support.virtual_path import CLIENT, Link, handover
+
+
+def sent_packet(number: int) -> SentPacket:
+    packet = SentPacket()
+    packet.number, packet.time, packet.size = number, 1.0, 100
+    return packet
 
 
 class KeyThief:
@@ -20,6 +28,7 @@ class KeyThief:
         self.link = Link()
         self.link.run(1.0)
         self.number = 5000
+        self.answered = 0
 
     @property
     def server(self) -> Established:
@@ -30,9 +39,9 @@ class KeyThief:
         state = self.link.client.state
         prefix = bytes((0x43 | state.sealer.phase << 2,)) + state.their_ids.current.value
         self.number += 1
-        packets = [(self.number, state.sealer.seal(prefix, self.number, b"".join(frames)))]
-        self.server.receive([(state.sealer.finish(prefix, packets)[0], CLIENT)], self.link.now)
-        self.server.send(self.link.now)
+        packets = [state.sealer.seal(prefix, self.number, b"".join(frames))]
+        self.server.receive([(state.sealer.finish(packets)[0], CLIENT)], self.link.now)
+        self.answered += sum(len(data) for data, _ in self.server.send(self.link.now))
         closing = self.server.closing
         return None if closing is None else (closing.code, closing.reason)
 
@@ -67,6 +76,50 @@ class KeyThief:
 def test_what_must_not_come_ends_the_connection(frame: bytes, code: int | None) -> None:
     ended = KeyThief().send(frame)
     assert (None if ended is None else ended[0]) == code
+
+
+def test_a_peer_without_ids_is_answered_at_another_address() -> None:
+    start = replace(handover(False), theirs=[ConnectionId(0, b"")])
+    server, client = Established(start, 100.0), KeyThief()
+    away = ("198.51.100.9", 7)
+    for number, frame in ((9, b"\x1a" + b"question"), (10, b"\x18\x01\x00\x08" + bytes(24))):
+        sealer, prefix = client.link.client.state.sealer, b"\x43server00"
+        packet = sealer.finish([sealer.seal(prefix, number, frame.ljust(100, b"\0"))])[0]
+        server.receive([(packet, away)], 100.0)
+        if number == 9:
+            assert away in [address for _, address in server.send(100.0)]
+            assert server.closing is None
+    assert server.closing is not None
+    assert server.closing.code == 0xA
+
+
+def test_who_asks_whether_it_is_reached_is_answered_now_and_then() -> None:
+    """The attack: 44 bytes a time, each answered by a full datagram: 440 kB drew 12 MB, in no limit of uploads."""
+    liar = KeyThief()
+    for number in range(10_000):
+        liar.link.now += 0.001
+        newest = liar.server.state.recovery.next_number - 1
+        liar.send(b"\x1a" + number.to_bytes(8, "big"), b"\x02" + varint(newest) + b"\x00\x00\x00")
+    assert liar.answered < 10_000 * 44
+
+
+def test_who_has_the_same_sent_over_and_over_is_ended() -> None:
+    """The attack: everything is acknowledged but an answer, which is lost then, and sent again, once a round trip."""
+    liar, sent = KeyThief(), 0
+    server = liar.server
+    assert liar.send(b"\x0b\x00\x01q") is None
+    server.write(0, bytes(1100), True)
+    for _ in range(3000):
+        liar.link.now += 0.01
+        server.ping()
+        sent += sum(len(data) for data, _ in server.send(liar.link.now))
+        others = [number for number, packet in server.state.recovery.sent.items() if packet.stream is None]
+        acked = (b"\x02" + varint(others[-1]) + b"\x00\x00\x00",) if others else ()
+        if liar.send(b"\x01\x00\x00\x00", *acked):
+            break
+    assert server.closing is not None
+    assert "lost" in server.closing.reason
+    assert sent < 300_000
 
 
 def test_two_ends_of_one_stream_are_one_too_many() -> None:
@@ -134,7 +187,7 @@ def test_a_late_acknowledgement_counts_through_no_numbers() -> None:
     recovery = Recovery(1200)
     recovery.next_number = 1 << 40
     for number in (5, 77, 1 << 39, (1 << 40) - 1):
-        recovery.on_sent(SentPacket(number, 1.0, 100))
+        recovery.on_sent(sent_packet(number))
     reader = FrameReader(varint((1 << 40) - 1) + b"\x00\x01" + varint(1 << 39) + b"\x00" + varint((1 << 39) - 40))
     recovery.on_ack(reader, 1.1)
     assert [packet.number for packet in recovery.arrived] == [77, 1 << 39, (1 << 40) - 1]
@@ -148,7 +201,7 @@ def test_both_ways_to_find_what_arrived_find_the_same() -> None:
         ranges = list(zip(edges[1::2], edges[::2], strict=True))
         recovery = Recovery(1200)
         for number in sent:
-            recovery.sent[number] = SentPacket(number, 1.0, 100)
+            recovery.sent[number] = sent_packet(number)
         expected = [number for number in sent if any(low <= number <= high for low, high in ranges)]
         assert [packet.number for packet in recovery._named(ranges, ranges[0][1])] == expected
         assert list(recovery.sent) == [number for number in sent if number not in expected]

@@ -11,7 +11,8 @@ import pytest
 
 from pypatcher.artifact import PatchInfo, VerifiedRelease
 from pypatcher.install.examine import EntryKind, Examiner
-from pypatcher.install.files import FileStat, OsFiles
+from pypatcher.install.file_stat import FileStat
+from pypatcher.install.files import OsFiles
 from pypatcher.install.layout import Layout
 from tests.support.text_programs import program, verify_program
 
@@ -127,6 +128,21 @@ def test_a_change_that_shows_is_hashed_anew_and_waited_for_again(desk: Desk, off
     desk.write("3.0.0")
     desk.monotonic += 1
     assert desk.version() == "3.0.0"
+
+
+def test_a_program_renamed_while_it_is_read_is_looked_at_anew(desk: Desk) -> None:
+    staged, previous = desk.path.with_name("staged"), desk.path.with_name("previous")
+    staged.write_bytes(program("2.0.0"))
+    steps = iter([lambda: previous.hardlink_to(desk.path), lambda: staged.rename(desk.path), previous.unlink])
+
+    def verify(fd: int, expect: PatchInfo | None = None, /) -> VerifiedRelease:
+        """An activation goes on while the program is hashed for a run beside it, which has no lock."""
+        next(steps, lambda: None)()
+        return verify_program(fd, expect)
+
+    with _files(desk) as files:
+        found = Examiner(verify).examine(files, desk.layout.target)
+    assert (found.kind, str(found.id and found.id.version)) == (EntryKind.GOOD, "2.0.0")
 
 
 def test_a_file_that_changes_while_it_is_read_is_no_program(desk: Desk) -> None:

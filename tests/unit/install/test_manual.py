@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from pypatcher.errors import RefusedReleaseError, StateError
+from pypatcher.errors import CannotReplaceError, RefusedReleaseError, StateError
+from pypatcher.install.files import OsFiles
 from pypatcher.version import Version
 from tests.support.installations import V1, V2, MakeInstallation, download
-from tests.support.text_programs import write_program
+from tests.support.text_programs import program, write_program
 
 
 def test_by_hand_back_to_the_previous_version(make: MakeInstallation) -> None:
@@ -64,3 +68,47 @@ def test_what_a_killed_stage_left_is_gone_after_the_next_start(make: MakeInstall
     torn.write_bytes(b"half of")
     device.settle("run")
     assert not torn.exists()
+
+
+@pytest.mark.parametrize("command", ["stage", "adopt"])
+def test_a_start_waits_for_no_file_that_a_person_brings(
+    make: MakeInstallation, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the midst of a slow copy the program starts, and another command wants to copy."""
+    device, brought = make(), tmp_path / "brought"
+    device.settle("guard")
+    brought.write_bytes(program("2.0.0"))
+    slow, seen = OsFiles.copy, []
+
+    def copy(files: OsFiles, source: int, target: int) -> None:
+        os.write(target, b"half of")
+        os.lseek(target, 0, os.SEEK_SET)
+        seen.append(make().settle("guard"))
+        with pytest.raises(StateError, match="another command copies"):
+            make().stage_file(source)
+        slow(files, source, target)
+
+    monkeypatch.setattr(OsFiles, "copy", copy)
+    with brought.open("rb") as source:
+        put = device.stage_file if command == "stage" else device.adopt
+        assert put(source.fileno()) == V2
+    assert [(one.version, one.reason) for one in seen] == [(V1, "")]
+    assert device.settle("run").version == V2
+
+
+def test_a_program_that_started_meanwhile_is_not_replaced(
+    make: MakeInstallation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, running, brought = make(), make(), tmp_path / "brought"
+    brought.write_bytes(program("2.0.0"))
+    slow = OsFiles.copy
+
+    def copy(files: OsFiles, source: int, target: int) -> None:
+        running.settle("run")
+        slow(files, source, target)
+
+    monkeypatch.setattr(OsFiles, "copy", copy)
+    with brought.open("rb") as source, pytest.raises(CannotReplaceError, match="runs: stop it first"):
+        device.adopt(source.fileno())
+    assert device.running_info().id.version == V1  # type: ignore[union-attr]
+    assert not device.layout.path(device.layout.by_hand).exists()

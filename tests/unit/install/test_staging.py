@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 
 import pytest
 
 from pypatcher.errors import ArtifactError, NotNewerError
+from pypatcher.install.files import OsFiles
+from pypatcher.install.layout import Entry
 from tests.support.installations import V2, V3, MakeInstallation, download, names
 from tests.support.text_programs import program, release_of, write_program
 
@@ -86,3 +89,28 @@ def test_an_older_release_left_in_staged_is_not_activated(make: MakeInstallation
     write_program(device.program, "3.0.0")
     assert device.settle("run").version == V3
     assert "staged" not in names(device)
+
+
+def test_no_restart_comes_before_a_staged_release_was_said(
+    make: MakeInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is on the disk before that is durable, and a node that looks just then must not restart into it."""
+    device, data = make(), program("2.0.0")
+    device.settle("run")
+    order: list[str] = []
+    slow = OsFiles.rename
+    looking = threading.Thread(target=lambda: order.append(f"restart {device.release_for_restart()}"[:7]))
+
+    def rename(files: OsFiles, source: Entry, target: Entry) -> None:
+        slow(files, source, target)
+        if target.name == "staged":
+            looking.start()
+            looking.join(0.3)
+
+    monkeypatch.setattr(OsFiles, "rename", rename)
+    with device.new_partial() as partial:
+        partial.write(data)
+        device.stage(partial, release_of(data).info, lambda: order.append("said"))
+    looking.join()
+    assert order == ["said", "restart"]
+    assert device.release_for_restart() is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import random
+from typing import Any
 
 import pytest
 
@@ -405,3 +407,19 @@ def test_private_addresses_that_are_on_no_link_wait_as_strangers_do() -> None:
     queue.crowd(64, 0.0, WALL)
     queue.add([(f"10.1.{number}.1", 6881) for number in range(40)], RECORDS, 0.0, WALL)
     assert len(knocks(queue, 0.0, 600.0)) < 25
+
+
+def test_planning_all_anew_for_the_same_moments_sorts_them_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    sort = heapq.heapify
+
+    def noted(heap: list[Any]) -> None:
+        sizes.append(len(heap))
+        sort(heap)
+
+    monkeypatch.setattr(heapq, "heapify", noted)
+    queue = make(crowd=500)
+    queue.add([far(number) for number in range(EVERYBODY.room)], EVERYBODY, 0.0, WALL)
+    for _ in range(20):
+        queue.replan(0.0, WALL)
+    assert 0 < len(sizes) <= 20

@@ -350,7 +350,8 @@ async def test_a_router_that_takes_a_question_and_never_answers_timed_out(monkey
         await exchange(server.getsockname(), b"GET / HTTP/1.1\r\n\r\n")
 
 
-async def test_upnp_asks_every_way_out_and_takes_a_lease_without_end() -> None:
+@pytest.mark.parametrize("refusal", ["402", "501", "725"])
+async def test_upnp_asks_every_way_out_and_takes_a_lease_without_end(refusal: str) -> None:
     asked: list[tuple[str, str]] = []
 
     class Router(upnp.UpnpClient):
@@ -364,7 +365,7 @@ async def test_upnp_asks_every_way_out_and_takes_a_lease_without_end() -> None:
                 return {"errorCode": "606"}
             if action == "GetExternalIPAddress":
                 raise PortMapError("it does not say")
-            return {} if arguments["NewLeaseDuration"] == "0" else {"errorCode": "402"}
+            return {} if arguments["NewLeaseDuration"] == "0" else {"errorCode": refusal}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upnp, "local_address", lambda _: "192.168.1.2")

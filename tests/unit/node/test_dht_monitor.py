@@ -63,6 +63,18 @@ def test_a_later_silence_is_said_after_half_an_hour() -> None:
     assert said.seconds == 1800
 
 
+def test_a_metered_device_that_asks_seldom_is_not_called_silent() -> None:
+    network = FakeDht()
+    watching = DhtMonitor(network.now, is_metered=True)
+    network.pass_time(watching, 60, answering=True)
+    for _ in range(8):
+        network.pass_time(watching, 6 * 3600, answering=False)
+        network.pass_time(watching, 10, answering=True)
+    assert [type(event) for event in network.events] == [DhtJoined]
+    network.pass_time(watching, 14 * 3600, answering=False)
+    assert [type(event) for event in network.events] == [DhtJoined, DhtSilent]
+
+
 def test_with_one_family_missing_the_firewall_is_not_blamed() -> None:
     network = FakeDht()
     watching = DhtMonitor(network.now, only_family=6)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.census import Census
-from pypatcher.node.fetch_newest import is_newest
+from pypatcher.node.fetch_newest import follow_word, is_newest
 from pypatcher.update.rule import OpenRule
 from pypatcher.update.word import NoStore, OwnersWord
 from tests.support.manifests import OWNER_KEY, TARGET, release, word
@@ -26,6 +29,20 @@ def test_the_first_word_is_not_the_last_before_the_pointer_is_read() -> None:
     owners.listened()
     assert is_newest(rule, census)
     assert rule.named == release("2.0.0")
+
+
+def test_what_is_held_while_it_is_fetched_gives_way_to_stable() -> None:
+    async def body() -> None:
+        owners, census = OwnersWord(OWNER_KEY, TARGET, NoStore()), Census(lambda: 0.0)
+        rule, named = OpenRule(owners), list[PatchInfo | None]()
+        following = asyncio.create_task(follow_word(owners, census, lambda: named.append(rule.named)))
+        for told in (word("2.0.0"), word("2.0.0", revision=1, hold=1, stable=release("1.0.0").to_postcard())):
+            await owners.hear(told.encode())
+            await asyncio.sleep(0)
+        following.cancel()
+        assert named[-2:] == [release("2.0.0"), release("1.0.0")]
+
+    asyncio.run(body())
 
 
 def test_without_a_word_three_networks_have_to_agree() -> None:

@@ -291,3 +291,26 @@ async def test_a_file_that_cannot_be_read_for_a_moment_is_offered_again(
     assert await file.look(said.append)
     assert file.held is not None
     assert file.is_unchanged()
+
+
+@pytest.mark.parametrize("point", range(7))
+async def test_whichever_look_at_a_file_fails_once_it_is_offered_again(
+    point: int, arm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [file] = choose_files([arm], ANY, (), "pypatcher")
+    os.utime(arm)
+    fstat, points = os.fstat, iter(range(100))
+
+    def failing(fd: int) -> os.stat_result:
+        if next(points) == point:
+            raise OSError(24, "Too many open files")
+        return fstat(fd)
+
+    clock = [0.0]
+    monkeypatch.setattr("pypatcher.node.seedfile.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("os.fstat", failing)
+    for _ in range(4):
+        await file.look(lambda _: None)
+        clock[0] += 600
+    assert next(points) > point
+    assert file.is_unchanged()

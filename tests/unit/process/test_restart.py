@@ -272,3 +272,94 @@ def test_a_start_that_must_restart_needs_no_thread_for_it() -> None:
         restarter().restart()
     """)
     assert said == "RESTARTED\n"
+
+
+SENDERS = ['getattr(signal, "raise_" "signal")(15)', 'getattr(os, "ki" "ll")(os.getpid(), 15)']
+SENDERS += ['getattr(signal, "pthread_" "kill")(threading.get_ident(), 15)', "signal.raise_signal(15)"]
+SENDERS += ["os.killpg(os.getpgrp(), 15)", 'getattr(os, "ki" "ll")(-os.getpgrp(), 15)', "kill(os.getpid(), 15)"]
+
+
+@pytest.mark.parametrize("send", [*SENDERS, "from_outside()"])
+def test_program_that_ends_itself_by_sigterm_is_started_anew(send: str) -> None:
+    """As uvicorn ends; compiled, its frames do not name what it calls. A stop from outside at that moment wins."""
+    said = run(f"""
+        from os import kill
+        os.setpgid(0, 0)
+        ended = threading.Event()
+
+        def from_outside():
+            subprocess.Popen(["sh", "-c", "kill $PPID"])
+            time.sleep(20)
+
+        def end():
+            {send}
+            time.sleep(20)
+
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        made = restarter()
+        made.request(lambda: print("activated", flush=True))
+        ended.wait()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end()
+    """)
+    assert said == ("" if send == "from_outside()" else "activated\nRESTARTED\n")
+
+
+OTHERS = {
+    "a method of the same name": "",
+    "one that was ignored": "in_vain()",
+    "a fork": "print(fork_ends(), flush=True)",
+}
+
+
+@pytest.mark.parametrize("before", OTHERS)
+def test_stop_from_outside_counts_whatever_the_program_calls(before: str) -> None:
+    """What it sent to others, or in vain, makes no stop its own; a fork ends by the default, as it had."""
+    said = run(f"""
+        ended = threading.Event()
+
+        def fork_ends():
+            child = os.fork()
+            if not child:
+                os.kill(os.getpid(), 15)
+                os._exit(3)
+            return os.waitpid(child, 0)[1]
+
+        def in_vain():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.kill(os.getpid(), 15)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+        def wait_and_end(worker):
+            subprocess.Popen(["sh", "-c", "sleep 0.1; kill $PPID"])
+            time.sleep(20)
+            worker.kill()
+
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        restarter().request(lambda: print("activated", flush=True))
+        ended.wait()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        {OTHERS[before] or "pass"}
+        wait_and_end(None)
+    """)
+    assert said == ("15\n" if before == "a fork" else "")
+
+
+def test_what_the_program_put_in_the_place_of_kill_is_called() -> None:
+    said = run("""
+        ended = threading.Event()
+        kill = os.kill
+
+        def mine(process, number):
+            print("mine", flush=True)
+            kill(process, number)
+
+        os.kill = mine
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        restarter().request(lambda: print("activated", flush=True))
+        ended.wait()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), 15)
+        time.sleep(20)
+    """)
+    assert said == "mine\nactivated\nRESTARTED\n"

@@ -12,7 +12,8 @@ import pytest
 
 from pypatcher.errors import ContentMismatchError, PeerBusyError, PeerError, SignatureMismatchError
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.transfer import UploadLimiter, fetch_from, fetch_release, serve_release, wire
+from pypatcher.transfer import StallRule, UploadLimiter, fetch_from, fetch_release, serve_release, wire
+from pypatcher.transfer.intake import Intake
 from pypatcher.transport import CloseCode, Connection, Endpoint
 from tests.support.transport import (
     ALPN,
@@ -273,6 +274,19 @@ async def test_outside_the_lan_an_upload_keeps_the_rate(tmp_path: Path, monkeypa
         started = asyncio.get_running_loop().time()
         assert await fetch(server, client) == body
         assert 0.2 < asyncio.get_running_loop().time() - started < 2
+
+
+async def test_what_comes_from_outside_the_lan_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info, body = make_release(tmp_path, 1_000_000)
+    async with open_server(local_release(info, tmp_path / "release")) as server, open_endpoint() as client:
+        for day in (900_000, 1_000_001):
+            intake = Intake(day=day)
+            assert await fetch(server, client, stall=StallRule(intake=intake)) == body
+            assert intake.wait(("20.0.0.1", 1)) == 0.0
+            with monkeypatch.context() as patch:
+                patch.setattr("pypatcher.transfer.intake.is_lan", lambda _address: False)
+                assert await fetch(server, client, stall=StallRule(intake=intake)) == body
+            assert (intake.wait(("20.0.0.1", 1)) > 0.0) is (day < len(body))
 
 
 async def test_a_server_without_a_release_or_whose_file_changed_says_so(tmp_path: Path) -> None:

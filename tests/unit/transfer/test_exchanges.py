@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,13 +16,16 @@ from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transport import Connection
 from tests.support.discovery import OURS, node, release
-from tests.support.transport import Kept, open_endpoint
+from tests.support.transport import Kept, local_release, make_release, open_endpoint, open_server
+from tests.support.v1_nodes import NAMESPACE
 
 NEW = release("2.0.0")
 
 
 class NotedEndpoint:
     """Notes what is served."""
+
+    node_id = bytes(32)
 
     def __init__(self) -> None:
         self.served: list[str] = []
@@ -89,3 +93,15 @@ async def test_a_request_that_ends_early_is_told_to_break_the_protocol(request_b
         await stream.finish()
         with pytest.raises(PeerError, match="protocol"):
             await stream.read_exactly(1)
+
+
+async def test_a_forged_record_keeps_nobody_from_an_older_node(tmp_path: Path) -> None:
+    """The attack: records that name an older holder's address and say that it speaks v1; no v0 follows a v1 in vain."""
+    info, body = make_release(tmp_path)
+    held = local_release(info, tmp_path / "release")
+    async with open_server(held, alpn=NAMESPACE.alpn) as holder, open_endpoint() as endpoint:
+        exchanges, got = Exchanges(endpoint, NAMESPACE, Shelf(UploadLimiter())), Kept()
+        exchanges.census.note_v1(holder.address, speaks=False)  # its answer to our knock
+        forged = Candidate(info, node(7).public, holder.address, "a slot", speaks_v1=True)
+        assert await exchanges.fetch(forged, got) == info
+        assert bytes(got) == body

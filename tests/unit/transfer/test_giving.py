@@ -53,6 +53,30 @@ def test_a_taker_is_charged_for_as_much_again_as_it_took(takes: int, most: int) 
     assert takes <= run_alone(charged()) <= most << 10
 
 
+def test_many_requests_of_one_taker_get_no_more_than_one() -> None:
+    """The attack: ask for one release in sixteen parts at once, beside somebody who asks for it in order."""
+
+    async def shares() -> list[int]:
+        clock = asyncio.get_running_loop().time
+        limiter, uploads, tasks = UploadLimiter(clock=clock), [], []
+        for host, requests in (("20.0.0.1", 16), ("21.0.0.1", 1)):
+            upload = limiter.admit((host, 1), 64 * _SIZE)
+            assert upload is not None
+            uploads.append(upload)
+            for _ in range(requests):
+                watch = StallWatch(DEFAULT_STALL, clock)
+                stream = cast("Stream", _Taker(64 * _SIZE))
+                tasks.append(asyncio.create_task(give(stream, bytes(16 * _SIZE), upload, watch)))
+        await asyncio.sleep(60.0)
+        for task in tasks:
+            task.cancel()
+        return [64 * _SIZE - upload.left for upload in uploads]
+
+    many, one = run_alone(shares())
+    assert 55 << 20 < many + one < 65 << 20
+    assert one > 0.45 * (many + one)
+
+
 def test_who_takes_one_answer_after_another_does_not_stall() -> None:
     """Two requests at once: on a slow line the first takes minutes, in which the second cannot move."""
 

@@ -55,6 +55,13 @@ def test_a_large_file_may_take_its_time() -> None:
     assert race.wait(V2, 3000.0) > 0
 
 
+def test_our_own_limit_is_nobodys_slowness() -> None:
+    for limit, is_slow in ((None, True), (70_000, False)):
+        race = Race(limit)
+        run(race.enter(V2, 1000 * MIB, 0.0), 60_000, 0, 3000)
+        assert (race.wait(V2, 3000.0) == 0) is is_slow
+
+
 def test_a_newer_release_need_not_wait() -> None:
     race = Race()
     race.enter(V2, SIZE, 0.0)

@@ -29,6 +29,39 @@ def test_four_uploads_leave_no_place_until_one_ends(clock: ManualClock) -> None:
     assert limiter.admit(FAR[5], MIB) is None
 
 
+def test_a_day_has_no_more_bytes_than_it_was_told(clock: ManualClock) -> None:
+    limiter = UploadLimiter(day=10 * MIB, uploads=40, clock=clock)
+    given = 0
+    for provider in range(20, 60):
+        if (upload := limiter.admit((f"{provider}.8.4.1", 1), 3 * MIB)) is not None:
+            upload.spend(3 * MIB)
+            upload.end()
+            given += 3 * MIB
+    assert given == 9 * MIB
+    assert limiter.admit(("192.168.0.1", 1), 3 * MIB) is not None
+    clock.now += 25 * 3600
+    assert limiter.admit(FAR[0], 3 * MIB) is not None
+    assert limiter.admit(FAR[9], 11 * MIB) is None
+
+
+def test_who_drips_keeps_nobody_from_what_is_left_of_a_day(clock: ManualClock) -> None:
+    """The attack: one upload at 1000 bytes a second had the whole of a small day promised to it, for hours."""
+    limiter, dropped = UploadLimiter(day=5 * MIB, clock=clock), []
+    dripping = limiter.admit(("20.1.0.1", 1), 3 * MIB, lambda: dropped.append("slow"))
+    assert dripping is not None
+    for _ in range(60):
+        clock.now += 1.0
+        dripping.spend(1000)
+    fast = limiter.admit(("30.1.0.1", 1), 3 * MIB, lambda: dropped.append("fast"))
+    assert fast is not None
+    assert dropped == ["slow"]
+    for _ in range(32):
+        clock.now += 1.0
+        fast.spend(1 << 16)
+    assert limiter.admit(("40.1.0.1", 1), 3 * MIB) is None
+    assert dropped == ["slow"]
+
+
 def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock), []
     takers = [limiter.admit(address, 8 * MIB, lambda who=address: dropped.append(who)) for address in FAR[:4]]  # type: ignore[misc]
@@ -225,3 +258,43 @@ def test_a_slow_rate_makes_small_pieces(clock: ManualClock) -> None:
     upload = UploadLimiter(10_000, clock=clock).admit(FAR[0], MIB)
     assert upload is not None
     assert upload.piece == 2500
+
+
+def test_who_asks_for_nothing_keeps_nobody_out(clock: ManualClock) -> None:
+    """Devices that fetch the same from each other stay connected, and often have nothing to ask."""
+    limiter, lost = UploadLimiter(uploads=1, clock=clock), []
+    first = limiter.admit(FAR[0], MIB, lambda: lost.append("first"))
+    assert first is not None
+    for _ in range(5):
+        first.spend(1 << 16)
+        clock.now += 0.5
+    first.rest(rests=True)
+    assert limiter.admit(FAR[1], MIB) is None
+    clock.now += 0.6
+    assert limiter.admit(FAR[1], MIB) is not None
+    assert lost == ["first"]
+
+
+def test_a_rest_is_no_slowness(clock: ManualClock) -> None:
+    limiter, lost = UploadLimiter(uploads=1, clock=clock), []
+    taker = limiter.admit(FAR[0], MIB, lambda: lost.append("taker"))
+    assert taker is not None
+    taker.spend(1000)
+    taker.rest(rests=True)
+    clock.now += 60.0
+    taker.rest(rests=False)
+    assert limiter.admit(FAR[1], MIB) is None
+    clock.now += 2.0
+    assert limiter.admit(FAR[1], MIB) is not None, "it goes on and takes nothing"
+    assert lost == ["taker"]
+
+
+def test_of_one_address_the_next_device_has_its_turn_while_one_rests(clock: ManualClock) -> None:
+    """A LAN behind one router: each brings other parts in."""
+    limiter = UploadLimiter(clock=clock)
+    taker = limiter.admit(FAR[0], MIB)
+    assert taker is not None
+    assert limiter.admit((FAR[0][0], 7000), MIB) is None
+    taker.rest(rests=True)
+    clock.now += 0.6
+    assert limiter.admit((FAR[0][0], 7000), MIB) is not None

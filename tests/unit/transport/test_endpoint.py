@@ -247,7 +247,7 @@ async def test_who_has_not_asked_rightly_goes_when_another_comes() -> None:
 
 async def test_connections_that_ended_and_linger_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pypatcher.transport.endpoint._CONNECTIONS_LIMIT", 3)
-    monkeypatch.setattr("aioquic.quic.recovery.QuicPacketRecovery.get_probe_timeout", lambda *_, **__: 60.0)
+    monkeypatch.setattr(Connection, "_timer_fired", lambda _connection: None)  # it lingers until its timer fires
     async with open_endpoint() as server, open_endpoint() as client:
         server.serve(ALPN, _nothing)
         for _ in range(6):
@@ -416,6 +416,28 @@ async def test_closing_an_endpoint_tells_its_peers_and_frees_its_sockets(tmp_pat
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
             again.bind(address)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+async def test_a_stream_that_comes_behind_the_end_is_not_accepted() -> None:
+    """Its reader would wait for ever: what ends a connection fails the streams that there are by then."""
+    async with open_endpoint() as server, open_endpoint() as client:
+        dialed, accepted, over = await pair(server, client)
+        stream = await dialed.open_stream()
+        await stream.write(b"x")
+        feed = accepted.feed
+
+        def feed_and_end(data: bytes, source: Address, now: float) -> None:
+            feed(data, source, now)
+            accepted.open_batch(now)
+            if accepted._quic._after:  # the stream is there, and nobody was told yet
+                accepted.close()
+
+        accepted.feed = feed_and_end  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            await dialed.wait_closed()
+            with pytest.raises(PeerError, match="closed"):
+                await accepted.accept_stream()
+        over.set()
 
 
 async def test_a_peer_that_forgot_a_connection_ends_it_by_its_reset_token() -> None:

@@ -6,6 +6,7 @@ real disk.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,11 +18,15 @@ from pypatcher.artifact import PatchInfo, VerifiedRelease
 from pypatcher.artifact.manifest import Manifest
 from pypatcher.artifact.terms import ALL
 from pypatcher.bencode import Value
+from pypatcher.errors import NotNewerError
 from pypatcher.install import Installation
+from pypatcher.install.files import OsFiles
+from pypatcher.install.layout import Entry
 from pypatcher.update.orders import stored_orders, word_name
-from pypatcher.update.policy import Policy, draw
-from pypatcher.update.rule import DeviceRule
+from pypatcher.update.policy import Place, Policy, draw
+from pypatcher.update.rule import DeviceRule, NodeRule
 from pypatcher.update.stored_word import InstallationStore
+from pypatcher.update.wanted import PastDownloads
 from pypatcher.update.word import OwnersWord
 from tests.support.manifests import OWNER_KEY, TARGET, release, word
 from tests.support.text_programs import program, verify_program, write_program
@@ -109,12 +114,14 @@ def confirmed(device: TableDevice) -> None:
     device.installation.confirm()
 
 
-def by_hand(device: TableDevice) -> None:
+def by_hand(device: TableDevice, version: str = NEW) -> None:
     source = device.path.with_name("brought")
-    source.write_bytes(program(NEW))
+    source.write_bytes(program(version))
     fd = os.open(source, os.O_RDONLY)
-    device.installation.stage_file(fd)
-    os.close(fd)
+    try:
+        device.installation.stage_file(fd)
+    finally:
+        os.close(fd)
 
 
 STATES: dict[str, Callable[[TableDevice], None]] = {
@@ -192,6 +199,30 @@ def test_what_becomes_of_a_device(tmp_path: Path, name: str, state: str) -> None
     assert device.says() == rows()[name, state]
 
 
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EMLINK, errno.EPERM])
+def test_a_recall_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int) -> None:
+    device = TableDevice(tmp_path / "device")
+    trial_of_new(device)
+    device.hear(word(NEW, hold=2))
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "link", fails)
+    device.start()
+    assert device.says() == "1.0"
+
+
+def test_what_could_not_be_staged_by_hand_takes_nothing_away(tmp_path: Path) -> None:
+    device = TableDevice(tmp_path / "device")
+    by_hand(device)
+    with pytest.raises(NotNewerError):
+        by_hand(device, STABLE)
+    device.hear(word(NEW, hold=1))
+    device.start()
+    assert device.says() == "1.3t"
+
+
 def test_a_second_process_brings_no_older_word_back(tmp_path: Path) -> None:
     device = TableDevice(tmp_path / "device")
     first, second = device.ears(), device.ears()
@@ -202,3 +233,40 @@ def test_a_second_process_brings_no_older_word_back(tmp_path: Path) -> None:
     assert second.current == device.ears().current == word(NEW, revision=2, hold=1)
     device.start()
     assert device.says() == "1.0 w1.3"
+
+
+async def test_who_carries_a_word_out_late_undoes_no_newer_one(tmp_path: Path) -> None:
+    device = TableDevice(tmp_path / "device")
+    device.stage(NEW)
+    late = NodeRule(
+        device.installation, PastDownloads(), OWNER_KEY, device_id=DEVICE, place=Place.BY_DRAW, is_required=False
+    )
+    late.word = device.ears()
+    late.word.hear_at_once(word(NEW, hold=1).encode())
+    assert device.says() == "1.0 w1.3"
+    device.hear(word(NEW, revision=1))
+    assert device.says() == "1.0 s1.3"
+    await late.arrange()
+    assert device.says() == "1.0 s1.3"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_a_word_that_cannot_be_read_lets_nothing_be_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    device = TableDevice(tmp_path / "device")
+    device.hear(word("1.2.0"))
+    device.hear(word(NEW, hold=1))
+    by_guess = device.installation.layout.state_folder / "staged"
+    by_guess.write_bytes(program(NEW))
+    by_guess.chmod(0o755)
+    genuine = OsFiles.open
+
+    def broken(files: OsFiles, entry: Entry) -> int:
+        if entry.name.startswith("manifest-"):
+            raise OSError(number, os.strerror(number))
+        return genuine(files, entry)
+
+    monkeypatch.setattr(OsFiles, "open", broken)
+    device.start()
+    assert device.says() in ("1.0 s1.3", "1.0 w1.3")

@@ -52,12 +52,51 @@ def test_the_newest_of_what_came_is_kept_and_nothing_else_is_left(tmp_path: Path
     assert (kept.name, kept.read_bytes(), stat.S_IMODE(kept.stat().st_mode)) == ("app", new[0], 0o755)
 
 
+def test_what_the_owner_holds_by_now_makes_room_for_an_older_one(tmp_path: Path) -> None:
+    old, new = release(tmp_path, "1.0.0"), release(tmp_path, "2.0.0")
+    with out_file(tmp_path) as out:
+        take(out, *new)
+        out.forget()
+        assert out.info is None
+        take(out, *old)
+        out.keep()
+    (kept,) = (tmp_path / "here").iterdir()
+    assert kept.read_bytes() == old[0]
+
+
 def test_without_keep_an_older_file_stays_as_it_was(tmp_path: Path) -> None:
     with out_file(tmp_path) as out:
         (tmp_path / "here" / "app").write_text("precious")
         take(out, *release(tmp_path, "2.0.0"))
     (left,) = (tmp_path / "here").iterdir()
     assert left.read_text() == "precious"
+
+
+def test_what_came_there_meanwhile_stays(tmp_path: Path) -> None:
+    with out_file(tmp_path) as out:
+        take(out, *release(tmp_path, "2.0.0"))
+        (tmp_path / "here" / "app").write_text("precious")
+        with pytest.raises(CannotReplaceError, match="is no release of this owner's"):
+            out.keep()
+    (left,) = (tmp_path / "here").iterdir()
+    assert left.read_text() == "precious"
+
+
+@pytest.mark.parametrize("what", ["damaged", "older", "empty", "linked"])
+def test_a_release_of_the_owners_makes_room(tmp_path: Path, what: str) -> None:
+    old, new = release(tmp_path, "1.0.0")[0], release(tmp_path, "2.0.0")
+    there = tmp_path / "here" / "app"
+    there.parent.mkdir()
+    if what == "linked":
+        (tmp_path / "here" / "real").write_bytes(old)
+        there.symlink_to("real")
+    else:
+        there.write_bytes({"damaged": old.replace(b"\xc3", b"\xc2", 1), "older": old, "empty": b""}[what])
+    with out_file(tmp_path) as out:
+        take(out, *new)
+        out.keep()
+    assert there.read_bytes() == new[0]
+    assert there.is_symlink() is (what == "linked")
 
 
 def test_a_damaged_or_an_older_release_than_will_do_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from pypatcher.errors import (
     PeerError,
 )
 from pypatcher.transfer.exchange import Sink
+from pypatcher.transfer.intake import Intake
+from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.update.updater import Updater
 from tests.support.discovery import node
 from tests.support.node_fakes import run_alone
@@ -64,6 +66,36 @@ def test_where_the_devices_own_line_is_slow_rivals_take_little_of_it(world: Upda
     run_alone(world.run(3100))
     assert world.staged == [NEW]
     assert len(world.asked) < 60
+
+
+def test_what_a_slow_fetch_brought_is_left_when_it_is_given_up(world: UpdaterWorld) -> None:
+    """Else a rival that is quicker for a while, and lies, takes away what honest peers gave."""
+    for number in range(2):
+        world.peer(f"10.0.0.{number}", ContentMismatchError("other bytes"))
+        world.rates[f"10.0.0.{number}"] = SIZE / 3000
+    run_alone(world.run(600))
+    given_up = [str(event) for event in world.heard if event.name == "fetch.failed"]
+    assert all("slow" in each for each in given_up)
+    assert world.installation.left > len(given_up) > 2
+
+
+def test_a_fetch_that_is_stopped_before_it_begins_is_over(world: UpdaterWorld) -> None:
+    """It was under way for ever: its peer was never asked again, and who waited for its end waited on."""
+    candidate = Candidate(NEW, node(2).public, ("10.0.0.3", 1), "an offer")
+
+    async def never(_candidate: Candidate, _sink: Sink) -> PatchInfo:
+        raise AssertionError("it was stopped")
+
+    async def stopped(updater: Updater) -> None:
+        await asyncio.sleep(1)
+        async with asyncio.TaskGroup() as tasks:
+            updater._begin(tasks, candidate, never)
+            for delivery in updater._running.values():
+                delivery.stop("somebody else was faster")
+        assert not updater._running
+        assert await updater.would_take(NEW, candidate.address)
+
+    run_alone(world.run(10, beside=stopped))
 
 
 def test_looking_goes_on_in_a_fetch_and_a_newer_one_is_fetched_beside(world: UpdaterWorld) -> None:
@@ -137,3 +169,16 @@ def test_an_offer_is_taken_only_while_the_updater_is_at_work(world: UpdaterWorld
 
     run_alone(world.run(10, beside=offers))
     assert not run_alone(found[0].would_take(NEW, ("10.0.0.3", 1)))
+
+
+def test_the_lan_alone_is_asked_once_the_day_is_used_up(world: UpdaterWorld) -> None:
+    intake = Intake(day=1000, clock=lambda: 0.0)
+    intake.took(1000, ("20.0.0.1", 1))
+    world.past.budget = world.budget = FetchBudget(intake)
+    world.peer("20.0.0.1")
+    run_alone(world.run(7200))
+    assert world.hosts() == []
+    world.peer("10.0.0.1")
+    run_alone(world.run(7200))
+    assert world.hosts() == ["10.0.0.1"]
+    assert world.staged == [NEW]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from pypatcher.artifact.manifest import Manifest, newer_word
 from pypatcher.artifact.terms import Hold
 from pypatcher.discovery.word import Heard, WordKeeper
 from pypatcher.mutable_item import MutableItem
+from pypatcher.node.conflicts import Conflicts
 from pypatcher.update.word import FolderStore, Kept, OwnersWord
 from tests.support.manifests import OWNER_KEY, STRANGER, TARGET, release, unchecked, word
+from tests.support.node_fakes import EventLog
 
 GIVER = ("198.51.100.7", 4433)
 
@@ -27,9 +30,13 @@ class MemoryStore:
     def __init__(self) -> None:
         self.kept = Kept()
         self.is_full = False
+        self.read_errors = 0
         self.writes = 0
 
     def read(self) -> Kept:
+        if self.read_errors:
+            self.read_errors -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
         return self.kept
 
     def keep(self, word: Manifest) -> Manifest:
@@ -100,6 +107,25 @@ def test_a_damaged_file_is_said_and_forgets_no_seq(tmp_path: Path, damage: bytes
     assert (known.current, known.problem) == (word("1.3.0"), "")
 
 
+def test_what_could_not_be_looked_at_counts_as_a_word_until_it_is() -> None:
+    store = MemoryStore()
+    store.read_errors = 1
+    known = owners_word(store)
+    assert (known.current, known.had_one) == (None, True)
+    known.listened()
+    assert (known.had_one, known.problem) == (False, "")
+    store.kept, store.read_errors = Kept(word("1.2.0").encode_kept(), word("1.2.0").seq), 1
+    known = owners_word(store)
+    known.listened()
+    assert (known.current, known.had_one, known.problem) == (word("1.2.0"), True, "")
+    store.read_errors = 2
+    known = owners_word(store)
+    known.listened()
+    assert known.had_one
+    assert hear(known, word("1.3.0")) is Heard.NEW
+    assert (known.had_one, known.problem) == (True, "")
+
+
 def test_a_damaged_flag_still_says_that_there_was_a_word(tmp_path: Path) -> None:
     hear(owners_word(FolderStore(tmp_path)), word("1.3.0"))
     (tmp_path / "manifest").unlink()
@@ -133,6 +159,18 @@ def test_what_the_owner_did_not_sign_changes_nothing() -> None:
     assert known.contact.forged == {"198.51.100.0/24": 5.0}
 
 
+@pytest.mark.parametrize("other", [word("1.2.0", content=1), word("1.2.0", share=5)], ids=["release", "terms"])
+def test_what_was_signed_twice_is_news_once(other: Manifest) -> None:
+    """Each time that half of a fleet gave the other one, every device went through its files and locks anew."""
+    known, first = owners_word(MemoryStore()), word("1.2.0")
+    for told in (first, other, first, other):
+        hear(known, told)
+    news = known.news.next
+    for told in (first, other):
+        hear(known, told)
+    assert not news.is_set()
+
+
 def test_nobody_but_the_owner_has_a_release_contested() -> None:
     """The attack: the true word, and beside it the note that a device makes for itself, which no signature covers."""
     known = owners_word(MemoryStore())
@@ -143,6 +181,21 @@ def test_nobody_but_the_owner_has_a_release_contested() -> None:
     fresh = owners_word(MemoryStore())
     hear(fresh, replace(word("1.3.0"), is_contested=True).encode_kept())
     assert fresh.current == word("1.3.0")
+
+
+def test_two_words_about_one_release_under_one_seq_are_noted() -> None:
+    known = owners_word(MemoryStore())
+    said = EventLog()
+    conflicts = Conflicts(said.append, newer=False)
+    for told in (word("1.2.0", share=100), word("1.2.0", share=200), word("1.2.0", share=100)):
+        hear(known, told)
+        conflicts.look_at_word(known.current, known.signed_twice)
+    assert [(event.name, "two manifests as revision 0" in str(event)) for event in said] == [
+        ("release.conflicts", True)
+    ]
+    hear(known, word("1.2.0", revision=1))
+    conflicts.look_at_word(known.current, known.signed_twice)
+    assert len(said) == 1
 
 
 def test_another_release_at_a_lower_revision_holds_the_known_one() -> None:

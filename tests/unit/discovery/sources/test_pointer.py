@@ -13,6 +13,7 @@ from pypatcher.artifact.manifest import POSITIONS
 from pypatcher.dht import Contact
 from pypatcher.discovery.sources.pointer import PointerSchedule, Read
 from pypatcher.node.silence import SilenceWatch
+from pypatcher.settings import Settings
 from tests.support.manifests import word
 from tests.support.node_fakes import run_alone
 from tests.support.pointer_lab import PointerLab, Says, forges_the_highest_seq, says_nothing, says_old
@@ -95,14 +96,33 @@ def test_a_filtered_look_at_the_storers_costs_a_third_of_a_lookup() -> None:
             await publish(lab)
             device = lab.device(NEW)
             await device.pointer.read_all()
+            assert device.word.is_heard
             address = lab.net.address_of(device.node)
             costs = []
             for read in (Read(1, is_whole=True, is_filtered=False), Read(1, is_whole=False, is_filtered=True)):
                 before = lab.net.sent[address]
                 await device.pointer.read(read)
                 costs.append(lab.net.sent[address] - before)
-            assert costs[1] == 8
+            assert costs[1] == 5
             assert costs[0] >= 20
+
+    run(body())
+
+
+def test_a_metered_device_reads_every_6_hours_and_writes_nothing() -> None:
+    async def body() -> None:
+        async with PointerLab() as lab:
+            await publish(lab)
+            device = lab.device(OLD, settings=Settings(metered=True))
+            device.start()
+            await asyncio.sleep(120)
+            assert device.word.current == NEW
+            sent = lab.net.sent[lab.net.address_of(device.node)]
+            lone = lab.device(word("3.0.0"), settings=Settings(metered=True))
+            lone.start()
+            await asyncio.sleep(3 * 86_400)
+            assert lab.net.sent[lab.net.address_of(device.node)] - sent <= 12 * 40
+            assert max(lab.keepers(word("3.0.0"))) == 0
 
     run(body())
 
@@ -230,6 +250,19 @@ def test_few_keepers_make_the_next_look_a_lookup(keepers: int, is_whole: bool) -
 def test_about_eight_of_a_fleet_write_in_an_hour_whatever_its_size() -> None:
     for size in (1, 8, 100, 1000):
         fleet = [PointerSchedule(random.Random(n), 0.0) for n in range(size)]
-        writes = sum(len(schedule.to_keep_alive(size, 3600.0)) for schedule in fleet)
-        assert writes == pytest.approx(POSITIONS * min(size, 8), rel=0.6)
-        assert not any(schedule.to_keep_alive(size, 3601.0) for schedule in fleet)
+        for now, expected in ((3599.0, 0), (3600.0, POSITIONS * min(size, 8)), (3601.0, 0)):
+            writes = sum(each.must_keep_alive(position, size, now) for each in fleet for position in range(POSITIONS))
+            assert writes == pytest.approx(expected, rel=0.6)
+
+
+def test_a_lone_device_writes_every_position_well_within_two_hours() -> None:
+    for look in (300.0, 3600.0):
+        schedule, written = PointerSchedule(random.Random(1), 0.0), dict.fromkeys(range(POSITIONS), 0.0)
+        storers = [Contact(bytes([n]) * 20, (f"{n + 1}.0.0.1", 1)) for n in range(20)]
+        for number in range(1, 400):
+            now = number * look
+            for read in (schedule.next(now), *schedule.overdue(now)):
+                schedule.answered(read.position, storers, storers, is_whole=read.is_whole)
+                if read.is_whole and schedule.must_keep_alive(read.position, 1, now):
+                    written[read.position] = now
+            assert now - min(written.values()) <= 7200.0

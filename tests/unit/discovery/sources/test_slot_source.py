@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -27,10 +28,14 @@ class NotedSlots:
     def __init__(self) -> None:
         self.own: tuple[Address, ...] = (HERE,)
         self.looks: list[float] = []
+        self.short = 0
         self.published: list[tuple[float, tuple[Address, ...]]] = []
         self.told: list[Found] = []
         self.error: Exception | None = None
         self.word: object = None
+        self.namespace = SimpleNamespace(meets=True)
+        self.settings = Settings()
+        self.may_rest = True
 
     async def joined(self) -> None: ...
 
@@ -40,8 +45,9 @@ class NotedSlots:
     def heed(self, releases: object) -> None:
         """Nothing is published here."""
 
-    async def look(self) -> list[HeardRecord]:
+    async def look(self, *, is_short: bool = False) -> list[HeardRecord]:
         self.looks.append(asyncio.get_running_loop().time())
+        self.short += is_short
         await asyncio.sleep(2)
         return [HeardRecord(NEW, node(1).public, (THERE,), 7)]
 
@@ -61,11 +67,12 @@ class NotedSlots:
             loop = asyncio.get_running_loop()
             around = Surroundings(
                 self,  # type: ignore[arg-type]
-                Settings(),
+                self.settings,
                 lambda _: None,
                 random.Random(1),
                 loop.time,
                 self.word,  # type: ignore[arg-type]
+                may_rest=self.may_rest,
             )
             source = SlotSource(self, around)  # type: ignore[arg-type]
             running = asyncio.create_task(source.run(self))
@@ -104,7 +111,7 @@ def test_who_wants_again_looks_as_often_as_one_that_has_just_begun() -> None:
 
 def test_who_hears_the_owner_looks_hourly_until_something_is_wanted() -> None:
     slots = NotedSlots()
-    slots.word = SimpleNamespace(current="a word")
+    slots.word = SimpleNamespace(is_heard=True)
     slots.run(
         20_000,
         (0, lambda source: source.want(())),
@@ -114,6 +121,61 @@ def test_who_hears_the_owner_looks_hourly_until_something_is_wanted() -> None:
     assert len([look for look in slots.looks if look < 12_000]) == 4
     assert len([look for look in slots.looks if 12_000 <= look < 14_000]) >= 6
     assert len([look for look in slots.looks if look >= 14_600]) <= 3
+    assert slots.short == len([look for look in slots.looks if not 12_000 <= look < 14_000]) - 1
+
+
+def published_at_rest(
+    *steps: tuple[float, Callable[[SlotSource], None]],
+    is_heard: bool = True,
+    has_word: bool = True,
+    may_rest: bool = True,
+    meets: bool = True,
+) -> list[float]:
+    """The pauses between records of the last 12 of 13 hours."""
+    slots = NotedSlots()
+    slots.may_rest = may_rest
+    slots.namespace.meets = meets
+    slots.word = SimpleNamespace(is_heard=is_heard, current=object()) if has_word else None
+    slots.run(13 * 3600, (0, lambda source: source.announce(NEW)), *steps)
+    times = [time for time, _ in slots.published if time > 3600]
+    return [later - time for time, later in itertools.pairwise(times)]
+
+
+def test_who_hears_the_owner_and_lacks_nothing_publishes_rarely() -> None:
+    slots = NotedSlots()
+    slots.word = SimpleNamespace(is_heard=True)
+    slots.run(7200, (0, lambda source: source.announce(NEW)), (1, lambda source: source.want(())))
+    assert 10 <= len([time for time, _ in slots.published if time < 600]) <= 13
+    assert len([time for time, _ in slots.published if time > 700]) <= 1
+    assert min(published_at_rest((1, lambda source: source.want(())))) >= 6480
+
+
+def test_who_never_had_the_owners_word_publishes_each_six_minutes() -> None:
+    steps = [(1, lambda source: source.want(()))]
+    pauses = published_at_rest(*steps, has_word=False)
+    assert min(pauses) >= 270
+    assert max(pauses) <= 400
+    assert max(published_at_rest(*steps, has_word=False, may_rest=False)) <= 61
+    assert max(published_at_rest(*steps, has_word=False, meets=False)) <= 61
+
+
+def test_a_seed_and_who_hears_no_owner_publish_as_ever() -> None:
+    assert max(published_at_rest((1, lambda source: source.want(())), is_heard=False)) <= 61
+    assert max(published_at_rest((1, lambda source: source.want(())), may_rest=False)) <= 61
+    assert max(published_at_rest((1, lambda source: source.want((release("3.0.0"),))))) <= 61
+
+
+def test_a_metered_device_publishes_nothing_and_looks_seldom() -> None:
+    slots = NotedSlots()
+    slots.settings = Settings(metered=True)
+    slots.run(
+        200_000, (0, lambda source: source.announce(NEW)), (1, lambda source: source.want(())),
+        (100_000, lambda source: source.want((NEW,))), (150_000, lambda source: source.want(())),
+    )  # fmt: skip
+    assert slots.published == []
+    assert len([look for look in slots.looks if look < 100_000]) == 5
+    assert slots.looks[5] == 100_000
+    assert 20 <= len([look for look in slots.looks if 100_000 <= look < 150_000]) <= 40
 
 
 def test_what_a_look_found_is_told_with_the_budget_of_records() -> None:

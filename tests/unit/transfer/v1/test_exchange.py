@@ -17,6 +17,7 @@ from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.events import ReleaseServed
 from pypatcher.keys import encode_key
 from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer.intake import Intake
 from pypatcher.transfer.v1.answers import decode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transport import CloseCode, Connection
@@ -90,6 +91,19 @@ async def test_a_release_is_fetched_whole_and_its_giver_says_so(tmp_path: Path) 
         (said,) = holder.events
         assert isinstance(said, ReleaseServed)
         assert (said.version, said.bytes) == ("2.0.0", SIZE)
+
+
+async def test_what_comes_from_outside_the_lan_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pypatcher.transfer.intake.is_lan", lambda _address: False)
+    info, body = make_release(tmp_path, SIZE)
+    for day in (SIZE // 2, SIZE + 1000):
+        intake = Intake(day=day)
+        async with open_speaker() as holder, open_speaker(stall=StallRule(intake=intake)) as taker:
+            holder.hold(local_release(info, tmp_path / "release"))
+            sink = Kept()
+            await taker.exchange.fetch(candidate(holder), sink)
+            assert bytes(sink) == body
+        assert (intake.wait(("20.0.0.1", 1)) > 0.0) is (day < SIZE)
 
 
 async def test_what_is_not_held_is_not_given(tmp_path: Path) -> None:
@@ -178,9 +192,10 @@ async def test_a_request_that_nobody_knows_is_answered_so() -> None:
         [encode_message(2, b"x")],
         [encode_message(Kind.HELLO, b"no dictionary")],
         [encode_message(Kind.HELLO, Hello().encode())] * 11,
+        [encode_message(Kind.HELLO, Hello().encode()), encode_message(5) * 100],
         [b"\xff" * 30],
     ],
-    ids=["another message first", "no HELLO", "too many", "no message"],
+    ids=["another message first", "no HELLO", "too many", "too many that nobody knows", "no message"],
 )
 async def test_who_breaks_the_control_stream_is_ended(said: list[bytes]) -> None:
     async with open_speaker() as member, open_endpoint() as client:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+from unittest import mock
 
+import pytest
+
+from pypatcher.artifact.chunks import parameters_for
+from pypatcher.artifact.tree import build_tree, node_id
+from pypatcher.errors import PatcherError
 from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.giving import OpenRelease
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
-from pypatcher.transfer.v1.giving import Giver, _Parts
+from pypatcher.transfer.v1.giving import Giver, _groups, _Parts
+from pypatcher.transfer.v1.messages import Kind, TreeRequest, encode_message
+from pypatcher.transport import CloseCode, Connection
 from pypatcher.transport.stream import Stream
 from tests.support.node_fakes import run_alone
-from tests.support.transport import local_release, make_release
+from tests.support.siege import until
+from tests.support.transport import local_release, make_release, open_endpoint
+from tests.support.v1_nodes import NAMESPACE, open_speaker
 
 _SIZE = 1 << 18
 
@@ -45,12 +55,48 @@ def test_who_asks_for_zeros_uses_up_no_more_of_a_day_than_it_takes(tmp_path: Pat
                     upload = limiter.admit((f"20.{number}.0.1", 1), _SIZE)
                     assert upload is not None
                     watch = StallWatch(DEFAULT_STALL, lambda: 0.0)
-                    await _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=True).give(0, _SIZE)
+                    await _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=True).give([(0, _SIZE)])
                     upload.settle(_SIZE)
                     upload.end()
 
     run_alone(ask())
     assert taken.acknowledged < 24 * 1000
+
+
+def test_ranges_of_a_byte_cost_as_much_as_chunks(tmp_path: Path) -> None:
+    """The attack: 1024 of them in 4 kB, each of which was a turn of a thread, or two: 15 requests took 3.7 s, now 0.1.
+
+    What they cost is counted in the pace, too: else whoever holds a place asks for as many as the processor can give.
+    """
+    info, _ = make_release(tmp_path, _SIZE)
+    held = local_release(info, tmp_path / "release")
+    ranges = [(at * 256, 1) for at in range(1024)]
+    turns = 0
+
+    async def ask() -> float:
+        nonlocal turns
+        loop = asyncio.get_running_loop()
+        in_thread = loop.run_in_executor
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal turns
+            turns += 1
+            return in_thread(*arguments)
+
+        upload = UploadLimiter(clock=loop.time).admit(("20.1.0.1", 1), _SIZE)
+        assert upload is not None
+        with OpenRelease(held) as file, mock.patch.object(loop, "run_in_executor", counted):
+            for zlib_welcome in (False, True):
+                taken, watch = _Taken(), StallWatch(DEFAULT_STALL, lambda: 0.0)
+                parts = _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
+                for _ in range(4):
+                    for group in _groups(ranges):
+                        await parts.give(group)
+                assert taken.written == 4 * 3 * len(ranges)
+        return loop.time()
+
+    assert run_alone(ask()) > 6.0
+    assert turns == 8
 
 
 def test_a_tree_that_two_wait_for_and_nobody_can_build_fails_for_both(tmp_path: Path) -> None:
@@ -65,3 +111,51 @@ def test_a_tree_that_two_wait_for_and_nobody_can_build_fails_for_both(tmp_path: 
         return await asyncio.gather(giver._tree(held), giver._tree(held), return_exceptions=True)
 
     assert [type(answer) for answer in run_alone(ask())] == [FileNotFoundError] * 2
+
+
+def test_the_tree_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    """Else a file that was the right one again gave wrong nodes for as long as the node ran."""
+    info, body = make_release(tmp_path, _SIZE)
+    held = local_release(info, tmp_path / "release")
+    with held.path.open("rb") as file:
+        right = build_tree(file.fileno(), _SIZE).root
+    shelf, is_there = Shelf(UploadLimiter()), False
+    shelf.put([held], is_unchanged=lambda: is_there)
+    giver = Giver(shelf, lambda _: None, lambda _: None)
+
+    async def ask() -> bytes:
+        nonlocal is_there
+        held.path.write_bytes(bytes(_SIZE))
+        with pytest.raises(PatcherError, match="changed"):
+            await giver._tree(held)
+        held.path.write_bytes(body)
+        is_there = True
+        return (await giver._tree(held)).root
+
+    assert run_alone(ask()) == right
+
+
+async def test_nodes_that_were_taken_count_whoever_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack: take two fifths of an answer and break it off: they were given back to the day."""
+    monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _: False)
+    info, _ = make_release(tmp_path, 1 << 22)
+    with (tmp_path / "release").open("rb") as file:
+        largest = max(build_tree(file.fileno(), info.file_size).nodes.values(), key=len)
+    limiter, parameters = UploadLimiter(), parameters_for(info.file_size).number
+
+    async def ask(connection: Connection, *nodes: bytes) -> Stream:
+        stream = await connection.open_stream()
+        await stream.write(encode_message(Kind.TREE, TreeRequest(info.release_id, parameters, nodes).encode()))
+        await stream.finish()
+        return stream
+
+    async with open_speaker(limiter=limiter) as holder, open_endpoint() as client:
+        holder.hold(local_release(info, tmp_path / "release"))
+        connection = await client.connect(holder.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        answer, taken = await ask(connection, *[node_id(largest)] * 256), 0
+        while taken < 256 * len(largest) * 2 // 5:
+            taken += len(await answer.read(1 << 14))
+        answer.reset(CloseCode.DONE)
+        connection.close()
+        await until(lambda: not limiter._active)
+    assert limiter._sent.total(("all",), limiter.now())["all"] >= taken

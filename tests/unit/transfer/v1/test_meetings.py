@@ -134,3 +134,28 @@ async def test_a_stranger_that_somebody_named_is_not_greeted(host: str) -> None:
         await asyncio.sleep(0.3)
         assert (alone.endpoint.connections, ways.outcomes) == (0, [])
         greeting.cancel()
+
+
+async def test_neighbours_are_met_once_for_a_fetch_that_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 a second were dialed where somebody made each fetch fail at once."""
+    info, now = release("2.0.0"), 0.0
+    async with open_speaker() as node:
+        node.census.prove(("192.168.1.2", 6881))
+        gathering, met, swarms = meetings(node, Heeding()), list[float](), node.exchange.swarms
+
+        async def meet(_address: Address, _begun: asyncio.Event | None = None) -> None:
+            met.append(now)
+
+        monkeypatch.setattr(gathering, "meet", meet)
+        monkeypatch.setattr(gathering, "_clock", lambda: now)
+        task = asyncio.create_task(gathering.gather())
+        for moment in (100.0, 101.0, 102.0, 190.0, 191.0):
+            now = moment
+            for fetching in (info, None):
+                monkeypatch.setattr(swarms, "say", lambda fetching=fetching: (fetching, b""))
+                await asyncio.sleep(0.01)
+                swarms.news.tell()
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert met == [100.0, 190.0]
