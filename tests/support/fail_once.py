@@ -401,7 +401,9 @@ def sweep(live: Live, sample: int | None, seed: int, stretch: float) -> Iterator
         yield from trouble
         return
     regular = set.intersection(*(_regular(life, stretch) for life in lives))
-    failures = sorted(_failures(lives, seed), key=lambda one: _chance(seed, one.point, one.error, one.occurrence == 1))
+    failures = sorted(
+        _failures(lives, seed, stretch), key=lambda one: _chance(seed, one.point, one.error, one.occurrence == 1)
+    )
     failures = failures[:sample]
     print(f"{len(failures)} failures of {len(lives[0]['seen'])} points; {len(regular)} are reached again and again")
     running: list[tuple[Failure, tuple[int, Path]]] = []
@@ -418,10 +420,18 @@ def sweep(live: Live, sample: int | None, seed: int, stretch: float) -> Iterator
             running.append((failure, _live_in_child(live, failure, seed)))
 
 
-def _failures(lives: list[dict[str, Any]], seed: int) -> Iterator[Failure]:
-    """Of points that every clean life reaches, so that they are reached."""
-    for point in sorted(set.intersection(*(set(life["seen"]) for life in lives))):
-        often = min(len(life["seen"][point]) for life in lives)
+def _failures(lives: list[dict[str, Any]], seed: int, stretch: float) -> Iterator[Failure]:
+    """Of points that every clean life reaches, so that they are reached, before its last two stretches.
+
+    Those show what is regular, so they lie as far behind what a life begins with as the end of one that failed.
+    """
+    early = [
+        {point: sum(time <= life["end"] - 2 * stretch for time in times) for point, times in life["seen"].items()}
+        for life in lives
+    ]
+    for point in sorted(set.intersection(*(set(counts) for counts in early))):
+        if not (often := min(counts[point] for counts in early)):
+            continue
         for occurrence in {1, 1 + int(often * _chance(seed, point))}:
             for error in _FAILS if point.startswith(("await", "callback")) else ("OSError",):
                 yield Failure(point, occurrence, error)

@@ -1,8 +1,8 @@
-"""A whole device in two hours of virtual time, failed once at one of its points; and a seed likewise.
+"""A whole device in an hour and a half of virtual time, failed once at one of its points; and a seed likewise.
 
-Run by ``still_clock``. A device that runs 1.0.0 takes over 2.0.0 and, an hour later, 3.0.0, on sockets of a network
-namespace of its own: DHT, LAN, router and seeds beside it are real, and are never failed. Afterwards it must run the
-newest version, confirmed, and do everything again that it does regularly where nothing fails.
+Run by ``still_clock``. A device that runs 1.0.0 takes over 2.0.0 and, a quarter of an hour later, 3.0.0, on sockets of
+a network namespace of its own: DHT, LAN, router and seeds beside it are real, and are never failed. Afterwards it must
+run the newest version, confirmed, and do everything again that it does regularly where nothing fails.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Loop(FailingLoop):
 
 
 async def live(kit: Path, folder: Path, injector: Injector, fails: str) -> tuple[str, float]:
-    """The device's two hours; what it is at their end, and when that was. The ``device`` fails, or the ``seed``."""
+    """The device's life; what it is at their end, and when that was. The ``device`` fails, or the ``seed``."""
     asyncio.get_running_loop().set_default_executor(Inline())
     program = Path(shutil.copy(kit / "1.0.0", folder / "app"))
     settings = Settings(publish_interval=200.0, allow_volatile=True)
@@ -93,7 +93,7 @@ async def live(kit: Path, folder: Path, injector: Injector, fails: str) -> tuple
             # By its tree, from both at once.
             for host in _LATE_SEEDS:
                 seeds.append(others.create_task(_seed(_choose(kit / "3.0.0"), host, folder, settings)))
-        await asyncio.sleep(END - LATER)
+        await asyncio.sleep(END - LATER + 2 * LAST)
         if injector.failed is not None:
             await asyncio.sleep(max(0.0, injector.failed + END - time.monotonic()))
         end = time.monotonic()
