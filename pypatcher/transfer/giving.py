@@ -18,7 +18,7 @@ from pypatcher.transfer.stall import StalledError, StallWatch
 from pypatcher.transfer.upload_limits import FIRST_FLIGHT, Upload
 from pypatcher.transport.stream import WRITE_LIMIT, Stream
 
-__all__ = ["CHUNK", "OpenRelease", "give", "pay", "wait_delivered"]
+__all__ = ["CHUNK", "OpenRelease", "give", "wait_delivered", "work"]
 
 CHUNK = 1 << 18
 """Bytes that are read from a disk at once."""
@@ -89,12 +89,20 @@ class OpenRelease:
         return found.st_size, found.st_mtime_ns
 
 
-async def pay(upload: Upload, cost: Callable[[], float], watch: StallWatch) -> None:
+async def _pay(upload: Upload, cost: Callable[[], float], watch: StallWatch) -> None:
     """Wait as long as something costs; of one taker's requests one at a time, or many would get the share of many."""
     async with upload.turn:
         if delay := cost():
             watch.pause(delay)
             await asyncio.sleep(delay)
+
+
+async def work(upload: Upload, count: int, watch: StallWatch) -> None:
+    """Wait as long as work costs that is worth so many bytes; in pieces, or it would outweigh what others are sent."""
+    while count > 0:
+        piece = min(count, upload.piece)
+        count -= piece
+        await _pay(upload, partial(upload.work, piece), watch)
 
 
 async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -> None:
@@ -111,7 +119,7 @@ async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -
         ahead = min(WRITE_LIMIT, max(FIRST_FLIGHT, stream.acknowledged))
         piece = data[start : start + min(upload.piece, ahead)]
         start += len(piece)
-        await pay(upload, partial(upload.spend, len(piece)), watch)
+        await _pay(upload, partial(upload.spend, len(piece)), watch)
         goal = stream.written + len(piece)
         while left := goal - stream.written:
             try:

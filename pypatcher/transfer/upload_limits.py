@@ -200,6 +200,7 @@ class Upload:
         "_marked",
         "_rests_since",
         "_sent",
+        "_size",
         "_spent",
         "_total",
         "left",
@@ -210,6 +211,7 @@ class Upload:
     def __init__(self, limiter: UploadLimiter, taker: _Taker | None, size: int, drop: Callable[[], None]) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
+        self._size = size
         self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
         self._spent, self._total = self._marked, 0
         self.turn = asyncio.Lock()
@@ -235,12 +237,15 @@ class Upload:
         return delay
 
     def work(self, count: int) -> float:
-        """The same for bytes that cost work and are not sent, as those that deflating spared: nothing of the day.
+        """The same for work that is worth so many bytes, which are not sent: nothing of the day.
 
-        Else who asks for zeros alone would use up a day by a thousandth of its bytes.
+        Else who asks for zeros alone would use up a day by a thousandth of its bytes. Nor has its taker taken anything.
         """
-        self.left = max(0, self.left - count)
         return 0.0 if self.taker is None else self._limiter.work(count)
+
+    def spared(self, count: int) -> None:
+        """So many bytes of the file were given without being sent: what deflating spared."""
+        self.left = max(0, self.left - count)
 
     def settle(self, sent: int) -> None:
         """Only so many bytes left: what was accounted for beyond them is given back."""
@@ -261,7 +266,7 @@ class Upload:
     @property
     def took_nothing(self) -> bool:
         """Whether its taker has shown nothing yet but that it can ask."""
-        return self.left > 0 and self._total <= 2 * FIRST_FLIGHT
+        return self._total <= 2 * FIRST_FLIGHT and (self.left > 0 or self._size > 2 * FIRST_FLIGHT)
 
     @property
     def left_little(self) -> bool:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from pypatcher.addresses import network_of
 from pypatcher.artifact import PatchInfo, chunks
@@ -24,7 +25,7 @@ from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.tasks import in_thread
-from pypatcher.transfer.giving import CHUNK, OpenRelease, give, pay, wait_delivered
+from pypatcher.transfer.giving import CHUNK, OpenRelease, give, wait_delivered, work
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallWatch
 from pypatcher.transfer.upload_limits import Upload
@@ -41,8 +42,9 @@ _log = logging.getLogger("pypatcher")
 _HERE = encode_unsigned(CloseCode.DONE)
 _PIECES = 512
 _PLAIN_LIMIT = 16 << 20
-_LEAST_WORK = 1024
-"""Bytes that each range counts in the pace at the least, as any chunk has: its one byte costs a read all the same."""
+_LEAST_WORK, _ABSENT_WORK = 1024, 64
+"""Bytes that each range counts in the pace at the least, as any chunk has: its one byte costs a read all the same. One
+that is not here costs a look."""
 _TREE_PARTS, _TREE_LEAST = 32, 1 << 16
 """What the tree may have beside the file, in parts of it and at the least."""
 
@@ -133,24 +135,23 @@ class Giver:
         if account is None or upload is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
-        sent = 0
+        gave = list[tuple[int, int]]()
         try:
             with session.moving(), account.giving(upload) as watch, _open(held) as file:
                 parts = _Parts(file, stream, upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
                 await stream.write(_HERE)
-                for group in _groups(asked.ranges):
-                    await parts.give(group)
+                here = await parts.give(asked.ranges)
                 await stream.finish()
                 await wait_delivered(stream, watch)
-            sent = wanted
+            gave = here
         except StalledError:
             session.connection.close(CloseCode.STALLED)
             raise
         finally:
-            account.sent += sent or stream.sent
+            account.sent += sum(size for _, size in gave) or stream.sent
             session.moved(stream.sent)
         with contextlib.suppress(TooManyFragmentsError):
-            for offset, size in asked.ranges:
+            for offset, size in gave:
                 account.given.add(offset, offset + size)
         if len(account.given) == 1 and account.given[0] == range(held.info.file_size):
             self._say_served(session, account)
@@ -267,9 +268,17 @@ class Giver:
         return tree
 
 
+class _Range(NamedTuple):
+    """One that was asked for, and whether it is here."""
+
+    offset: int
+    size: int
+    is_here: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """Writes one range of a file after another."""
+    """Writes ranges of a file one after another."""
 
     file: OpenRelease | OpenPart
     stream: Stream
@@ -277,10 +286,32 @@ class _Parts:
     watch: StallWatch
     zlib_welcome: bool
 
-    async def give(self, ranges: Sequence[tuple[int, int]]) -> None:
+    async def give(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Offset and bytes of each; returns those that are here."""
+        gave = list[tuple[int, int]]()
+        for group in self._groups(ranges):
+            await self._give(group)
+            gave += [(each.offset, each.size) for each in group if each.is_here]
+        return gave
+
+    def _groups(self, ranges: Sequence[tuple[int, int]]) -> Iterator[Sequence[_Range]]:
+        """As many at once as a chunk holds: one after the other, ranges of a byte cost a thousand times their bytes."""
+        group: list[_Range] = []
+        together = 0
+        for offset, size in ranges:
+            is_here = self.file.has(size, offset)
+            counted = size if is_here else 0
+            if group and together + counted > CHUNK:
+                yield group
+                group, together = [], 0
+            group.append(_Range(offset, size, is_here))
+            together += counted
+        yield group
+
+    async def _give(self, ranges: Sequence[_Range]) -> None:
         """Some that are short together, or a long one, which is not deflated, so that memory stays flat."""
-        (offset, size), *others = ranges
-        if (size > CHUNK or not (others or self.zlib_welcome)) and self.file.has(size, offset):
+        (offset, size, is_here), *others = ranges
+        if (size > CHUNK or not (others or self.zlib_welcome)) and is_here:
             await self.stream.write(encode_unsigned(Piece.PLAIN) + encode_unsigned(size))
             for start in range(offset, offset + size, CHUNK):
                 data = await asyncio.to_thread(self.file.whole, min(CHUNK, offset + size - start), start)
@@ -289,29 +320,17 @@ class _Parts:
         packed = await asyncio.to_thread(self._encode, ranges)
         await give(self.stream, packed, self.upload, self.watch)
         # They count as long as they are in the file.
-        spared = max(0, sum(max(size, _LEAST_WORK) for _, size in ranges) - len(packed))
-        await pay(self.upload, partial(self.upload.work, spared), self.watch)
+        self.upload.spared(max(0, sum(each.size for each in ranges if each.is_here) - len(packed)))
+        cost = sum(max(each.size, _LEAST_WORK) if each.is_here else _ABSENT_WORK for each in ranges)
+        await work(self.upload, cost - len(packed), self.watch)
 
-    def _encode(self, ranges: Sequence[tuple[int, int]]) -> bytes:
+    def _encode(self, ranges: Sequence[_Range]) -> bytes:
         return b"".join(
             encode_piece(
-                self.file.whole(size, offset) if self.file.has(size, offset) else None, zlib_welcome=self.zlib_welcome
+                self.file.whole(each.size, each.offset) if each.is_here else None, zlib_welcome=self.zlib_welcome
             )
-            for offset, size in ranges
+            for each in ranges
         )
-
-
-def _groups(ranges: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
-    """As many at once as a chunk holds: one after the other, ranges of a byte cost a thousand times their bytes."""
-    group: list[tuple[int, int]] = []
-    together = 0
-    for each in ranges:
-        if group and together + each[1] > CHUNK:
-            yield group
-            group, together = [], 0
-        group.append(each)
-        together += each[1]
-    yield group
 
 
 def _open(held: LocalRelease | PartHeld) -> OpenRelease | OpenPart:

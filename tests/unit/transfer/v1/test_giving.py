@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from array import array
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -10,16 +12,23 @@ from unittest import mock
 import pytest
 
 from pypatcher.artifact.chunks import parameters_for
+from pypatcher.artifact.old_chunks import OldChunks
+from pypatcher.artifact.patch import make_info
 from pypatcher.artifact.tree import build_tree, node_id
 from pypatcher.errors import PatcherError
 from pypatcher.transfer import UploadLimiter
-from pypatcher.transfer.giving import OpenRelease
+from pypatcher.transfer.giving import OpenRelease, give
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
-from pypatcher.transfer.v1.giving import Giver, _groups, _Parts
+from pypatcher.transfer.upload_limits import Upload
+from pypatcher.transfer.v1.giving import Giver, _Parts
 from pypatcher.transfer.v1.messages import Kind, TreeRequest, encode_message
+from pypatcher.transfer.v1.part_held import PartHeld
+from pypatcher.transfer.v1.plan import Plan
 from pypatcher.transport import CloseCode, Connection
 from pypatcher.transport.stream import Stream
+from pypatcher.version import Version
+from tests.support.manifests import OWNER
 from tests.support.node_fakes import run_alone
 from tests.support.siege import until
 from tests.support.transport import local_release, make_release, open_endpoint
@@ -90,13 +99,93 @@ def test_ranges_of_a_byte_cost_as_much_as_chunks(tmp_path: Path) -> None:
                 taken, watch = _Taken(), StallWatch(DEFAULT_STALL, lambda: 0.0)
                 parts = _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
                 for _ in range(4):
-                    for group in _groups(ranges):
-                        await parts.give(group)
+                    await parts.give(ranges)
                 assert taken.written == 4 * 3 * len(ranges)
         return loop.time()
 
     assert run_alone(ask()) > 6.0
     assert turns == 8
+
+
+def test_what_is_not_here_costs_next_to_nothing(tmp_path: Path) -> None:
+    """The attack: ask who has a part for 16 MiB that it lacks: nothing left, and all others waited for 16 s."""
+    body = bytes(17 << 20)
+    (tmp_path / "part").write_bytes(body)
+    sizes = array("I", [4096] * (len(body) // 4096))
+    plan = Plan(sizes, bytearray(16 * len(sizes)), OldChunks(parameters_for(len(body))))
+    plan.is_there(0, 1)
+    info = make_info(Version(1, 0, 0), bytes(32), len(body) - 176, OWNER)
+    part = PartHeld(info, bytes(16), {}, plan, os.open(tmp_path / "part", os.O_RDONLY))
+    requests = [[(4096, 16 << 20)], [(4096 + at * 16384, 16383) for at in range(1023)], [(0, 16 << 20)]]
+
+    async def ask() -> tuple[float, int, float]:
+        clock = asyncio.get_running_loop().time
+        limiter, taken = UploadLimiter(clock=clock), _Taken()
+        upload, other = limiter.admit(("20.1.0.1", 1), len(body)), limiter.admit(("20.2.0.1", 1), len(body))
+        assert upload is not None and other is not None
+        for ranges in requests:
+            for zlib_welcome in (False, True):
+                with part.open() as file:
+                    watch = StallWatch(DEFAULT_STALL, clock)
+                    parts = _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
+                    assert await parts.give(ranges) == []
+        left, waits = upload.left, other.spend(1)
+        await asyncio.sleep(1.5)
+        return waits, len(body) - left, upload.pace()
+
+    waits, took, pace = run_alone(ask())
+    part.close()
+    assert waits < 0.1
+    assert took < 8192
+    assert pace == 0.0
+
+
+def test_ranges_of_a_byte_take_no_more_of_the_pace_than_others_get(tmp_path: Path) -> None:
+    """The attack: 1024 of them a request: each was worth a MiB of the pace at once, beside pieces of 64 KiB."""
+    info, _ = make_release(tmp_path, _SIZE)
+    held = local_release(info, tmp_path / "release")
+    ranges = [(at * 256, 1) for at in range(1024)]
+
+    async def share() -> float:
+        clock = asyncio.get_running_loop().time
+        limiter, taken = UploadLimiter(clock=clock), _Taken()
+        uploads = [limiter.admit((f"2{number}.1.0.1", 1), 1 << 28) for number in range(2)]
+        greedy, honest = (cast("Upload", each) for each in uploads)
+
+        async def ask_for_bytes() -> None:
+            with OpenRelease(held) as file:
+                parts = _Parts(
+                    file, cast("Stream", _Taken()), greedy, StallWatch(DEFAULT_STALL, clock), zlib_welcome=False
+                )
+                while True:
+                    await parts.give(ranges)
+
+        asking = asyncio.create_task(ask_for_bytes())
+        taking = asyncio.create_task(
+            give(cast("Stream", taken), bytes(1 << 26), honest, StallWatch(DEFAULT_STALL, clock))
+        )
+        await asyncio.sleep(30.0)
+        for task in (asking, taking):
+            task.cancel()
+        await asyncio.gather(asking, taking, return_exceptions=True)
+        return taken.written / (30 * limiter.rate)
+
+    assert run_alone(share()) > 0.45
+
+
+def test_who_takes_a_byte_of_each_chunk_keeps_no_place() -> None:
+    """The attack: what that costs counted as if it had been taken: the place was kept, and left without a trace."""
+
+    async def ask() -> tuple[float, bool]:
+        clock = asyncio.get_running_loop().time
+        upload = UploadLimiter(clock=clock).admit(("20.1.0.1", 1), 1 << 20)
+        assert upload is not None
+        upload.spend(1000)
+        upload.work(1 << 20)
+        await asyncio.sleep(1.5)
+        return upload.pace(), upload.left_little
+
+    assert run_alone(ask()) == (0.0, True)
 
 
 def test_a_tree_that_two_wait_for_and_nobody_can_build_fails_for_both(tmp_path: Path) -> None:
