@@ -17,6 +17,7 @@ import nacl.exceptions
 
 from pypatcher import zbase32
 from pypatcher.errors import KeyFileError
+from pypatcher.regular_file import read_regular
 
 __all__ = [
     "ANY_TARGET",
@@ -47,6 +48,8 @@ ANY_TARGET = "any"
 
 _TEXT_SIZE = 52
 _FILE_LIMIT = 4096
+_OF_A_SHELL = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+"""Where what was piped in has a name; nobody else can put anything there."""
 _ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"
 
 
@@ -142,8 +145,11 @@ def public_key_path(path: Path) -> Path:
 
 def _read_small(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_LIMIT)
+        if path.parent in _OF_A_SHELL:
+            with path.open("rb") as file:
+                data = file.read(_FILE_LIMIT)
+        else:
+            data = read_regular(path, _FILE_LIMIT)
     except OSError as error:
         raise KeyFileError(f"cannot read {path}: {error.strerror}") from None
     try:

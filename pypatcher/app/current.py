@@ -11,6 +11,7 @@ from functools import cache
 from pypatcher import artifact, version
 from pypatcher.errors import ArtifactError, NotSingleFileError
 from pypatcher.process import detect
+from pypatcher.regular_file import open_regular
 
 __all__ = ["Patch", "Version"]
 
@@ -59,7 +60,7 @@ class Patch(artifact.Patch):
 
 @cache
 def _read_self() -> artifact.PatchInfo:
-    descriptor = os.open(detect().path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_regular(detect().path)
     try:
         return artifact.read_release(descriptor).info
     finally:

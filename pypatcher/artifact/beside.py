@@ -7,7 +7,6 @@ Not here: what it says (``manifest``, ``terms``), and what a device believes of 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pypatcher.artifact.rollout import STEPS_LIMIT
 from pypatcher.bencode import decode, encode
 from pypatcher.errors import CodecError, ManifestError
 from pypatcher.keys import OwnerKey
+from pypatcher.regular_file import open_regular
 
 __all__ = [
     "add_word",
@@ -34,8 +34,6 @@ __all__ = [
 
 _STEPS = "list of steps"
 _STEPS_SIZE = STEPS_LIMIT * FILE_LIMIT
-
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def manifest_path(file: Path) -> Path:
@@ -188,13 +186,11 @@ def _are_steps(fd: int) -> bool:
 
 def _read(path: Path, limit: int, trusted: int | None) -> bytes | None:
     try:
-        fd = os.open(path, _READ | (0 if trusted is None else os.O_NOFOLLOW))
+        fd = open_regular(path, follow=trusted is None)
     except FileNotFoundError:
         return None
     try:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise ManifestError(f"{path} is no regular file")
         if trusted is not None and found.st_uid not in (0, trusted):
             raise ManifestError(
                 f"{path} belongs to user {found.st_uid}: it has to be root's, or of who owns the program"

@@ -19,6 +19,7 @@ from pypatcher.artifact.hashing import feed
 from pypatcher.artifact.sections import ELF_MAGIC
 from pypatcher.artifact.zipapp import looks_like_zipapp
 from pypatcher.errors import ArtifactError, CannotReplaceError, ContentMismatchError
+from pypatcher.regular_file import open_regular
 from pypatcher.trusted_path import open_folder, resolve
 
 __all__ = ["check_place", "check_replaceable", "open_program", "replacing", "write_at", "write_file"]
@@ -35,13 +36,10 @@ def open_program(path: Path) -> Iterator[int]:
         ArtifactError: it is missing, unreadable or no regular file.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = open_regular(path)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ArtifactError(f"{path} is not a regular file")
         yield fd
     finally:
         os.close(fd)
@@ -123,7 +121,7 @@ def check_replaceable(name: str, folder: int, named: Path, ours: Callable[[int],
     if not found.st_size:
         return
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+        fd = open_regular(name, folder=folder, follow=False)
     except OSError as error:
         raise CannotReplaceError(f"cannot replace {named}: cannot read it: {error.strerror}") from None
     try:

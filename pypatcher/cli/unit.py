@@ -19,6 +19,7 @@ from pypatcher.cli.owners import add_previous_key, add_public_key, key_arguments
 from pypatcher.cli.run import RUN_OPTIONS, add_run_options, run_options
 from pypatcher.errors import NotSingleFileError, PatcherError, SettingError
 from pypatcher.keys import OwnerKey
+from pypatcher.regular_file import read_regular
 from pypatcher.settings import check_variables
 from pypatcher.trusted_path import who_else_controls
 
@@ -188,8 +189,7 @@ def _misplaced(plan: UnitPlan, args: argparse.Namespace) -> Iterator[str]:
 def _interpreter(program: Path) -> list[Path]:
     """What a zipapp or a script says in its first line."""
     try:
-        with program.open("rb") as file:
-            first = file.readline(256)
+        first = read_regular(program, 256).partition(b"\n")[0]
     except OSError:
         return []
     words = first[2:].split()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pypatcher.addresses import Address, format_address, is_literal, parse_address
 from pypatcher.errors import SettingError
+from pypatcher.regular_file import read_regular
 
 __all__ = ["Cache", "Memory", "cache_folder"]
 
@@ -71,8 +72,7 @@ class Cache:
         if self._folder is None:
             return Memory()
         try:
-            with (self._folder / "node.json").open("rb") as file:
-                table = json.loads(file.read(_FILE_LIMIT))
+            table = json.loads(read_regular(self._folder / "node.json", _FILE_LIMIT))
             port = table["port"]
             return Memory(
                 port=port if type(port) is int and 0 <= port <= 65535 else 0,

@@ -6,12 +6,12 @@ kernel's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pypatcher.artifact import check_device, program_target
+from pypatcher.artifact.replace import open_program
 from pypatcher.errors import ArtifactError, SettingError, WrongTargetError
 from pypatcher.keys import OwnerKey
 from pypatcher.targets import Target, find_target, load_targets
@@ -65,8 +65,5 @@ def previous_key(keys: Mapping[str | None, OwnerKey], target: Target) -> OwnerKe
 
 
 def _targets_of(path: Path) -> frozenset[str]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with open_program(path) as descriptor:
         return program_target(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ from pathlib import Path
 
 from pypatcher.addresses import network_of
 from pypatcher.artifact.manifest import POSITIONS, Manifest, ManifestFile, newer_word, pointer_salt
+from pypatcher.artifact.replace import write_file
 from pypatcher.dht import ItemLookup
 from pypatcher.discovery.sources.pointer import PointerStore
 from pypatcher.errors import ManifestError, PeerError
 from pypatcher.keys import OwnerKey
+from pypatcher.regular_file import read_regular
 
 __all__ = ["Keepers", "PointerView", "Steps", "publish_word", "view_pointer"]
 
@@ -185,12 +189,17 @@ class Steps:
         (seq, when), now = self._read(), self._now()
         if seq != self._steps[at].seq:
             when = now
-            self._state.write_text(f"{self._steps[at].seq} {when:.0f}\n")
+            line = f"{self._steps[at].seq} {when:.0f}\n"
+            write_file(self._state, line.encode(), _is_opened, "note of the step that was opened")
         return self._each - max(0.0, now - when)
 
     def _read(self) -> tuple[int, float]:
         try:
-            seq, when = self._state.read_text()[:_STATE_LIMIT].split()
+            seq, when = read_regular(self._state, _STATE_LIMIT).split()
             return int(seq), float(when)
         except (OSError, ValueError):
             return -1, 0.0
+
+
+def _is_opened(fd: int) -> bool:
+    return re.fullmatch(rb"\d+ \d+\n", os.pread(fd, _STATE_LIMIT, 0)) is not None

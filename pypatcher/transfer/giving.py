@@ -14,6 +14,7 @@ from typing import Self
 
 from pypatcher.errors import PatcherError
 from pypatcher.install.local_release import LocalRelease
+from pypatcher.regular_file import open_regular
 from pypatcher.transfer.stall import StalledError, StallWatch
 from pypatcher.transfer.upload_limits import FIRST_FLIGHT, Upload
 from pypatcher.transport.stream import WRITE_LIMIT, Stream
@@ -35,7 +36,7 @@ class OpenRelease:
     def __init__(self, held: LocalRelease) -> None:
         self.info = held.info
         self._path = held.path
-        self._descriptor = os.open(held.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._descriptor = open_regular(held.path)
         self._verified = self._stamp()
         if self._verified[0] != held.info.file_size:
             self.close()

@@ -7,6 +7,7 @@ are gone at the end, whatever happens. Not here: the program of a device and its
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from pypatcher.artifact.verify import read_release
 from pypatcher.errors import ArtifactError, CannotReplaceError, NotNewerError
 from pypatcher.file_parts import copy_part, write_part
 from pypatcher.keys import OwnerKey
+from pypatcher.regular_file import open_regular
 from pypatcher.targets import Target
 from pypatcher.trusted_path import open_folder, resolve
 from pypatcher.version import Version
@@ -67,8 +69,12 @@ class Download:
         return os.pread(self.fd, size, offset)
 
     def open_again(self) -> int:
-        """See ``Parts``."""
-        return os.open(self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        """See ``Parts``; never what somebody else put at its name, for parts of it are given to others."""
+        again = open_regular(self.name, folder=self._folder, follow=False)
+        if not os.path.samestat(os.fstat(again), os.fstat(self.fd)):
+            os.close(again)
+            raise FileNotFoundError(errno.ENOENT, "a download was moved away", self.name)
+        return again
 
     def sync(self) -> None:
         """See ``Parts``; a file that was not kept is gone with the process."""
@@ -259,10 +265,15 @@ class OutFile:
     def _release_there(self) -> PatchInfo | None:
         """What the file is now, if it is a release of the owner's: nothing older takes its place, nor another build."""
         try:
-            with open_program(self._out) as fd:
-                return verify_release(fd, self._owner, self._target).info
+            fd = open_regular(self._name, folder=self._folder, follow=False)
+        except OSError:
+            return None
+        try:
+            return verify_release(fd, self._owner, self._target).info
         except ArtifactError:
             return None
+        finally:
+            os.close(fd)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -24,6 +24,7 @@ from pypatcher.discovery.word import Heard
 from pypatcher.errors import ManifestError, PatcherError
 from pypatcher.keys import OwnerKey
 from pypatcher.mutable_item import MutableItem
+from pypatcher.regular_file import read_regular
 from pypatcher.version import REVISION_LIMIT
 from pypatcher.waiting import News, wait_to_the_end
 
@@ -344,7 +345,6 @@ def read_floor(flag: bytes) -> int:
 
 def _read(path: Path, limit: int) -> bytes | None:
     try:
-        with path.open("rb") as file:
-            return file.read(limit)
+        return read_regular(path, limit)
     except FileNotFoundError:
         return None

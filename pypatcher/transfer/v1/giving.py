@@ -24,6 +24,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease
+from pypatcher.regular_file import open_regular
 from pypatcher.tasks import in_thread
 from pypatcher.transfer.giving import CHUNK, OpenRelease, give, wait_delivered, work
 from pypatcher.transfer.shelf import Shelf
@@ -342,7 +343,7 @@ def _watch() -> StallWatch:
 
 
 def _build(held: LocalRelease) -> Tree:
-    descriptor = os.open(held.path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_regular(held.path)
     try:
         return build_tree(descriptor, held.info.file_size)
     finally:
