@@ -29,6 +29,7 @@ __all__ = [
     "NodeStopped",
     "PortMapped",
     "PreflightFailed",
+    "ProgramEnded",
     "RecordPublished",
     "ReleaseActivated",
     "ReleaseConflicts",
@@ -303,6 +304,15 @@ class TrialStarted(Event):
     name: ClassVar[str] = "trial.started"
     version: str
     failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnded(Event):
+    """Under ``run`` the program ended well, and its work goes on elsewhere or was too short to be updated."""
+
+    name: ClassVar[str] = "program.ended"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

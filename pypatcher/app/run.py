@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 from pypatcher.app.keep_node import keep_node
 from pypatcher.app.starter import only_starts
 from pypatcher.errors import PatcherError
-from pypatcher.events import Emit, Restart, RestartWaits, TrialConfirmed
+from pypatcher.events import Emit, ProgramEnded, Restart, RestartWaits, TrialConfirmed
 from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.log import say_settled
 from pypatcher.node.report import report_obstacle
-from pypatcher.process import Hooks, Program, Supervisor, how_it_ended, told_of_run
+from pypatcher.process import Hooks, Program, Supervisor, how_it_ended, told_of_run, who_stays
 from pypatcher.shortage import persisting
 from pypatcher.tasks import Threads, keep_running
 from pypatcher.update.activation import Activation
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["RunPlan", "run_program"]
 
 _PAUSES = (1.0, 60.0)
+_HELPERS_END = 1.0
+"""Seconds for helpers to end after a program that ended well; who is there then goes on in the background."""
+_SHORT = 60.0
+"""Seconds in which a node hardly finds a release."""
 _log = logging.getLogger("pypatcher")
 
 
@@ -79,6 +83,7 @@ async def run_program(plan: RunPlan, emit: Emit) -> int:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        report_obstacle(program.installation, runner.why_not_updated)  # after the last word of the node
 
 
 class _Runner:
@@ -92,6 +97,8 @@ class _Runner:
         self._first_start = asyncio.Event()
         self._is_ready = False
         self._started_at = time.monotonic()
+        self.why_not_updated = ""
+        """What the last end of the program means for its updates; empty: nothing."""
         self.deadline: asyncio.Task[None] | None = None
         self.confirming: asyncio.Task[None] | None = None
         hooks = Hooks(
@@ -139,6 +146,7 @@ class _Runner:
 
     def _started(self, _pid: int) -> None:
         self._started_at = time.monotonic()
+        self.why_not_updated = ""
         self._first_start.set()
         self._is_ready = False
         for task in (self.deadline, self.confirming):  # of the program before
@@ -172,7 +180,22 @@ class _Runner:
         self._installation.end_start(requested=True)
 
     def _ended(self, returncode: int) -> bool:
-        how = how_it_ended(returncode, time.monotonic() - self._started_at, time.time())
+        seconds = time.monotonic() - self._started_at
+        how = how_it_ended(returncode, seconds, time.time())
+        left = who_stays(_HELPERS_END) if returncode == 0 else []
+        if left:
+            self.why_not_updated = (
+                f"it went to the background: its first process ended ({how}), and others that it started run on "
+                f"without updates: {', '.join(left[:3])}. Start it in the foreground"
+            )
+        elif returncode == 0 and seconds < _SHORT:
+            self.why_not_updated = (
+                f"it ended by itself ({how}), and is updated only while it runs: if its work goes on elsewhere, "
+                "let run start what does it, in the foreground"
+            )
+        if self.why_not_updated:
+            self._emit(ProgramEnded(self.why_not_updated))
+        how += f", {len(left)} processes went on in the background" if left else ""
         return self._installation.end_start(requested=False, how=how)
 
     async def _confirm(self) -> None:

@@ -25,7 +25,8 @@ EXAMPLES = """\
   pypatcher run --public-key armv7=K --public-key aarch64=K --mode at=03:30 -- /opt/app/app
 
 Ends as the program ends: the same status, or the same signal. Its own failures end with 125; a program that cannot
-be executed with 126 (no permission, wrong format) or 127 (not there). Events go to stderr, as JSON lines if
+be executed with 126 (no permission, wrong format) or 127 (not there). It stays in the foreground: one that makes a
+daemon of itself is not updated. Events go to stderr, as JSON lines if
 PYPATCHER_LOG=json. PYPATCHER_UPLOAD and PYPATCHER_DOWNLOAD bound the bytes a second to and from outside the LAN,
 PYPATCHER_UPLOAD_DAY and PYPATCHER_DOWNLOAD_DAY those of 24 hours."""
 

@@ -4,6 +4,7 @@ Not here: what is installed and on trial (``install``), and anything of the netw
 """
 
 from pypatcher.process.child import end_like, how_it_ended
+from pypatcher.process.children import who_stays
 from pypatcher.process.detection import detect, known_packagings
 from pypatcher.process.image import EXIT_OWN_FAILURE
 from pypatcher.process.notify import Notifier, is_proxy
@@ -30,4 +31,5 @@ __all__ = [
     "known_packagings",
     "native",
     "told_of_run",
+    "who_stays",
 ]

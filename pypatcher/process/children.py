@@ -1,7 +1,7 @@
 """The processes below this one, and ending those that a program leaves behind.
 
-Lives here: who they are, and SIGTERM, time and SIGKILL for all of them, as a service manager does to what is left of a
-unit. Not here: the program that is supervised (child), when they are to end (restart, supervisor).
+Lives here: who they are, who of them stays, and SIGTERM, time and SIGKILL for all of them, as a service manager does to
+what is left of a unit. Not here: the program that is supervised (child), when they are to end (restart, supervisor).
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-__all__ = ["adopt_orphans", "descendants", "end_children"]
+__all__ = ["adopt_orphans", "descendants", "end_children", "who_stays"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL = 0.02
+_NOBODY = 0.2
+"""Seconds in which nobody was seen, for nobody to be there."""
 _KILLED = 2.0
 """Seconds for the kernel to end who was killed; one that waits for a broken disk, say, may never end."""
 _log = logging.getLogger("pypatcher")
@@ -78,6 +80,19 @@ def descendants(pid: int) -> dict[int, bytes]:
         found |= below
         waiting += below
     return found
+
+
+def who_stays(seconds: float) -> list[str]:
+    """For people: the processes below this one that have not ended ``seconds`` from now; returns early for nobody."""
+    deadline = time.monotonic() + seconds
+    seen = time.monotonic()
+    below: dict[int, bytes] = {}
+    # One that forks and ends while we look, as daemons do, shows neither itself nor its child.
+    while time.monotonic() < min(deadline, seen + _NOBODY):
+        below = descendants(os.getpid())
+        seen = time.monotonic() if below else seen
+        time.sleep(_POLL)
+    return [_described(pid) for pid in below]
 
 
 def _in_service(cgroup: str) -> dict[int, bytes]:

@@ -38,6 +38,7 @@ NAMES = [
     "trial.started",
     "trial.confirmed",
     "trial.rolled_back",
+    "program.ended",
     "node.stopped",
 ]
 
