@@ -6,12 +6,13 @@ forgets the oldest entry of whoever wrote the most, so that a writer of junk evi
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 from random import Random
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
-from pypatcher.addresses import Address, machine_of, network_of, provider_of
+from pypatcher.addresses import Address
+from pypatcher.crowds import Crowds
 from pypatcher.mutable_item import MutableItem
 
 __all__ = ["ITEM_LIFETIME", "PEER_LIFETIME", "ItemStore", "PeerStore"]
@@ -19,7 +20,6 @@ __all__ = ["ITEM_LIFETIME", "PEER_LIFETIME", "ItemStore", "PeerStore"]
 PEER_LIFETIME = 45 * 60.0
 ITEM_LIFETIME = 2 * 3600.0
 
-_Path: TypeAlias = tuple[str, ...]
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -31,46 +31,6 @@ class _Entry(Generic[_Value]):
     since: float
 
 
-class _Crowds(Generic[_Key]):
-    """Keys by where they came from, and which of them goes first: the oldest of the largest crowd.
-
-    The largest provider's, in it of the largest network, in it of the largest host: for a crowd of addresses that one
-    writer has pushes out nobody but itself, however large the network is that they are in.
-    """
-
-    def __init__(self) -> None:
-        self._keys: dict[_Path, OrderedDict[_Key, None]] = {}
-        self._parts: dict[_Path, dict[_Path, None]] = {}
-        self._sizes: Counter[_Path] = Counter()
-
-    def add(self, key: _Key, source: Address) -> None:
-        path = _path(source)
-        self._keys.setdefault(path, OrderedDict())[key] = None
-        for depth in range(1, len(path) + 1):
-            self._sizes[path[:depth]] += 1
-            self._parts.setdefault(path[: depth - 1], {})[path[:depth]] = None
-
-    def remove(self, key: _Key, source: Address) -> None:
-        path = _path(source)
-        del self._keys[path][key]
-        for depth in range(len(path), 0, -1):
-            self._sizes[path[:depth]] -= 1
-            if not self._sizes[path[:depth]]:
-                del self._sizes[path[:depth]], self._parts[path[: depth - 1]][path[:depth]]
-                self._parts.pop(path[:depth], None)
-                self._keys.pop(path[:depth], None)
-
-    def first_to_go(self) -> _Key:
-        path: _Path = ()
-        while path in self._parts:
-            path = max(self._parts[path], key=self._sizes.__getitem__)
-        return next(iter(self._keys[path]))
-
-
-def _path(source: Address) -> _Path:
-    return provider_of(source), network_of(source), machine_of(source)
-
-
 class _FairStore(Generic[_Key, _Value]):
     """At most ``limit`` entries, each for ``lifetime`` seconds after it was last put."""
 
@@ -78,7 +38,7 @@ class _FairStore(Generic[_Key, _Value]):
         self._limit = limit
         self._lifetime = lifetime
         self._entries: OrderedDict[_Key, _Entry[_Value]] = OrderedDict()
-        self._crowds: _Crowds[_Key] = _Crowds()
+        self._crowds: Crowds[_Key] = Crowds()
 
     def __len__(self) -> int:
         return len(self._entries)

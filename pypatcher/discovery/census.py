@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from pypatcher.addresses import Address, is_loopback, network_of
 from pypatcher.artifact import PatchInfo
-from pypatcher.bounded import bound, note
+from pypatcher.bounded import TABLE_LIMIT, bound, note
+from pypatcher.crowds import Crowds
 from pypatcher.discovery.announcement import usable_hints
 from pypatcher.discovery.candidates import Candidate, Candidates
 from pypatcher.discovery.sources.source import Found
@@ -45,7 +46,8 @@ class Census:
         self._candidates = Candidates()
         self._voices: dict[bytes, Candidate] = {}
         self._heard: OrderedDict[Address, None] = OrderedDict()
-        self._proven: OrderedDict[Address, None] = OrderedDict()
+        self._proven: dict[Address, None] = {}
+        self._crowds: Crowds[Address] = Crowds()
         self._met: OrderedDict[Hashable, PatchInfo] = OrderedDict()
         self._v1: OrderedDict[Address, bool] = OrderedDict()
         self._own: tuple[Address, ...] = ()
@@ -84,8 +86,15 @@ class Census:
     def prove(self, address: Address) -> None:
         """A node of the namespace is there."""
         self.last_met = self._clock()
+        if self._proven.pop(address, self) is None:
+            self._crowds.remove(address, address)
         self._proven[address] = None
-        bound(self._proven)
+        self._crowds.add(address, address)
+        if len(self._proven) > TABLE_LIMIT:
+            # Not the oldest: whoever dials us from many ports is no reason to forget anybody else.
+            gone = self._crowds.first_to_go()
+            del self._proven[gone]
+            self._crowds.remove(gone, gone)
 
     def meet(self, address: Address, held: Iterable[PatchInfo]) -> None:
         """A node said on a connection what it holds: one voice for each network, and each LAN host, at most."""
@@ -121,7 +130,7 @@ class Census:
 
     @property
     def proven(self) -> Collection[Address]:
-        """Addresses where a node of the namespace answered."""
+        """Addresses where a node of the namespace answered, who did so last at the end."""
         return self._proven.keys()
 
     def releases(self) -> dict[PatchInfo, list[Candidate]]:

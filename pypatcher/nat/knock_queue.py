@@ -330,10 +330,12 @@ class KnockQueue:
         return self._quiet[kind][1] if kind in self._quiet else now
 
     def _limits(self, address: Address, kind: AddressLimits, now: float) -> list[Limit]:
+        machine = Limit(machine_of(address), *_MACHINE_KNOCKS)
         if self._known.is_proven(address, now):
-            return [Limit("proven", *_PROVEN_KNOCKS)]
+            one_of_many = is_lan(address) and not is_loopback(address)
+            return [Limit("proven", *_PROVEN_KNOCKS), *([machine] if one_of_many else [])]
         if self.is_neighbour(address):
-            return [Limit(kind, kind.knocks, 60.0), Limit(machine_of(address), *_MACHINE_KNOCKS)]
+            return [Limit(kind, kind.knocks, 60.0), machine]
         return [Limit(kind, kind.knocks, 60.0), Limit(subnet_of(address), *_GROUP_KNOCKS)]
 
     def _make_room(self, kind: AddressLimits, now: float, wall: float) -> bool:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from pypatcher.addresses import Address, is_lan
+from pypatcher.addresses import Address, is_lan, is_loopback, machine_of, network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import jittered
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.sources import Found, Listener
 from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.errors import PeerBusyError, PeerError
+from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.nat.ways import Ways
 from pypatcher.transfer.gate import OfferGate, Taker
 from pypatcher.transfer.v1.exchange import ExchangeV1, OurselvesError
@@ -31,7 +32,9 @@ _log = logging.getLogger("pypatcher")
 _NEIGHBOURS = 32
 """Of the LAN that are met when a fetch begins."""
 _GATHER_AGAIN = 60.0
-"""Seconds without a fetch after which neighbours are met anew for the same release: what fails is begun often."""
+"""Seconds without a fetch after which neighbours are met for the same release: what fails is begun often."""
+_MET_ONCE, _PORTS = 3600.0, 4
+"""Seconds in which a neighbour is met once for a release, and of one machine's ports so many."""
 _PATIENCE = 3.0
 """Seconds without a request after which who dialed ends a meeting."""
 
@@ -65,6 +68,7 @@ class MeetingsV1:
         self._gate = gate
         self._rng = rng
         self._known = known
+        self._gathered = WindowLimiter()
         self._clock = asyncio.get_running_loop().time
         exchange.met = self._met
 
@@ -133,13 +137,26 @@ class MeetingsV1:
                 fetching, _ = swarms.say()
                 is_new = fetching != begun or self._clock() - last >= _GATHER_AGAIN
                 if fetching is not None and is_new:
-                    near = [each for each in self._exchange.census.proven if is_lan(each)]
-                    for address in near[-_NEIGHBOURS:]:
-                        if not self._exchange.is_connected(address):
-                            tasks.create_task(self.meet(address))
+                    for address in self._not_met(fetching):
+                        tasks.create_task(self.meet(address))
                 if fetching is not None:
                     begun, last = fetching, self._clock()
                 await news.wait()
+
+    def _not_met(self, info: PatchInfo) -> Iterator[Address]:
+        """Neighbours to be met for a release, by chance; each is counted."""
+        release, now = info.release_id, self._clock()
+        near = [each for each in self._exchange.census.proven if is_lan(each)]
+        self._rng.shuffle(near)
+        left = _NEIGHBOURS
+        for address in near:
+            limits = [Limit((release, address), 1, _MET_ONCE)]
+            if not is_loopback(address):
+                limits.append(Limit((release, machine_of(address)), _PORTS, _MET_ONCE))
+            if left and not self._exchange.is_connected(address) and self._gathered.allows(limits, now):
+                self._gathered.count(limits, now)
+                left -= 1
+                yield address
 
     async def _meet(self, address: Address, free: asyncio.Event) -> None:
         try:
@@ -154,7 +171,13 @@ class MeetingsV1:
         """
         groups = [self._known, tuple(self._exchange.census.proven)]
         places = [group for group in groups if group]
-        return self._rng.choice(self._rng.choice(places)) if places else None
+        if not places:
+            return None
+        # One that answers from a thousand ports is not drawn a thousand times as often.
+        networks = dict[str, list[Address]]()
+        for address in self._rng.choice(places):
+            networks.setdefault(network_of(address), []).append(address)
+        return self._rng.choice(self._rng.choice(list(networks.values())))
 
     async def _met(self, session: SessionV1) -> None:
         """A peer said what it holds."""

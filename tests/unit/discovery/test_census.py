@@ -94,3 +94,18 @@ def test_only_who_was_met_counts_and_one_for_each_network() -> None:
     assert census.met(new.version)[new] == 3
     census.meet(("198.51.0.8", 4000), [old])
     assert (census.met(new.version).total(), census.met(old.version).total()) == (2, 2)
+
+
+def test_who_answers_from_many_addresses_makes_nobody_else_forgotten() -> None:
+    """The attack: dial us from as many ports, or /64s, as are remembered: those who gave the word were not asked."""
+    census = make()
+    honest = [(f"198.51.{number}.7", 6881) for number in range(30)]
+    for address in honest:
+        census.prove(address)
+    for number in range(5000):
+        census.prove(("203.0.113.9", 1024 + number))
+        census.prove((f"2001:db8:0:{number:x}::1", 6881))
+    assert len(census.proven) == 4096
+    assert set(honest) <= set(census.proven)
+    census.prove(honest[0])
+    assert list(census.proven)[-1] == honest[0]

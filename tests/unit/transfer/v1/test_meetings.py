@@ -136,26 +136,46 @@ async def test_a_stranger_that_somebody_named_is_not_greeted(host: str) -> None:
         greeting.cancel()
 
 
-async def test_neighbours_are_met_once_for_a_fetch_that_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 a second were dialed where somebody made each fetch fail at once."""
-    info, now = release("2.0.0"), 0.0
-    async with open_speaker() as node:
-        node.census.prove(("192.168.1.2", 6881))
-        gathering, met, swarms = meetings(node, Heeding()), list[float](), node.exchange.swarms
+async def test_neighbours_are_met_once_for_a_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 a second were dialed where somebody made each fetch fail at once; then the same again each minute.
 
-        async def meet(_address: Address, _begun: asyncio.Event | None = None) -> None:
-            met.append(now)
+    One machine that answers from a thousand ports, or between two releases, is met four times for each of them.
+    """
+    infos, now = [release("2.0.0"), release("3.0.0")], 0.0
+    honest: Address = ("192.168.1.2", 6881)
+    async with open_speaker() as node:
+        node.census.prove(honest)
+        for port in range(1000, 2000):
+            node.census.prove(("192.168.1.9", port))
+        gathering, met, swarms = meetings(node, Heeding()), list[tuple[float, Address]](), node.exchange.swarms
+
+        async def meet(address: Address, _begun: asyncio.Event | None = None) -> None:
+            met.append((now, address))
 
         monkeypatch.setattr(gathering, "meet", meet)
         monkeypatch.setattr(gathering, "_clock", lambda: now)
         task = asyncio.create_task(gathering.gather())
-        for moment in (100.0, 101.0, 102.0, 190.0, 191.0):
+        for moment in (100.0, 101.0, 102.0, 190.0, 191.0, 3500.0, 3800.0):
             now = moment
-            for fetching in (info, None):
+            for fetching in (*infos, None):
                 monkeypatch.setattr(swarms, "say", lambda fetching=fetching: (fetching, b""))
                 await asyncio.sleep(0.01)
                 swarms.news.tell()
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert met == [100.0, 190.0]
+    assert [at for at, address in met if address == honest] == [100.0, 100.0, 3800.0, 3800.0]
+    assert [at for at, address in met if address != honest] == [100.0] * 8 + [3800.0] * 8
+
+
+async def test_who_answers_from_a_thousand_ports_is_not_asked_for_the_word_alone() -> None:
+    """The attack: dial a device from port after port: it asked nobody else any more what the owner says."""
+    honest = [("192.168.1.2", 6881), ("198.51.100.7", 6881)]
+    async with open_speaker() as node:
+        for address in honest:
+            node.census.prove(address)
+        for port in range(1000, 2000):
+            node.census.prove(("192.168.1.9", port))
+        somebody = meetings(node, Heeding())
+        drawn = [somebody._somebody() for _ in range(300)]
+    assert sum(each in honest for each in drawn) > 150

@@ -1,0 +1,59 @@
+"""Of a full table that strangers fill: which entry goes first, so that none of them pushes out what others have there.
+
+Pure. Not here: what a table holds, how much, and for how long.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import Generic, TypeAlias, TypeVar
+
+from pypatcher.addresses import Address, machine_of, network_of, provider_of
+
+__all__ = ["Crowds"]
+
+_Path: TypeAlias = tuple[str, ...]
+_Key = TypeVar("_Key")
+
+
+class Crowds(Generic[_Key]):
+    """Keys by where they came from, and which of them goes first: the oldest of the largest crowd.
+
+    The largest provider's, in it of the largest network, in it of the largest host: for a crowd of addresses that one
+    writer has pushes out nobody but itself, however large the network is that they are in.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[_Path, OrderedDict[_Key, None]] = {}
+        self._parts: dict[_Path, dict[_Path, None]] = {}
+        self._sizes: Counter[_Path] = Counter()
+
+    def add(self, key: _Key, source: Address) -> None:
+        """A key came from there, and is the last of its host's to go."""
+        path = _path(source)
+        self._keys.setdefault(path, OrderedDict())[key] = None
+        for depth in range(1, len(path) + 1):
+            self._sizes[path[:depth]] += 1
+            self._parts.setdefault(path[: depth - 1], {})[path[:depth]] = None
+
+    def remove(self, key: _Key, source: Address) -> None:
+        """It is gone."""
+        path = _path(source)
+        del self._keys[path][key]
+        for depth in range(len(path), 0, -1):
+            self._sizes[path[:depth]] -= 1
+            if not self._sizes[path[:depth]]:
+                del self._sizes[path[:depth]], self._parts[path[: depth - 1]][path[:depth]]
+                self._parts.pop(path[:depth], None)
+                self._keys.pop(path[:depth], None)
+
+    def first_to_go(self) -> _Key:
+        """Which of them; there is one at least."""
+        path: _Path = ()
+        while path in self._parts:
+            path = max(self._parts[path], key=self._sizes.__getitem__)
+        return next(iter(self._keys[path]))
+
+
+def _path(source: Address) -> _Path:
+    return provider_of(source), network_of(source), machine_of(source)
