@@ -33,6 +33,7 @@ class Census:
         news: told whenever something here changes, or a way to somebody opens.
         looks: how many looks for releases ended.
         found_by_look: how many candidates the last one found.
+        answers: how often somebody answered who would have named what is new, by other ways than such looks.
         crowd: about how many nodes there are in all; None while that is not known.
         last_met: when a node of the namespace last proved to be there; None for never.
     """
@@ -40,7 +41,7 @@ class Census:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.news = News()
-        self.looks = self.found_by_look = 0
+        self.looks = self.found_by_look = self.answers = 0
         self.crowd: int | None = None
         self.last_met: float | None = None
         self._candidates = Candidates()
@@ -72,7 +73,8 @@ class Census:
         bound(self._heard)
         if found.is_look:
             self.looks, self.found_by_look = self.looks + 1, len(candidates)
-        if candidates or addresses or found.is_look:
+        self.answers += found.is_answer
+        if candidates or addresses or found.is_look or found.is_answer:
             self.news.tell()
         return replace(found, addresses=addresses, candidates=candidates)
 

@@ -276,9 +276,12 @@ class Node:
 
     async def _report_looks(self, census: Census) -> None:
         """Have the report tell of each look for releases, and say what speaks against ours."""
-        looks = 0
+        looks = answers = 0
         while True:
             news = census.news.next
+            if census.answers != answers:
+                answers = census.answers
+                self._report.answered()
             if census.looks != looks:
                 looks = census.looks
                 running = await asyncio.to_thread(self._installation.running_info)

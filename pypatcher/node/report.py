@@ -47,8 +47,8 @@ class Report:
     Attributes:
         started: when the node started.
         written: when this was written: what happened since is not in it.
-        looked: the last look for releases.
-        heard: how many peers with a release that look found.
+        looked: when somebody last answered who would have named what is new, or a look into the slots ended.
+        heard: how many peers with a release the last look into the slots found.
         error: the last failure of a fetch or release, and when.
         blocked: why this device could not take a release when it last tried; empty since it could.
         silent: since when no DHT node answers, 0 once one does.
@@ -176,6 +176,10 @@ class NodeReport:
         if heard:
             self._report = replace(self._report, last_heard=now)
         self._news = True
+
+    def answered(self) -> None:
+        """Somebody answered who would have named what is new; written with the next news, or the next minute."""
+        self._report = replace(self._report, looked=self._now())
 
     def listens(self, word: str, seconds_ago: float | None, networks: int, fleet: str) -> None:
         """How the owner and the fleet are heard, as it is now; ``seconds_ago``: since the word was last heard."""

@@ -26,7 +26,7 @@ from pypatcher.bencode import Value
 from pypatcher.dht import Contact, DhtNode, krpc
 from pypatcher.dht.krpc import Query
 from pypatcher.dht.storage import ItemStore as DhtItemStore
-from pypatcher.discovery.sources import Surroundings
+from pypatcher.discovery.sources import Found, Surroundings
 from pypatcher.discovery.sources.pointer import Pointer
 from pypatcher.mutable_item import MutableItem, mutable_target
 from pypatcher.settings import Settings
@@ -77,10 +77,17 @@ class PointerDevice:
         )
         self.pointer = Pointer(node, self.word, around)
         self.running: asyncio.Task[None] | None = None
+        self.answered: list[float] = []
+        """When somebody answered who would have named what is new."""
 
     def start(self) -> None:
         """Let it look as a device does, until the lab ends."""
-        self.running = asyncio.create_task(self.pointer.run(cast("Any", None)))
+        self.running = asyncio.create_task(self.pointer.run(self))
+
+    def hear(self, found: Found) -> None:
+        """What the pointer tells its listener."""
+        if found.is_answer:
+            self.answered.append(asyncio.get_running_loop().time())
 
     async def hears(self, word: Manifest, seconds: float) -> float | None:
         """Seconds until it knows that word; None if it does not within so many."""

@@ -182,7 +182,7 @@ class Pointer:
         """Read, repair and keep alive until cancelled."""
         clock, settings, started = self._around.clock, self._around.settings, self._around.clock()
         if settings.bootstrap:  # else there is nobody to ask, by the owner's own choice
-            await self._read_first()
+            await self._read_first(listener)
         self._word.listened()
         while True:
             news = self._word.news.next
@@ -190,16 +190,16 @@ class Pointer:
             # A word that somebody else told may be lacking in the DHT.
             await wait_at_most(news, jittered(pause, self._around.rng))
             await self._around.host.joined()
-            await self.read(self._schedule.next(clock()))
-            for late in () if settings.metered else self._schedule.overdue(clock()):
-                await self.read(late)
+            late = [] if settings.metered else self._schedule.overdue(clock())
+            for read in (self._schedule.next(clock()), *late):
+                self._tell(listener, await self.read(read))
 
-    async def _read_first(self) -> None:
+    async def _read_first(self, listener: Listener) -> None:
         """Read all four positions; who waits for them waits a minute, and a read that takes longer goes on."""
 
         async def read() -> None:
             await self._around.host.joined()
-            await self.read_all()
+            self._tell(listener, await self.read_all())
 
         reading = asyncio.ensure_future(read())
         try:
@@ -209,6 +209,10 @@ class Pointer:
             await reading
         finally:
             reading.cancel()
+
+    def _tell(self, listener: Listener, is_answered: bool) -> None:
+        if is_answered:
+            listener.hear(Found(_NO_ADDRESSES, is_answer=True))
 
     async def look(self) -> Found:
         """Read all four positions, and tell no address."""
@@ -225,12 +229,16 @@ class Pointer:
     def want(self, releases: Collection[PatchInfo] | None) -> None:
         """The owner is heard whatever is wanted."""
 
-    async def read_all(self) -> None:
-        """Look up all four positions."""
-        await asyncio.gather(*(self.read(Read(position, True, False)) for position in range(POSITIONS)))
+    async def read_all(self) -> bool:
+        """Look up all four positions; whether anybody answered."""
+        return any(await asyncio.gather(*(self.read(Read(position, True, False)) for position in range(POSITIONS))))
 
-    async def read(self, read: Read) -> None:
-        """Read one position, tell what was found, and write it where it is behind or its hour is over."""
+    async def read(self, read: Read) -> bool:
+        """Read one position, tell what was found, and write it where it is behind or its hour is over.
+
+        Returns:
+            Whether anybody answered.
+        """
         position, salt, schedule = read.position, pointer_salt(self._word.target, read.position), self._schedule
         # Whoever has not heard the word whole of late is not content with "the same".
         known = self._word.seq if read.is_filtered and self._word.is_heard else None
@@ -248,17 +256,18 @@ class Pointer:
             answers = ()
         keepers = await self._hear([*answers, *(found.others if found is not None else ())], position)
         if self._word.current is None:
-            return
+            return bool(answers)
         asked = [answer.contact for answer in answers]
         keeping = keepers.intersection(asked)
         schedule.answered(position, asked, keeping, is_whole=read.is_whole)
         now = self._around.clock()
         if self._around.settings.metered or found is None:
-            return
+            return bool(answers)
         if schedule.must_keep_alive(position, self._around.crowd(), now) or schedule.must_repair(
             position, len(asked), len(keeping), now
         ):
             await self._write(position, found)
+        return bool(answers)
 
     async def _hear(self, answers: Sequence[ItemAnswer], position: int) -> set[Contact]:
         """Tell the whole items, the highest seq first; who keeps the newest word that is known then."""

@@ -54,6 +54,7 @@ class Found:
         crowd: about so many nodes are there in all; None if that cannot be told.
         may_hold_wanted: whether they are said to have a release that is wanted here.
         is_look: whether this is all that one look for releases found, be it nothing.
+        is_answer: whether somebody answered who would have named what is new, by the way that this source is.
     """
 
     limits: AddressLimits
@@ -62,6 +63,7 @@ class Found:
     crowd: int | None = None
     may_hold_wanted: bool = False
     is_look: bool = False
+    is_answer: bool = False
 
 
 class Listener(Protocol):

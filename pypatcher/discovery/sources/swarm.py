@@ -285,7 +285,7 @@ class Swarm:
         # Who starts together with others finds nobody at first, and must not take the fleet for small.
         crowd = lookup.confirmed if self._visits else None
         self._visits += bool(lookup.nodes)
-        return Found(EVERYBODY, lookup.peers, crowd=crowd)
+        return Found(EVERYBODY, lookup.peers, crowd=crowd, is_answer=bool(lookup.nodes))
 
     def _remember(self, visit: Visit, lookup: PeersLookup) -> None:
         self._near.pop(visit.info_hash, None)

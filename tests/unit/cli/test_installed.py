@@ -210,7 +210,11 @@ def test_a_report_is_written_at_once_after_news_and_each_minute() -> None:
     assert (said.mode, said.last_heard) == ("at=03:30", 1000.0)
     assert report.seconds_until_due() == 60.0
     now[0] += 45
+    report.answered()
     assert report.seconds_until_due() == 15.0
+    answered = decode_report(report.take())
+    assert answered is not None
+    assert (answered.looked, answered.heard) == (1045.0, 3)
     assert report.note(FetchFailed("2.0.0", "192.0.2.1:1", "it\nstalled", 7, 8))
     assert report.seconds_until_due() == 0.0
     said = decode_report(report.take())

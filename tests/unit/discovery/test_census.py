@@ -73,6 +73,8 @@ def test_news_are_told_of_a_change_and_of_a_look_in_vain() -> None:
     census.hear(Found(KIND, is_look=True), [US])
     assert told.is_set()
     assert (census.looks, census.found_by_look) == (1, 0)
+    census.hear(Found(KIND, [("198.51.100.8", 1)], is_answer=True), [US])
+    assert (census.looks, census.answers) == (1, 1)
     for tell in (lambda: census.hear(Found(KIND, [("198.51.100.7", 1)]), [US]), lambda: census.add(said(1, NEW))):
         told = census.news.next
         tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Coroutine
 from typing import Any
@@ -46,6 +47,25 @@ def test_who_knows_the_word_writes_it_and_others_read_it() -> None:
             await asyncio.sleep(12 * LOOK)
             assert min(lab.keepers(NEW)) >= 10
             assert len(other.word.contact.networks) >= 3
+
+    run(body())
+
+
+def test_each_read_that_is_answered_is_told_and_no_other() -> None:
+    async def body() -> None:
+        async with PointerLab() as lab:
+            await publish(lab)
+            device, clock = lab.device(NEW), asyncio.get_running_loop().time
+            device.start()
+            await asyncio.sleep(7200)
+            late = [at for at in device.answered if at > clock() - 3600]
+            assert len(late) >= 9
+            assert all(after - before <= LOOK + 60 for before, after in itertools.pairwise(late))
+            lab.net.hosts.clear()
+            await asyncio.sleep(600)
+            told = len(device.answered)
+            await asyncio.sleep(3600)
+            assert len(device.answered) == told
 
     run(body())
 
