@@ -44,6 +44,7 @@ class WhoRuns:
         uid: whose that is; None if none was seen.
         age: seconds since the report was written, negative if its time is yet to come.
         instances: of the program, with a node each.
+        is_new: nothing of ours was ever started for it, so that there is no state folder.
     """
 
     now: float
@@ -53,6 +54,7 @@ class WhoRuns:
     uid: int | None
     age: float
     instances: tuple[Instance, ...] = ()
+    is_new: bool = False
 
 
 def look_around(installation: Installation, report: Report | None, now: float) -> WhoRuns:
@@ -69,6 +71,7 @@ def look_around(installation: Installation, report: Report | None, now: float) -
         None if oldest is None else oldest.uid,
         now - report.written if report is not None else 0.0,
         presence.instances,
+        is_new=not installation.layout.state_folder.exists(),
     )
 
 
@@ -77,13 +80,16 @@ def needs_of(installation: Installation, status: Status, report: Report | None, 
     if status.needs:
         yield status.needs
     if seen.runs is False and not _just_ended(report, seen):
-        yield "it does not run: start it, or its service"
+        new = "it was never started here: start it, or its service"
+        yield new if seen.is_new else "it does not run: start it, or its service"
     if seen.runs and status.trial is not None and status.trial.rolling_back:
         yield f"version {status.trial.version} failed, and the next start goes back: restart it"
     if report is not None and report.mode == str(OnRestart()) and status.staged is not None and len(seen.instances) > 1:
         yield f"{len(seen.instances)} processes run, and a restart of one does not activate {status.staged}: stop all"
     if seen.runs and seen.updates is False and not _just_began(seen):
         why = f": {report.blocked}" if report is not None and report.blocked else ", see its log"
+        if seen.is_new:
+            why = ": it was started neither by pypatcher run, nor by its own start or spawn"
         yield f"it runs, and nothing looks for updates{why}"
     elif report is not None:
         yield from _needs_of_node(report, seen)

@@ -118,6 +118,7 @@ def _table(
             "fleet_silent": report.fleet or None,
             "conflict": report.conflict or None,
         },
+        "never_started": seen.is_new,
         "instances": [{"pid": one.pid, "ready": one.ready} for one in seen.instances],
         "needs": needs,
         "unknown": unknown,
@@ -143,7 +144,7 @@ def _lines(
         said = refused.reason or refused.sha512.hex()[:16]
         yield "refused", f"{said}; {refused.again or 'for good'}"
     if report is None:
-        yield "node", "has not said anything here yet"
+        yield "node", "was never started here" if seen.is_new else "has not said anything here yet"
     else:
         yield from _lines_of_node(report, seen)
     for need in needs:

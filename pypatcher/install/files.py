@@ -287,7 +287,9 @@ class OsFiles:
         os.utime(entry.name, (seconds, seconds), dir_fd=self._at(entry.folder), follow_symlinks=False)
 
     def names(self) -> list[str]:
-        """See `Files`."""
+        """See `Files`; nothing is in a folder that is not there."""
+        if self._folders[Folder.STATE] is None:
+            return []
         return sorted(os.listdir(self._at(Folder.STATE)))  # noqa: PTH208 - a folder's descriptor, not its path
 
     def lock(self, entry: Entry, *, shared: bool = False, held: int | None = None) -> int | None:

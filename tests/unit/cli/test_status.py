@@ -99,6 +99,36 @@ def test_a_program_whose_process_is_dead_needs_a_person(run: Run, app: Path, dev
     assert (said.status, "it does not run" in said.out) == (1, True)
 
 
+def test_a_program_that_was_never_started_here_is_said_to_be_new(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYPATCHER_ALLOW_VOLATILE", "1")
+    said = run("status", app, "--json")
+    assert (said.status, said.json["never_started"], said.json["unknown"]) == (1, True, [])
+    assert said.json["needs"] == ["it was never started here: start it, or its service"]
+    assert "node:       was never started here" in run("status", app).out
+    assert [path.name for path in app.parent.iterdir()] == ["app"]
+    with running(app):
+        assert run("status", app).status == 3  # its node may begin yet
+        monkeypatch.setattr(needs, "_SETTLES", 0.0)
+        said = run("status", app)
+    assert said.status == 1
+    assert "nothing looks for updates: it was started neither by pypatcher run" in said.out
+
+
+@pytest.mark.parametrize("found", ["a folder", "a text"])
+def test_what_is_no_program_at_all_needs_a_person(run: Run, tmp_path: Path, found: str) -> None:
+    place = tmp_path / "found"
+    if found == "a text":
+        place.write_text("text", encoding="ascii")
+    else:
+        place.mkdir()
+    said = run("status", place, "--json")
+    assert (said.status, said.json["running"]) == (1, None)
+    assert "the program gets no updates" in said.json["needs"][0]
+    assert not [need for need in said.json["needs"] if "no state folder" in need]
+
+
 def test_one_that_ended_a_moment_ago_may_be_started_again(run: Run, app: Path, device: Installation) -> None:
     report(device)
     said = run("status", app)
