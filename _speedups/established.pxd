@@ -29,10 +29,10 @@ cdef class FrameReader:
     cpdef bytes take(self, int64_t count)
 
 
-@cython.locals(run=list)
-cpdef list short_headers_to(bytes called, bytes data, Py_ssize_t at, Py_ssize_t size, tuple address)
-@cython.locals(pair=tuple, data=bytes)
-cpdef bint have_short_headers(list batch) except -1
+@cython.locals(end=Py_ssize_t, stop=Py_ssize_t, name=bytes)
+cpdef Py_ssize_t short_run(bytes train, Py_ssize_t start, Py_ssize_t size, Py_ssize_t called) except -1
+@cython.locals(train=tuple, data=bytes)
+cpdef bint have_short_headers(list trains) except -1
 
 
 # protection.py
@@ -51,8 +51,9 @@ cdef class Sealer:
     cdef public int64_t sealed
     @cython.locals(key=Key, header=bytes)
     cpdef tuple seal(self, bytes prefix, int64_t number, bytes payload)
-    @cython.locals(masks=bytes, datagrams=list, at=Py_ssize_t, packet=tuple)
-    cpdef list finish(self, list packets)
+    @cython.locals(masks=bytes, trains=list, first=Py_ssize_t, count=Py_ssize_t, size=Py_ssize_t, most=Py_ssize_t,
+                   end=Py_ssize_t, last=Py_ssize_t)
+    cpdef list finish(self, list headers, list sealed)
 
 @cython.final
 cdef class Opener:
@@ -60,7 +61,7 @@ cdef class Opener:
     cdef public Key _key, _next, _old
     cdef public int phase
     cdef public int64_t failed, flipped_at
-    cpdef bytes masks(self, list packets, Py_ssize_t offset)
+    cpdef bytes masks(self, bytes train, Py_ssize_t size, Py_ssize_t offset, Py_ssize_t count)
     @cython.locals(key=Key, flips=bint)
     cpdef tuple open(self, bytes header, int64_t number, bytes sealed, int phase)
 
@@ -116,7 +117,8 @@ cdef class Pacer:
 cdef class Sending:
     cdef public int64_t base, next, end, limit, take_start, take_end, reset_code
     cdef public bint fin, fin_sent, fin_lost, fin_acked, take_fin, reset_pending, reset_acked
-    cdef int64_t _left_behind
+    cdef int64_t _left_behind, _chunk_start
+    cdef bytes _chunk
     cdef list _chunks, _starts
     cdef Fragments _acked, _lost
     cpdef write(self, bytes data, bint fin)
@@ -124,6 +126,9 @@ cdef class Sending:
     cpdef bint take(self, int64_t room, int64_t new) except -1
     @cython.locals(start=int64_t, length=Py_ssize_t, at=Py_ssize_t, kind=cython.int, chunk=bytes)
     cpdef bytes frame(self, bytes name)
+    cpdef int64_t straight(self) except -1
+    @cython.locals(start=int64_t, at=int64_t)
+    cpdef bytes advance(self, bytes name, int64_t length)
     @cython.locals(acked=Fragments, chunks=list, starts=list)
     cpdef acked(self, int64_t start, int64_t stop, bint fin)
     cpdef lost(self, int64_t start, int64_t stop, bint fin)
@@ -153,6 +158,7 @@ cdef class QuicStream:
 # recovery.py
 
 @cython.final
+@cython.no_gc
 cdef class SentPacket:
     cdef public int64_t number, size, probe, acked, start, end
     cdef public double time
@@ -172,7 +178,7 @@ cdef class Recovery:
     cdef public object loss_at
     cdef public list arrived, again
     cpdef on_sent(self, SentPacket packet)
-    cpdef bint is_full(self) except -1
+    cpdef int64_t room(self) except? -1
     @cython.locals(reader=FrameReader, largest=int64_t, delay=int64_t, count=int64_t,
                    first=int64_t, high=int64_t, low=int64_t)
     cpdef on_ack(self, FrameReader reader, double now)
@@ -307,14 +313,17 @@ cdef class Incoming:
     cdef bytes _tls_left
     cdef bint _genuine
     cdef Py_ssize_t _number_at
-    @cython.locals(state=State, offset=Py_ssize_t, shortest=Py_ssize_t, ours=OurIds, paths=Paths, packets=list,
-                   sources=list, source=tuple, address=tuple, pair=tuple, data=bytes, path=Path, masks=bytes,
-                   index=Py_ssize_t)
-    cpdef receive(self, list batch, double now)
+    cdef FrameReader _reader
+    cdef bytes _called
+    @cython.locals(state=State, train=tuple)
+    cpdef receive(self, list trains, double now)
+    @cython.locals(state=State, offset=Py_ssize_t, shortest=Py_ssize_t, path=Path, total=Py_ssize_t, count=Py_ssize_t,
+                   masks=bytes, index=Py_ssize_t, start=Py_ssize_t, called=bytes)
+    cdef _train(self, bytes data, Py_ssize_t size, tuple address, double now)
     @cython.locals(state=State, offset=Py_ssize_t, received=Received, first=cython.int, size=cython.int, low=int64_t,
                    expected=int64_t, window=int64_t, number=int64_t, header=bytes,
                    payload=bytes, flips=bint, path=Path, called=bytes, eliciting=bint, probing=bint)
-    cdef _packet(self, bytes data, tuple address, bytes masks, Py_ssize_t at, double now)
+    cdef _packet(self, bytes data, Py_ssize_t start, Py_ssize_t end, tuple address, bytes masks, Py_ssize_t at, double now)
     @cython.locals(state=State, before=Path)
     cdef _follow(self, Path path, bytes called, bint probing, bint newest)
     @cython.locals(reader=FrameReader, eliciting=bint, probing=bint, acks=cython.int, kind=cython.int)
@@ -336,17 +345,23 @@ cdef class Outgoing:
     cdef bytes _prefix(self, bytes connection_id)
     @cython.locals(recovery=Recovery, number=int64_t)
     cdef int64_t _number(self) except -1
-    @cython.locals(state=State, recovery=Recovery, received=Received, sealer=Sealer, path=Path, prefix=bytes,
-                   overhead=int64_t, size=int64_t, cubic=Cubic, pacer=Pacer, budget=double, packets=list,
+    @cython.locals(state=State, recovery=Recovery, received=Received, path=Path, prefix=bytes,
+                   overhead=int64_t, size=int64_t, cubic=Cubic, pacer=Pacer, budget=double, headers=list, sealed=list,
                    unproved=int64_t, room=int64_t, parts=list, acks=bint, fits=bint, may=bint,
                    newest=int64_t, packet=SentPacket, eliciting=bint, payload=bytes)
     cdef list _bulk(self, double now)
-    @cython.locals(address=tuple, datagrams=list, datagram=bytes)
-    cdef list _finished(self, list packets, Path path)
+    @cython.locals(state=State, recovery=Recovery, flow=Flow, cubic=Cubic, stream=QuicStream, sending=Sending,
+                   name=bytes, length=int64_t, count=int64_t, gone=int64_t, packet=SentPacket, frame=bytes)
+    cdef int64_t _run(self, list headers, list sealed, bytes prefix, int64_t size, double budget, double now) except -1
+    @cython.locals(pair=tuple)
+    cdef _seal(self, list headers, list sealed, bytes prefix, int64_t number, bytes payload)
+    @cython.locals(address=tuple, trains=list, data=bytes, size=Py_ssize_t)
+    cdef list _finished(self, list headers, list sealed, Path path)
     @cython.locals(state=State)
     cdef _left(self, SentPacket packet, double now)
-    @cython.locals(state=State, flow=Flow)
     cdef bint _has_data(self) except -1
+    @cython.locals(state=State)
+    cdef bint _has_more_than_data(self) except -1
     @cython.locals(state=State, before=Py_ssize_t)
     cdef bint _fill(self, list parts, SentPacket packet, Path path, int64_t room, double now) except -1
     @cython.locals(flow=Flow, blocked=Py_ssize_t, stream=QuicStream, sending=Sending, before=int64_t, name=bytes,
@@ -362,5 +377,6 @@ cdef class Established:
     cdef Incoming _incoming
     cdef Outgoing _outgoing
     cpdef list send(self, double now)
+    cpdef list send_trains(self, double now)
     @cython.locals(state=State, path=Path, due=double)
     cpdef timer(self)

@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 ctypedef unsigned char octet
 ctypedef uint64_t u64
@@ -66,46 +66,80 @@ cdef inline bytes packet_header(bytes prefix, int64_t number):
     return made
 
 
-cdef inline bytes samples(list packets, Py_ssize_t start):
+cdef inline bint stands_at(bytes data, Py_ssize_t at, bytes what) except -1:
+    cdef Py_ssize_t size = len(what)
+    if at < 0 or at > len(data) - size:
+        return False
+    return memcmp(PyBytes_AsString(data) + at, PyBytes_AsString(what), size) == 0
+
+
+cdef inline bytes samples(list packets):
     cdef Py_ssize_t index, count = len(packets)
     cdef bytes packet, made = PyBytes_FromStringAndSize(NULL, 16 * count)
     cdef octet *to = <octet *> PyBytes_AsString(made)
     for index in range(count):
         packet = packets[index]
-        if start < 0 or start > len(packet) - 16:
-            raise IndexError(start)
-        memcpy(to + 16 * index, PyBytes_AsString(packet) + start, 16)
+        if len(packet) < 16:
+            raise IndexError(index)
+        memcpy(to + 16 * index, PyBytes_AsString(packet), 16)
     return made
 
 
-cdef inline bytes protect(bytes header, bytes sealed, bytes masks, Py_ssize_t at):
-    cdef Py_ssize_t size = len(header), rest = len(sealed)
+cdef inline bytes samples_of(bytes train, Py_ssize_t size, Py_ssize_t start, Py_ssize_t count):
+    cdef Py_ssize_t index
     cdef bytes made
     cdef octet *to
-    cdef const octet *mask
-    cdef int index
-    if size < 5 or at < 0 or at > len(masks) - 5:
-        raise IndexError(at)
-    made = PyBytes_FromStringAndSize(NULL, size + rest)
+    cdef const octet *source = <const octet *> PyBytes_AsString(train)
+    if count < 0 or count > 0xFFFF or size < 0 or size > 0xFFFF or start < 0 or start > 0xFFFF:
+        raise IndexError(count)
+    if count and start + (count - 1) * size > len(train) - 16:
+        raise IndexError(start)
+    made = PyBytes_FromStringAndSize(NULL, 16 * count)
     to = <octet *> PyBytes_AsString(made)
-    mask = <const octet *> PyBytes_AsString(masks) + at
-    memcpy(to, PyBytes_AsString(header), size)
-    to[0] ^= mask[0] & 0x1F
-    for index in range(4):
-        to[size - 4 + index] ^= mask[1 + index]
-    memcpy(to + size, PyBytes_AsString(sealed), rest)
+    for index in range(count):
+        memcpy(to + 16 * index, source + start + index * size, 16)
     return made
 
 
-cdef inline bytes unprotected_header(int first, bytes packet, Py_ssize_t offset, int64_t number, int size):
+cdef inline bytes joined(list headers, list sealed, bytes masks, Py_ssize_t first, Py_ssize_t end):
+    cdef Py_ssize_t index, size, total = 0
+    cdef bytes header, rest, made
+    cdef octet *to
+    cdef const octet *mask = <const octet *> PyBytes_AsString(masks)
+    cdef int place
+    if first < 0 or end < first or end > len(headers) or end > len(sealed) or end > len(masks) // 16:
+        raise IndexError(end)
+    for index in range(first, end):
+        header, rest = headers[index], sealed[index]
+        if len(header) < 5:
+            raise IndexError(index)
+        total += len(header) + len(rest)
+    made = PyBytes_FromStringAndSize(NULL, total)
+    to = <octet *> PyBytes_AsString(made)
+    for index in range(first, end):
+        header, rest = headers[index], sealed[index]
+        size = len(header)
+        memcpy(to, PyBytes_AsString(header), size)
+        to[0] ^= mask[16 * index] & 0x1F
+        for place in range(4):
+            to[size - 4 + place] ^= mask[16 * index + 1 + place]
+        to += size
+        size = len(rest)
+        memcpy(to, PyBytes_AsString(rest), size)
+        to += size
+    return made
+
+
+cdef inline bytes unprotected_header(int first, bytes train, Py_ssize_t start, Py_ssize_t number_at, int64_t number,
+                                     int size):
     cdef bytes made
     cdef octet *to
-    if offset < 1 or size < 0 or size > 8 or offset > len(packet) - size:
-        raise IndexError(offset)
-    made = PyBytes_FromStringAndSize(PyBytes_AsString(packet), offset + size)
+    if start < 0 or number_at <= start or size < 0 or size > 8 or number_at > len(train) - size:
+        raise IndexError(number_at)
+    made = PyBytes_FromStringAndSize(PyBytes_AsString(train) + start, number_at - start + size)
     to = <octet *> PyBytes_AsString(made)
     to[0] = <octet> first
-    put(to + offset, <u64> number, size)
+    put(to + number_at - start, <u64> number, size)
     return made
 
 

@@ -28,6 +28,7 @@ from pypatcher.artifact import check_release, sign_file
 from pypatcher.artifact.beside import manifest_path, write_manifest
 from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.dht import Testnet
+from pypatcher.established import Train, apart
 from pypatcher.install import Installation, owner_verifies
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.node.config import NodeConfig, NodeProgram
@@ -85,12 +86,12 @@ class Meter:
             meter._count(sock.address[0], data, is_sent=True)
             send(sock, data, address, source=source)
 
-        def sent_all(sock: DatagramSocket, datagrams: list[tuple[bytes, Address]], *, source: bytes = b"") -> None:
-            for data, _ in datagrams:
+        def sent_all(sock: DatagramSocket, trains: list[Train], *, source: bytes = b"") -> None:
+            for data, _ in apart(trains):
                 meter._count(sock.address[0], data, is_sent=True)
             sock.send = lambda *each, **more: send(sock, *each, **more)  # type: ignore[method-assign]
             try:
-                send_all(sock, datagrams, source=source)
+                send_all(sock, trains, source=source)
             finally:
                 del sock.send  # type: ignore[method-assign]
 

@@ -30,8 +30,6 @@ __all__ = ["DatagramSocket", "open_sockets"]
 _log = logging.getLogger("pypatcher")
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _READS_PER_WAKE_UP = 64
-_TRAIN_DATAGRAMS = 60
-_TRAIN_BYTES = 65000
 _BUFFER = 1 << 21
 _QUEUE = 512
 _PORT_TRIES = 16
@@ -41,7 +39,8 @@ _LARGEST = 65536
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 _NO_MEMORY = frozenset((errno.ENOBUFS, errno.ENOMEM))
-_UNSUPPORTED = frozenset((errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
+_NO_TRAINS = frozenset((errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
+_MOST_REFUSED, _APART = 64, 256
 
 
 class DatagramSocket:
@@ -75,6 +74,8 @@ class DatagramSocket:
         self._delivering: tuple[Address, bytes] | None = None
         """Whose datagram, and pktinfo of the address of ours that it asked."""
         self._segments = False
+        self._refused: dict[Address, list[int]] = {}
+        """Where no trains go: of datagrams from which size on, and for how many more that is taken for true."""
         self._wanted = [(socket.IPPROTO_UDP, _UDP_SEGMENT, 0), (socket.IPPROTO_UDP, _UDP_GRO, 1)]
         """Options that are not set yet, of those that not every system has."""
         self._loop = asyncio.get_running_loop()
@@ -132,26 +133,18 @@ class DatagramSocket:
         if not self._send_now(data, address, source):
             self._wait(((data, address),), source)
 
-    def send_all(self, datagrams: list[tuple[bytes, Address]], *, source: bytes = b"") -> None:
-        """Send datagrams in their order, trains of equal ones to one address in one system call."""
-        if self._queue or not self._segments or len(datagrams) < 2:
-            for data, address in datagrams:
-                self.send(data, address, source=source)
-            return
-        start = 0
-        while start < len(datagrams):
-            if self._queue:
-                self._wait(datagrams[start:], source)
-                return
-            end = _train_end(datagrams, start)
-            if end - start == 1:
-                sent = self._send_now(*datagrams[start], source)
-            else:
-                sent = self._send_train([data for data, _ in datagrams[start:end]], datagrams[start][1], source)
-            if not sent:
-                self._wait(datagrams[start:], source)
-                return
-            start = end
+    def send_all(self, trains: Iterable[tuple[bytes, int, Address]], *, source: bytes = b"") -> None:
+        """Send datagrams in their order, each train of them in one system call.
+
+        Args:
+            trains: joined datagrams, the size of each, of which the last may have less, and where they go; of no more
+                than the system takes at once.
+        """
+        for data, size, address in trains:
+            if len(data) <= size or not self._segments or self._queue or self._is_refused(size, address):
+                self._send_apart(data, size, address, source)
+            elif not self._send_train(data, size, address, source):
+                self._wait(_apart(data, size, address), source)
 
     def close(self) -> None:
         """Stop reading and close; what is still queued is lost."""
@@ -213,8 +206,8 @@ class DatagramSocket:
         self._on_batch_end()
 
     def _take_apart(self, data: bytes, size: int, address: Address) -> None:
-        for offset in range(0, len(data), size):
-            self._on_datagram(data[offset : offset + size], address)
+        for each, source in _apart(data, size, address):
+            self._on_datagram(each, source)
 
     def _from(self, source: bytes) -> list[tuple[int, int, bytes]]:
         v6 = self.family == socket.AF_INET6
@@ -239,20 +232,40 @@ class DatagramSocket:
             pass
         return True
 
-    def _send_train(self, datagrams: list[bytes], address: Address, source: bytes) -> bool:
-        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))]
+    def _send_train(self, data: bytes, size: int, address: Address, source: bytes) -> bool:
+        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
         try:
-            self._socket.sendmsg(datagrams, [*control, *(self._from(source) if source else ())], 0, address)
+            self._socket.sendmsg((data,), [*control, *(self._from(source) if source else ())], 0, address)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _UNSUPPORTED and not source:
-                self._segments = False
-            for index, data in enumerate(datagrams):
-                if not self._send_now(data, address, source):
-                    self._wait(((data, address) for data in datagrams[index + 1 :]), source)
-                    break
+            if error.errno in _NO_TRAINS:
+                while len(self._refused) >= _MOST_REFUSED:
+                    del self._refused[next(iter(self._refused))]
+                self._refused[address] = [size, _APART]
+            self._send_apart(data, size, address, source)
         return True
+
+    def _is_refused(self, size: int, address: Address) -> bool:
+        """Whether no train of datagrams of that size goes there, or none did when it was tried last.
+
+        That is the way's own: its interface carries less (EINVAL), or encrypts (EIO). Other ways take trains.
+        """
+        refused = self._refused.get(address)
+        if refused is None or size < refused[0]:
+            return False
+        refused[1] -= 1
+        if refused[1] < 0:
+            del self._refused[address]
+            return False
+        return True
+
+    def _send_apart(self, data: bytes, size: int, address: Address, source: bytes) -> None:
+        if len(data) <= size:
+            self.send(data, address, source=source)
+            return
+        for each, _ in _apart(data, size, address):
+            self.send(each, address, source=source)
 
     def _wait(self, datagrams: Iterable[tuple[bytes, Address]], source: bytes) -> None:
         self._queue.extend((data, address, source) for data, address in datagrams)
@@ -337,17 +350,6 @@ def _may_answer(ours: str, theirs: str) -> bool:
     return source.is_loopback <= destination.is_loopback and source.is_link_local <= destination.is_link_local
 
 
-def _train_end(datagrams: list[tuple[bytes, Address]], start: int) -> int:
-    """The end of the longest run from ``start`` to one address in equal sizes, where the last may be shorter."""
-    first, address = datagrams[start]
-    size = len(first)
-    limit = min(len(datagrams), start + _TRAIN_DATAGRAMS, start + max(1, _TRAIN_BYTES // max(1, size)))
-    end = start + 1
-    while end < limit:
-        data, other = datagrams[end]
-        if other != address or not 0 < len(data) <= size:
-            break
-        end += 1
-        if len(data) < size:
-            break
-    return end
+def _apart(data: bytes, size: int, address: Address) -> list[tuple[bytes, Address]]:
+    """Each datagram of a train."""
+    return [(data[start : start + size], address) for start in range(0, len(data), size)]

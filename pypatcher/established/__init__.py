@@ -8,7 +8,7 @@ each of them (``_speedups/established.pxd``).
 from __future__ import annotations
 
 from ._chosen import COMPILED  # isort: skip  # it says which of the two the modules below are
-from .codec import behind_long_headers, have_short_headers, short_headers_to
+from .codec import Train, apart, behind_long_headers, have_short_headers, short_run
 from .flow import FlowLimits
 from .ids import ConnectionId
 from .machine import Established
@@ -38,7 +38,9 @@ __all__ = [
     "StreamReset",
     "StreamStopped",
     "Terminated",
+    "Train",
+    "apart",
     "behind_long_headers",
     "have_short_headers",
-    "short_headers_to",
+    "short_run",
 ]

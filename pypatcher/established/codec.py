@@ -5,9 +5,14 @@ Not here: what a frame means, and which ones are allowed.
 
 from __future__ import annotations
 
-from .octets import cut, number_at
+from .octets import cut, number_at, stands_at
 
-__all__ = ["FrameReader", "TransportError", "behind_long_headers", "have_short_headers", "short_headers_to"]
+__all__ = [
+    "FrameReader", "Train", "TransportError", "apart", "behind_long_headers", "have_short_headers", "short_run",
+]  # fmt: skip
+
+Train = tuple[bytes, int, tuple[str, int]]
+"""Joined datagrams; the size of each, of which the last may have less; and their address."""
 
 # Error codes (RFC 9000 section 20.1, RFC 9001 section 6).
 INTERNAL_ERROR = 0x1
@@ -114,24 +119,33 @@ class FrameReader:
         return cut(self.data, pos, pos + count)
 
 
-def short_headers_to(
-    called: bytes, data: bytes, at: int, size: int, address: tuple[str, int]
-) -> list[tuple[bytes, tuple[str, int]]]:
-    """Of joined datagrams of ``size`` bytes those from ``at`` on, with where they came from, up to the first that is no
-    packet with a short header to that connection id."""
-    run = []
-    while at < len(data) and data[at] >> 6 == 1 and data.startswith(called, at + 1):
-        run.append((cut(data, at, min(at + size, len(data))), address))
-        at += size
-    return run
+def short_run(train: bytes, start: int, size: int, called: int) -> int:
+    """Where packets with short headers to one connection id end, of which the first begins at ``start``; if it has a
+    long header, where it ends. All but the last are of ``size`` bytes, and the id of ``called``."""
+    end, stop = start + size, len(train)
+    if train[start] >> 6 != 1:
+        return min(end, stop)
+    name = train[start + 1 : start + 1 + called]
+    while end < stop and train[end] >> 6 == 1 and stands_at(train, end + 1, name):
+        end += size
+    return min(end, stop)
 
 
-def have_short_headers(batch: list[tuple[bytes, tuple[str, int]]]) -> bool:
-    """Whether all of these datagrams do."""
-    for pair in batch:  # noqa: SIM110 - a generator would cost more than it says
-        if pair[0][0] >> 7:
+def have_short_headers(trains: list[Train]) -> bool:
+    """Whether all of these do; the packets of a train have alike headers."""
+    for train in trains:  # noqa: SIM110 - a generator would cost more than it says
+        if train[0][0] >> 7:
             return False
     return True
+
+
+def apart(trains: list[Train]) -> list[tuple[bytes, tuple[str, int]]]:
+    """Each datagram of them."""
+    datagrams: list[tuple[bytes, tuple[str, int]]] = []
+    for data, size, address in trains:
+        for start in range(0, len(data), size):
+            datagrams.append((data[start : start + size], address))
+    return datagrams
 
 
 def behind_long_headers(datagram: bytes) -> bytes:

@@ -33,9 +33,10 @@ from .codec import (
     TRANSPORT_CLOSE,
     UNEXPECTED_MESSAGE,
     FrameReader,
+    Train,
     TransportError,
 )
-from .octets import cut, number_at, unprotected_header
+from .octets import cut, number_at, stands_at, unprotected_header
 from .paths import Address, Path
 from .protection import SAMPLE
 from .range_set import TooManyFragmentsError
@@ -66,52 +67,59 @@ class Incoming:
         self._tls_left = b""
         self._genuine = False
         self._number_at = 1 + state.id_size
+        self._reader = FrameReader(b"")
+        self._called = b""
+        """What the last packet called us."""
 
-    def receive(self, batch: list[tuple[bytes, Address]], now: float) -> None:
+    def receive(self, trains: list[Train], now: float) -> None:
         """Take datagrams, each of which is one packet with a short header."""
         state = self._state
-        offset = self._number_at
-        shortest = offset + 4 + SAMPLE
-        ours, paths = state.our_ids, state.paths
         state.clock(now)
-        packets: list[bytes] = []
-        sources: list[Address] = []
-        source: Address | None = None
-        for pair in batch:
-            data = pair[0]
-            if pair[1] is not source:
-                source = address = pair[1]
-                path = paths.find(source)
-                if path is not None:
-                    address = path.address
-            if path is None:
-                if state.is_client:
-                    continue  # servers stay where they are (RFC 9000 section 9)
-            elif not path.proved:
-                path.received += len(data)
-            if len(data) >= shortest and ours.number_of(cut(data, 1, offset)) is not None:
-                packets.append(data)
-                sources.append(address)
-        if not packets:
-            return
         if state.old_keys_until and now >= state.old_keys_until:
             state.opener.forget_old()
             state.old_keys_until = 0.0
-        masks = state.opener.masks(packets, offset)
-        for index in range(len(packets)):
-            if state.closing is not None:
-                return
-            self._packet(packets[index], sources[index], masks, SAMPLE * index, now)
+        for train in trains:
+            self._train(train[0], train[1], train[2], now)
         if self._genuine and state.closing is None:
             self._genuine = False
             state.idle_at = now + state.idle_seconds()
             state.sent_since_heard = False
 
-    def _packet(self, data: bytes, address: Address, masks: bytes, at: int, now: float) -> None:
+    def _train(self, data: bytes, size: int, address: Address, now: float) -> None:
         state = self._state
         offset = self._number_at
+        shortest = offset + 4 + SAMPLE
+        path = state.paths.find(address)
+        if path is not None:
+            address = path.address
+            if not path.proved:
+                path.received += len(data)
+        elif state.is_client:
+            return  # servers stay where they are (RFC 9000 section 9)
+        total = len(data)
+        count = total // size + (total % size >= shortest)
+        if size < shortest or not count:
+            return
+        masks = state.opener.masks(data, size, offset, count)
+        for index in range(count):
+            if state.closing is not None:
+                return
+            start = index * size
+            if not self._called or not stands_at(data, start + 1, self._called):
+                called = cut(data, start + 1, start + offset)
+                if state.our_ids.number_of(called) is None:
+                    continue
+                self._called = called
+            self._packet(data, start, min(start + size, total), address, masks, SAMPLE * index, now)
+
+    def _packet(  # noqa: PLR0917
+        self, data: bytes, start: int, end: int, address: Address, masks: bytes, at: int, now: float
+    ) -> None:
+        """The one from ``start`` to before ``end``, with the mask at ``at``."""
+        state = self._state
+        offset = start + self._number_at
         received = state.received
-        first = data[0] ^ (masks[at] & 0x1F)
+        first = data[start] ^ (masks[at] & 0x1F)
         size = (first & 3) + 1
         low = number_at(data, offset, size) ^ number_at(masks, at + 1, size)
         expected = received.largest + 1
@@ -123,8 +131,8 @@ class Incoming:
             number -= window
         if not received.is_new(number):
             return
-        header = unprotected_header(first, data, offset, low, size)
-        payload, flips = state.opener.open(header, number, cut(data, offset + size, len(data)), (first >> 2) & 1)
+        header = unprotected_header(first, data, start, offset, low, size)
+        payload, flips = state.opener.open(header, number, cut(data, offset + size, end), (first >> 2) & 1)
         if payload is None:
             if state.opener.failed >= _MOST_FAILURES:
                 state.close(Closing(AEAD_LIMIT_REACHED, False, "Too many forged packets"), now, tell=False)
@@ -136,8 +144,8 @@ class Incoming:
                 self._update_keys(number, now)
             path = state.paths.active
             if path.address is not address:
-                path = state.paths.find(address) or self._new_path(address, len(data))
-            called = cut(data, 1, offset)
+                path = state.paths.find(address) or self._new_path(address, end - start)
+            called = self._called
             eliciting, probing = self._frames(payload, path, called, now)
         except TransportError as error:
             state.close(Closing(error.code, False, error.reason, error.frame_type), now, tell=True)
@@ -195,7 +203,8 @@ class Incoming:
         """Act on all frames; whether the packet wants an acknowledgement, and whether it only looks at a path."""
         if not payload:
             raise TransportError(PROTOCOL_VIOLATION, 0, "Packet contains no frames")
-        reader = FrameReader(payload)
+        reader = self._reader
+        reader.data, reader.pos, reader.end = payload, 0, len(payload)
         eliciting, probing = False, True
         acks = 0
         while reader.pos < reader.end:

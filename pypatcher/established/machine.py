@@ -1,12 +1,12 @@
 """One established connection: what the rest of the program asks of it, and its timer. Pure.
 
-Packets go in by ``receive``, come out of ``send``; ``timer`` says when ``on_timer`` is due, and ``take_events`` what
-happened. Every call takes the time, on one clock.
+Packets go in by ``receive`` and come out of ``send``, one by one or joined (``Train``); ``timer`` says when
+``on_timer`` is due, and ``take_events`` what happened. Every call takes the time, on one clock.
 """
 
 from __future__ import annotations
 
-from .codec import INTERNAL_ERROR, NO_VIABLE_PATH, PROTOCOL_VIOLATION
+from .codec import INTERNAL_ERROR, NO_VIABLE_PATH, PROTOCOL_VIOLATION, Train, apart
 from .incoming import Incoming
 from .outgoing import Outgoing
 from .paths import Address
@@ -65,18 +65,26 @@ class Established:
 
     def receive(self, batch: list[tuple[bytes, Address]], now: float) -> None:
         """Take datagrams, each of which is one packet with a short header."""
+        self.receive_trains([(pair[0], max(1, len(pair[0])), pair[1]) for pair in batch], now)
+
+    def receive_trains(self, trains: list[Train], now: float) -> None:
+        """The same, joined as they came."""
         if self.state.closing is None:
-            self._incoming.receive(batch, now)
+            self._incoming.receive(trains, now)
 
     def send(self, now: float) -> list[tuple[bytes, Address]]:
         """Everything that may leave now, and where to."""
+        return apart(self.send_trains(now))
+
+    def send_trains(self, now: float) -> list[Train]:
+        """The same, joined where packets of one size go to one address."""
         state = self.state
-        datagrams = self._outgoing.send(now)
+        trains = self._outgoing.send(now)
         if state.closing is None and (state.recovery.too_many or state.recovery.loses_too_much):
             reason = "Too many packets on their way" if state.recovery.too_many else "Too much is said to be lost"
             self.close(PROTOCOL_VIOLATION, False, reason, now)
-            datagrams += self._outgoing.send(now)
-        return datagrams
+            trains += self._outgoing.send(now)
+        return trains
 
     def take_events(self) -> list[Event]:
         """What happened since the last call."""

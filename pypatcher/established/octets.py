@@ -7,7 +7,8 @@ it best, each would cost the compiled module as much again.
 from __future__ import annotations
 
 __all__ = [
-    "cut", "nonce", "number_at", "packet_header", "protect", "samples", "stream_frame", "unprotected_header", "varint",
+    "cut", "joined", "nonce", "number_at", "packet_header", "samples", "samples_of", "stands_at", "stream_frame",
+    "unprotected_header", "varint",
 ]  # fmt: skip
 
 _ONE = [bytes((value,)) for value in range(64)]
@@ -44,21 +45,36 @@ def packet_header(prefix: bytes, number: int) -> bytes:
     return prefix + (number & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def samples(packets: list[bytes], start: int) -> bytes:
-    """The 16 bytes at ``start`` of each packet, of which the mask of its header is made."""
-    end = start + 16
-    return b"".join([packet[start:end] for packet in packets])
+def stands_at(data: bytes, at: int, what: bytes) -> bool:
+    """Whether ``what`` stands there."""
+    return data.startswith(what, at)
 
 
-def protect(header: bytes, sealed: bytes, masks: bytes, at: int) -> bytes:
-    """A whole packet, its header hidden by the 5 bytes at ``at`` of ``masks`` (RFC 9001 section 5.4.1)."""
-    hidden = int.from_bytes(header[-4:], "big") ^ int.from_bytes(masks[at + 1 : at + 5], "big")
-    return bytes((header[0] ^ (masks[at] & 0x1F),)) + header[1:-4] + hidden.to_bytes(4, "big") + sealed
+def samples(packets: list[bytes]) -> bytes:
+    """The first 16 bytes of each sealed payload, of which the mask of its header is made."""
+    return b"".join([packet[:16] for packet in packets])
 
 
-def unprotected_header(first: int, packet: bytes, offset: int, number: int, size: int) -> bytes:
-    """The short header of a packet that came: what stands there, but for its first byte and its packet number."""
-    return bytes((first,)) + packet[1:offset] + number.to_bytes(size, "big")
+def samples_of(train: bytes, size: int, start: int, count: int) -> bytes:
+    """The 16 bytes at ``start`` of each of the first ``count`` packets of ``size`` bytes."""
+    return b"".join([train[at : at + 16] for at in range(start, start + count * size, size)])
+
+
+def joined(headers: list[bytes], sealed: list[bytes], masks: bytes, first: int, end: int) -> bytes:
+    """Whole packets, from one index to before another, each header hidden by 5 of its 16 bytes of ``masks`` (RFC 9001
+    section 5.4.1)."""
+    parts = []
+    for index in range(first, end):
+        header, at = headers[index], 16 * index
+        hidden = int.from_bytes(header[-4:], "big") ^ int.from_bytes(masks[at + 1 : at + 5], "big")
+        parts += [bytes((header[0] ^ (masks[at] & 0x1F),)), header[1:-4], hidden.to_bytes(4, "big"), sealed[index]]
+    return b"".join(parts)
+
+
+def unprotected_header(first: int, train: bytes, start: int, number_at: int, number: int, size: int) -> bytes:  # noqa: PLR0917
+    """The short header of a packet that came, which begins at ``start``: what stands there, but for its first byte and
+    its packet number."""
+    return bytes((first,)) + train[start + 1 : number_at] + number.to_bytes(size, "big")
 
 
 def stream_frame(kind: int, name: bytes, start: int, data: bytes, at: int, length: int) -> bytes:  # noqa: PLR0917

@@ -13,13 +13,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from .octets import nonce, packet_header, protect, samples
+from .octets import joined, nonce, packet_header, samples, samples_of
 
 __all__ = ["SAMPLE", "TAG", "Opener", "Sealer"]
 
 SAMPLE = TAG = 16
 AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = 0x1301, 0x1302, 0x1303
 """The suites of TLS 1.3 (RFC 8446 appendix B.4)."""
+
+_TRAIN_DATAGRAMS, _TRAIN_BYTES = 60, 65000
+"""What Linux takes and gives in one call (``UDP_SEGMENT``, ``UDP_GRO``): 64, and a UDP payload."""
 
 _KEY_SIZE = {AES_128_GCM: 16, AES_256_GCM: 32, CHACHA20_POLY1305: 32}
 
@@ -88,15 +91,23 @@ class Sealer:
         header = packet_header(prefix, number)
         return header, key.encrypt(nonce(key.iv, number), payload, header)
 
-    def finish(self, packets: list[tuple[bytes, bytes]]) -> list[bytes]:
-        """Datagrams of packets as ``seal`` gave them."""
-        masks = self._masks.update(samples([packet[1] for packet in packets], 0))
-        datagrams = []
-        at = 0
-        for packet in packets:
-            datagrams.append(protect(packet[0], packet[1], masks, at))
-            at += SAMPLE
-        return datagrams
+    def finish(self, headers: list[bytes], sealed: list[bytes]) -> list[tuple[bytes, int]]:
+        """Packets as ``seal`` gave them, joined: all of a train have so many bytes, or the last one fewer."""
+        masks = self._masks.update(samples(sealed))
+        trains = []
+        first, count = 0, len(sealed)
+        while first < count:
+            size = len(headers[first]) + len(sealed[first])
+            most = min(count, first + _TRAIN_DATAGRAMS, first + max(1, _TRAIN_BYTES // size))
+            end, last = first + 1, size
+            while end < most and last == size:
+                last = len(headers[end]) + len(sealed[end])
+                if last > size:
+                    break
+                end += 1
+            trains.append((joined(headers, sealed, masks, first, end), size))
+            first = end
+        return trains
 
     def update(self) -> None:
         """Go on with the next keys."""
@@ -120,9 +131,10 @@ class Opener:
         self.flipped_at = 0
         """The packet number with which the present phase began."""
 
-    def masks(self, packets: list[bytes], offset: int) -> bytes:
-        """16 bytes of mask for each packet, whose number starts at ``offset`` and which is long enough."""
-        return self._masks.update(samples(packets, offset + 4))
+    def masks(self, train: bytes, size: int, offset: int, count: int) -> bytes:
+        """16 bytes of mask for each of the first ``count`` packets of ``size`` bytes, whose numbers start at ``offset``
+        and which are long enough."""
+        return self._masks.update(samples_of(train, size, offset + 4, count))
 
     def open(self, header: bytes, number: int, sealed: bytes, phase: int) -> tuple[bytes | None, bool]:
         """The payload, or None if it is not genuine; and whether it is the first one of the next phase."""

@@ -122,9 +122,9 @@ class Recovery:
         """Whether so much did not arrive, as the peer has it, that it has us send the same for ever."""
         return self._lost > _LOST_LEAST + _LOST_FACTOR * self._acked
 
-    def is_full(self) -> bool:
-        """Whether so much is on its way that data has to wait for acknowledgements."""
-        return len(self.sent) >= _MOST_WITH_DATA
+    def room(self) -> int:
+        """How many packets with data may leave before others are acknowledged; none if 0 or less."""
+        return _MOST_WITH_DATA - len(self.sent)
 
     def on_ack(self, reader: FrameReader, now: float) -> None:
         """Read an ACK frame behind its type, without the counts of ECN.

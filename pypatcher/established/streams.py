@@ -24,8 +24,9 @@ class Sending:
     """What this side writes."""
 
     __slots__ = (
-        "_acked", "_chunks", "_left_behind", "_lost", "_starts", "base", "end", "fin", "fin_acked", "fin_lost",
-        "fin_sent", "limit", "next", "reset_acked", "reset_code", "reset_pending", "take_end", "take_fin", "take_start",
+        "_acked", "_chunk", "_chunk_start", "_chunks", "_left_behind", "_lost", "_starts", "base", "end", "fin",
+        "fin_acked", "fin_lost", "fin_sent", "limit", "next", "reset_acked", "reset_code", "reset_pending", "take_end",
+        "take_fin", "take_start",
     )  # fmt: skip
 
     def __init__(self, limit: int) -> None:
@@ -42,6 +43,9 @@ class Sending:
         self.take_start = self.take_end = 0
         self.take_fin = False
         self._left_behind = 0
+        self._chunk = b""
+        """One of those below, and where it starts: that of the last frame, whose next bytes mostly come next."""
+        self._chunk_start = 0
         self._chunks: list[bytes] = []
         self._starts: list[int] = []
         self._acked = Fragments(_GAPS)
@@ -72,6 +76,7 @@ class Sending:
             self.reset_pending = True
             self._chunks.clear()
             self._starts.clear()
+            self._chunk = b""
             self._left_behind = self.end - self.next
             self.end = self.base = self.next
 
@@ -121,8 +126,9 @@ class Sending:
         if not length:
             return stream_frame(kind, name, start, b"", 0, 0)
         index = bisect_right(self._starts, start) - 1
-        at = start - self._starts[index]
-        chunk = self._chunks[index]
+        self._chunk, self._chunk_start = self._chunks[index], self._starts[index]
+        at = start - self._chunk_start
+        chunk = self._chunk
         if at + length > len(chunk):
             chunk = chunk[at:]
             at = 0
@@ -130,6 +136,22 @@ class Sending:
                 index += 1
                 chunk += self._chunks[index][: length - len(chunk)]
         return stream_frame(kind, name, start, chunk, at, length)
+
+    def straight(self) -> int:
+        """How many bytes may leave in a row that never did; 0 while lost ones come first."""
+        if self.reset_code >= 0 or len(self._lost):
+            return 0
+        return min(self.end, self.limit) - self.next
+
+    def advance(self, name: bytes, length: int) -> bytes:
+        """The STREAM frame of the next ``length`` bytes, of which ``straight`` says how many there are."""
+        start = self.next
+        at = start - self._chunk_start
+        self.next = start + length
+        if at >= 0 and at + length <= len(self._chunk):
+            return stream_frame(STREAM_OFFSET_LENGTH, name, start, self._chunk, at, length)
+        self.take_start, self.take_end, self.take_fin = start, self.next, False
+        return self.frame(name)
 
     def acked(self, start: int, stop: int, fin: bool) -> None:
         """These bytes arrived.
@@ -150,6 +172,8 @@ class Sending:
         chunks, starts = self._chunks, self._starts
         while chunks and starts[0] + len(chunks[0]) <= self.base:
             del chunks[0], starts[0]
+        if not chunks:
+            self._chunk = b""
 
     def lost(self, start: int, stop: int, fin: bool) -> None:
         """These bytes have to leave again.

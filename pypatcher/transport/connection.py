@@ -22,6 +22,7 @@ from pypatcher.established import (
     StreamReset,
     StreamStopped,
     Terminated,
+    Train,
 )
 from pypatcher.transport.close import CloseCode, close_error
 from pypatcher.transport.quic import RawKeyConnection
@@ -32,7 +33,8 @@ __all__ = ["Connection"]
 
 _WAITING_STREAMS = 4
 _BATCH = 128
-"""Datagrams that are opened together at the most; what waits for that is no more memory than the socket's buffer."""
+"""Datagrams that are opened together, once so many came; what waits for that, and a train more, is less memory than the
+socket's buffer."""
 _log = logging.getLogger("pypatcher.transport")
 
 
@@ -42,7 +44,7 @@ class ConnectionHost(Protocol):
     def wake(self, connection: Connection) -> None: ...
     def add_route(self, connection_id: bytes, connection: Connection) -> None: ...
     def remove_route(self, connection_id: bytes, connection: Connection) -> None: ...
-    def send_again(self, connection: Connection, datagrams: list[tuple[bytes, Address]]) -> None: ...
+    def send_again(self, connection: Connection, trains: list[Train]) -> None: ...
     def established(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
     def ended(self, connection: Connection) -> None: ...
@@ -73,9 +75,10 @@ class Connection:
         self._terminated = False
         self._by_peer = False
         self._timer: asyncio.TimerHandle | None = None
-        self._farewell: list[tuple[bytes, Address]] = []
+        self._farewell: list[Train] = []
         self._late_datagrams = 0
-        self._came: list[tuple[bytes, Address]] = []
+        self._came: list[Train] = []
+        self._came_count = 0
 
     @property
     def peer_id(self) -> bytes:
@@ -232,43 +235,36 @@ class Connection:
         self._host.wake(self)
         return self._loop.time() - self._quic.heard >= seconds and source_for(self.peer_address) is not None
 
-    def feed(self, data: bytes, source: Address, now: float) -> None:
-        """Take one datagram; ``pump`` is called after the batch that it came in, and opens most of them together."""
+    def feed(self, train: Train, now: float) -> None:
+        """Take what came joined; ``pump`` is called after the batch that it came in, and opens most of it together."""
+        count = -(-len(train[0]) // train[1])
         if self._farewell:
             # The peer has not heard our end yet: say it again, ever more rarely (RFC 9000 section 10.2.1).
-            self._late_datagrams += 1
-            if self._late_datagrams & (self._late_datagrams - 1) == 0:
+            before, self._late_datagrams = self._late_datagrams, self._late_datagrams + count
+            if before.bit_length() != self._late_datagrams.bit_length():
                 self._host.send_again(self, self._farewell)
             return
-        self._came.append((data, source))
-        if self._quic.established is None or len(self._came) >= _BATCH:
+        self._came.append(train)
+        self._came_count += count
+        if self._quic.established is None or self._came_count >= _BATCH:
             self.open_batch(now)
-
-    def feed_train(self, datagrams: list[tuple[bytes, Address]]) -> int:
-        """Take those that came right behind the last, from the same place to the same id, with short headers; how many
-        it took. The next one is for ``feed``."""
-        if self._farewell or self._quic.established is None:
-            return 0
-        taken = datagrams[: _BATCH - 1 - len(self._came)]
-        self._came += taken
-        return len(taken)
 
     def open_batch(self, now: float) -> None:
         """Open what was fed and waits for more."""
-        came, self._came = self._came, []
+        came, self._came, self._came_count = self._came, [], 0
         if came:
             self._quic.receive(came, now)
 
-    def pump(self, now: float) -> list[tuple[bytes, Address]]:
-        """Act on what arrived, and return the datagrams to send."""
+    def pump(self, now: float) -> list[Train]:
+        """Act on what arrived, and return what to send."""
         if self._terminated:
             return []
         self.open_batch(now)
         self._handle_events()
-        datagrams: list[tuple[bytes, Address]] = self._quic.datagrams_to_send(now)
+        trains = self._quic.trains_to_send(now)
         self._handle_events()
         if self._quic.closing is not None:
-            self._farewell = self._farewell or datagrams
+            self._farewell = self._farewell or trains
             if self._failure is None:
                 self._by_peer = True
                 self._end(close_error(*self._quic.closing))
@@ -280,7 +276,7 @@ class Connection:
                     stream.progressed()
         if not self._terminated:
             self._arm(self._quic.get_timer())
-        return datagrams
+        return trains
 
     def stateless_reset(self) -> None:
         """The peer says that it knows nothing of this connection."""

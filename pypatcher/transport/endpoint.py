@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pypatcher.addresses import Address, format_address, is_ipv6
 from pypatcher.errors import PeerBusyError, PeerError
-from pypatcher.established import short_headers_to
+from pypatcher.established import Train, short_run
 from pypatcher.keys import KeyPair
 from pypatcher.tasks import interpreter_ends
 from pypatcher.transport.admission import Admission, ConnectionPlace
@@ -66,7 +66,6 @@ class Endpoint:
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
         self._flush_soon: asyncio.Handle | None = None
-        self._train: tuple[bytes, Connection] | None = None  # whose the rest of what was read together may be
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._front_door = FrontDoor(admission)
@@ -220,10 +219,10 @@ class Endpoint:
         if self._routes.get(connection_id) is connection:
             del self._routes[connection_id]
 
-    def send_again(self, connection: Connection, datagrams: list[tuple[bytes, Address]]) -> None:
+    def send_again(self, connection: Connection, trains: list[Train]) -> None:
         """Repeat what a closed connection sent last."""
         entry = self._connections[connection]
-        entry.udp.send_all(datagrams, source=entry.asked)
+        entry.udp.send_all(trains, source=entry.asked)
 
     def established(self, connection: Connection) -> None:
         """A handshake is complete: whoever serves its protocol takes over."""
@@ -275,15 +274,18 @@ class Endpoint:
         return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if is_ipv6(address[0]) else _DATAGRAM_SIZE_V4)
 
     def _train_received(self, data: bytes, size: int, source: Address) -> None:
-        at = 0
-        while at < len(data):
-            self._datagram_received(data[at : at + size], source)
-            at += size
-            if (train := self._train) is not None:
-                at += size * train[1].feed_train(short_headers_to(train[0], data, at, size, source))
+        start = 0
+        while start < len(data):
+            end = short_run(data, start, size, CONNECTION_ID_SIZE)
+            run = data[start:end]  # which is data itself, mostly
+            if run[0] < 0x80 and (connection := self._routes.get(run[1 : 1 + CONNECTION_ID_SIZE])) is not None:
+                self._feed(connection, (run, size, source))
+            else:
+                for at in range(0, len(run), size):
+                    self._datagram_received(run[at : at + size], source)
+            start = end
 
     def _datagram_received(self, data: bytes, source: Address) -> None:
-        self._train = None
         first = data[0] if data else 0
         if first >= 0xC0 or (first >= 0x80 and data[1:5] == bytes(4)):  # see ``_feed``
             called = data[6 : 6 + data[5]] if len(data) > 6 else b""
@@ -300,22 +302,23 @@ class Endpoint:
         else:
             return
         if connection is not None:
-            self._feed(connection, data, source)
+            self._feed(connection, (data, len(data), source))
 
-    def _feed(self, connection: Connection, data: bytes, source: Address) -> None:
+    def _feed(self, connection: Connection, train: Train) -> None:
+        data, _, source = train
         if data[0] >= 0x80 and data[1:5] == bytes(4):
             # Version negotiation, whose second bit is any (RFC 9000, 17.2.1), counts before all else of the peer (6.2).
             if connection.dialed and not connection.was_heard:
                 connection.abandon(PeerError("it speaks no version of QUIC that this node does"))
             return
         entry, now = self._connections.get(connection), self._loop.time()
-        # Packets that asked another address of ours than the last ones are opened one by one: see ``_note_asked``.
+        # Packets that asked another address of ours than the last ones are opened by themselves: see ``_note_asked``.
         elsewhere = entry is not None and entry.udp.asked_by(source) != entry.asked
         try:
             if elsewhere:
                 connection.open_batch(now)
             newest = connection.newest if elsewhere else ()
-            connection.feed(data, source, now)
+            connection.feed(train, now)
             if elsewhere:
                 connection.open_batch(now)
         except Exception:
@@ -326,8 +329,6 @@ class Endpoint:
         if elsewhere and connection.newest != newest:
             self._note_asked(connection, source)
         self._awake[connection] = None
-        alike = data[0] < 0x80 and not elsewhere
-        self._train = (data[1 : 1 + CONNECTION_ID_SIZE], connection) if alike else None
 
     def _note_asked(self, connection: Connection, source: Address) -> None:
         """A packet that was the peer's own, and new, asked the address of ours that we answer from."""
@@ -365,7 +366,7 @@ class Endpoint:
         )
         connection = Connection(quic, self, source, dialed=False)
         with contextlib.suppress(Exception):
-            connection.feed(data, source, self._loop.time())
+            connection.feed((data, len(data), source), self._loop.time())
         if not quic.started:
             # Noise in the shape of a first packet leaves nothing behind.
             return
@@ -404,13 +405,13 @@ class Endpoint:
                 self._awake[connection] = None
                 continue
             try:
-                datagrams = connection.pump(now)
+                trains = connection.pump(now)
             except Exception:
                 _log.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
                 connection.abandon(PeerError("the connection broke on a packet of the peer"))
                 continue
-            if datagrams:
-                entry.udp.send_all(datagrams, source=entry.asked)
+            if trains:
+                entry.udp.send_all(trains, source=entry.asked)
 
     async def _run(self, handler: Handler, connection: Connection) -> None:
         code = CloseCode.DONE

@@ -30,6 +30,8 @@ from pypatcher.established import (
     Confirmed,
     Established,
     Event,
+    Train,
+    apart,
     behind_long_headers,
     have_short_headers,
 )
@@ -111,7 +113,7 @@ class RawKeyConnection(QuicConnection):
         self._ack_frames = 0
         self._largest_datagram = max_datagram_size
         self._now = 0.0
-        self._early: list[tuple[bytes, Address]] = []
+        self._early: list[Train] = []
         """Of 1-RTT, before there are keys for it (RFC 9001 section 5.7)."""
         self._after: deque[Event] = deque()
         self.established: Established | None = None
@@ -186,41 +188,48 @@ class RawKeyConnection(QuicConnection):
             raise RuntimeError("there are no streams before the handshake is complete")
         return self.established
 
-    def receive(self, batch: list[tuple[bytes, Address]], now: float) -> None:
-        """Take datagrams that came together."""
+    def receive(self, trains: list[Train], now: float) -> None:
+        """Take datagrams that came together; only those with short headers may be joined."""
         self._now = now
         short = self._early
-        if self.established is not None and not short and have_short_headers(batch):
-            short, batch = batch, []
-        for data, address in batch:
+        if self.established is not None and not short and have_short_headers(trains):
+            short, trains = trains, []
+        for data, size, address in trains:
             if not data[0] & 0x80:
-                short.append((data, address))
+                if self.established is None:  # of what waits only that much is kept
+                    short += [(each, size, address) for each, _ in apart([(data, size, address)])[:_EARLY_PACKETS]]
+                else:
+                    short.append((data, size, address))
                 continue
             if not self._handshake_confirmed:
                 self._receive_handshake(data, address, now)
             if rest := behind_long_headers(data):
-                short.append((rest, address))
+                short.append((rest, len(rest), address))
         if self.established is None:
             del short[_EARLY_PACKETS:]
         elif short:
             self._early = []
-            self.established.receive(short, now)
+            self.established.receive_trains(short, now)
             self._pull()
+
+    def trains_to_send(self, now: float) -> list[Train]:
+        """Everything that may leave now, joined where packets of one size go to one address."""
+        self._now = now
+        trains: list[Train] = []
+        if not self._handshake_confirmed:
+            trains = [(data, len(data), address) for data, address in super().datagrams_to_send(now=now)]
+        if self.established is not None:
+            trains += self.established.send_trains(now)
+            self._pull()
+        return trains
 
     # What is overridden. Handlers are looked up on self by the parent's constructor.
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        self.receive([(data, addr)], now)
+        self.receive([(data, len(data), addr)], now)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        self._now = now
-        datagrams: list[tuple[bytes, Any]] = []
-        if not self._handshake_confirmed:
-            datagrams = super().datagrams_to_send(now=now)
-        if self.established is not None:
-            datagrams += self.established.send(now)
-            self._pull()
-        return datagrams
+        return apart(self.trains_to_send(now))
 
     def get_timer(self) -> float | None:
         if self.established is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.errors import PeerBusyError
+from pypatcher.established import Train, apart
 from pypatcher.transport import CloseCode, Connection, Endpoint
 from tests.support.siege import fetch
 from tests.support.transport import ALPN, local_release, make_release, open_endpoint, open_server
@@ -20,8 +21,8 @@ def make_lossy(endpoint: Endpoint, share: float, seed: int) -> None:
     (udp,) = endpoint._sockets.values()
     send = udp.send_all
 
-    def send_some(datagrams: list[tuple[bytes, tuple[str, int]]], *, source: bytes = b"") -> None:
-        kept = [datagram for datagram in datagrams if noise.random() >= share]
+    def send_some(trains: list[Train], *, source: bytes = b"") -> None:
+        kept = [(data, len(data), address) for data, address in apart(trains) if noise.random() >= share]
         if len(kept) > 2 and noise.random() < 0.3:
             kept[0], kept[-1] = kept[-1], kept[0]
         send(kept, source=source)

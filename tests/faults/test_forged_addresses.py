@@ -20,6 +20,7 @@ from aioquic.quic.packet import (
 )
 
 from pypatcher.addresses import Address
+from pypatcher.established import apart
 from pypatcher.transfer import UploadLimiter, wire
 from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transport import Endpoint
@@ -118,7 +119,7 @@ def forging(client: Endpoint) -> Iterator[None]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
         liar.bind((loopback(), 0))
         udp.send = lambda data, address, source=b"": liar.sendto(data, address)
-        udp.send_all = lambda datagrams, source=b"": [liar.sendto(*each) for each in datagrams]
+        udp.send_all = lambda trains, source=b"": [liar.sendto(*each) for each in apart(trains)]
         try:
             yield
         finally:

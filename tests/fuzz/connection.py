@@ -28,8 +28,8 @@ def frames(data: bytes) -> None:
     sealer = Sealer(start.suite, start.receive_secret)
     parts = [data[at : at + _LONGEST_PACKET] for at in range(0, len(data), _LONGEST_PACKET)]
     packets = [sealer.seal(_PREFIX, number, part) for number, part in enumerate(parts)]
-    for datagram in sealer.finish(packets) if packets else ():
-        server.receive([(datagram, CLIENT)], _NOW)
+    for header, sealed in packets:
+        server.receive_trains([(*sealer.finish([header], [sealed])[0], CLIENT)], _NOW)
         server.take_events()
         assert sum(len(answer) for answer, _ in server.send(_NOW)) <= 1 << 15
     timer = server.timer()

@@ -50,7 +50,7 @@ async def _ask(bind: str, asked: str, asker: str, bits: int) -> None:
         nonlocal from_where
         from_where = opened.asked_by(source)
         opened.send(data, source, source=from_where)
-        opened.send_all([(bytes(100), source), (bytes(100), source), (bytes(50), source)], source=from_where)
+        opened.send_all([(bytes(250), 100, source)], source=from_where)
 
     opened = DatagramSocket((bind, 0), answer)
     with socket.socket(opened.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:

@@ -216,9 +216,9 @@ class Holders:
             self._numbers[number] += len(data)
             return now(udp, data, address, source)
 
-        def send_train(udp: DatagramSocket, datagrams: list[bytes], address: Address, source: bytes) -> bool:
-            self._numbers[number] += sum(map(len, datagrams))
-            return train(udp, datagrams, address, source)
+        def send_train(udp: DatagramSocket, data: bytes, size: int, address: Address, source: bytes) -> bool:
+            self._numbers[number] += len(data)
+            return train(udp, data, size, address, source)
 
         DatagramSocket._send_now, DatagramSocket._send_train = send_now, send_train  # type: ignore[method-assign]
 

@@ -16,7 +16,8 @@ def forge(sender: RawKeyConnection, payload: bytes, number: int) -> bytes:
     """A packet of 1-RTT with ``payload`` under the sender's keys, which it did not send itself."""
     state = sender.streams.state
     prefix = bytes((0x43 | state.sealer.phase << 2,)) + state.their_ids.current.value
-    (packet,) = state.sealer.finish([state.sealer.seal(prefix, number, payload)])
+    header, sealed = state.sealer.seal(prefix, number, payload)
+    ((packet, _),) = state.sealer.finish([header], [sealed])
     return packet
 
 

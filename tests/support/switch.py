@@ -19,6 +19,7 @@ from typing import Any, Self
 from unittest import mock
 
 from pypatcher.addresses import Address
+from pypatcher.established import Train, apart
 from pypatcher.install import LocalRelease
 from pypatcher.keys import KeyPair
 from pypatcher.transfer import UploadLimiter, serve_release
@@ -53,8 +54,8 @@ class _Port:
     def send(self, data: bytes, address: Address, **_: bytes) -> None:
         self._switch.carry(bytes(data), self.address, address)
 
-    def send_all(self, datagrams: list[tuple[bytes, Address]], **_: bytes) -> None:
-        for data, address in datagrams:
+    def send_all(self, trains: list[Train], **_: bytes) -> None:
+        for data, address in apart(trains):
             self.send(data, address)
 
     def asked_by(self, _address: Address) -> bytes:

@@ -178,7 +178,7 @@ class Link:
                     side.grant(event.stream_id, len(got.data) + self.window)
 
     def _count_number(self, side: Established, data: bytes) -> None:
-        mask = self._masks[side].masks([data], _NUMBER_AT)
+        mask = self._masks[side].masks(data, len(data), _NUMBER_AT, 1)
         phase = ((data[0] ^ mask[0]) >> 2) & 1
         phases = self._phases[side]
         if phases[-1] != phase:

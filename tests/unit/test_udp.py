@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from pypatcher.udp import DatagramSocket, _may_answer, _train_end
+from pypatcher.udp import DatagramSocket, _may_answer
 from tests.support.transport import loopback
-
-A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
 
 
 class Stubborn:
@@ -68,51 +66,50 @@ async def ends() -> AsyncIterator[tuple[DatagramLog, DatagramLog]]:
     far.socket.close()
 
 
-def numbered(count: int, size: int, address: tuple[str, int]) -> list[tuple[bytes, tuple[str, int]]]:
-    return [(number.to_bytes(4, "big") * (size // 4), address) for number in range(count)]
+def numbered(count: int, size: int) -> list[bytes]:
+    return [number.to_bytes(4, "big") * (size // 4) for number in range(count)]
 
 
 async def test_a_train_arrives_as_the_datagrams_it_was_made_of(ends: tuple[DatagramLog, DatagramLog]) -> None:
     near, far = ends
-    datagrams = [*numbered(100, 1200, far.socket.address), (b"short", far.socket.address), (b"", far.socket.address)]
-    near.socket.send_all(datagrams)
-    await far.until(102)
-    assert far.datagrams == [data for data, _ in datagrams]
+    there, datagrams = far.socket.address, [*numbered(50, 1200), b"short", *numbered(3, 400), b""]
+    near.socket.send_all(
+        [(b"".join(datagrams[:51]), 1200, there), (b"".join(datagrams[51:54]), 400, there), (b"", 0, there)]
+    )
+    await far.until(55)
+    assert far.datagrams == datagrams
     assert len(far.batches) < 20
 
 
-@pytest.mark.parametrize(
-    ("datagrams", "end"),
-    [
-        ([(b"aa", A)], 1),
-        ([(b"aa", A), (b"bb", A), (b"c", A), (b"dd", A)], 3),
-        ([(b"aa", A), (b"bb", B)], 1),
-        ([(b"aa", A), (b"bbb", A)], 1),
-        ([(bytes(1400), A)] * 100, 46),
-        ([(b"a", A)] * 100, 60),
-        ([(bytes(65000), A)] * 3, 1),
-    ],
-)
-def test_a_train_is_equal_datagrams_to_one_address(datagrams: list[tuple[bytes, Any]], end: int) -> None:
-    assert _train_end(datagrams, 0) == end
-
-
-@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EOPNOTSUPP])
-async def test_a_kernel_without_trains_gets_single_datagrams_from_then_on(
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP])
+async def test_only_where_a_train_was_refused_datagrams_go_one_by_one_for_a_while(
     ends: tuple[DatagramLog, DatagramLog], code: int
 ) -> None:
+    """The fault: an interface with a small MTU refused one, and no peer was sent a train any more."""
     near, far = ends
-    calls: list[str] = []
+    there, other = far.socket.address, near.socket.address
+    sent: list[str] = []
+    refuses = True
 
     def fail(name: str) -> OSError | None:
-        calls.append(name)
-        return OSError(code, "no") if name == "sendmsg" else None
+        sent.append(name)
+        return OSError(code, "no") if name == "sendmsg" and refuses else None
+
+    def trains() -> int:
+        near.socket.send_all([(bytes(2400), 1200, there)])
+        made, sent[:] = sent.count("sendmsg"), []
+        return made
 
     near.socket._socket = Stubborn(near.socket._socket, fail)  # type: ignore[assignment]
-    for _ in range(2):
-        near.socket.send_all(numbered(10, 1200, far.socket.address))
-    await far.until(20)
-    assert calls.count("sendmsg") == 1
+    assert [trains(), trains()] == [1, 0]
+    await far.until(4)
+    assert far.datagrams == [bytes(1200)] * 4
+    refuses = False
+    near.socket.send_all([(bytes(2000), 1000, there), (bytes(2400), 1200, other)])
+    assert sent == ["sendmsg"] * 2
+    sent.clear()
+    assert sum(trains() for _ in range(300)) > 1
+    assert len(near.socket._refused) <= 1
 
 
 @pytest.mark.parametrize(("code", "asked"), [(errno.ENOBUFS, 2), (errno.ENOPROTOOPT, 1)])
@@ -151,17 +148,17 @@ async def test_a_full_send_buffer_keeps_the_order_and_says_when_it_has_room(
     near.socket._socket = Stubborn(  # type: ignore[assignment]
         near.socket._socket, lambda _name: BlockingIOError() if full else None
     )
-    datagrams = numbered(10, 400, far.socket.address)
-    near.socket.send_all(datagrams[:5])
+    datagrams, there = numbered(10, 400), far.socket.address
+    near.socket.send_all([(b"".join(datagrams[:5]), 400, there)])
     assert near.socket.blocked
-    near.socket.send_all(datagrams[5:9])
-    near.socket.send(*datagrams[9])
+    near.socket.send_all([(b"".join(datagrams[5:9]), 400, there)])
+    near.socket.send(datagrams[9], there)
     for _ in range(2000):
         near.socket.send(b"flood", far.socket.address)
     assert len(near.socket._queue) == 512
     full = False
     await far.until(512)
-    assert far.datagrams[:10] == [data for data, _ in datagrams]
+    assert far.datagrams[:10] == datagrams
     assert not near.socket.blocked
     assert near.writable == 1
 
@@ -170,7 +167,7 @@ async def test_what_no_network_would_carry_is_lost_without_a_word(ends: tuple[Da
     near, far = ends
     near.socket.send(bytes(70_000), far.socket.address)
     near.socket.send(b"x", (far.socket.address[0], 0))
-    near.socket.send_all([(bytes(65_500), far.socket.address)] * 2 + [(b"y", far.socket.address)])
+    near.socket.send_all([(bytes(131_000), 65_500, far.socket.address), (b"y", 1, far.socket.address)])
     await far.until(3)
     assert far.datagrams[-1] == b"y"
 
@@ -187,7 +184,7 @@ async def test_only_answers_leave_from_the_address_that_was_asked() -> None:
             assert (opened.host_of(asked), opened.asked_by(peer.getsockname())) == ("127.0.0.9", b"")
             for source, host in ((asked, "127.0.0.9"), (b"", "127.0.0.1"), (asked, "127.0.0.9")):
                 opened.send(b"one", peer.getsockname(), source=source)
-                opened.send_all([(b"train", peer.getsockname())] * 2, source=source)
+                opened.send_all([(b"traintrain", 5, peer.getsockname())], source=source)
                 assert [(await loop.sock_recvfrom(peer, 100))[1][0] for _ in range(3)] == [host] * 3
     opened.close()
 

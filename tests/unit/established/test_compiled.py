@@ -121,8 +121,8 @@ def test_packets_with_any_number_are_sealed_as_rfc_9001_has_it(suite: int) -> No
             header, sealed = sealer.seal(prefix, number, b"frames of one packet")
             assert header == prefix + (number % (1 << 32)).to_bytes(4, "big")
             assert sealed == aead.encrypt((iv ^ number).to_bytes(12, "big"), b"frames of one packet", header)
-            (datagram,) = sealer.finish([(header, sealed)])
-            mask = opener.masks([datagram], size + 1)
+            ((datagram, _),) = sealer.finish([header], [sealed])
+            mask = opener.masks(datagram, len(datagram), size + 1, 1)
             hidden = bytes((mask[0] & 0x1F, *bytes(size), *mask[1:5]))
             assert bytes(a ^ b for a, b in zip(datagram, hidden, strict=False)) == header
             assert datagram[len(header) :] == sealed

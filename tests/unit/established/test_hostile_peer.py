@@ -39,8 +39,9 @@ class KeyThief:
         state = self.link.client.state
         prefix = bytes((0x43 | state.sealer.phase << 2,)) + state.their_ids.current.value
         self.number += 1
-        packets = [state.sealer.seal(prefix, self.number, b"".join(frames))]
-        self.server.receive([(state.sealer.finish(packets)[0], CLIENT)], self.link.now)
+        header, sealed = state.sealer.seal(prefix, self.number, b"".join(frames))
+        ((packet, _),) = state.sealer.finish([header], [sealed])
+        self.server.receive([(packet, CLIENT)], self.link.now)
         self.answered += sum(len(data) for data, _ in self.server.send(self.link.now))
         closing = self.server.closing
         return None if closing is None else (closing.code, closing.reason)
@@ -84,7 +85,8 @@ def test_a_peer_without_ids_is_answered_at_another_address() -> None:
     away = ("198.51.100.9", 7)
     for number, frame in ((9, b"\x1a" + b"question"), (10, b"\x18\x01\x00\x08" + bytes(24))):
         sealer, prefix = client.link.client.state.sealer, b"\x43server00"
-        packet = sealer.finish([sealer.seal(prefix, number, frame.ljust(100, b"\0"))])[0]
+        header, sealed = sealer.seal(prefix, number, frame.ljust(100, b"\0"))
+        ((packet, _),) = sealer.finish([header], [sealed])
         server.receive([(packet, away)], 100.0)
         if number == 9:
             assert away in [address for _, address in server.send(100.0)]

@@ -14,7 +14,7 @@ PACKET = bytes.fromhex("4cfe4189655e5cd55c41f69080575d7999c25a5bfb")
 
 def test_the_short_header_packet_of_the_rfc_is_opened() -> None:
     opener = Opener(CHACHA20_POLY1305, SECRET)
-    mask = opener.masks([PACKET], 1)
+    mask = opener.masks(PACKET, len(PACKET), 1, 1)
     first = PACKET[0] ^ (mask[0] & 0x1F)
     number = bytes(a ^ b for a, b in zip(PACKET[1:4], mask[1:4], strict=True))
     assert (first, number) == (0x42, bytes.fromhex("00bff4"))
@@ -26,15 +26,35 @@ def test_a_batch_is_what_each_packet_would_be_alone(suite: int) -> None:
     sealer, opener = Sealer(suite, SECRET), Opener(suite, SECRET)
     prefix = b"\x43" + b"name8byt"
     packets = [sealer.seal(prefix, number, bytes((number,)) * 40) for number in range(5)]
-    batch = sealer.finish(packets)
-    assert batch == [sealer.finish([each])[0] for each in packets]
-    masks = opener.masks(batch, 9)
-    for number, packet in enumerate(batch):
+    ((train, size),) = sealer.finish([header for header, _ in packets], [sealed for _, sealed in packets])
+    alone = [sealer.finish([header], [sealed])[0] for header, sealed in packets]
+    assert alone == [(train[at : at + size], size) for at in range(0, len(train), size)]
+    masks = opener.masks(train, size, 9, len(packets))
+    for number, (packet, _) in enumerate(alone):
         mask = masks[16 * number : 16 * number + 16]
         hidden = bytes(a ^ b for a, b in zip(packet[9:13], mask[1:5], strict=True))
         header = bytes((packet[0] ^ (mask[0] & 0x1F),)) + packet[1:9] + hidden
         assert int.from_bytes(hidden, "big") == number
         assert opener.open(header, number, packet[13:], 0) == (bytes((number,)) * 40, False)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "trains"),
+    [
+        ([40, 40, 40], [3]),
+        ([40, 40, 30, 40], [3, 1]),
+        ([30, 40, 40], [1, 2]),
+        ([40], [1]),
+        ([40] * 61, [60, 1]),
+        ([1400] * 50, [45, 5]),
+    ],
+)
+def test_a_train_is_equal_packets_and_a_shorter_one_at_most(sizes: list[int], trains: list[int]) -> None:
+    sealer = Sealer(AES_128_GCM, SECRET)
+    packets = [sealer.seal(b"\x43name8byt", number, bytes(size)) for number, size in enumerate(sizes)]
+    made = sealer.finish([header for header, _ in packets], [sealed for _, sealed in packets])
+    assert [-(-len(data) // size) for data, size in made] == trains
+    assert sum(len(data) for data, _ in made) == sum(size + 29 for size in sizes)
 
 
 def sealed_by(sealer: Sealer, number: int) -> tuple[bytes, int, bytes, int]:

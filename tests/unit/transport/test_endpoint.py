@@ -13,6 +13,7 @@ from aioquic.quic.packet import encode_quic_version_negotiation
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerBusyError, PeerError, SettingError
+from pypatcher.established import Train
 from pypatcher.keys import KeyPair
 from pypatcher.transport import Admission, Connection, Endpoint, Stream
 from pypatcher.transport.quic import RawKeyConnection
@@ -394,8 +395,8 @@ async def test_a_path_that_loses_large_datagrams_stays_at_1200_and_works() -> No
         for endpoint in (server, client):
             (udp,) = endpoint._sockets.values()
             send = udp.send_all
-            udp.send_all = lambda datagrams, source, send=send: send(  # type: ignore[method-assign]
-                [pair for pair in datagrams if len(pair[0]) <= 1200], source=source
+            udp.send_all = lambda trains, source, send=send: send(  # type: ignore[method-assign]
+                [train for train in trains if train[1] <= 1200], source=source
             )
         one, other, _ = await pair(server, client)
         stream = await one.open_stream()
@@ -426,8 +427,8 @@ async def test_a_stream_that_comes_behind_the_end_is_not_accepted() -> None:
         await stream.write(b"x")
         feed = accepted.feed
 
-        def feed_and_end(data: bytes, source: Address, now: float) -> None:
-            feed(data, source, now)
+        def feed_and_end(train: Train, now: float) -> None:
+            feed(train, now)
             accepted.open_batch(now)
             if accepted._quic._after:  # the stream is there, and nobody was told yet
                 accepted.close()
