@@ -54,8 +54,11 @@ def roll_back(session: Session) -> tuple[Version, bool]:
     state = session.operations.read_state()
     program, previous = map(session.examine_known, (session.layout.target, session.layout.previous))
     if previous.id is None or (program.id is not None and previous.id.sha512 == program.id.sha512):
-        lacks = "" if program.id is not None else f", and is no program of this owner's itself: {program.reason}"
-        raise StateError(f"{session.layout.program} has no previous version here{lacks}")
+        lacks = "no previous version here"
+        if previous.kind is EntryKind.INVALID:
+            lacks = f"a previous version here that is no way back ({previous.reason})"
+        itself = "" if program.id is not None else f", and is no program of this owner's itself: {program.reason}"
+        raise StateError(f"{session.layout.program} has {lacks}{itself}")
     if program.id is None:
         return _restore(session, state, previous.id), True
     state = _intend_rollback(session, state, program.id, previous.id)

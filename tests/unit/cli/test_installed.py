@@ -260,3 +260,14 @@ def test_a_report_of_any_content_fits_its_limit_and_reads_back() -> None:
     assert decode_report(encode_report(worst)) == worst
     for damaged in (b"", b"{}", b"[]", b'{"format": 2}', encode_report(worst)[:-5], bytes(REPORT_LIMIT + 1)):
         assert decode_report(damaged) is None
+
+
+def test_a_rollback_names_the_release_that_takes_over_then(run: Run, releases: tuple[Path, Path], app: Path) -> None:
+    assert run("guard", "--public-key", PUBLIC, app).status == 0
+    assert run("adopt", releases[1], app).status == 0
+    third = compile_app(app.with_name("third"), "3.0.0")
+    sign_file(third, KEY, None, TARGET)
+    running = with_staged(app, third)
+    said = run("rollback", app)
+    assert "goes back to version 1.0.0; version 3.0.0 is staged, and takes over at its next start" in said.err
+    assert str(running.settle("run").version) == "3.0.0"
