@@ -7,19 +7,23 @@ it is refused, so that only one process updates. Whether the file is signed, or 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
+from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 
 from pypatcher.errors import NotSingleFileError
 from pypatcher.process import packagings
+from pypatcher.process.children import descendants
 from pypatcher.process.origin import without_bundle
 from pypatcher.process.packaging import Packaging, Program
 
 # By name, too: bundlers such as Nuitka follow imports, and do not look into folders.
 from pypatcher.process.packagings import native, nuitka, pyinstaller, zipapp
 
-__all__ = ["application_of", "detect", "known_packagings", "start_environment"]
+__all__ = ["application_of", "detect", "is_launcher", "known_packagings", "start_environment"]
 
 
 @cache
@@ -66,6 +70,22 @@ def application_of(pid: int) -> int:
     """
     found = (packaging.application(pid) for packaging in known_packagings() if packaging.application is not None)
     return next((application for application in found if application is not None), pid)
+
+
+def is_launcher(pid: int) -> bool:
+    """Whether the process is a onefile's launcher, as what it handed to a process below it tells."""
+    patterns = [name for packaging in known_packagings() if packaging.has_launcher for name in packaging.variables]
+    names = {name for below in descendants(pid) for name in _names(below)}
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _names(pid: int) -> list[str]:
+    """Of the variables that a process was started with; none, where that is not ours to see."""
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return [os.fsdecode(entry.partition(b"=")[0]) for entry in entries]
 
 
 def _refuse_workers() -> None:

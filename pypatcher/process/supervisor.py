@@ -25,6 +25,7 @@ from typing import TypeVar
 from pypatcher.errors import PatcherError
 from pypatcher.process.child import Child, is_foreground, persist_in_starting, start_child, wait_for_end
 from pypatcher.process.children import adopt_orphans, descendants, end_children
+from pypatcher.process.detection import is_launcher
 from pypatcher.process.notify import Notifier, NotifyProxy
 from pypatcher.process.packaging import Program
 from pypatcher.shortage import persisting
@@ -46,7 +47,10 @@ _FORWARDED = (
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
 _WAIT_AGAIN = 0.5
-_LAUNCHER_PATIENCE = 2.0
+_PARENT_PATIENCE, _LAUNCHER_PATIENCE = 2.0, 10.0
+"""Seconds to end for a program whose children were killed, and for a onefile's launcher: it deletes the unpacked
+folder, which takes long on a slow card, and killed before leaves it there. Others had their time, and nothing works.
+"""
 _CHILDREN_GRACE = 5.0
 _Result = TypeVar("_Result")
 _WATCHDOG_VARIABLES = frozenset({"WATCHDOG_PID"})
@@ -247,11 +251,12 @@ class Supervisor:
         if await _ends_within(waiting, self._stop_timeout):
             return
         _log.warning("the program did not end within %g s; it is killed", self._stop_timeout)
+        patience = _LAUNCHER_PATIENCE if is_launcher(child.pid) else _PARENT_PATIENCE
         below = descendants(child.pid)
         for pid in below:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        if not below or not await _ends_within(waiting, _LAUNCHER_PATIENCE):
+        if not below or not await _ends_within(waiting, patience):
             child.send(signal.SIGKILL)
             await waiting
 

@@ -102,6 +102,21 @@ def test_replacement_that_could_not_end_the_program_is_tried_again() -> None:
     assert said == "True"
 
 
+@pytest.mark.parametrize(("variable", "cleans_up"), [("_PYI_ARCHIVE_FILE", True), ("OWN", False)])
+def test_a_launcher_has_time_to_delete_what_it_unpacked(variable: str, cleans_up: bool, tmp_path: Path) -> None:
+    """Of a onefile that ignores the stop; its application is killed, and the launcher takes 4 s for the rest."""
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    said = run(f"""
+        SHELL = "trap '' TERM; env {variable}=app sleep 60; sleep 4; rmdir {unpacked}; exit"
+
+        async def check(supervisor):
+            await supervisor.replace()
+            print(os.path.exists("{unpacked}"))
+    """)
+    assert said.split() == [str(not cleans_up), "True"]
+
+
 BUSY = """
 import asyncio, os, shutil, signal, tempfile
 from pypatcher.process import Supervisor, native
