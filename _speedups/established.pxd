@@ -220,10 +220,12 @@ cdef class Flow:
 @cython.final
 cdef class Path:
     cdef public tuple address
-    cdef public bint proved, asked
+    cdef public bint proved
+    cdef public double asks_next
     cdef public int64_t received, sent
     cdef public object challenges, responses, deadline
     cpdef int64_t room(self) except? -1
+    cpdef int64_t room_for_others(self) except? -1
 
 @cython.final
 cdef class Paths:
@@ -363,7 +365,7 @@ cdef class Outgoing:
     @cython.locals(state=State)
     cdef bint _has_more_than_data(self) except -1
     @cython.locals(state=State, before=Py_ssize_t)
-    cdef bint _fill(self, list parts, SentPacket packet, Path path, int64_t room, double now) except -1
+    cdef bint _fill(self, list parts, SentPacket packet, Path path, int64_t room) except -1
     @cython.locals(flow=Flow, blocked=Py_ssize_t, stream=QuicStream, sending=Sending, before=int64_t, name=bytes,
                    frame=bytes)
     cdef _streams(self, list parts, SentPacket packet, int64_t room)

@@ -11,7 +11,6 @@ from .codec import (
     MAX_STREAM_DATA,
     MAX_STREAMS_UNI,
     NEW_CONNECTION_ID,
-    PATH_CHALLENGE,
     PATH_RESPONSE,
     PING,
     RESET_STREAM,
@@ -26,15 +25,12 @@ from .state import IdIssued, State
 __all__ = ["write_controls"]
 
 _LARGEST_CONTROL = 64
-_NEW_PATH_TIMEOUT = 0.3
-"""Seconds without an answer on a path whose round-trip time nobody knows."""
 
 
-def write_controls(state: State, parts: list[bytes], packet: SentPacket, room: int, now: float) -> int:
+def write_controls(state: State, parts: list[bytes], packet: SentPacket, room: int) -> int:
     """Put frames for the active path into a packet with that much room; returns how much is left."""
     controls: list[tuple[int, int]] = []
     before = len(parts)
-    _challenges(state, parts, controls, packet, now)
     _answers(state.paths.active, parts, packet, room)
     _once(state, parts, controls)
     room -= sum(map(len, parts[before:]))
@@ -46,16 +42,6 @@ def write_controls(state: State, parts: list[bytes], packet: SentPacket, room: i
     if controls:
         packet.controls = controls
     return room
-
-
-def _challenges(
-    state: State, parts: list[bytes], controls: list[tuple[int, int]], packet: SentPacket, now: float
-) -> None:
-    path = state.paths.active
-    if not path.proved and not path.asked:
-        parts.append(bytes((PATH_CHALLENGE,)) + _challenge(state, path, now))
-        controls.append((PATH_CHALLENGE, 0))
-        packet.padded = True
 
 
 def _answers(path: Path, parts: list[bytes], packet: SentPacket, room: int) -> None:
@@ -121,13 +107,3 @@ def _stream_controls(state: State, stream_id: int, parts: list[bytes], controls:
         sending.reset_pending = False
         parts.append(bytes((RESET_STREAM,)) + name + varint(sending.reset_code) + varint(sending.next))
         controls.append((RESET_STREAM, stream_id))
-
-
-def _challenge(state: State, path: Path, now: float) -> bytes:
-    challenge = state.random(8)
-    path.challenges.append(challenge)
-    path.asked = True
-    if path.deadline is None:
-        # Three times the longer of this path's timeout and that of a new one (RFC 9000 section 8.2.4).
-        path.deadline = now + 3 * max(state.recovery.probe_timeout(), _NEW_PATH_TIMEOUT)
-    return challenge

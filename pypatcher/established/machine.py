@@ -15,7 +15,7 @@ from .state import Closing, Event, Handover, State, StreamData
 __all__ = ["Established"]
 
 _BLACK_HOLE_TIMEOUTS = 3
-_ROOM_TO_SAY_ANYTHING = 100
+_ROOM_TO_SAY_ANYTHING = 128
 
 
 class Established:
@@ -112,7 +112,7 @@ class Established:
             return state.close_at
         due = state.idle_at
         path = state.paths.active
-        if path.room() >= _ROOM_TO_SAY_ANYTHING:
+        if path.room_for_others() >= _ROOM_TO_SAY_ANYTHING:
             if state.received.ack_at is not None:
                 due = min(due, state.received.ack_at)
             lost = state.recovery.loss_at if not state.confirmed else state.recovery.timer()
@@ -120,7 +120,7 @@ class Established:
                 due = min(due, lost)
         # No size is tried where nothing is proved: a timer that nobody acts on would be due for ever.
         larger = state.size.timer if state.confirmed and path.proved else None
-        for at in (self._outgoing.pacing_at, path.deadline, larger):
+        for at in (self._outgoing.pacing_at, path.asks_at(), path.deadline, larger):
             if at is not None:
                 due = min(due, at)
         return due

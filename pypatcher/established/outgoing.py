@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .codec import (
     APPLICATION_CLOSE,
+    PATH_CHALLENGE,
     PATH_RESPONSE,
     TRANSPORT_CLOSE,
     Train,
@@ -18,6 +19,8 @@ from .state import State
 __all__ = ["Outgoing"]
 
 _NUMBER = 4
+_NEW_PATH_TIMEOUT = 0.3
+"""Seconds without an answer on a path whose round-trip time nobody knows."""
 _LARGEST_CONTROL = 64
 _LEAST_ROOM = 40
 _UPDATE_AFTER = 1 << 22
@@ -49,7 +52,10 @@ class Outgoing:
         if state.closing is not None:
             return self._farewell(now) if state.close_pending else []
         self._update_keys()
-        sent = self._bulk(now)
+        active = state.paths.active
+        asks_at = active.asks_at()
+        sent = self._ask(active, now) if asks_at is not None and asks_at <= now else []
+        sent += self._bulk(now)
         for path in state.paths.all[1:]:
             if path.responses:
                 sent += self._answer(path, now)
@@ -100,7 +106,7 @@ class Outgoing:
         overhead = len(prefix) + _NUMBER + TAG
         size = state.size.size
         cubic, pacer = recovery.cubic, recovery.pacer
-        budget, unproved = pacer.budget(now), 0 if path.proved else path.room()
+        budget, unproved = pacer.budget(now), 0 if path.proved else path.room_for_others()
         headers: list[bytes] = []
         sealed: list[bytes] = []
         recovery.limited = False
@@ -123,7 +129,7 @@ class Outgoing:
                 room -= len(parts[0])
                 self._acks_with_gaps += len(received.ranges) > 1 and may
             packet = SentPacket()
-            eliciting = may and self._fill(parts, packet, path, room, now)
+            eliciting = may and self._fill(parts, packet, path, room)
             if may and not eliciting and (recovery.probes > 0 or self._acks_with_gaps >= _ASK_EVERY):
                 parts.append(b"\x01")
                 eliciting = True
@@ -131,8 +137,8 @@ class Outgoing:
                 recovery.limited = cubic.in_flight * 2 < cubic.window
                 break
             payload = parts[0] if len(parts) == 1 else b"".join(parts)
-            if packet.padded:
-                payload = payload.ljust(min(MIN_DATAGRAM, size) - overhead, b"\0")
+            if packet.padded and size >= MIN_DATAGRAM:
+                payload = payload.ljust(MIN_DATAGRAM - overhead, b"\0")
             packet.number, packet.size, packet.acked, packet.time = self._number(), len(payload) + overhead, newest, now
             self._seal(headers, sealed, prefix, packet.number, payload)
             unproved -= packet.size
@@ -216,15 +222,15 @@ class Outgoing:
             or state.paths.active.responses
         )  # fmt: skip
 
-    def _fill(self, parts: list[bytes], packet: SentPacket, path: Path, room: int, now: float) -> bool:
+    def _fill(self, parts: list[bytes], packet: SentPacket, path: Path, room: int) -> bool:
         """Put in what waits; whether that wants an acknowledgement."""
         state = self._state
         before = len(parts)
         if (
             state.pending or state.ping or state.flow.changed or state.our_ids.to_send or state.their_ids.to_retire
-            or path.responses or not path.proved
+            or path.responses
         ):  # fmt: skip
-            room = write_controls(state, parts, packet, room, now)
+            room = write_controls(state, parts, packet, room)
         if state.flow.queue:
             self._streams(parts, packet, room)
         return len(parts) > before
@@ -263,6 +269,21 @@ class Outgoing:
                 stream.queued = False
             elif room < _LEAST_ROOM:
                 queue.rotate(-1)
+
+    def _ask(self, path: Path, now: float) -> list[Train]:
+        """PATH_CHALLENGE alone, which fills a datagram where one may go there (RFC 9000 section 8.2.1)."""
+        state = self._state
+        timeout = max(state.recovery.probe_timeout(), _NEW_PATH_TIMEOUT)
+        path.asks_next = now + timeout
+        if path.deadline is None:
+            # Three times the longer of this path's timeout and that of a new one (RFC 9000 section 8.2.4).
+            path.deadline = now + 3 * timeout
+        challenge = state.random(8)
+        path.challenges.append(challenge)
+        prefix = self._prefix(state.their_ids.current.value)
+        size = MIN_DATAGRAM if path.room() >= MIN_DATAGRAM else 0
+        frame = bytes((PATH_CHALLENGE,)) + challenge
+        return self._alone(prefix, frame.ljust(size - len(prefix) - _NUMBER - TAG, b"\0"), path, now, SentPacket())
 
     def _answer(self, path: Path, now: float) -> list[Train]:
         """PATH_RESPONSE on a path that is not in use, and nothing else (RFC 9000 section 9.3.1)."""

@@ -15,6 +15,11 @@ _MOST_CHALLENGES = 32
 _OWN_CHALLENGES = 5
 _ANSWERS, _ANSWERS_A_SECOND = 8.0, 1.0
 """Challenges that are answered at once and later: each answer fills a datagram, 27 times the question."""
+_QUESTION = 64
+"""Bytes that suffice for a challenge alone."""
+_QUESTIONS = 128
+"""Of what may go to an address without a proof, what is kept to ask it again: the answer may be lost, and who waits for
+us sends nothing that would pay for more."""
 _TRIES = 3
 _NEAR_ENOUGH = 16
 _TRY_AGAIN = 600.0
@@ -26,7 +31,7 @@ Address = tuple[str, int]
 class Path:
     """One address of the peer."""
 
-    __slots__ = ("address", "asked", "challenges", "deadline", "proved", "received", "responses", "sent")
+    __slots__ = ("address", "asks_next", "challenges", "deadline", "proved", "received", "responses", "sent")
 
     def __init__(self, address: Address, proved: bool) -> None:
         """Nothing came from there yet."""
@@ -34,8 +39,8 @@ class Path:
         self.proved = proved
         self.received = 0
         self.sent = 0
-        self.asked = False
-        """Whether it was sent a challenge of ours that may still be answered."""
+        self.asks_next = 0.0
+        """When it is asked for a proof, again if none came: nobody repeats an answer (RFC 9000 section 8.2.1)."""
         self.challenges: deque[bytes] = deque(maxlen=_OWN_CHALLENGES)
         self.responses: deque[bytes] = deque()
         """What it asked, to be answered there."""
@@ -44,6 +49,14 @@ class Path:
     def room(self) -> int:
         """Bytes that may go there."""
         return 1 << 30 if self.proved else 3 * self.received - self.sent
+
+    def room_for_others(self) -> int:
+        """The same for all but challenges."""
+        return self.room() if self.proved else self.room() - _QUESTIONS
+
+    def asks_at(self) -> float | None:
+        """When it is asked for a proof; None is never, or not before more came from there."""
+        return self.asks_next if not self.proved and self.room() >= _QUESTION else None
 
     def was_asked(self, challenge: bytes) -> None:
         """A PATH_CHALLENGE came from there."""
@@ -103,7 +116,7 @@ class Paths:
         self.all.remove(path)
         self.all.insert(0, path)
         if not path.proved:
-            path.asked = False
+            path.asks_next = 0.0
             path.deadline = None
 
     def answered(self, challenge: bytes) -> None:

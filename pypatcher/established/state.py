@@ -12,7 +12,6 @@ from .codec import (
     MAX_STREAMS_BIDI,
     MAX_STREAMS_UNI,
     NEW_CONNECTION_ID,
-    PATH_CHALLENGE,
     RESET_STREAM,
     RETIRE_CONNECTION_ID,
     STOP_SENDING,
@@ -281,9 +280,6 @@ class State:
             self.our_ids.to_send.append(which)
         elif kind == RETIRE_CONNECTION_ID:
             self.their_ids.to_retire.append(which)
-        elif kind == PATH_CHALLENGE:
-            if not self.paths.active.proved:
-                self.paths.active.asked = False
         elif (stream := self.flow.streams.get(which)) is not None:
             if kind == MAX_STREAM_DATA and stream.receiving is not None and stream.receiving.final < 0:
                 stream.receiving.limit_pending = True

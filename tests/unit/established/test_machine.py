@@ -249,6 +249,25 @@ def test_answers_to_challenges_stay_within_what_may_go_there() -> None:
     assert 0 < sum(len(data) for data, _ in link.server.send(link.now)) <= 3 * 40
 
 
+def test_an_answer_to_a_challenge_that_is_lost_is_asked_for_again() -> None:
+    """The challenge itself arrived and was acknowledged; who moved waits for data, and sends nothing by itself."""
+    link = Link(limits=WIDE)
+    link.run(1.0)
+    stream = link.server.open(True)
+    link.server.write(stream, noise(link, 1 << 20), True)
+    link.run(0.02)
+    link.client_address = ("198.51.100.1", 4999)
+    link.mtu = 1199  # the answer fills 1200 bytes, and what asks for it does not
+    link.client.ping()
+    link.run(0.2)
+    assert link.server.state.paths.active.address == link.client_address
+    assert link.server.proved_address != link.client_address
+    link.mtu = 65535
+    link.run(0.5)
+    assert link.server.proved_address == link.client_address
+    link.run(until=lambda: link.got(link.client, stream).ended)
+
+
 def test_who_comes_back_behind_another_port_is_heard_at_once() -> None:
     """The window is full of what the old port lost, and the probe timeout has doubled for seconds."""
     link = Link(rate=1e6, limits=WIDE)
