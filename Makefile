@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format man packagings faults nat-lab simulate bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
+.PHONY: help demo test test-pure lint format man packagings quinn faults nat-lab simulate bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -62,6 +62,10 @@ packagings: $(READY) ## every packaging updates itself and restarts every server
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/bun-1.1 @oven/bun-linux-x64@1.1.30
 	npm install --silent --no-audit --no-fund --prefix .cache/packagers/deno @deno/linux-x64-glibc@2.9.6
 	PYPATCHER_PACKAGINGS=all $(BIN)/python -m pytest -q tests/packagings
+
+quinn: $(READY) ## releases to and from quinn, on good and bad paths, where there is a cargo that builds it (1.85 or newer)
+	cargo build --release --quiet --locked --manifest-path tests/interop/quinn_peer/Cargo.toml --target-dir .cache/quinn-peer
+	$(BIN)/python -m pytest -q tests/interop/quinn.py
 
 faults: $(READY) .cache/cross/tools/.ready ## kill, fail, fill and cut the power at every step of whole updates, as root: all points (about an hour)
 	@scripts/packages $(PYTHON) $(LAB) $(DISKS)

@@ -11,9 +11,11 @@ from pathlib import Path
 import iroh
 import pytest
 
-from pypatcher.artifact.patch import Patch
+from pypatcher.artifact.patch import Patch, PatchInfo
 from pypatcher.errors import PeerError
 from pypatcher.transfer import fetch_release, wire
+from pypatcher.transport import Connection
+from tests.support.rough_path import Rough, rough_path
 from tests.support.transport import (
     ALPN,
     OWNER_KEY,
@@ -25,6 +27,14 @@ from tests.support.transport import (
     open_endpoint,
     open_server,
 )
+
+ROUGH = {
+    "lossy": Rough(lost=0.05),
+    "doubling": Rough(doubled=0.2),
+    "reordering": Rough(late=0.1),
+    "all of it": Rough(lost=0.03, doubled=0.1, late=0.05),
+}
+MIDST = 60
 
 
 class _Minimal(iroh.Preset):
@@ -97,24 +107,68 @@ async def test_iroh_of_another_minute_is_told_ours_in_our_namespace_only(tmp_pat
             assert await streams.recv().read_to_end(100) == answer
 
 
+@pytest.mark.parametrize("path", ROUGH)
+async def test_iroh_fetches_a_release_from_us_on_a_bad_path(tmp_path: Path, path: str) -> None:
+    """We change keys in its midst."""
+    info, body = make_release(tmp_path, 300_000)
+    async with (
+        open_server(local_release(info, tmp_path / "release")) as server,
+        rough_path(server.address, ROUGH[path]) as way,
+        iroh_endpoint(ALPN) as theirs,
+    ):
+
+        async def handle(connection: Connection) -> None:
+            way.at(MIDST, connection._quic.request_key_update)
+            await server.handle(connection)
+
+        server.endpoint.serve(ALPN, handle)
+        connection = await theirs.connect(iroh_address(server.endpoint.node_id, way.address), ALPN.encode())
+        streams = await connection.open_bi()
+        await streams.send().write_all(wire.auth_value(OWNER_KEY, server.minute))
+        answer = await streams.recv().read_to_end(1 << 20)
+        assert Patch.from_postcard(answer[9:])[0].data == body
+        assert way.counts["to clients"] > MIDST
+        connection.close(0, b"done")
+
+
+async def _give(theirs: iroh.Endpoint, info: PatchInfo, body: bytes, seen: list[bytes]) -> None:
+    connection = await accept(theirs)
+    seen.append(connection.remote_id().to_bytes())
+    streams = await connection.accept_bi()
+    request = await streams.recv().read_exact(64)
+    assert wire.check_auth(request, OWNER_KEY, int(time.time() // 60))
+    patch = Patch(info, body).to_postcard()
+    await streams.send().write_all(b"\x01" + len(patch).to_bytes(8, "big") + patch)
+    await streams.send().finish()
+    await connection.closed()
+
+
+@pytest.mark.parametrize("path", ROUGH)
+async def test_we_fetch_a_release_from_iroh_on_a_bad_path(tmp_path: Path, path: str) -> None:
+    """We change keys in its midst."""
+    info, body = make_release(tmp_path, 300_000)
+    async with (
+        iroh_endpoint(ALPN) as theirs,
+        rough_path(address_of(theirs), ROUGH[path]) as way,
+        open_endpoint() as ours,
+    ):
+        task = asyncio.ensure_future(_give(theirs, info, body, []))
+        connection = await ours.connect(way.address, node_id=theirs.id().to_bytes(), alpn=ALPN)
+        way.at(MIDST, connection._quic.request_key_update)
+        got = Kept()
+        assert (await fetch_release(connection, got, owner=OWNER_KEY, expect=info)).info == info
+        assert bytes(got) == body
+        assert way.counts["to clients"] > MIDST
+        connection.close()
+        await asyncio.wait_for(task, 10)
+
+
 @pytest.mark.parametrize("alpn", [ALPN, RUST_ALPN])
 async def test_we_fetch_a_release_from_iroh(tmp_path: Path, alpn: str) -> None:
     info, body = make_release(tmp_path, 300_000)
     async with iroh_endpoint(alpn) as theirs, open_endpoint() as ours:
         seen: list[bytes] = []
-
-        async def serve() -> None:
-            connection = await accept(theirs)
-            seen.append(connection.remote_id().to_bytes())
-            streams = await connection.accept_bi()
-            request = await streams.recv().read_exact(64)
-            assert wire.check_auth(request, OWNER_KEY, int(time.time() // 60))
-            patch = Patch(info, body).to_postcard()
-            await streams.send().write_all(b"\x01" + len(patch).to_bytes(8, "big") + patch)
-            await streams.send().finish()
-            await connection.closed()
-
-        task = asyncio.ensure_future(serve())
+        task = asyncio.ensure_future(_give(theirs, info, body, seen))
         node_id = theirs.id().to_bytes()
         connection = await ours.connect(address_of(theirs), node_id=node_id, alpn=alpn)
         assert connection.peer_id == node_id
