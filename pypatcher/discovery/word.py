@@ -49,7 +49,7 @@ class WordKeeper(Protocol):
 
     @property
     def is_heard(self) -> bool:
-        """Whether somebody gave ``current`` whole of late: the owner's word gets here."""
+        """Whether the DHT gave ``current`` whole of late: the owner's word gets here, whatever peers say."""
 
     async def hear(self, word: bytes | MutableItem, giver: Address | None = None) -> Heard:
         """Take a whole word: an item of the DHT, or the bytes of a device's form. When it returns it is kept.

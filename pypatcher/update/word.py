@@ -124,6 +124,7 @@ class OwnersWord:
         self._current: Manifest | None = None
         self._floor: int | None = None
         self._is_kept, self._is_read = True, False
+        self._in_dht_at = float("-inf")
         self.has_listened = False
         self._load()
 
@@ -141,8 +142,7 @@ class OwnersWord:
     @property
     def is_heard(self) -> bool:
         """See ``discovery.word.WordKeeper``: within 13 hours, two of the reads that take no "the same"."""
-        last = self.contact.heard
-        return self._current is not None and last is not None and self._clock() - last < _OF_LATE
+        return self._current is not None and self._clock() - self._in_dht_at < _OF_LATE
 
     @property
     def had_one(self) -> bool:
@@ -251,6 +251,8 @@ class OwnersWord:
         now = self._clock()
         if heard in (Heard.NEW, Heard.MORE, Heard.SAME):
             self.contact.heard = now
+            if isinstance(word, MutableItem):
+                self._in_dht_at = now
             if giver is not None:
                 _note_network(self.contact.networks, giver, now)
         elif heard is Heard.FORGED and isinstance(word, MutableItem) and word.seq > self.seq and giver is not None:

@@ -241,3 +241,14 @@ def test_no_order_of_words_makes_a_difference(order: list[Manifest], restart: in
         assert known.seq >= highest
         highest = known.seq
     assert known.current == newer_word(word("1.3.0", share=5), word("1.3.0", share=9))
+
+
+def test_a_peer_that_repeats_the_word_puts_no_device_to_rest() -> None:
+    """The attack: where the DHT is kept from a device, tell it twice a day what it knows: it rested."""
+    known = owners_word(MemoryStore())
+    assert hear(known, word()) is Heard.NEW
+    assert hear(known, word()) is Heard.SAME
+    assert known.contact.heard == 5.0
+    assert not known.is_heard
+    assert hear(known, item(word())) is Heard.SAME
+    assert known.is_heard
