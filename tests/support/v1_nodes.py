@@ -103,14 +103,14 @@ class Liar:
         drips: it accepts a request and then sends next to nothing.
     """
 
-    def __init__(self, endpoint: Endpoint, hello: Hello) -> None:
+    def __init__(self, endpoint: Endpoint, hello: Hello, namespace: Namespace = NAMESPACE) -> None:
         self.endpoint = endpoint
         self.hello = hello
         self.answers: dict[int, bytes | Callable[[bytes], bytes]] = {}
         self.asked: list[int] = []
         self.heard: list[Hello] = []
         self.hangs_up = self.drips = False
-        endpoint.serve(NAMESPACE.alpn_v1 or "", self.talk)
+        endpoint.serve(namespace.alpn_v1 or "", self.talk)
 
     @property
     def address(self) -> Address:
@@ -155,8 +155,10 @@ class Liar:
 
 
 @contextlib.asynccontextmanager
-async def open_liar(hello: Hello, prepare: Callable[[Liar], None] = lambda _: None) -> AsyncIterator[Liar]:
+async def open_liar(
+    hello: Hello, prepare: Callable[[Liar], None] = lambda _: None, namespace: Namespace = NAMESPACE
+) -> AsyncIterator[Liar]:
     async with open_endpoint() as endpoint:
-        liar = Liar(endpoint, hello)
+        liar = Liar(endpoint, hello, namespace)
         prepare(liar)
         yield liar
