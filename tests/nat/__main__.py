@@ -1,6 +1,7 @@
-"""``make nat-lab``: the whole matrix, then a fleet of 60, then three fleets of 20 among forged addresses.
+"""``make nat-lab``: the whole matrix, a fleet of 60, three fleets of 20 among forged addresses, ten that are besieged.
 
-Or the cells named: ``python -m tests.nat "easy x hard" "hard x hard + public"``, or ``many`` or ``forged`` alone; or
+Or the cells named: ``python -m tests.nat "easy x hard" "hard x hard + public"``, or ``many``, ``forged`` or
+``frozen`` alone, the last of which is ten times a fleet that an attacker wants to keep on its old release; or
 ``default``: the most usual pairs at the intervals that pypatcher is shipped with, which takes up to 40 minutes.
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import sys
 
 from tests.nat.forged import FLOOD, NODE, SILENT, suffer, told
+from tests.nat.frozen import freeze, shown
 from tests.nat.lab import LackingError
 from tests.nat.many import spread
 from tests.nat.matrix import DEFAULT, QUICK, Cell, CellOutcome, all_cells, default_cells, run_cells, table
@@ -21,6 +23,8 @@ def main(names: list[str]) -> int:
         return _many()
     if names == ["forged"]:
         return _forged()
+    if names == ["frozen"]:
+        return _frozen()
     is_default = names == ["default"]
     cells = default_cells() if is_default else [_parse(name) for name in names] or all_cells()
 
@@ -38,7 +42,7 @@ def main(names: list[str]) -> int:
     wrong = sum(not each.as_expected for each in outcomes)
     print(f"\n{len(outcomes)} cells, {len(outcomes) - wrong} as expected, {wrong} not")
     status = int(wrong > 0)
-    return status if names else max(status, _many(), _forged())
+    return status if names else max(status, _many(), _forged(), _frozen())
 
 
 def _many() -> int:
@@ -51,6 +55,12 @@ def _forged() -> int:
     results = asyncio.run(suffer([FLOOD, SILENT, NODE]))
     print(f"\nfleets of 20, each with one holder, among forged addresses\n{told(results)}")
     return int(any(len(each.seconds) < each.devices or each.minute > 10 or each.connections for each in results))
+
+
+def _frozen() -> int:
+    runs = asyncio.run(freeze(10))
+    print(f"\ntwo devices each, of which one is behind a router: until they have a release\n{shown(runs)}")
+    return int(not all(each.has_thawed for each in runs))
 
 
 def _parse(name: str) -> Cell:

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pypatcher.artifact import PatchInfo, sign_file
+from pypatcher.artifact.beside import manifest_path, write_manifest
+from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.node.device import own_target
 from tests.nat.lab import Lab
@@ -147,13 +150,21 @@ class LabFleet:
             "PYPATCHER_STATE": str(self._folder / name / "state"),
         }
 
-    async def start(self, host: Host, name: str, version: str, **settings: str) -> LabDevice:
-        """Start a device whose program is of that version; more settings as environment variables."""
+    def word(self, version: str) -> ManifestFile:
+        """The owner's word: everybody may take that version."""
+        return first_word(self._key, self.release(version), [self.target], Change())
+
+    async def start(
+        self, host: Host, name: str, version: str, word: ManifestFile | None = None, **settings: str
+    ) -> LabDevice:
+        """Start a device whose program is of that version, with a word beside it; more settings as environment."""
         folder = self._folder / name
         folder.mkdir(parents=True)
         program = folder / "app"
         shutil.copy(self._programs[version], program)
         sign_file(program, self._key, None, None)
+        if word is not None:
+            write_manifest(manifest_path(program), word, replace=True)
         process = await asyncio.create_subprocess_exec(
             *self._world.enter(host.namespace),
             *(sys.executable, "-m", "pypatcher", "run", "--public-key", self.public_key, "--", program),

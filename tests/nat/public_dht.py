@@ -1,8 +1,9 @@
 """The DHT of the lab's Internet: 20 nodes at 20 addresses in networks of their own, half libtorrent's, half ours.
 
-Run in a namespace of its own as ``python -m tests.nat.public_dht {"NAMESPACE": "ADDRESS", ...}``; prints one line of
-JSON with entry points once the nodes know each other, and ends with its input. A libtorrent node binds its socket to
-the interface that has its address, so each has a namespace of its own, which the thread visits to make it.
+Run in a namespace of its own as ``python -m tests.nat.public_dht {"NAMESPACE": "ADDRESS", ...} MORE``, MORE of ours
+beside them; prints one line of JSON with entry points once the nodes know each other, and ends with its input. A
+libtorrent node binds its socket to the interface that has its address, so each has a namespace of its own, which the
+thread visits to make it.
 """
 
 from __future__ import annotations
@@ -32,18 +33,25 @@ _PORT = 6881
 _CLONE_NEWNET = 0x40000000
 
 
-def start_dht(world: Lab) -> str:
-    """Build the sites, start the nodes, wait until they know somebody; returns ``PYPATCHER_BOOTSTRAP``."""
+def start_dht(world: Lab, more: int = 0) -> str:
+    """Build the sites, start the nodes, wait until they know somebody; returns ``PYPATCHER_BOOTSTRAP``.
+
+    Args:
+        more: nodes of ours beside, each with an IPv4 address in a /16 of its own.
+    """
     ours = world.namespace("dht")
     line4, line6 = world.connect(ours, world.new_site())
     world.ip(world.internet, f"route add 20.200.0.0/16 via {line4}", f"route add 2a01:21::/48 via {line6}")
     for number in _OURS:
         host4, host6 = _hosts(number)
         world.ip(ours, f"addr add {host4}/32 dev wan0", f"addr add {host6}/128 dev wan0")
+    wide = _wide(more)
+    world.ip(world.internet, *(f"route add {host}/32 via {line4}" for host in wide))
+    world.ip(ours, *(f"addr add {host}/32 dev wan0" for host in wide))
     others = {world.namespace(f"dht{number}"): "" for number in range(_LIBTORRENT)}
     for namespace in others:
         others[namespace], _ = world.connect(namespace, world.new_site())
-    command = [*world.enter(ours), sys.executable, "-m", "tests.nat.public_dht", json.dumps(others)]
+    command = [*world.enter(ours), sys.executable, "-m", "tests.nat.public_dht", json.dumps(others), str(more)]
     process = Popen(command, stdin=PIPE, stdout=PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -57,7 +65,11 @@ def _hosts(number: int) -> tuple[str, str]:
     return f"20.200.{number}.1", f"2a01:21:0:{number:x}::1"
 
 
-async def _serve(others: Mapping[str, str]) -> None:
+def _wide(count: int) -> list[str]:
+    return [f"21.{number}.0.1" for number in range(count)]
+
+
+async def _serve(others: Mapping[str, str], more: int) -> None:
     async with AsyncExitStack() as stack:
         ours: list[UdpDht] = []
         for number in _OURS:
@@ -71,6 +83,10 @@ async def _serve(others: Mapping[str, str]) -> None:
                 swarms.append(await stack.enter_async_context(libtorrent_swarm(1, address.rpartition(".")[0])))
         addresses = [dht.address for dht in ours] + [swarm.addresses[0] for swarm in swarms]
         await asyncio.gather(*(dht.joined() for dht in ours[1:]), *(_mesh(swarm, addresses) for swarm in swarms))
+        wide = [
+            await stack.enter_async_context(UdpDht((host, _PORT), bootstrap=ours[0].addresses)) for host in _wide(more)
+        ]
+        await asyncio.gather(*(dht.joined() for dht in wide))
         entries = [address for dht in ours[:3] for address in dht.addresses]
         print(json.dumps({"bootstrap": [format_address(address) for address in entries]}), flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -107,4 +123,4 @@ def _visit(namespace: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(json.loads(sys.argv[1])))
+    asyncio.run(_serve(json.loads(sys.argv[1]), int(sys.argv[2])))

@@ -28,7 +28,7 @@ from pypatcher.errors import CodecError
 from pypatcher.keys import KeyPair, OwnerKey, decode_key
 from tests.nat.lab import Lab
 
-__all__ = ["Attack", "start_attack"]
+__all__ = ["Attack", "Sybil", "keep_meeting", "start_attack", "start_attacker"]
 
 _EACH = 8
 _NAMED = 400
@@ -72,28 +72,43 @@ class Attack:
 
 def start_attack(world: Lab, attack: Attack) -> Popen[str]:
     """Begin; it ends with its input or the world."""
-    namespace = world.namespace(f"attacker{attack.network}")
+    told = json.dumps(asdict(attack))
+    return start_attacker(world, "tests.nat.sybils", told, [f"20.{attack.network}"], attack.hosts())
+
+
+def start_attacker(world: Lab, module: str, told: str, networks: Sequence[str], hosts: Sequence[str]) -> Popen[str]:
+    """Begin to run that module, whose first line of input is what it is told, at hosts in these /16s."""
+    namespace = world.namespace(f"attacker{networks[0]}")
     line, _ = world.connect(namespace, world.new_site())
-    world.ip(world.internet, f"route add 20.{attack.network}.0.0/16 via {line}")
-    world.ip(namespace, *(f"addr add {host}/32 dev wan0" for host in attack.hosts()))
-    process = Popen(
-        [*world.enter(namespace), sys.executable, "-m", "tests.nat.sybils"], stdin=PIPE, stdout=PIPE, text=True
-    )
+    world.ip(world.internet, *(f"route add {network}.0.0/16 via {line}" for network in networks))
+    world.ip(namespace, *(f"addr add {host}/32 dev wan0" for host in hosts))
+    process = Popen([*world.enter(namespace), sys.executable, "-m", module], stdin=PIPE, stdout=PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
-    print(json.dumps(asdict(attack)), file=process.stdin, flush=True)
+    print(told, file=process.stdin, flush=True)
     if process.stdout.readline() != "ready\n":
         raise RuntimeError("the attacker did not start")
     return process
 
 
-class _Sybil(asyncio.DatagramProtocol):
-    """A node that answers in good form, names its friends and its victims, and says ok to whatever is stored."""
+class Sybil(asyncio.DatagramProtocol):
+    """A node that answers in good form, names its friends and its victims, and says ok to whatever is stored.
 
-    def __init__(self, node_id: bytes, friends: Sequence[Contact], named: Sequence[Address]) -> None:
+    Args:
+        node_id: 20 bytes.
+        friends: other Sybils.
+        named: addresses that it gives to who looks for peers.
+        kept: an item that it gives to who looks for any.
+    """
+
+    def __init__(
+        self, node_id: bytes, friends: Sequence[Contact], named: Sequence[Address], kept: MutableItem | None = None
+    ) -> None:
         self._id = node_id
         self._friends = friends
         self._named = named
+        self._kept = kept
+        self.asked = 0
         self.known: set[Address] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,6 +138,10 @@ class _Sybil(asyncio.DatagramProtocol):
         if method == b"get_peers":
             named = random.sample(self._named, min(_NAMED, len(self._named)))
             values[b"values"] = [pack_compact(address) for address in named]
+        if method == b"get" and self._kept is not None:
+            item = self._kept
+            values |= {b"k": item.public_key, b"seq": item.seq, b"sig": item.signature, b"v": item.value}
+        self.asked += method != b"find_node"
         return values
 
 
@@ -136,14 +155,14 @@ async def _attack(attack: Attack) -> None:
     sybils = []
     for friend in friends:
         _, sybil = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda friend=friend: _Sybil(friend.id, friends, attack.addresses),  # type: ignore[misc]
+            lambda friend=friend: Sybil(friend.id, friends, attack.addresses),  # type: ignore[misc]
             local_addr=friend.address,
         )
         sybil.known.update(address for address in bootstrap if ":" not in address[0])
         sybils.append(sybil)
     async with UdpDht((writer, _PORT), bootstrap=bootstrap) as dht, asyncio.TaskGroup() as tasks:
         everlasting = [
-            tasks.create_task(_meet(sybils)),
+            tasks.create_task(keep_meeting(sybils)),
             tasks.create_task(_forge_records(dht, namespace, info, attack)),
         ]
         await dht.joined()
@@ -153,7 +172,8 @@ async def _attack(attack: Attack) -> None:
             task.cancel()
 
 
-async def _meet(sybils: Sequence[_Sybil]) -> None:
+async def keep_meeting(sybils: Sequence[Sybil]) -> None:
+    """Have them make themselves known, again and again."""
     while True:
         for sybil in sybils:
             sybil.meet()
