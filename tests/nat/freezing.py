@@ -35,7 +35,7 @@ _JUNK = b"junk" * 200
 _HOSTS, _PER_HOST, _NETWORKS = 12, 2, 3
 _NAMES = POSITIONS + 2
 _PORT = 6881
-_EVERY = 1.0
+_EVERY, _MEET_EVERY = 1.0, 60.0
 _AROUND = (-1, 0, 1)
 """Minutes, seen from now, of the slots that are junked."""
 
@@ -93,7 +93,7 @@ async def _freeze(attack: Freeze) -> None:
         await dht.joined()
         filled = [await _fill_slots(dht, namespace)]
         filling = tasks.create_task(_keep_filling(dht, namespace, filled))
-        everlasting = [tasks.create_task(keep_meeting(sybils)), filling]
+        everlasting = [tasks.create_task(keep_meeting(sybils, _MEET_EVERY)), filling]
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         for task in everlasting:

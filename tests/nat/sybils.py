@@ -8,6 +8,7 @@ and the signed release.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import sys
@@ -172,12 +173,12 @@ async def _attack(attack: Attack) -> None:
             task.cancel()
 
 
-async def keep_meeting(sybils: Sequence[Sybil]) -> None:
-    """Have them make themselves known, again and again."""
-    while True:
+async def keep_meeting(sybils: Sequence[Sybil], every: float = _MEET_EVERY) -> None:
+    """Have them make themselves known, again and again: twice soon, then each in so many seconds, one after another."""
+    for pause in itertools.chain((0.0, _MEET_EVERY), itertools.repeat(every)):
         for sybil in sybils:
             sybil.meet()
-        await asyncio.sleep(_MEET_EVERY)
+            await asyncio.sleep(pause / len(sybils))
 
 
 async def _forge_records(dht: UdpDht, namespace: Namespace, info: PatchInfo, attack: Attack) -> None:
