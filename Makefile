@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed by hand. Run `make` for the list.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pure lint format man packagings quinn faults nat-lab simulate bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
+.PHONY: help demo test test-pure lint format man packagings quinn faults nat-lab rollout simulate bench fuzz wheels wheelhouse check-wheelhouse pins onefile reproducible walk qemu-test device-test clean-cross clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -80,6 +80,9 @@ fuzz: $(READY) ## feed hostile bytes to every parser: make fuzz SECONDS=60 (of p
 nat-lab: $(READY) ## devices behind routers of every kind update each other: the whole matrix, fleets, forged addresses, as root
 	@scripts/packages $(PYTHON) $(LAB)
 	$(BIN)/python -m tests.nat $(CELLS)
+
+rollout: $(READY) ## a release to real processes by a share, with the brake, and to all, in six minutes: make rollout DEVICES=40
+	$(BIN)/python -m bench.rollout --new $(or $(DEVICES),40)
 
 simulate: $(READY) ## a release spreads through simulated devices, attacked and not: make simulate DEVICES=300
 	$(BIN)/python -m bench.fleet --devices $(or $(DEVICES),300) --churn 0.3

@@ -3,6 +3,7 @@
 python -m bench.fleet --devices 300
 python -m bench.fleet --devices 10000 --others 2000 --churn 0.3 --sybils 2000 --junk
 python -m bench.fleet --devices 300 --sources slots      # as without the owner's word
+python -m bench.fleet --devices 300 --brake 60           # the owner holds it a minute later
 """
 
 from __future__ import annotations
@@ -97,13 +98,14 @@ async def spread(arguments: argparse.Namespace) -> dict[str, Any]:
     quiet = await watch(arguments.quiet) if arguments.quiet else {}
     since = time.monotonic()
     await fleet.publish(version)
-    busy = await watch(arguments.seconds)
+    brake = await _brake(fleet, version, arguments) if arguments.brake else {}
+    busy = {} if brake else await watch(arguments.seconds)
     knows, has = fleet.times(_knows, version, since), fleet.times(_has, version, since)
     digest = hashlib.sha256(repr((knows, has, fleet.network.messages)).encode()).hexdigest()[:16]
     await fleet.stop()
     if failures.said:
         raise RuntimeError(f"{len(failures.said)} failures, the first: {failures.said[0]}")
-    found = quiet or busy
+    found = {**busy, **quiet}
     return {
         "devices": plan.devices,
         "others": plan.others,
@@ -116,6 +118,7 @@ async def spread(arguments: argparse.Namespace) -> dict[str, Any]:
         "has 95 %": _quantile(has, 0.95, plan.devices),
         "quiet": quiet,
         "spreading": busy,
+        "brake": brake,
         # Every device reads one of four positions a look, however many there are: a keeper's load is in proportion.
         f"at a keeper, of {_MANY} devices": {
             name: round(value / plan.devices * _MANY) for name, value in found.items() if name.endswith("at a keeper")
@@ -126,6 +129,25 @@ async def spread(arguments: argparse.Namespace) -> dict[str, Any]:
         "processor seconds": round(time.process_time()),
         "real seconds": round(real_seconds() - began),
         "digest": digest,
+    }
+
+
+async def _brake(fleet: Any, version: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A hold while the release spreads: who has it by then, when devices hear the hold, and who takes it after that."""
+    await fleet.live(arguments.brake)
+    began = time.monotonic()
+    seq = await fleet.brake(version)
+    await fleet.live(arguments.seconds)
+    heard = {device: device.heard[seq] for device in fleet.devices if seq in device.heard}
+    times, count = sorted(when - began for when in heard.values()), len(fleet.devices)
+    return {
+        "had it before": len([when for when in fleet.times(_has, version, began) if when < 0.0]),
+        "took it until they heard": sum(
+            began <= device.has.get(version, 0.0) <= when for device, when in heard.items()
+        ),
+        "took it after that": sum(device.has.get(version, 0.0) > when for device, when in heard.items()),
+        "heard 50 %": _quantile(times, 0.5, count),
+        "heard 95 %": _quantile(times, 0.95, count),
     }
 
 
@@ -164,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--warm", type=float, default=60.0, help="seconds before anything is measured")
     parser.add_argument("--quiet", type=float, default=300.0, help="seconds without a release, measured")
     parser.add_argument("--seconds", type=float, default=600.0, help="seconds after the release")
+    parser.add_argument("--brake", type=float, default=0.0, help="hold the release so many seconds after it is out")
     parser.add_argument("--enough", type=float, default=2.0, help="end once this share has the release, such as 0.95")
     return parser
 

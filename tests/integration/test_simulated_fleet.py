@@ -48,6 +48,14 @@ def test_keepers_of_a_million_devices_let_a_fleet_know_all_the_same() -> None:
     assert found["knows 95 %"] < 3 * LOOK, found
 
 
+def test_a_hold_is_heard_within_four_looks_and_nobody_takes_more() -> None:
+    calm, besieged = (fleet("--churn", "0.3", "--brake", "90", *attack) for attack in ((), BESIEGED))
+    for found in (calm["brake"], besieged["brake"]):
+        assert found["had it before"] > 0, found
+        assert found["heard 95 %"] < 4 * LOOK, found
+        assert found["took it after that"] == 0, found
+
+
 def test_junk_slows_slots_alone_and_not_the_pointer() -> None:
     alone, junk = fleet("--sources", "slots"), fleet("--sources", "slots", "--junk")
     assert alone["knows 95 %"] < 2 * LOOK, alone

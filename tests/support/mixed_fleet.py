@@ -82,6 +82,7 @@ class MixedFleet:
         variables: of the environment of every process.
 
     Attributes:
+        desk: the owner's folder.
         devices: by name, ``old-0`` and so on.
         info: the next release.
     """
@@ -98,6 +99,8 @@ class MixedFleet:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self._folder, self._built, self._net = folder, built, net
+        self.desk = folder / "desk"
+        self.desk.mkdir()
         self._variables, self._told = variables or {}, told or {}
         self.holders: list[Program] = []
         with built[NEW].open("rb") as file:
@@ -134,14 +137,17 @@ class MixedFleet:
 
     def publish(self, word: ManifestFile) -> None:
         """Put a word into the network, from the owner's desk."""
-        path = self._folder / "app.manifest"
+        path = self.desk / "app.manifest"
         write_manifest(path, word, replace=True)
-        bootstrap = ",".join(map(format_address, self._net.bootstrap))
-        options = ["--bind", f"{loopback()}:0", "--bootstrap", bootstrap]
-        command = [sys.executable, "-m", "pypatcher", "publish", str(path), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(self.publish_command(path), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr)
+
+    def publish_command(self, path: Path, *options: str) -> list[str]:
+        """What puts a file with words into the network."""
+        bootstrap = ",".join(map(format_address, self._net.bootstrap))
+        own = ("--bind", f"{loopback()}:0", "--bootstrap", bootstrap)
+        return [sys.executable, "-m", "pypatcher", "publish", str(path), *own, *options]
 
     def updated(self) -> set[str]:
         """The devices whose last start was one of the new version."""

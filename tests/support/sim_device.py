@@ -107,6 +107,7 @@ class SimDevice:
         program: what it runs.
         knows: when it first heard of each version, by the owner's word or by who holds it.
         has: when it staged each.
+        heard: when it first heard each word, by its seq.
     """
 
     fleet: SimFleet
@@ -117,6 +118,7 @@ class SimDevice:
     is_on: bool = False
     knows: dict[Version, float] = field(default_factory=dict)
     has: dict[Version, float] = field(default_factory=dict)
+    heard: dict[int, float] = field(default_factory=dict)
     words: MemoryWords = field(default_factory=MemoryWords)
     word: OwnersWord | None = None
     _past: PastDownloads | None = None
@@ -192,6 +194,7 @@ class SimDevice:
             news = self.word.news.next
             if self.word.current is not None:
                 self.knows.setdefault(self.word.current.terms.info.version, time.monotonic())
+                self.heard.setdefault(self.word.current.seq, time.monotonic())
             self.serve()
             self._presence.peers.census.news.tell()
             await news.wait()

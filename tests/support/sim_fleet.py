@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo, make_info
 from pypatcher.artifact.manifest import POSITIONS, ManifestFile, pointer_salt
-from pypatcher.artifact.rollout import Change, first_word
+from pypatcher.artifact.rollout import Change, first_word, next_word
+from pypatcher.artifact.terms import Hold
 from pypatcher.dht import Contact, DhtNode
 from pypatcher.dht.nodeid import secure_id
 from pypatcher.dht.server import _FAR_ALL
@@ -216,6 +217,12 @@ class SimFleet:
         first.serve()
         if self.plan.hears_the_owner:
             await self._write(version)
+
+    async def brake(self, version: Version) -> int:
+        """The owner has a hold of that release published from his desk; returns its seq."""
+        held = next_word(self.word(version), OWNER, Change(hold=Hold.HELD), made=0)
+        await publish_word(self._nodes[self.entries[-1]], held)
+        return held.seq
 
     def pointer_names(self) -> list[bytes]:
         """The pointer's four targets."""
