@@ -110,8 +110,9 @@ class ExchangeV0:
         if served is None:
             return False
         info, seconds = served
-        network = network_of(connection.peer_address)
-        self._emit(ReleaseServed(str(info.version), network, info.file_size, round(seconds, 3)))
+        if self.shelf.is_news(info, connection.peer_address):
+            network = network_of(connection.peer_address)
+            self._emit(ReleaseServed(str(info.version), network, info.file_size, round(seconds, 3)))
         return True
 
     def _note_clock(self, peer: Address, minutes_ahead: int) -> None:

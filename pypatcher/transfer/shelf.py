@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pypatcher.addresses import Address, network_of
 from pypatcher.artifact import PatchInfo
 from pypatcher.install import LocalRelease
+from pypatcher.limits import Limit, WindowLimiter
 from pypatcher.transfer.upload_limits import UploadLimiter
 from pypatcher.waiting import News
 
 __all__ = ["Shelf"]
 
 _MOST = 4
+_SAID_OF_ONE, _SAID = 16, 240
+"""How often in an hour it is said that a network has a release, and that any has one."""
 
 
 class Shelf:
@@ -37,6 +41,7 @@ class Shelf:
         self.news = News()
         self._may_be_announced = may_be_announced
         self._held: dict[LocalRelease, Callable[[], bool]] = {}
+        self._said = WindowLimiter()
 
     @property
     def held(self) -> Sequence[PatchInfo]:
@@ -70,6 +75,17 @@ class Shelf:
     def find(self, release_id: bytes) -> LocalRelease | None:
         """The release of that id, for who knows the owner's word; None when it is not held, or was changed."""
         return self._unchanged(lambda info: info.release_id == release_id)
+
+    def is_news(self, info: PatchInfo, taker: Address) -> bool:
+        """Whether to say that somebody there has all of a release from us; if so it is counted.
+
+        Whoever says so himself, again and again, fills no disk with it.
+        """
+        limits = [Limit((info, network_of(taker)), _SAID_OF_ONE, 3600.0), Limit(None, _SAID, 3600.0)]
+        is_news = self._said.allows(limits, now := self.limiter.now())
+        if is_news:
+            self._said.count(limits, now)
+        return is_news
 
     def _unchanged(self, is_it: Callable[[PatchInfo], bool]) -> LocalRelease | None:
         return next((one for one, is_unchanged in self._held.items() if is_it(one.info) and is_unchanged()), None)

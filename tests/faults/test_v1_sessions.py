@@ -34,10 +34,12 @@ SIZE = 500_000
 WORD = word("2.0.0")
 
 
-async def open_device(switch: Switch, folder: Path, rate: int = 1 << 20) -> tuple[Speaker, PatchInfo]:
+async def open_device(
+    switch: Switch, folder: Path, rate: int = 1 << 20, address: Address = DEVICE
+) -> tuple[Speaker, PatchInfo]:
     """A device that holds a release and knows the owner's word."""
     limiter = UploadLimiter(rate, clock=asyncio.get_running_loop().time)
-    device = Speaker(await switch.endpoint(DEVICE), limiter, StallRule())
+    device = Speaker(await switch.endpoint(address), limiter, StallRule())
     info, _ = make_release(folder, SIZE)
     device.hold(local_release(info, folder / "release"))
     device.word.hear_at_once(WORD.encode())
@@ -159,3 +161,23 @@ def test_who_nags_keeps_nobody_from_being_greeted(takes: bool, tmp_path: Path) -
             return dialed
 
     assert run_alone(attack()) >= 5
+
+
+def test_a_neighbour_that_says_to_have_it_fills_no_log(tmp_path: Path) -> None:
+    """The attack: take a byte, say that it is whole, and dial again: an event each time, 15 a second."""
+
+    async def attack() -> int:
+        async with Switch() as switch:
+            device, info = await open_device(switch, tmp_path, address=("192.168.1.1", 6881))
+            neighbour = await switch.endpoint(("192.168.1.9", 4000))
+            for _ in range(60):
+                connection = await neighbour.connect(device.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+                control = await connection.open_uni()
+                await control.write(encode_message(Kind.HELLO, Hello().encode()))
+                await ask(connection, Kind.RANGES, ranges(info, (0, 1)))
+                await control.write(encode_message(Kind.HELLO, Hello(held=(info,)).encode()))
+                await asyncio.sleep(1.5)
+                connection.close()
+            return len(device.events)
+
+    assert run_alone(attack()) == 16

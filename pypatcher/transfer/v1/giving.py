@@ -237,9 +237,10 @@ class Giver:
             session.connection.close(CloseCode.STALLED)
 
     def _say_served(self, session: SessionV1, account: _Account) -> None:
-        if not account.is_said:
+        address = session.connection.peer_address
+        if not account.is_said and self._shelf.is_news(account.info, address):
             account.is_said = True
-            network, seconds = network_of(session.connection.peer_address), time.monotonic() - account.started
+            network, seconds = network_of(address), time.monotonic() - account.started
             self._emit(ReleaseServed(str(account.info.version), network, account.sent, round(seconds, 3)))
 
     async def _tree(self, held: LocalRelease) -> Tree:
