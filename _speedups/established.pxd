@@ -301,9 +301,7 @@ cdef class State:
 
 # controls.py
 
-cpdef int64_t write_controls(
-    State state, list parts, SentPacket packet, int64_t room, double now
-) except? -1
+cpdef int64_t write_controls(State state, list parts, SentPacket packet, int64_t room) except? -1
 
 
 # incoming.py
