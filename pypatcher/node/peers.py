@@ -20,6 +20,8 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.sources import Found, Surroundings, open_sources
 from pypatcher.events import Emit, PortMapped
+from pypatcher.limits import RateLimiter
+from pypatcher.nat.address_monitor import TOLD_AT_ONCE, TOLD_EVERY
 from pypatcher.nat.hole_punching import HolePuncher
 from pypatcher.nat.knock_queue import KnockQueue
 from pypatcher.nat.on_link import OnLink
@@ -183,13 +185,16 @@ class Peers:
                 tasks.create_task(self._follow(mapper))
 
     async def _follow(self, mapper: PortMapper) -> None:
-        known = None
+        known, told = None, RateLimiter(1 / TOLD_EVERY, TOLD_AT_ONCE)
         while True:
             news, mapping = mapper.news.next, mapper.mapping
             if mapping != known:
                 known = mapping
                 if mapping is not None:
                     self._emit(PortMapped(mapping.protocol, format_address(mapping.address)))
+                if not told.allow(None, time.monotonic()):
+                    # Who answers in a router's name may say another port each time.
+                    await asyncio.sleep(TOLD_EVERY)
                 self._announce_address()
             await news.wait()
 

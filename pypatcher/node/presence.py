@@ -97,12 +97,13 @@ class NetworkPresence:
             if change is not None:
                 self._emit(change.event)
                 if change.has_new:
-                    self._address_changed()
+                    network.endpoint.address_changed()
+            if monitor.must_tell(time.monotonic()):
+                self._address_changed()
             await asyncio.sleep(LOOK_EVERY)
 
     def _address_changed(self) -> None:
         """Our address changed: announce it everywhere."""
-        self.network.endpoint.address_changed()
         local = own_addresses(self.network.endpoint.addresses, ())
         if local != self._local:
             self._local = local

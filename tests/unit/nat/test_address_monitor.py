@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pypatcher.addresses import Address
 from pypatcher.nat.address_monitor import AddressMonitor
 
@@ -40,3 +42,24 @@ def test_a_router_that_became_hard_is_said_and_is_no_new_address() -> None:
     assert change is not None
     assert change.event.to_dict()["nat"] == "hard"
     assert not change.has_new
+
+
+def test_who_gives_us_an_address_every_few_seconds_has_few_told() -> None:
+    """The attack: a router's advertisements in a LAN: everybody was told of each, 30 kB a time, 17,280 times a day."""
+    monitor, told = AddressMonitor(), list[float]()
+    for number in range(17_281):
+        monitor.look((HOME, (f"2001:db8:0:{number:x}::7", 6881)), None)
+        if monitor.must_tell(5.0 * number):
+            told.append(5.0 * number)
+    assert told[:6] == [5.0, 10.0, 15.0, 20.0, 25.0, 30.0]
+    assert len(told) < 300
+    assert max(later - sooner for sooner, later in itertools.pairwise(told)) <= 310.0
+
+
+def test_what_was_not_told_at_once_is_told_later() -> None:
+    monitor = AddressMonitor()
+    for number in range(10):
+        monitor.look(((f"10.0.0.{number}", 6881),), None)
+        monitor.must_tell(5.0 * number)
+    moments = [moment for moment in range(50, 1000, 5) if monitor.must_tell(float(moment))]
+    assert len(moments) == 1

@@ -7,7 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from pypatcher.node.peers import keep_ports_open
+from pypatcher.nat.portmap.mapper import PortMapping
+from pypatcher.node.peers import Peers, keep_ports_open
+from pypatcher.waiting import News
 from tests.support.node_fakes import run_alone
 
 
@@ -39,3 +41,32 @@ def test_a_mapping_that_fails_is_tried_again_and_ends_no_other() -> None:
     run_alone(body())
     assert (ipv4.starts, ipv4.ends) == (4, 1)
     assert (ipv6.starts, ipv6.ends) == (1, 1)
+
+
+def test_a_router_that_says_another_port_each_time_has_few_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also who answers in its name: everybody was told of each, and knocked at anew, 2,880 times a day."""
+    announced = 0
+
+    class Flapping:
+        mapping = None
+        news = News()
+
+    def announce(_peers: Peers) -> None:
+        nonlocal announced
+        announced += 1
+
+    async def body() -> None:
+        loop, mapper = asyncio.get_running_loop(), cast("Any", Flapping())
+        monkeypatch.setattr("pypatcher.node.peers.time.monotonic", loop.time)
+        peers = object.__new__(Peers)
+        peers._emit = lambda _event: None
+        following = asyncio.create_task(peers._follow(mapper))
+        for number in range(2880):
+            mapper.mapping = PortMapping("NAT-PMP", ("93.184.7.7", number))
+            mapper.news.tell()
+            await asyncio.sleep(30.0)
+        following.cancel()
+
+    monkeypatch.setattr(Peers, "_announce_address", announce)
+    run_alone(body())
+    assert 200 < announced < 600
