@@ -61,7 +61,7 @@ def info_of(path: Path):
     return make_info(Version(1, 0, 0), bytes(32), path.stat().st_size - 176, KeyPair.from_seed(OWNER_SEED))
 
 
-async def ours_serve(path: Path, datagram: int) -> None:
+async def ours_serve(path: Path, datagram: int, host: str = HERE) -> None:
     """Serve until stdin closes."""
     from pypatcher.install import LocalRelease
     from pypatcher.keys import KeyPair
@@ -70,7 +70,7 @@ async def ours_serve(path: Path, datagram: int) -> None:
     from pypatcher.transport import Endpoint
 
     owner = KeyPair.from_seed(OWNER_SEED).public
-    endpoint = await Endpoint.open(KeyPair.from_seed(SERVER_SEED), [(HERE, 0)], max_datagram_size=datagram)
+    endpoint = await Endpoint.open(KeyPair.from_seed(SERVER_SEED), [(host, 0)], max_datagram_size=datagram)
     shelf = Shelf(UploadLimiter())
     shelf.put([LocalRelease(path, info_of(path), bytes(64))])
 

@@ -12,6 +12,7 @@ the address that the routing table chooses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import ipaddress
@@ -29,13 +30,20 @@ __all__ = ["DatagramSocket", "open_sockets"]
 
 _log = logging.getLogger("pypatcher")
 _UDP_SEGMENT, _UDP_GRO = 103, 104
-_READS_PER_WAKE_UP = 64
+_READS_PER_WAKE_UP, _BYTES_PER_WAKE_UP = 64, 1 << 18
+"""What comes with more is read in the next turn of the loop: whoever sends is to hear of what came meanwhile."""
 _BUFFER = 1 << 21
 _QUEUE = 512
 _PORT_TRIES = 16
 _NO_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES))
 _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 _LARGEST = 65536
+_SURE = 1200
+"""Bytes that every path carries whole; a single datagram of more is cut by the system where it has to be."""
+_WHOLE = {
+    socket.AF_INET: ((socket.IPPROTO_IP, 10, 3),),  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
+    socket.AF_INET6: ((socket.IPPROTO_IPV6, 23, 3), (socket.IPPROTO_IPV6, 62, 1)),  # and IPV6_DONTFRAG
+}
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 _NO_MEMORY = frozenset((errno.ENOBUFS, errno.ENOMEM))
@@ -76,7 +84,9 @@ class DatagramSocket:
         self._segments = False
         self._refused: dict[Address, list[int]] = {}
         """Where no trains go: of datagrams from which size on, and for how many more that is taken for true."""
-        self._wanted = [(socket.IPPROTO_UDP, _UDP_SEGMENT, 0), (socket.IPPROTO_UDP, _UDP_GRO, 1)]
+        self._wanted = [
+            (socket.IPPROTO_UDP, _UDP_SEGMENT, 0), (socket.IPPROTO_UDP, _UDP_GRO, 1), *_WHOLE[self.family],
+        ]  # fmt: skip
         """Options that are not set yet, of those that not every system has."""
         self._loop = asyncio.get_running_loop()
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -120,21 +130,24 @@ class DatagramSocket:
         return socket.inet_ntop(self.family, source[:16] if self.family == socket.AF_INET6 else source[4:8])
 
     def send(self, data: bytes, address: Address, *, source: bytes = b"") -> None:
-        """Send one datagram; one that cannot be sent is lost, as on any network.
+        """Send one datagram, in parts where it is too large; one that cannot be sent is lost, as on any network.
 
         Args:
             source: the address of ours that it leaves from while that is ours, as `asked_by` told; else, and if it is
                 empty, where the routing table says.
         """
-        if self._queue:
-            if len(self._queue) < _QUEUE:
-                self._queue.append((data, address, source))
+        if len(data) <= _SURE:
+            self._send_one(data, address, source)
             return
-        if not self._send_now(data, address, source):
-            self._wait(((data, address),), source)
+        for level, option, _ in _WHOLE[self.family]:
+            self._set(level, option, 0)
+        self._send_one(data, address, source)
+        for each in _WHOLE[self.family]:
+            self._set(*each)
 
     def send_all(self, trains: Iterable[tuple[bytes, int, Address]], *, source: bytes = b"") -> None:
-        """Send datagrams in their order, each train of them in one system call.
+        """Send datagrams in their order, each train of them in one system call, and none in parts: who sends them finds
+        out what the way carries (RFC 9000 section 14).
 
         Args:
             trains: joined datagrams, the size of each, of which the last may have less, and where they go; of no more
@@ -165,6 +178,10 @@ class DatagramSocket:
             self._socket.bind(bind)
             _log.warning("%s is no address of this machine now; it is used from when it is one", bind[0])
 
+    def _set(self, level: int, option: int, value: int) -> None:
+        with contextlib.suppress(OSError):  # a system that does not know it
+            self._socket.setsockopt(level, option, value)
+
     def _set_wanted(self) -> None:
         """What the system lacks is given up; what it had no memory for stays wanted."""
         wanted, self._wanted = self._wanted, []
@@ -178,7 +195,10 @@ class DatagramSocket:
 
     def _read(self) -> None:
         receive, deliver = self._socket.recvmsg, self._on_datagram
+        left = _BYTES_PER_WAKE_UP
         for _ in range(_READS_PER_WAKE_UP):
+            if left <= 0:
+                break
             try:
                 data, ancillary, _, source = receive(_LARGEST, _ANCILLARY)
             except BlockingIOError:
@@ -186,6 +206,7 @@ class DatagramSocket:
             except OSError:
                 # An ICMP error about something we sent earlier; the socket itself is fine.
                 continue
+            left -= len(data)
             address = (source[0], source[1])
             size, asked = 0, b""
             for level, kind, content in ancillary:
@@ -261,11 +282,15 @@ class DatagramSocket:
         return True
 
     def _send_apart(self, data: bytes, size: int, address: Address, source: bytes) -> None:
-        if len(data) <= size:
-            self.send(data, address, source=source)
-            return
-        for each, _ in _apart(data, size, address):
-            self.send(each, address, source=source)
+        for each, _ in [(data, address)] if len(data) <= size else _apart(data, size, address):
+            self._send_one(each, address, source)
+
+    def _send_one(self, data: bytes, address: Address, source: bytes) -> None:
+        if self._queue:
+            if len(self._queue) < _QUEUE:
+                self._queue.append((data, address, source))
+        elif not self._send_now(data, address, source):
+            self._wait(((data, address),), source)
 
     def _wait(self, datagrams: Iterable[tuple[bytes, Address]], source: bytes) -> None:
         self._queue.extend((data, address, source) for data, address in datagrams)

@@ -42,13 +42,14 @@ class OpenRelease:
             self.close()
             raise PatcherError(f"{held.path} is not as long as it was")
 
-    async def read(self, size: int, offset: int) -> bytes:
-        """1 to ``size`` bytes from there.
+    async def read(self, size: int, offset: int) -> bytes | bytearray:
+        """1 to ``size`` bytes from there; a thread waits for the disk, where that is to be waited for.
 
         Raises:
             PatcherError: the file was changed.
         """
-        return await asyncio.to_thread(self._some, size, offset)
+        data = self._at_hand(size, offset)
+        return await asyncio.to_thread(self._some, size, offset) if data is None else data
 
     def has(self, _size: int, _offset: int) -> bool:
         """Whether these bytes are there."""
@@ -68,8 +69,24 @@ class OpenRelease:
 
     def _some(self, size: int, offset: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)
-        if not data or self._stamp() != self._verified:
+        if not data:
             raise PatcherError(f"{self._path} was changed while it was served")
+        self._check()
+        return data
+
+    def _check(self) -> None:
+        if self._stamp() != self._verified:
+            raise PatcherError(f"{self._path} was changed while it was served")
+
+    def _at_hand(self, size: int, offset: int) -> bytearray | None:
+        """All ``size`` bytes, if they are in memory; some file systems never say so."""
+        data = bytearray(size)
+        try:
+            if os.preadv(self._descriptor, [data], offset, os.RWF_NOWAIT) < size:
+                return None
+        except OSError:
+            return None
+        self._check()
         return data
 
     def close(self) -> None:
@@ -106,7 +123,7 @@ async def work(upload: Upload, count: int, watch: StallWatch) -> None:
         await _pay(upload, partial(upload.work, piece), watch)
 
 
-async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -> None:
+async def give(stream: Stream, data: bytes | bytearray, upload: Upload, watch: StallWatch) -> None:
     """Write these bytes of a release as fast as the limits and the taker let us.
 
     As much ahead again as it has taken: who takes nothing uses up next to nothing of the pace that all share.
@@ -115,10 +132,10 @@ async def give(stream: Stream, data: bytes, upload: Upload, watch: StallWatch) -
         StalledError: the taker is too slow.
         PeerError: it went away.
     """
-    start = 0
+    start, view = 0, memoryview(data)
     while start < len(data):
         ahead = min(WRITE_LIMIT, max(FIRST_FLIGHT, stream.acknowledged))
-        piece = data[start : start + min(upload.piece, ahead)]
+        piece = view[start : start + min(upload.piece, ahead)]
         start += len(piece)
         await _pay(upload, partial(upload.spend, len(piece)), watch)
         goal = stream.written + len(piece)

@@ -135,7 +135,7 @@ async def _send(
     return True
 
 
-async def _read(file: OpenRelease, size: int, offset: int, connection: Connection) -> bytes:
+async def _read(file: OpenRelease, size: int, offset: int, connection: Connection) -> bytes | bytearray:
     try:
         return await file.read(size, offset)
     except PatcherError:

@@ -24,7 +24,7 @@ from pypatcher.transport.connection import Connection
 from pypatcher.transport.incoming import FrontDoor, Welcome
 from pypatcher.transport.quic import CONNECTION_ID_SIZE, MIN_DATAGRAM_SIZE, RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
-from pypatcher.transport.source_address import goes_on, source_for
+from pypatcher.transport.source_address import goes_on, payload_for, source_for
 from pypatcher.udp import DatagramSocket, open_sockets
 
 __all__ = ["Endpoint", "Handler"]
@@ -271,7 +271,8 @@ class Endpoint:
         return DatagramSocket(address, self._datagram_received, self._flush, self._flush, self._train_received)
 
     def _datagram_size(self, address: Address) -> int:
-        return self._max_datagram_size or (_DATAGRAM_SIZE_V6 if is_ipv6(address[0]) else _DATAGRAM_SIZE_V4)
+        largest = self._max_datagram_size or (_DATAGRAM_SIZE_V6 if is_ipv6(address[0]) else _DATAGRAM_SIZE_V4)
+        return max(MIN_DATAGRAM_SIZE, min(largest, payload_for(address) or largest))
 
     def _train_received(self, data: bytes, size: int, source: Address) -> None:
         start = 0

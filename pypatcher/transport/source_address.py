@@ -1,4 +1,4 @@
-"""Which of our own addresses the routing table would choose for a packet. No packet is sent."""
+"""What the routing table knows of a way: which of our own addresses it chooses, what it carries. No packet is sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import socket
 
 from pypatcher.addresses import Address, is_ipv6, socket_family
 
-__all__ = ["goes_on", "internet_source", "source_for"]
+__all__ = ["goes_on", "internet_source", "payload_for", "source_for"]
+
+_MTU = {4: (socket.IPPROTO_IP, 14, 28), 6: (socket.IPPROTO_IPV6, 24, 48)}
+"""By family: IP_MTU, and the bytes of headers before a UDP payload."""
 
 # Documentation addresses (RFC 5737, RFC 3849): nobody is there, and the default route leads to them. Where somebody has
 # routed those nowhere, as firewalls do, others tell: two that are in the Internet for sure.
@@ -26,6 +29,17 @@ def source_for(destination: Address) -> str | None:
     except OSError:
         return None
     return host
+
+
+def payload_for(destination: Address) -> int | None:
+    """Bytes of a UDP payload that the first interface on the way there carries whole; None if that is not known."""
+    level, option, headers = _MTU[6 if is_ipv6(destination[0]) else 4]
+    try:
+        with socket.socket(socket_family(destination), socket.SOCK_DGRAM) as probe:
+            probe.connect(destination)
+            return probe.getsockopt(level, option) - headers
+    except OSError:
+        return None
 
 
 def internet_source(family: int) -> str | None:

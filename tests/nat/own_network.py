@@ -100,6 +100,52 @@ async def a_transfer_survives_a_new_temporary_address() -> None:
     await giver.close()
 
 
+async def no_packet_is_cut_in_two_on_the_way() -> None:
+    """The fault: full packets did arrive at an interface that carries 1280 bytes, each of them in two parts."""
+    run_ip("link set lo mtu 1280", "address add fd06::1/64 dev lo nodad")
+    for host, fits in (("127.0.0.1", 1280 - 28), ("fd06::1", 1280 - 48)):
+        cut = _cut_packets()
+        giver, taker = [await Endpoint.open(KeyPair.generate(), [(host, 0)]) for _ in range(2)]
+        await _give_much(giver, taker, fits)
+        (udp,) = giver._sockets.values()
+        udp.send_all([(b"\x40" + bytes(1399), 1400, taker.addresses[0])])  # what another way did carry
+        assert _cut_packets() == cut, host
+        # A datagram of the DHT has no smaller one to be tried instead of it, and is cut.
+        giver.send_krpc(b"d" + bytes(1399), taker.addresses[0])
+        assert _cut_packets() != cut, host
+        await taker.close()
+        await giver.close()
+
+
+async def _give_much(giver: Endpoint, taker: Endpoint, fits: int) -> None:
+    """Many trains, until both sides found that datagrams of so many bytes fit."""
+    given: list[Connection] = []
+
+    async def give(connection: Connection) -> None:
+        given.append(connection)
+        stream = await connection.open_uni()
+        await stream.write(bytes(1_000_000))
+        await stream.finish()
+        await connection.wait_closed()
+
+    giver.serve("a-test", give)
+    connection = await taker.connect(giver.addresses[0], node_id=None, alpn="a-test")
+    stream = await connection.accept_uni()
+    stream.expect_much(1 << 20)
+    async with asyncio.timeout(_SECONDS):
+        await stream.read_exactly(1_000_000)
+        while any(each._quic.datagram_size != fits for each in (connection, *given)):
+            await asyncio.sleep(0.01)
+    connection.close()
+
+
+def _cut_packets() -> int:
+    """Parts that this namespace made of IP packets, of both families."""
+    names, numbers = (line.split() for line in Path("/proc/net/snmp").read_text().splitlines()[:2])
+    other = dict(line.split() for line in Path("/proc/net/snmp6").read_text().splitlines())
+    return int(numbers[names.index("FragCreates")]) + int(other["Ip6FragCreates"])
+
+
 async def an_address_that_comes_later_is_used_when_it_comes() -> None:
     heard = asyncio.Event()
     opened = DatagramSocket(("10.6.0.1", 0), lambda _data, _source: heard.set())
@@ -236,6 +282,7 @@ async def _find_release(net: Testnet, folder: Path, holder_host: str, device_hos
 TESTS: tuple[Callable[[], Awaitable[None]], ...] = (
     answers_leave_from_the_address_that_was_asked,
     a_transfer_survives_a_new_temporary_address,
+    no_packet_is_cut_in_two_on_the_way,
     an_address_that_comes_later_is_used_when_it_comes,
     a_null_route_for_documentation_is_no_missing_internet,
     any_of_forty_interfaces_has_neighbours,

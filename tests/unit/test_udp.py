@@ -127,14 +127,14 @@ async def test_options_without_memory_at_the_start_are_set_later(
         patched.setattr(socket.socket, "setsockopt", refuse)
         udp = DatagramSocket(("0.0.0.0", 0), lambda _data, _address: None)
     wanted = [option for option in options if option[0] != socket.SOL_SOCKET]
-    assert len(wanted) == 3
+    assert len(wanted) == 4
     try:
         assert not udp._segments
         monkeypatch.setattr(socket.socket, "setsockopt", lambda _socket, *option: options.append(option[:2]))
         for _ in range(2):
             udp.send(b"news", ("127.0.0.1", udp.address[1]))
             await asyncio.sleep(0.05)
-        assert [options.count(option) for option in wanted] == [asked] * 3
+        assert [options.count(option) for option in wanted] == [asked] * 4
         assert udp._segments == (asked > 1)
     finally:
         udp.close()
