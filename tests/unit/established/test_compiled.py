@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pypatcher.established
+from pypatcher.artifact import hashing
 from pypatcher.established import COMPILED, Established
 from pypatcher.established.codec import FrameReader, TransportError
 from pypatcher.established.protection import AES_128_GCM, CHACHA20_POLY1305, Opener, Sealer
@@ -54,6 +55,7 @@ def test_both_forms_send_the_same_bytes_at_the_same_moments() -> None:
 def test_what_runs_is_what_was_asked_for() -> None:
     """Without extensions the source; else the compiled one wherever it was built, for all names of the room."""
     assert (WANTED and bool(EXTENSIONS)) == COMPILED
+    assert COMPILED or not (WANTED and hashing.COMPILED), "it did not compile, and the build went on without it"
     expected = "_established_c" if COMPILED else None
     for each in (Established, FrameReader, Recovery, SentPacket, Sealer, TransportError):
         assert each.__module__.rpartition(".")[2] == (expected or each.__module__.rpartition(".")[2])
