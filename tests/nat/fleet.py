@@ -19,7 +19,7 @@ from typing import Any
 from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.artifact.beside import manifest_path, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
-from pypatcher.artifact.rollout import Change, first_word
+from pypatcher.artifact.rollout import Change, first_word, next_word
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.node.device import own_target
 from tests.nat.lab import Lab
@@ -93,6 +93,11 @@ class LabDevice:
         """When the new version of the program first spoke."""
         return next((when for when, line in self.lines if line.startswith(f"version {NEW}")), None)
 
+    def word_seq(self) -> int:
+        """The revision of the owner's newest word that it has stored; 0 for none."""
+        seen = list(self.program.parent.glob(f".{self.program.name}.pypatcher/manifest-*.seen"))
+        return int(seen[0].read_text()) if seen else 0
+
     def peak_memory(self) -> float:
         """The most memory that its process ever had, in MB."""
         status = Path("/proc", str(self.process.pid), "status").read_text()
@@ -150,9 +155,12 @@ class LabFleet:
             "PYPATCHER_STATE": str(self._folder / name / "state"),
         }
 
-    def word(self, version: str) -> ManifestFile:
-        """The owner's word: everybody may take that version."""
-        return first_word(self._key, self.release(version), [self.target], Change())
+    def word(self, version: str, *changes: Change) -> ManifestFile:
+        """The owner's word: everybody may take that version; and what he says after that."""
+        word = first_word(self._key, self.release(version), [self.target], Change())
+        for change in changes:
+            word = next_word(word, self._key, change, made=0)
+        return word
 
     async def start(
         self, host: Host, name: str, version: str, word: ManifestFile | None = None, **settings: str

@@ -52,6 +52,12 @@ class Frozen:
         """Whether every device has the release, and the attacker was there."""
         return None not in (*self.peace, *self.siege) and min(self.asked, self.junked) > 0
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether the besieged fleet took more than twice the time of the other one, and a look."""
+        peace, siege = ([_PATIENCE if when is None else when for when in times] for times in (self.peace, self.siege))
+        return max(siege) > 2 * max(peace) + LOOK
+
 
 async def freeze(runs: int, side_by_side: int = _SIDE_BY_SIDE) -> list[Frozen]:
     """So many runs in one lab."""
