@@ -272,15 +272,7 @@ class SessionV1:
             code = CloseCode.PROTOCOL
             try:
                 kind, payload = await _read_request(stream)
-                answer = self._host.answers.get(kind)
-                if answer is None:
-                    await stream.write(encode_unsigned(CloseCode.UNKNOWN))
-                else:
-                    await answer(self, payload, stream)
-                await stream.finish()
-                code = CloseCode.DONE
-            except PeerBusyError:
-                await stream.write(encode_unsigned(CloseCode.BUSY))
+                await self._reply(kind, payload, stream)
                 await stream.finish()
                 code = CloseCode.DONE
             except CodecError as error:
@@ -292,6 +284,16 @@ class SessionV1:
             finally:
                 if code is not CloseCode.DONE and not stream.done:
                     stream.reset(code)
+
+    async def _reply(self, kind: int, payload: bytes, stream: Stream) -> None:
+        answer = self._host.answers.get(kind)
+        if answer is None:
+            await stream.write(encode_unsigned(CloseCode.UNKNOWN))
+            return
+        try:
+            await answer(self, payload, stream)
+        except PeerBusyError:
+            await stream.write(encode_unsigned(CloseCode.BUSY))
 
     async def _end_when_idle(self) -> None:
         while True:

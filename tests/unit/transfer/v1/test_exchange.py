@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 
@@ -184,6 +185,32 @@ async def test_a_request_that_nobody_knows_is_answered_so() -> None:
         assert await all_of(await request(connection, encode_message(77, b"x"))) == encode_unsigned(CloseCode.UNKNOWN)
         answer = await all_of(await request(connection, encode_message(Kind.MANIFEST)))
         assert answer == b"\0" + NEW.encode()
+
+
+async def test_a_request_that_is_given_up_while_there_is_no_place_ends_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer "busy" could not be written then: the connection ended, and 3 kB of a failure of ours were logged."""
+    goes_on = asyncio.Event()
+    async with open_speaker(NEW) as member, open_endpoint() as client:
+
+        async def is_busy(*_: object) -> None:
+            await goes_on.wait()
+            raise PeerBusyError("nothing is here of it yet")
+
+        monkeypatch.setattr(member.exchange._giver, "answer_ranges", is_busy)
+        connection = await client.connect(member.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        await (await connection.open_uni()).write(encode_message(Kind.HELLO, Hello().encode()))
+        asked = RangesRequest(bytes(32), Flags(0), ((0, 1),)).encode()
+        given_up, waits = [await request(connection, encode_message(Kind.RANGES, asked)) for _ in range(2)]
+        # That it was heard of is known by what is answered behind it.
+        assert await all_of(await request(connection, encode_message(77, b""))) == bytes((CloseCode.UNKNOWN,))
+        given_up.reset(CloseCode.DONE)
+        assert await all_of(await request(connection, encode_message(77, b""))) == bytes((CloseCode.UNKNOWN,))
+        goes_on.set()
+        assert await all_of(waits) == bytes((CloseCode.BUSY,))
+        assert await all_of(await request(connection, encode_message(77, b""))) == bytes((CloseCode.UNKNOWN,))
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize(
