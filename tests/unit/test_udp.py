@@ -82,7 +82,7 @@ async def test_a_train_arrives_as_the_datagrams_it_was_made_of(ends: tuple[Datag
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP])
-async def test_only_where_a_train_was_refused_datagrams_go_one_by_one_for_a_while(
+async def test_only_where_a_train_was_refused_they_go_one_by_one(
     ends: tuple[DatagramLog, DatagramLog], code: int
 ) -> None:
     """The fault: an interface with a small MTU refused one, and no peer was sent a train any more."""

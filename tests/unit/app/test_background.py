@@ -45,7 +45,7 @@ signal.pause()
 """
 
 
-class Place:
+class Foreground:
     """An installed program, and ``run`` of it."""
 
     def __init__(self, folder: Path) -> None:
@@ -105,8 +105,8 @@ def _is_there(pid: int) -> bool:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[Foreground]:
+    made = Foreground(tmp_path)
     yield made
     made.close()
 
@@ -120,7 +120,7 @@ def needs(device: Installation) -> str:
     ("how", "words"),
     [("daemon", "it went to the background"), ("elsewhere", "it ended by itself")],
 )
-def test_a_program_that_leaves_the_foreground_is_told_to_stay_there(place: Place, how: str, words: str) -> None:
+def test_a_program_that_leaves_the_foreground_is_told_to_stay_there(place: Foreground, how: str, words: str) -> None:
     place.build("app", "1.0.0", how)
     assert place.run().wait(PATIENCE) == 0
     lines = map(json.loads, (place.folder / "errors").read_text(encoding="utf-8").splitlines())
@@ -130,7 +130,7 @@ def test_a_program_that_leaves_the_foreground_is_told_to_stay_there(place: Place
     assert [_is_there(pid) for pid in place.started("daemon")] == ([True] if how == "daemon" else [])
 
 
-def test_a_release_that_leaves_the_foreground_is_taken_back_with_its_daemons(place: Place) -> None:
+def test_a_release_that_leaves_the_foreground_is_taken_back(place: Foreground) -> None:
     place.build("app", "1.0.0", "stays")
     place.device.settle("guard")
     stage(place.device, place.build("new", "2.0.0", "daemon"))

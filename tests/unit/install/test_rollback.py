@@ -26,7 +26,7 @@ def refused(device: Installation) -> list[str]:
 
 @pytest.mark.parametrize("confirmed", [True, False], ids=["confirmed", "on trial"])
 @pytest.mark.parametrize("runs", [True, False], ids=["it runs", "it does not run"])
-def test_the_version_before_comes_back_and_the_other_is_never_taken_again(
+def test_the_version_before_comes_back_and_the_other_stays_away(
     make: MakeInstallation, confirmed: bool, runs: bool
 ) -> None:
     device = updated(make(), confirmed=confirmed)
@@ -48,9 +48,7 @@ def test_the_version_before_comes_back_and_the_other_is_never_taken_again(
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
-def test_of_a_damaged_program_nothing_is_refused_and_the_release_is_taken_again(
-    make: MakeInstallation, harm: str
-) -> None:
+def test_a_damaged_programs_release_is_taken_again(make: MakeInstallation, harm: str) -> None:
     device = updated(make())
     device.program.unlink()
     if harm == "damaged":
@@ -66,9 +64,7 @@ def test_of_a_damaged_program_nothing_is_refused_and_the_release_is_taken_again(
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
 @pytest.mark.parametrize("program_too", [False, True])
-def test_without_a_good_version_before_nothing_is_changed_and_why_is_said(
-    make: MakeInstallation, harm: str, program_too: bool
-) -> None:
+def test_without_a_good_version_before_nothing_is_changed(make: MakeInstallation, harm: str, program_too: bool) -> None:
     device = updated(make())
     previous = device.layout.path(device.layout.previous)
     previous.unlink()

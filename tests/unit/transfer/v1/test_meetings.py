@@ -168,7 +168,7 @@ async def test_neighbours_are_met_once_for_a_release(monkeypatch: pytest.MonkeyP
     assert [at for at, address in met if address != honest] == [100.0] * 8 + [3800.0] * 8
 
 
-async def test_who_answers_from_a_thousand_ports_is_not_asked_for_the_word_alone() -> None:
+async def test_who_answers_from_a_thousand_ports_is_not_asked_alone() -> None:
     """The attack: dial a device from port after port: it asked nobody else any more what the owner says."""
     honest = [("192.168.1.2", 6881), ("198.51.100.7", 6881)]
     async with open_speaker() as node:
