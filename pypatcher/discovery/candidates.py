@@ -7,16 +7,23 @@ caller checked that. An address here is a hint and no more.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TypeAlias
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
+from pypatcher.crowds import Crowds
+from pypatcher.version import Version
 
 __all__ = ["Candidate", "Candidates"]
 
 _LIFETIME = 900.0
 _LIMIT = 512
+
+_Key: TypeAlias = tuple[bytes, Address, bytes]
+"""Node id, address, and of who speaks v1 the release's signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +48,43 @@ class Candidate:
 
 
 class Candidates:
-    """At most 512 candidates of the last 15 minutes; those of older versions go first, then who was heard first."""
+    """At most 512 candidates of the last 15 minutes.
+
+    Those of older versions go first, then those where nobody proved to be, then of the largest crowd who was heard
+    first: node ids cost nothing, nor do the addresses in a record, and one host has many ports.
+    """
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[tuple[bytes, Address, bytes], tuple[Candidate, float]] = OrderedDict()
+        self._heard: OrderedDict[_Key, tuple[Candidate, float]] = OrderedDict()
 
-    def add(self, candidates: Iterable[Candidate], now: float) -> None:
+    def add(self, candidates: Iterable[Candidate], now: float, proven: Container[Address] = ()) -> None:
         """Hear of them, again or for the first time; a node's newer word replaces its older one.
 
         Who speaks v1 may hold several, and says so.
+
+        Args:
+            proven: where a node of the namespace answered.
         """
         for candidate in candidates:
             key = candidate.node_id, candidate.address, candidate.info.signature if candidate.speaks_v1 else b""
             self._heard[key] = candidate, now
             self._heard.move_to_end(key)
-        # Node ids cost nothing: whoever repeats an old release under many must not crowd out holders of the new one.
         if (excess := len(self._heard) - _LIMIT) > 0:
-            for key in sorted(self._heard, key=lambda key: self._heard[key][0].info.version)[:excess]:
+            for key in list(islice(self._first_to_go(proven), excess)):
                 del self._heard[key]
+
+    def _first_to_go(self, proven: Container[Address]) -> Iterator[_Key]:
+        def worth(key: _Key) -> tuple[Version, bool]:
+            return self._heard[key][0].info.version, key[1] in proven
+
+        for _, group in groupby(sorted(self._heard, key=worth), worth):
+            crowds, keys = Crowds[_Key](), list(group)
+            for key in keys:
+                crowds.add(key, key[1])
+            for _ in keys:
+                gone = crowds.first_to_go()
+                crowds.remove(gone, gone[1])
+                yield gone
 
     def releases(self, now: float) -> dict[PatchInfo, list[Candidate]]:
         """What may be had, the newest version first, with those who may have it, last heard first."""

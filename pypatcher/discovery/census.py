@@ -64,7 +64,7 @@ class Census:
         self.crowd = self.crowd if found.crowd is None else found.crowd
         candidates = [each for each in found.candidates if self._usable([each.address])]
         addresses = self._usable([*found.addresses, *(each.address for each in candidates)])
-        self._candidates.add(candidates, self._clock())
+        self._candidates.add(candidates, self._clock(), self._proven)
         for each in candidates:
             if not each.is_partial:
                 self._note_voice(each)
@@ -81,7 +81,7 @@ class Census:
     def add(self, candidate: Candidate) -> None:
         """Somebody said this to us, on a connection."""
         self.meet(candidate.address, [candidate.info])
-        self._candidates.add([candidate], self._clock())
+        self._candidates.add([candidate], self._clock(), self._proven)
         self._note_voice(candidate)
         self.news.tell()
 

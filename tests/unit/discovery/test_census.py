@@ -111,3 +111,21 @@ def test_who_answers_from_many_addresses_makes_nobody_else_forgotten() -> None:
     assert set(honest) <= set(census.proven)
     census.prove(honest[0])
     assert list(census.proven)[-1] == honest[0]
+
+
+def test_who_names_the_same_release_at_many_addresses_crowds_out_no_holder() -> None:
+    """The attack: the true newest release under 600 node ids, at made-up addresses, or at one host's ports."""
+    census = make()
+    honest = [Candidate(NEW, node(number).public, (f"198.51.{number}.7", 1), "a test") for number in range(5)]
+    for each in honest:
+        census.prove(each.address)
+    census.hear(Found(KIND, candidates=honest), [US])
+    for number in range(600):
+        made_up = (f"20.{number & 127}.{number >> 7}.1", 1)
+        census.hear(Found(KIND, candidates=[Candidate(NEW, bytes([1]) * 32, made_up, "a test")]), [US])
+    assert set(honest) <= set(census.releases()[NEW])
+    for number in range(600):
+        census.prove(("203.0.113.9", 1000 + number))
+        census.add(Candidate(NEW, bytes([2]) * 32, ("203.0.113.9", 1000 + number), "a test"))
+    assert set(honest) <= set(census.releases()[NEW])
+    assert len(census.releases()[NEW]) == 512
