@@ -57,7 +57,8 @@ class _Account:
     Attributes:
         upload: its place; None since another taker got it while nothing was asked for.
         asked: bytes of all its requests; for more than the release and its tree have it needs another place.
-        sent: bytes that count; ``settled`` of them counted for places that it had before.
+        sent: bytes of the release that it has by that.
+        left: bytes that left; ``settled`` of them counted for places that it had before.
         open: requests under way.
         watch: sees the taker stall; one for all its requests, for it takes what is asked later when its turn comes.
         given: which bytes of the file were acknowledged.
@@ -70,6 +71,7 @@ class _Account:
     watch: StallWatch
     asked: int = 0
     sent: int = 0
+    left: int = 0
     settled: int = 0
     open: int = 0
     given: Fragments = field(default_factory=lambda: Fragments(_PIECES))
@@ -96,8 +98,8 @@ class _Account:
     def settle(self) -> None:
         """Its place is another's, or free."""
         if self.upload is not None:
-            self.upload.settle(self.sent - self.settled)
-            self.settled, self.upload = self.sent, None
+            self.upload.settle(self.left - self.settled)
+            self.settled, self.upload = self.left, None
 
 
 class Giver:
@@ -149,7 +151,9 @@ class Giver:
             session.connection.close(CloseCode.STALLED)
             raise
         finally:
+            # What deflating spared did not leave, and pays for nothing that was not taken.
             account.sent += sum(size for _, size in gave) or stream.sent
+            account.left += stream.sent
             session.moved(stream.sent)
         with contextlib.suppress(TooManyFragmentsError):
             for offset, size in gave:
@@ -186,6 +190,7 @@ class Giver:
             sent = len(data)
         finally:
             account.sent += sent or stream.sent
+            account.left += sent or stream.sent
             session.moved(sent or stream.sent)
 
     def attend(self, session: SessionV1) -> None:

@@ -22,10 +22,10 @@ from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
 from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transfer.v1.giving import Giver, _Parts
-from pypatcher.transfer.v1.messages import Kind, TreeRequest, encode_message
+from pypatcher.transfer.v1.messages import Flags, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transfer.v1.part_held import PartHeld
 from pypatcher.transfer.v1.plan import Plan
-from pypatcher.transport import CloseCode, Connection
+from pypatcher.transport import CloseCode, Connection, quic
 from pypatcher.transport.stream import Stream
 from pypatcher.version import Version
 from tests.support.manifests import OWNER
@@ -248,3 +248,42 @@ async def test_nodes_that_were_taken_count_whoever_breaks_off(tmp_path: Path, mo
         connection.close()
         await until(lambda: not limiter._active)
     assert limiter._sent.total(("all",), limiter.now())["all"] >= taken
+
+
+async def test_what_deflating_spared_pays_for_nothing_that_was_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: take zeros, then leave other bytes where they are: they stayed charged to the day."""
+    monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _: False)
+    begin = quic.RawKeyConnection.__init__
+
+    def begin_with(connection: quic.RawKeyConnection, *arguments: Any, **options: Any) -> None:
+        dials = options.get("original_destination_connection_id") is None
+        with mock.patch.object(quic, "DEFAULT_WINDOW", 64 if dials else quic.DEFAULT_WINDOW):
+            begin(connection, *arguments, **options)
+
+    monkeypatch.setattr(quic.RawKeyConnection, "__init__", begin_with)
+    info, body = make_release(tmp_path, 1 << 20)
+    (tmp_path / "release").write_bytes(bytes(1 << 19) + body[1 << 19 :])
+    limiter = UploadLimiter()
+
+    async def ask(connection: Connection, offset: int) -> Stream:
+        stream = await connection.open_stream()
+        asked = RangesRequest(info.release_id, Flags.ZLIB, ((offset, 1 << 18),))
+        await stream.write(encode_message(Kind.RANGES, asked.encode()))
+        await stream.finish()
+        return stream
+
+    async with open_speaker(limiter=limiter) as holder, open_endpoint() as client:
+        holder.hold(local_release(info, tmp_path / "release"))
+        connection = await client.connect(holder.address, node_id=None, alpn=NAMESPACE.alpn_v1 or "")
+        zeros = await ask(connection, 0)
+        zeros.expect_much(1 << 20)
+        while await zeros.read(1 << 14):
+            pass
+        left = [await ask(connection, 3 << 18) for _ in range(3)]
+        await until(lambda: limiter._sent.total(("all",), limiter.now())["all"] > 3 << 14)
+        connection.close()
+        await until(lambda: not limiter._active)
+        assert len(left) == 3
+    assert limiter._sent.total(("all",), limiter.now())["all"] < 2000
