@@ -9,6 +9,7 @@ and "Staging, activating, restarting, going back".
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import logging
@@ -28,7 +29,7 @@ from pypatcher.node.config import NodeConfig, NodeProgram
 from pypatcher.node.device import NamespaceKind
 from pypatcher.node.log import json_lines, log_as_json, say_settled
 from pypatcher.node.report import report_obstacle
-from pypatcher.process import Notifier, Program, Restarter, detect, is_proxy, is_under_run
+from pypatcher.process import Notifier, Program, Restarter, detect, has_lost_its_bundle, is_proxy, is_under_run
 from pypatcher.process.ending import Ending
 from pypatcher.process.masks import as_main_blocks
 from pypatcher.settings import Settings
@@ -41,6 +42,10 @@ __all__ = ["Confirm", "NamespaceKind", "NodeSettings", "Patcher"]
 _log = logging.getLogger("pypatcher")
 _Main = TypeVar("_Main", bound=Callable[..., Any])
 
+_LOST_BUNDLE = (
+    "the launcher of this onefile has ended, and deleted what it unpacked: a onefile that makes a daemon of itself "
+    "loses its modules, so start it in the foreground"
+)
 _UNDER_RUN = (
     "`pypatcher run` keeps this program up to date, so its own start() makes no second node: what it says of keys, "
     "mode, confirm= and settings, and on_restart callbacks, do not count. Give them to `run`, or start the program "
@@ -319,7 +324,7 @@ class _Running:
         self.program = NodeProgram.find(process.path, process.executable, config)
         self.program.installation.runs_from_here(functools.partial(process.packaging.was_replaced, process))
         self.under_run = is_under_run(process)
-        self._launcher = process.launcher
+        self._process = process
         self._bus = bus
         self._settled: Settled | None = None
 
@@ -331,6 +336,9 @@ class _Running:
 
     def settle_again(self, *, ends: bool = False) -> None:
         """The same; it ``ends`` after the application has ended."""
-        self._settled = self.program.installation.settle("spawn", main_pid=self._launcher, ends=ends)
+        settled = self.program.installation.settle("spawn", main_pid=self._process.launcher, ends=ends)
+        if not ends and not settled.must_exec and has_lost_its_bundle(self._process):
+            settled = dataclasses.replace(settled, program=None, reason=_LOST_BUNDLE)
+        self._settled = settled
         say_settled(self._settled, self._bus.emit)
         report_obstacle(self.program.installation, self._settled.reason)

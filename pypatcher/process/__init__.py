@@ -8,7 +8,7 @@ from pypatcher.process.children import who_stays
 from pypatcher.process.detection import detect, known_packagings
 from pypatcher.process.image import EXIT_OWN_FAILURE
 from pypatcher.process.notify import Notifier, is_proxy
-from pypatcher.process.packaging import Program
+from pypatcher.process.packaging import Program, has_lost_its_bundle
 from pypatcher.process.packagings.native import native
 from pypatcher.process.plan import Restarting
 from pypatcher.process.restart import Restarter
@@ -25,6 +25,7 @@ __all__ = [
     "Supervisor",
     "detect",
     "end_like",
+    "has_lost_its_bundle",
     "how_it_ended",
     "is_proxy",
     "is_under_run",

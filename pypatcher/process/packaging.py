@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from pathlib import Path
 from pypatcher.errors import NotSingleFileError
 from pypatcher.process.origin import Origin
 
-__all__ = ["Packaging", "Program", "executes", "regular_file"]
+__all__ = ["Packaging", "Program", "executes", "has_lost_its_bundle", "regular_file"]
+
+_BUNDLE_GOES, _POLL = 1.0, 0.05
+"""Seconds for a launcher to delete what it unpacked."""
 
 
 def executes(program: Program, other: Path) -> bool:
@@ -76,6 +80,19 @@ class Program:
     origin: Origin
     launcher: int | None = None
     unpacked: Path | None = None
+
+
+def has_lost_its_bundle(program: Program) -> bool:
+    """Whether this is a onefile that made a daemon of itself: its launcher saw its end, and deleted what it unpacked.
+
+    Waits while that may be under way. A launcher that was killed deletes nothing.
+    """
+    if program.launcher is not None or program.unpacked is None:
+        return False
+    deadline = time.monotonic() + _BUNDLE_GOES
+    while program.unpacked.is_dir() and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return not program.unpacked.is_dir()
 
 
 def regular_file(path: Path) -> Path:

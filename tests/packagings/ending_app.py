@@ -276,7 +276,26 @@ def run_daemon(port: int) -> None:
         note("stopped")
 
 
+def become_daemon() -> None:
+    """As daemons of old: two forks, a session and a folder of their own."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+
+
+def run_old_daemon(_port: int) -> None:
+    up()
+    try:
+        time.sleep(600)
+    finally:
+        note("stopped")
+
+
 PROGRAMS = {
+    "old-daemon": run_old_daemon,
     "asyncio-signals": run_asyncio_signals,
     "spawn-pool": lambda _port: run_pool("spawn"),
     "forkserver-pool": lambda _port: run_pool("forkserver"),
@@ -309,6 +328,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     multiprocessing.freeze_support()
+    if sys.argv[1] == "old-daemon":
+        become_daemon()
     if sys.argv[1] == "loop-in-thread":
         pypatcher.public_key(PUBLIC_KEY)
         run_loop_in_thread(0)

@@ -46,12 +46,14 @@ def cells() -> list[tuple[str, str, str]]:
     onefiles = ["pyinstaller", "nuitka"] if WHOLE else ["pyinstaller"]
     if WHOLE:
         programs, packed, launchers = [*OWN, *SERVERS], ["zipapp", *onefiles], ["shell", "unit", "run"]
-        return [*itertools.product(programs, packed, launchers), *itertools.product(["daemon"], packed, ["run"])]
+        daemons = [*itertools.product(["daemon"], packed, ["run"]), ("old-daemon", "zipapp", "shell")]
+        return [*itertools.product(programs, packed, launchers), *daemons]
     return [
         *itertools.product([*OWN, *SERVERS], ["zipapp"], ["shell"]),
         *itertools.product([one for one in OWN if one not in ALIKE], onefiles, ["shell"]),
         *itertools.product(["forker"], ["zipapp", *onefiles], ["unit", "run"]),
         *itertools.product(["daemon"], ["zipapp", *onefiles], ["run"]),
+        ("old-daemon", "zipapp", "shell"),
     ]
 
 
@@ -121,6 +123,15 @@ async def test_a_restart_is_a_stop_to_the_program(
     await asyncio.to_thread(wait_until, lambda: not (old - new) & set(device.processes()), "the end of the old version")
     if program in LISTENING:
         await asyncio.to_thread(wait_until, lambda: is_open(port), "the new version's port")
+
+
+async def test_a_onefile_that_makes_a_daemon_of_itself_is_told(fleet: Make) -> None:
+    device, _ = await fleet("pyinstaller")
+    device.start("./app", "old-daemon", "0")
+    said = await asyncio.to_thread(device.wait_for_event, "preflight.failed")
+    assert "start it in the foreground" in said["reason"]
+    await asyncio.to_thread(device.wait_for, "starts")  # and the application runs on
+    assert "Traceback" not in device.text("errors"), told(device)
 
 
 def is_open(port: int) -> bool:

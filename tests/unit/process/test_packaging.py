@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pypatcher.errors import NotSingleFileError
-from pypatcher.process import native
+from pypatcher.process import Program, has_lost_its_bundle, native
+from pypatcher.process.origin import Origin
+from pypatcher.process.packagings import pyinstaller
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -119,3 +121,20 @@ def test_process_whose_threads_are_greenlets_is_refused(tmp_path: Path, name: st
     said = ask(tmp_path, "app")
     assert said.startswith("refused: ")
     assert "has replaced the threads" in said
+
+
+@pytest.mark.parametrize(
+    ("launcher", "unpacked", "lost"), [(None, False, True), (None, True, False), (1, False, False)]
+)
+def test_a_onefile_whose_launcher_deleted_its_bundle_is_known(
+    tmp_path: Path, launcher: int | None, unpacked: bool, lost: bool
+) -> None:
+    """A launcher that was killed deletes nothing, and one that is there has not ended."""
+    bundle = tmp_path / "_MEI1"
+    if unpacked:
+        bundle.mkdir()
+    path = tmp_path / "app"
+    program = Program(
+        path, pyinstaller.PACKAGING, path, (), Origin.of_this_process(), launcher=launcher, unpacked=bundle
+    )
+    assert has_lost_its_bundle(program) is lost
