@@ -281,7 +281,8 @@ class Node:
             news = census.news.next
             if census.answers != answers:
                 answers = census.answers
-                self._report.answered()
+                if self._report.answered():
+                    self._news.set()
             if census.looks != looks:
                 looks = census.looks
                 running = await asyncio.to_thread(self._installation.running_info)

@@ -177,9 +177,12 @@ class NodeReport:
             self._report = replace(self._report, last_heard=now)
         self._news = True
 
-    def answered(self) -> None:
-        """Somebody answered who would have named what is new; written with the next news, or the next minute."""
+    def answered(self) -> bool:
+        """Somebody answered who would have named what is new; whether that is news: only the first time is."""
+        is_first = not self._report.looked
+        self._news |= is_first
         self._report = replace(self._report, looked=self._now())
+        return is_first
 
     def listens(self, word: str, seconds_ago: float | None, networks: int, fleet: str) -> None:
         """How the owner and the fleet are heard, as it is now; ``seconds_ago``: since the word was last heard."""

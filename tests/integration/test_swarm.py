@@ -1,7 +1,8 @@
-"""Devices that meet through the swarm alone: no record is read, or none is published."""
+"""Devices without slots, which meet through the swarm alone: no record is read, or none is published."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from pypatcher.addresses import Address, parse_address
 from pypatcher.dht import Answered, Dht
 from pypatcher.discovery import Published, Tracker
+from pypatcher.discovery.sources import Found
+from pypatcher.discovery.sources.slots import SlotSource
 from pypatcher.errors import PeerError
+from pypatcher.node.report import REPORT_LIMIT, decode_report
 from pypatcher.transport import Connection, Endpoint
 from tests.support.devices import Device, LoopbackFleet, open_fleet
 
@@ -72,3 +76,21 @@ async def test_a_holder_that_nobody_can_reach_gives_to_whom_it_can_reach(
         found = await seeker.wait_for("release.found")
         assert found.source == "an offer"
         assert await updated(world, seeker) == "2.0.0"
+
+
+async def test_an_answer_counts_as_a_look_though_no_slot_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``status`` says when somebody last answered who would have named what is new: the pointer or the swarm."""
+
+    async def never(_source: SlotSource, *, is_short: bool = False) -> Found:
+        await asyncio.Event().wait()
+        raise AssertionError(is_short)
+
+    monkeypatch.setattr(SlotSource, "look", never)
+    async with open_fleet(tmp_path) as fleet:
+        device = fleet.device(fleet.release("1.0.0")[0])
+        async with asyncio.timeout(60):
+            while (said := decode_report(device.installation.read_report(REPORT_LIMIT))) is None or not said.looked:
+                await asyncio.sleep(0.2)
+    assert said.heard == 0
