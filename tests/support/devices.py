@@ -99,8 +99,13 @@ class Device:
             state=folder / "state",
             device_id=bytes(16),
         )
-        config = NodeConfig({None: owner}, kind, settings=settings, stall=stall)
-        self.node = Node(config, NodeProgram(here(), owner, self.installation), self._heard)
+        self._config = NodeConfig({None: owner}, kind, settings=settings, stall=stall)
+        self._owner = owner
+        self.start()
+
+    def start(self) -> None:
+        """Be a node, once more after ``stop``."""
+        self.node = Node(self._config, NodeProgram(here(), self._owner, self.installation), self._heard)
         self.task = asyncio.create_task(self.node.run())
 
     def _heard(self, event: Event) -> None:
