@@ -1,6 +1,6 @@
 """Of a full table that strangers fill: which entry goes first, so that none of them pushes out what others have there.
 
-Pure. Not here: what a table holds, how much, and for how long.
+Pure. Not here: what a table holds, and for how long.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from collections import Counter, OrderedDict
 from typing import Generic, TypeAlias, TypeVar
 
 from pypatcher.addresses import Address, machine_of, network_of, provider_of
+from pypatcher.bounded import TABLE_LIMIT
 
-__all__ = ["Crowds"]
+__all__ = ["Crowds", "FairTable"]
 
 _Path: TypeAlias = tuple[str, ...]
 _Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Crowds(Generic[_Key]):
@@ -57,3 +59,28 @@ class Crowds(Generic[_Key]):
 
 def _path(source: Address) -> _Path:
     return provider_of(source), network_of(source), machine_of(source)
+
+
+class FairTable(dict[Address, _Value]):
+    """What is known of addresses: of 4096 at most, the last one noted at the end; changed by these two alone.
+
+    Not the oldest goes: whoever dials us from many ports is no reason to forget anybody else.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._crowds: Crowds[Address] = Crowds()
+
+    def note(self, address: Address, value: _Value) -> None:
+        """Set it."""
+        self.forget(address)
+        self[address] = value
+        self._crowds.add(address, address)
+        if len(self) > TABLE_LIMIT:
+            self.forget(self._crowds.first_to_go())
+
+    def forget(self, address: Address) -> None:
+        """Drop it, if it is there."""
+        if address in self:
+            del self[address]
+            self._crowds.remove(address, address)

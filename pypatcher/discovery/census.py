@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from pypatcher.addresses import Address, is_loopback, network_of
 from pypatcher.artifact import PatchInfo
-from pypatcher.bounded import TABLE_LIMIT, bound, note
-from pypatcher.crowds import Crowds
+from pypatcher.bounded import bound, note
+from pypatcher.crowds import FairTable
 from pypatcher.discovery.announcement import usable_hints
 from pypatcher.discovery.candidates import Candidate, Candidates
 from pypatcher.discovery.sources.source import Found
@@ -47,10 +47,9 @@ class Census:
         self._candidates = Candidates()
         self._voices: dict[bytes, Candidate] = {}
         self._heard: OrderedDict[Address, None] = OrderedDict()
-        self._proven: dict[Address, None] = {}
-        self._crowds: Crowds[Address] = Crowds()
+        self._proven = FairTable[None]()
         self._met: OrderedDict[Hashable, PatchInfo] = OrderedDict()
-        self._v1: OrderedDict[Address, bool] = OrderedDict()
+        self._v1 = FairTable[bool]()
         self._own: tuple[Address, ...] = ()
         self._ourselves: OrderedDict[Address, None] = OrderedDict()
 
@@ -88,15 +87,7 @@ class Census:
     def prove(self, address: Address) -> None:
         """A node of the namespace is there."""
         self.last_met = self._clock()
-        if self._proven.pop(address, self) is None:
-            self._crowds.remove(address, address)
-        self._proven[address] = None
-        self._crowds.add(address, address)
-        if len(self._proven) > TABLE_LIMIT:
-            # Not the oldest: whoever dials us from many ports is no reason to forget anybody else.
-            gone = self._crowds.first_to_go()
-            del self._proven[gone]
-            self._crowds.remove(gone, gone)
+        self._proven.note(address, None)
 
     def meet(self, address: Address, held: Iterable[PatchInfo]) -> None:
         """A node said on a connection what it holds: one voice for each network, and each LAN host, at most."""
@@ -113,7 +104,7 @@ class Census:
 
     def note_v1(self, address: Address, speaks: bool) -> None:
         """A node of the namespace there said whether it speaks the v1 exchange."""
-        note(self._v1, address, speaks)
+        self._v1.note(address, speaks)
 
     def speaks_v1(self, address: Address) -> bool | None:
         """Whether the node there speaks the v1 exchange, as it said itself; None: it was not asked yet."""

@@ -1,8 +1,9 @@
 """Which hosts were reached and which were silent, however often their addresses are dropped and named again.
 
 Pure and bounded; times are monotonic seconds. A stranger is its host, whatever its port: a hundred ports of one host
-are one host. On the LAN and on loopback, where nodes share hosts, it is the address. Whoever was used least recently is
-forgotten first. Not here: when the next knock is due (``knock_queue``).
+are one host. On the LAN and on loopback, where nodes share hosts, it is the address. Of the silent who was used least
+recently is forgotten first, of those that were reached the oldest of the largest crowd. Not here: when the next knock
+is due (``knock_queue``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from pypatcher.addresses import Address, machine_of
 from pypatcher.bounded import bound, note
+from pypatcher.crowds import FairTable
 from pypatcher.nat.punch_times import WINDOW
 
 __all__ = ["PeerHistory"]
@@ -41,7 +43,7 @@ class PeerHistory:
         self._rng = rng
         self._is_near = is_near
         self._silent: OrderedDict[object, _Silence] = OrderedDict()
-        self._proven: OrderedDict[Address, float] = OrderedDict()
+        self._proven = FairTable[float]()
         self._proven_hosts: OrderedDict[object, float] = OrderedDict()
 
     def is_proven(self, address: Address, now: float) -> bool:
@@ -50,7 +52,7 @@ class PeerHistory:
 
     def prove(self, address: Address, now: float) -> None:
         """It was reached."""
-        note(self._proven, address, now)
+        self._proven.note(address, now)
         note(self._proven_hosts, self._host(address), now)
 
     def failures(self, address: Address) -> int:
@@ -93,7 +95,7 @@ class PeerHistory:
 
     def failed(self, address: Address, now: float) -> None:
         """It answered and could not be dialed: it is a stranger again."""
-        self._proven.pop(address, None)
+        self._proven.forget(address)
         self._proven_hosts.pop(self._host(address), None)
         self.tried(address, now)
 

@@ -423,3 +423,15 @@ def test_planning_all_anew_for_the_same_moments_sorts_them_rarely(monkeypatch: p
     for _ in range(20):
         queue.replan(0.0, WALL)
     assert 0 < len(sizes) <= 20
+
+
+def test_who_dials_from_many_ports_makes_no_other_one_a_stranger() -> None:
+    """The attack: 5000 ports of one host within an hour, each of which proves to be there."""
+    queue = make()
+    others = [far(number) for number in range(30)]
+    queue.add(others, EVERYBODY, 0.0, WALL)
+    for number, address in enumerate(others):
+        queue.reached(address, float(number))
+    for port in range(5000):
+        queue.reached(far(7000, 1024 + port), 100.0)
+    assert all(queue._known.is_proven(address, 200.0) for address in others)
