@@ -115,12 +115,12 @@ async def _pay(upload: Upload, cost: Callable[[], float], watch: StallWatch) -> 
             await asyncio.sleep(delay)
 
 
-async def work(upload: Upload, count: int, watch: StallWatch) -> None:
+async def work(upload: Upload, cost: Callable[[int], float], count: int, watch: StallWatch) -> None:
     """Wait as long as work costs that is worth so many bytes; in pieces, or it would outweigh what others are sent."""
     while count > 0:
         piece = min(count, upload.piece)
         count -= piece
-        await _pay(upload, partial(upload.work, piece), watch)
+        await _pay(upload, partial(cost, piece), watch)
 
 
 async def give(stream: Stream, data: bytes | bytearray, upload: Upload, watch: StallWatch) -> None:

@@ -34,6 +34,8 @@ _SHOWN_SECONDS = 1.0
 _NOTHING, _NOTHING_PROVIDERS, _NOTHING_SECONDS = 3, 2, 60.0
 _STUCK_SECONDS = 10.0
 _REST_SECONDS = 0.5
+_NEAR_OVERHEAD = 4 << 20
+"""Bytes a second in the LAN, where nothing else is paced, of what no chunk costs."""
 
 
 class UploadLimiter:
@@ -68,6 +70,7 @@ class UploadLimiter:
         self._clock = clock
         self._active: dict[Upload, None] = {}
         self._pace = Pace(rate, _BURST_SECONDS, clock())
+        self._near_pace = Pace(_NEAR_OVERHEAD, _BURST_SECONDS, clock())
         self._sent = DaySums()
         self._nothing = WindowLimiter()
 
@@ -150,6 +153,10 @@ class UploadLimiter:
     def work(self, count: int) -> float:
         """Seconds to wait for the work that so many bytes cost which are not sent."""
         return self._pace.spend(count, self._clock())
+
+    def overhead(self, count: int) -> float:
+        """The same in the LAN, of what no chunk costs."""
+        return self._near_pace.spend(count, self._clock())
 
     def refund(self, taker: _Taker, count: int) -> None:
         """Of what was accounted for, so many bytes never left."""
@@ -242,6 +249,10 @@ class Upload:
         Else who asks for zeros alone would use up a day by a thousandth of its bytes. Nor has its taker taken anything.
         """
         return 0.0 if self.taker is None else self._limiter.work(count)
+
+    def overhead(self, count: int) -> float:
+        """The same for what chunks do not cost, in the LAN too: else one neighbour has all of a processor."""
+        return self._limiter.overhead(count) if self.taker is None else self._limiter.work(count)
 
     def spared(self, count: int) -> None:
         """So many bytes of the file were given without being sent: what deflating spared."""

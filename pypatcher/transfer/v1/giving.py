@@ -327,9 +327,11 @@ class _Parts:
         packed = await asyncio.to_thread(self._encode, ranges)
         await give(self.stream, packed, self.upload, self.watch)
         # They count as long as they are in the file.
-        self.upload.spared(max(0, sum(each.size for each in ranges if each.is_here) - len(packed)))
-        cost = sum(max(each.size, _LEAST_WORK) if each.is_here else _ABSENT_WORK for each in ranges)
-        await work(self.upload, cost - len(packed), self.watch)
+        spared = max(0, sum(each.size for each in ranges if each.is_here) - len(packed))
+        overhead = sum(max(0, _LEAST_WORK - each.size) if each.is_here else _ABSENT_WORK for each in ranges)
+        self.upload.spared(spared)
+        await work(self.upload, self.upload.work, spared, self.watch)
+        await work(self.upload, self.upload.overhead, overhead, self.watch)
 
     def _encode(self, ranges: Sequence[_Range]) -> bytes:
         return b"".join(

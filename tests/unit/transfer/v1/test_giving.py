@@ -173,6 +173,25 @@ def test_ranges_of_a_byte_take_no_more_of_the_pace_than_others_get(tmp_path: Pat
     assert run_alone(share()) > 0.45
 
 
+@pytest.mark.parametrize(("size", "least", "most"), [(1, 5.0, 30.0), (4096, 0.0, 0.1)])
+def test_a_neighbour_has_no_processor_for_itself(tmp_path: Path, size: int, least: float, most: float) -> None:
+    """The attack: 1024 ranges of a byte a request, in the LAN, where nothing was paced: a core for 400 kB a second."""
+    info, _ = make_release(tmp_path, _SIZE)
+    held = local_release(info, tmp_path / "release")
+
+    async def ask() -> float:
+        clock = asyncio.get_running_loop().time
+        upload = UploadLimiter(clock=clock).admit(("192.168.1.7", 1), _SIZE)
+        assert upload is not None
+        with OpenRelease(held) as file:
+            parts = _Parts(file, cast("Stream", _Taken()), upload, StallWatch(DEFAULT_STALL, clock), zlib_welcome=False)
+            for _ in range(24):
+                await parts.give([(at, size) for at in range(0, _SIZE, max(size, 256))])
+        return clock()
+
+    assert least <= run_alone(ask()) < most
+
+
 def test_who_takes_a_byte_of_each_chunk_keeps_no_place() -> None:
     """The attack: what that costs counted as if it had been taken: the place was kept, and left without a trace."""
 
