@@ -8,6 +8,7 @@ program means for a version on trial, and how a staged release takes over. Not h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
@@ -97,6 +98,7 @@ class _Runner:
         self._first_start = asyncio.Event()
         self._is_ready = False
         self._started_at = time.monotonic()
+        self._gets_updates = False
         self.why_not_updated = ""
         """What the last end of the program means for its updates; empty: nothing."""
         self.deadline: asyncio.Task[None] | None = None
@@ -143,6 +145,7 @@ class _Runner:
             settled = replace(settled, reason=instead)
         say_settled(settled, self._emit)
         report_obstacle(self._installation, settled.reason)
+        self._gets_updates = not settled.reason
 
     def _started(self, _pid: int) -> None:
         self._started_at = time.monotonic()
@@ -181,22 +184,26 @@ class _Runner:
 
     def _ended(self, returncode: int) -> bool:
         seconds = time.monotonic() - self._started_at
-        how = how_it_ended(returncode, seconds, time.time())
-        left = who_stays(_HELPERS_END) if returncode == 0 else []
-        if left:
-            self.why_not_updated = (
-                f"it went to the background: its first process ended ({how}), and others that it started run on "
-                f"without updates: {', '.join(left[:3])}. Start it in the foreground"
-            )
-        elif returncode == 0 and seconds < _SHORT:
-            self.why_not_updated = (
-                f"it ended by itself ({how}), and is updated only while it runs: if its work goes on elsewhere, "
-                "let run start what does it, in the foreground"
-            )
-        if self.why_not_updated:
-            self._emit(ProgramEnded(self.why_not_updated))
+        how, left = how_it_ended(returncode, seconds, time.time()), list[str]()
+        if returncode == 0:
+            with contextlib.suppress(OSError):  # whatever cannot be seen, the end is written down
+                left = who_stays(_HELPERS_END)
+            self._say_why_not_updated(how, left, is_short=seconds < _SHORT)
         how += f", {len(left)} processes went on in the background" if left else ""
         return self._installation.end_start(requested=False, how=how)
+
+    def _say_why_not_updated(self, how: str, left: Sequence[str], *, is_short: bool) -> None:
+        """Of a program that ended well; one that gets no updates at all was told at its start."""
+        if not self._gets_updates or not (left or is_short):
+            return
+        self.why_not_updated = (
+            f"it went to the background: its first process ended ({how}), and others that it started run on "
+            f"without updates: {', '.join(left[:3])}. Start it in the foreground"
+            if left
+            else f"it ended by itself ({how}), and is updated only while it runs: if its work goes on elsewhere, "
+            "let run start what does it, in the foreground"
+        )
+        self._emit(ProgramEnded(self.why_not_updated))
 
     async def _confirm(self) -> None:
         version = await asyncio.to_thread(self._installation.confirm)
