@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from pypatcher.established import COMPILED, Established, FlowLimits, StreamData
+from pypatcher.established import COMPILED, Established, FlowLimits, StreamData, apart
 from pypatcher.established.protection import AES_128_GCM, CHACHA20_POLY1305
 from tests.support.virtual_path import CLIENT, SERVER, handover
 
@@ -29,30 +29,31 @@ KINDS = ("full packets", "messages")
 SUITES = {"AES-128-GCM": AES_128_GCM, "ChaCha20-Poly1305": CHACHA20_POLY1305}
 
 
-def transfer(suite: int, size: int) -> tuple[float, float]:
+def transfer(suite: int, total: int) -> tuple[float, float]:
     """Microseconds per packet of the side that sends, and of the side that reads."""
     sender, reader = (Established(handover(client, suite=suite, limits=LIMITS), 0.0) for client in (True, False))
     stream, chunk, clock = sender.open(False), os.urandom(CHUNK), time.process_time
     now, written, got, packets = 0.0, 0, 0, 0
     sending = reading = 0.0
-    while got < size:
+    while got < total:
         now += STEP
         began = clock()
-        while sender.unacknowledged(stream) <= AHEAD - CHUNK and written < size:
+        while sender.unacknowledged(stream) <= AHEAD - CHUNK and written < total:
             sender.write(stream, chunk, False)
             written += CHUNK
         if (due := sender.timer()) is not None and due <= now:
             sender.on_timer(now)
-        datagrams = sender.send(now)
-        packets += len(datagrams)
+        trains = sender.send_trains(now)
         between = clock()
-        reader.receive([(data, CLIENT) for data, _ in datagrams], now)
+        packets += len(apart(trains))
+        began_reading = clock()
+        reader.receive_trains([(data, size, CLIENT) for data, size, _ in trains], now)
         for event in reader.take_events():
             if isinstance(event, StreamData):
                 got += len(event.data)
                 reader.grant(stream, got + WINDOW)
         answers = reader.send(now)
-        reading += clock() - between
+        reading += clock() - began_reading
         sending += between - began
         began = clock()
         sender.receive([(data, SERVER) for data, _ in answers], now)

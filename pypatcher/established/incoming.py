@@ -68,8 +68,7 @@ class Incoming:
         self._genuine = False
         self._number_at = 1 + state.id_size
         self._reader = FrameReader(b"")
-        self._called = b""
-        """What the last packet called us."""
+        self._called = b""  # what the last packet called us
 
     def receive(self, trains: list[Train], now: float) -> None:
         """Take datagrams, each of which is one packet with a short header."""

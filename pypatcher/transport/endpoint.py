@@ -24,8 +24,9 @@ from pypatcher.transport.connection import Connection
 from pypatcher.transport.incoming import FrontDoor, Welcome
 from pypatcher.transport.quic import CONNECTION_ID_SIZE, MIN_DATAGRAM_SIZE, RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
+from pypatcher.transport.sockets import open_sockets
 from pypatcher.transport.source_address import goes_on, payload_for, source_for
-from pypatcher.udp import DatagramSocket, open_sockets
+from pypatcher.udp import DatagramSocket
 
 __all__ = ["Endpoint", "Handler"]
 
@@ -114,8 +115,7 @@ class Endpoint:
 
         It is an answer, and leaves from the address that was asked, if it is sent while ``on_krpc`` runs.
         """
-        udp = self._sockets.get(is_ipv6(address[0]))
-        if udp is not None:
+        if (udp := self._sockets.get(is_ipv6(address[0]))) is not None:
             udp.send(data, address, source=udp.asked_by(address))
 
     def serve(self, alpn: str, handler: Handler) -> None:
@@ -278,13 +278,12 @@ class Endpoint:
         start = 0
         while start < len(data):
             end = short_run(data, start, size, CONNECTION_ID_SIZE)
-            run = data[start:end]  # which is data itself, mostly
+            start, run = end, data[start:end]  # which is data itself, mostly
             if run[0] < 0x80 and (connection := self._routes.get(run[1 : 1 + CONNECTION_ID_SIZE])) is not None:
                 self._feed(connection, (run, size, source))
             else:
                 for at in range(0, len(run), size):
                     self._datagram_received(run[at : at + size], source)
-            start = end
 
     def _datagram_received(self, data: bytes, source: Address) -> None:
         first = data[0] if data else 0
@@ -411,8 +410,7 @@ class Endpoint:
                 _log.debug("a connection to %s broke", format_address(entry.address), exc_info=True)
                 connection.abandon(PeerError("the connection broke on a packet of the peer"))
                 continue
-            if trains:
-                entry.udp.send_all(trains, source=entry.asked)
+            entry.udp.send_all(trains, source=entry.asked)
 
     async def _run(self, handler: Handler, connection: Connection) -> None:
         code = CloseCode.DONE

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from pypatcher.errors import PatcherError
 from pypatcher.transfer import UploadLimiter
-from pypatcher.transfer.giving import give
+from pypatcher.transfer.giving import OpenRelease, give
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
 from pypatcher.transport.stream import Stream
 from tests.support.node_fakes import run_alone
+from tests.support.transport import local_release, make_release
 
 _SIZE = 1 << 22
+
+
+async def test_no_thread_reads_what_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info, body = make_release(tmp_path, 5000)
+    threads: list[int] = []
+
+    async def in_thread(read: Callable[[int, int], bytes], size: int, offset: int) -> bytes:
+        threads.append(offset)
+        return read(size, offset)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EAGAIN, "it would have to wait")
+
+    monkeypatch.setattr(asyncio, "to_thread", in_thread)
+    with OpenRelease(local_release(info, tmp_path / "release")) as file:
+        first = await file.read(4000, 0)
+        assert first + await file.read(4000, 4000) == body
+        assert threads == [4000], "less than was asked for is there, and a disk may be waited for"
+        monkeypatch.setattr(os, "preadv", refuse)
+        assert await file.read(1000, 1000) == body[1000:2000]
+        assert threads == [4000, 1000]
+        monkeypatch.undo()
+        (tmp_path / "release").write_bytes(body)
+        with pytest.raises(PatcherError, match="changed"):
+            await file.read(4000, 0)
 
 
 class _Taker:
