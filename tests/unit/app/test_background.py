@@ -130,7 +130,7 @@ def test_a_program_that_leaves_the_foreground_is_told_to_stay_there(place: Foreg
     assert [_is_there(pid) for pid in place.started("daemon")] == ([True] if how == "daemon" else [])
 
 
-def test_a_program_that_gets_no_updates_is_told_nothing_more(place: Foreground) -> None:
+def test_a_program_without_updates_is_told_nothing_more(place: Foreground) -> None:
     place.build("app", "1.0.0", "elsewhere")
     with (place.folder / "app").open("ab") as damaged:
         damaged.write(b"damaged")

@@ -113,7 +113,7 @@ def test_who_answers_from_many_addresses_makes_nobody_else_forgotten() -> None:
     assert list(census.proven)[-1] == honest[0]
 
 
-def test_who_names_the_same_release_at_many_addresses_crowds_out_no_holder() -> None:
+def test_who_names_many_addresses_crowds_out_no_holder() -> None:
     """The attack: the true newest release under 600 node ids, at made-up addresses, or at one host's ports."""
     census = make()
     honest = [Candidate(NEW, node(number).public, (f"198.51.{number}.7", 1), "a test") for number in range(5)]

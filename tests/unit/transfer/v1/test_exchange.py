@@ -187,7 +187,7 @@ async def test_a_request_that_nobody_knows_is_answered_so() -> None:
         assert answer == b"\0" + NEW.encode()
 
 
-async def test_a_request_that_is_given_up_while_there_is_no_place_ends_nothing_else(
+async def test_a_request_given_up_without_a_place_ends_nothing_else(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer "busy" could not be written then: the connection ended, and 3 kB of a failure of ours were logged."""
