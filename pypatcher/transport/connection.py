@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from pypatcher.addresses import Address
 from pypatcher.errors import PeerError
@@ -165,6 +166,13 @@ class Connection:
         if self._failure is None:
             self._quic.close(error_code=code, reason_phrase=reason)
             self._end(PeerError(f"this side closed the connection: {reason or CloseCode(code).name.lower()}"))
+            self._host.wake(self)
+
+    def refuse(self) -> None:
+        """Others have its place before its handshake was finished: who thinks that it was asks elsewhere at once."""
+        if self._failure is None:
+            self._quic.close(error_code=QuicErrorCode.CONNECTION_REFUSED, frame_type=QuicFrameType.PADDING)
+            self._end(PeerError("there was no place for it"))
             self._host.wake(self)
 
     def keep_place(self) -> None:

@@ -372,23 +372,30 @@ class Endpoint:
             return
         entry = self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source)
         self._note_asked(connection, source)
-        entry.deadline = self._loop.call_later(_ASK_SECONDS, self._send_away, connection, CloseCode.STALLED)
+        entry.deadline = self._loop.call_later(_ASK_SECONDS, self._send_away, connection)
         entry.place, vacated = self._admission.opened(
             source, validated=welcome.retry_id is not None, now=self._loop.time()
         )
         self._holders[entry.place] = connection
         if vacated is not None:
-            self._send_away(self._holders[vacated], CloseCode.BUSY)
+            self._vacate(self._holders[vacated])
         self._first_routes.setdefault(welcome.destination_id, connection)
         self.add_route(quic.host_cid, connection)
         self._awake[connection] = None
 
-    def _send_away(self, connection: Connection, code: CloseCode) -> None:
-        """It has not asked rightly, in time or before others wanted its place."""
+    def _send_away(self, connection: Connection) -> None:
+        """It has not asked rightly in time."""
         if connection.is_established:
-            connection.close(code)
+            connection.close(CloseCode.STALLED)
         else:
             connection.abandon(PeerError("the handshake was not finished in time"))
+
+    def _vacate(self, connection: Connection) -> None:
+        """Others want its place, and it has not asked rightly yet."""
+        if connection.is_established:
+            connection.close(CloseCode.BUSY)
+        else:
+            connection.refuse()
 
     def _flush(self) -> None:
         """Pump every connection that has something to do; those whose socket is full wait for it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pypatcher.addresses import Address
-from pypatcher.errors import PeerError
+from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.transfer import fetch_release, wire
 from pypatcher.transport import Connection, Endpoint
 from tests.support.node_fakes import run_alone
@@ -115,3 +115,24 @@ def test_who_never_asks_rightly_has_one_deadline_for_all(tmp_path: Path) -> None
             return loop.time() - began
 
     assert run_alone(attack()) < 16.0
+
+
+def test_who_loses_its_place_while_it_thinks_to_have_it_is_told(tmp_path: Path) -> None:
+    """A hundred dial at once: half of them were forgotten without a word, and asked nobody else for ten seconds."""
+    info, _ = make_release(tmp_path, 20_000)
+
+    async def dial(endpoint: Endpoint) -> Connection | None:
+        try:
+            return await endpoint.connect(HOLDER, node_id=None, alpn=ALPN)
+        except PeerBusyError:
+            return None
+
+    async def crowd() -> int:
+        async with Switch() as switch:
+            await switch.holder(HOLDER, local_release(info, tmp_path / "release"))
+            endpoints = [await switch.endpoint((f"40.{number}.0.1", 5000)) for number in range(100)]
+            connections = await asyncio.gather(*map(dial, endpoints))
+            await asyncio.sleep(1.0)
+            return sum(each is not None and not each.is_closed for each in connections)
+
+    assert run_alone(crowd()) == 48, "as many as there are places from outside the LAN"
