@@ -5,7 +5,8 @@ in all, per address, per network and per provider (a /24 or /48 within a /16 or 
 providers that took nothing yet, so that nobody can use them up for everybody. Only bytes that left count. The LAN,
 loopback included, is limited only by how many uploads a small device can hold at once: its addresses are not counted
 one by one, because many devices (and tests) may share one there. A slow taker keeps its place only as long as nobody
-else wants it. Not here: what is sent (``server``).
+else wants it; who takes from several at once keeps it for a turn, and then only as long. Not here: what is sent
+(``server``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _SHOWN_SECONDS = 1.0
 _NOTHING, _NOTHING_PROVIDERS, _NOTHING_SECONDS = 3, 2, 60.0
 _STUCK_SECONDS = 10.0
 _REST_SECONDS = 0.5
+_TURN_SECONDS = 4.0
 _NEAR_OVERHEAD = 4 << 20
 """Bytes a second in the LAN, where nothing else is paced, of what no chunk costs."""
 
@@ -69,16 +71,29 @@ class UploadLimiter:
         self._daily_factor, self._day = daily_factor, day
         self._clock = clock
         self._active: dict[Upload, None] = {}
+        self._finishing: dict[Upload, None] = {}
         self._pace = Pace(rate, _BURST_SECONDS, clock())
         self._near_pace = Pace(_NEAR_OVERHEAD, _BURST_SECONDS, clock())
         self._sent = DaySums()
         self._nothing = WindowLimiter()
 
-    def admit(self, address: Address, size: int, drop: Callable[[], None] = lambda: None) -> Upload | None:
+    def admit(
+        self,
+        address: Address,
+        size: int,
+        drop: Callable[[], None] = lambda: None,
+        *,
+        takes_turns: Callable[[], bool] = lambda: False,
+        is_brief: bool = False,
+    ) -> Upload | None:
         """A place for an upload of ``size`` bytes, or None while the limits leave none.
 
         Args:
-            drop: called when the upload loses its place to somebody else, because its taker is slow: it must end.
+            drop: called when the upload loses its place to somebody else, because its taker is slow: it must end. Or,
+                if it is not ``is_slow``, because it rests or its turn is over: then when what it was asked is done.
+            takes_turns: whether its taker may be told to come back later, though it has begun.
+            is_brief: it takes next to nothing, and then ends; it takes no place, but as many more as those whose turn
+                is over are all that there may be.
         """
         if self.rate <= 0:
             return None
@@ -88,11 +103,25 @@ class UploadLimiter:
                 return None
             if not (self._has_share(taker, size) and self._has_turn(taker)):
                 return None
+        if is_brief:
+            return self._admit_briefly(taker, size)
         if not self._has_room(taker is None, size):
             return None
-        upload = Upload(self, taker, size, drop)
+        upload = Upload(self, taker, size, drop, takes_turns)
         self._active[upload] = None
         return upload
+
+    def _admit_briefly(self, taker: _Taker | None, size: int) -> Upload | None:
+        if not self._may_finish(taker is None):
+            return None
+        upload = Upload(self, taker, size, lambda: None, lambda: False)
+        self._finishing[upload] = None
+        return upload
+
+    def _may_finish(self, is_near: bool) -> int:
+        """How many more may go on without a place."""
+        places = self._lan_uploads if is_near else self._uploads
+        return max(0, places - sum((upload.taker is None) is is_near for upload in self._finishing))
 
     def _has_share(self, taker: _Taker, size: int) -> bool:
         """Whether the day's bytes have ``size`` more for it."""
@@ -132,13 +161,17 @@ class UploadLimiter:
     def _has_room(self, is_near: bool, size: int) -> bool:
         """Whether there is a place, and of the day what it takes; slow takers may have lost theirs just now."""
         there = [upload for upload in self._active if (upload.taker is None) is is_near]
-        there.sort(key=lambda upload: (not upload.rests, upload.pace()))
+        there.sort(key=lambda upload: (not upload.rests, min(upload.pace(), _SLOW_RATE), -upload.held()))
         places, day = (self._lan_uploads, None) if is_near else (self._uploads, self._day)
         left = 0 if day is None else day - self._sent.total([_ALL], self._clock())[_ALL] - size
-        losers = 0
+        losers, may_finish = 0, self._may_finish(is_near)
         while len(there) - losers >= places or (day is not None and sum(each.left for each in there[losers:]) > left):
-            if losers == len(there) or not (there[losers].rests or there[losers].pace() < _SLOW_RATE):
+            if losers == len(there):
                 return False
+            if not (there[losers].rests or there[losers].is_slow):
+                if there[losers].held() < _TURN_SECONDS or not may_finish:
+                    return False
+                may_finish -= 1
             losers += 1
         for loser in there[:losers]:
             loser.lose()
@@ -168,6 +201,12 @@ class UploadLimiter:
         if upload in self._active and upload.taker is not None and upload.left_little:
             self._nothing.count(_nothing_by(upload.taker), self._clock())
         self._active.pop(upload, None)
+        self._finishing.pop(upload, None)
+
+    def finish(self, upload: Upload) -> None:
+        """It has its place no more, and ends with what it was asked."""
+        del self._active[upload]
+        self._finishing[upload] = None
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -207,19 +246,29 @@ class Upload:
         "_marked",
         "_rests_since",
         "_sent",
+        "_since",
         "_size",
         "_spent",
+        "_takes_turns",
         "_total",
         "left",
         "taker",
         "turn",
     )
 
-    def __init__(self, limiter: UploadLimiter, taker: _Taker | None, size: int, drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limiter: UploadLimiter,
+        taker: _Taker | None,
+        size: int,
+        drop: Callable[[], None],
+        takes_turns: Callable[[], bool],
+    ) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
-        self._size = size
-        self._marked, self._sent, self._last_pace = limiter.now(), 0, float("inf")
+        self._size, self._takes_turns = size, takes_turns
+        self._since = self._marked = limiter.now()
+        self._sent, self._last_pace = 0, float("inf")
         self._spent, self._total = self._marked, 0
         self.turn = asyncio.Lock()
         self._rests_since = float("inf")
@@ -300,9 +349,21 @@ class Upload:
         """Seconds since its taker was ready for more."""
         return max(0.0, self._limiter.now() - self._spent)
 
+    def held(self) -> float:
+        """Seconds that it has had its place, if its taker takes turns."""
+        return self._limiter.now() - self._since if self._takes_turns() else 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its taker takes less than its place is worth."""
+        return self.pace() < _SLOW_RATE
+
     def lose(self) -> None:
         """Somebody else gets the place."""
-        self.end()
+        if self.rests or self.is_slow:
+            self.end()
+        else:
+            self._limiter.finish(self)
         self._drop()
 
     def end(self) -> None:

@@ -98,7 +98,7 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "v1_messages": [
         encode_message(Kind.HELLO, Hello((INFO,), seq=5, digest=bytes(8), fetching=INFO, software="a 1").encode()),
-        Hello((INFO,), seq=5, digest=bytes(8), fetching=INFO).encode(),
+        Hello((INFO,), (bytes(31) + b"\x01",), seq=5, digest=bytes(8), fetching=INFO).encode(),
         TreeRequest(bytes(32), 1, (bytes(16),)).encode(),
         RangesRequest(bytes(32), Flags.ZLIB, ((0, 5), (9, 1000))).encode(),
         encode_piece(bytes(400), zlib_welcome=True) + encode_piece(bytes(100), zlib_welcome=False),

@@ -103,6 +103,10 @@ same; when all are gone others have {transfer.v1.members._ALONE} s to come
 
 | nobody gives anything | after {transfer.v1.members._IN_VAIN} s the fetch ends; what came is kept
 
+| a taker that takes from several at once | gives way after {transfer.upload_limits._TURN_SECONDS} s to who asks
+next, when all places are taken; what it was asked is still answered, to {UPLOADS.uploads}
+(LAN: {UPLOADS.lan_uploads}) such at once
+
 | a taker that asks for nothing | its place goes to who asks next after {transfer.upload_limits._REST_SECONDS} s
 
 | fetches at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over

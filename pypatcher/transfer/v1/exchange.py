@@ -227,8 +227,13 @@ class ExchangeV1:
 
     @property
     def news(self) -> Sequence[News]:
-        """What we hold, what we fetch, what the owner says."""
-        return (self.shelf.news, self.swarms.news, *(() if self._word is None else (self._word.news,)))
+        """What we hold, what we fetch and give, what the owner says."""
+        return (
+            self.shelf.news,
+            self.swarms.news,
+            self._giver.news,
+            *(() if self._word is None else (self._word.news,)),
+        )
 
     @property
     def answers(self) -> Mapping[int, Answer]:
@@ -251,6 +256,7 @@ class ExchangeV1:
             fetching=fetching,
             parts=parts,
             held=tuple(self.shelf.held),
+            given=tuple(map(self._giver.given, self.shelf.held)),
             seq=seq,
             digest=digest,
             mask=mask,
@@ -258,20 +264,23 @@ class ExchangeV1:
             software="pypatcher",
         )
 
+    def hear(self, session: SessionV1) -> None:
+        """What it has, and lacks; each second that this comes later counts at each device that parts go through."""
+        self._giver.attend(session)
+        self.swarms.hear(session)
+
     def keeps(self, session: SessionV1) -> bool:
         """See ``Swarms``."""
         return self.swarms.keeps(session)
 
     async def _attend(self, session: SessionV1) -> None:
-        self._giver.attend(session)
-        self.swarms.hear(session)
         if self.keeps(session):
             # Whoever meets others goes on to the next.
             self._gives(session)
         if session.hello is None or (self._words is not None and self._words.lacks(session)):
             return
-        # That it has some parts more is nothing new.
-        said = replace(session.hello, parts=NO_PARTS)
+        # That it has, or gave, some parts more is nothing new.
+        said = replace(session.hello, parts=NO_PARTS, given=())
         if self._met.get(session) != said:
             self._met[session] = said
             await self.met(session)

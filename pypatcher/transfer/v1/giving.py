@@ -31,11 +31,13 @@ from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallWatch
 from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transfer.v1.answers import ABSENT, Piece, encode_nodes, encode_piece
-from pypatcher.transfer.v1.messages import Flags, RangesRequest, TreeRequest, check_ranges
+from pypatcher.transfer.v1.given_parts import GivenParts
+from pypatcher.transfer.v1.messages import NO_PARTS, Flags, RangesRequest, TreeRequest, check_ranges
 from pypatcher.transfer.v1.part_held import OpenPart, PartHeld
 from pypatcher.transfer.v1.session import SessionV1
 from pypatcher.transport import CloseCode
 from pypatcher.transport.stream import Stream
+from pypatcher.waiting import News
 
 __all__ = ["Giver"]
 
@@ -63,6 +65,7 @@ class _Account:
         watch: sees the taker stall; one for all its requests, for it takes what is asked later when its turn comes.
         given: which bytes of the file were acknowledged.
         is_said: it was said that the peer has all of it.
+        had_turn: its place is another's once its open requests are answered.
     """
 
     info: PatchInfo
@@ -76,6 +79,7 @@ class _Account:
     open: int = 0
     given: Fragments = field(default_factory=lambda: Fragments(_PIECES))
     is_said: bool = False
+    had_turn: bool = False
 
     def has_left(self, size: int) -> bool:
         """Whether so many bytes more are what one place is for."""
@@ -95,11 +99,19 @@ class _Account:
             self.open -= 1
             upload.rest(rests=not self.open)
 
+    def ended(self, sent: int, left: int) -> None:
+        """An answer is over: so many bytes of the release, of which so many left."""
+        self.sent += sent
+        self.left += left
+        if self.had_turn and not self.open and (upload := self.upload) is not None:
+            self.settle()
+            upload.end()
+
     def settle(self) -> None:
         """Its place is another's, or free."""
         if self.upload is not None:
             self.upload.settle(self.left - self.settled)
-            self.settled, self.upload = self.left, None
+            self.settled, self.upload, self.had_turn = self.left, None, False
 
 
 class Giver:
@@ -109,6 +121,9 @@ class Giver:
         emit: told of who has all of a release from us.
         began: told when a connection's first upload has its place.
         part_of: what is here of the release of that id, while it is fetched.
+
+    Attributes:
+        news: told when other parts of what is held are given.
     """
 
     def __init__(
@@ -124,6 +139,13 @@ class Giver:
         self._began = began
         self._accounts: dict[SessionV1, _Account] = {}
         self._trees: dict[bytes, asyncio.Task[Tree]] = {}
+        self._given: dict[bytes, GivenParts] = {}
+        self.news = News()
+
+    def given(self, info: PatchInfo) -> bytes:
+        """A bitmap of the parts of what is held that others took lately, as HELLO tells it."""
+        given = self._given.get(info.release_id)
+        return NO_PARTS if given is None else given.bitmap()
 
     async def answer_ranges(self, session: SessionV1, payload: bytes, stream: Stream) -> None:
         """RANGES: bytes of a release, from disk."""
@@ -138,6 +160,8 @@ class Giver:
         if account is None or upload is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
+        if isinstance(held, LocalRelease):
+            self._note_given(held.info, asked.ranges)
         gave = list[tuple[int, int]]()
         try:
             with session.moving(), account.giving(upload) as watch, _open(held) as file:
@@ -152,8 +176,7 @@ class Giver:
             raise
         finally:
             # What deflating spared did not leave, and pays for nothing that was not taken.
-            account.sent += sum(size for _, size in gave) or stream.sent
-            account.left += stream.sent
+            account.ended(sum(size for _, size in gave) or stream.sent, stream.sent)
             session.moved(stream.sent)
         with contextlib.suppress(TooManyFragmentsError):
             for offset, size in gave:
@@ -166,7 +189,7 @@ class Giver:
         asked = TreeRequest.decode(payload)
         held = self._shelf.find(asked.release) or self._part_of(asked.release)
         account, upload = (None, None) if held is None else self._account(session, held.info, 0)
-        if held is None or account is None:
+        if held is None or (account is None and not isinstance(held, PartHeld)):
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE if held is None else CloseCode.BUSY))
             return
         found = [ABSENT] * (len(asked.nodes) or 1)
@@ -179,18 +202,19 @@ class Giver:
                 found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
         data = encode_nodes(found)
         account, upload = self._account(session, held.info, len(data))
+        if upload is None and isinstance(held, PartHeld):
+            account, upload = self._brief(session, held.info)
         if account is None or upload is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
-        await stream.write(_HERE)
         sent = 0
         try:
             with session.moving(), account.giving(upload) as watch:
+                await stream.write(_HERE)
                 await give(stream, data, upload, watch)
             sent = len(data)
         finally:
-            account.sent += sent or stream.sent
-            account.left += sent or stream.sent
+            account.ended(sent or stream.sent, sent or stream.sent)
             session.moved(sent or stream.sent)
 
     def attend(self, session: SessionV1) -> None:
@@ -213,6 +237,8 @@ class Giver:
         """
         account = self._accounts.get(session)
         if account is not None and account.info == info and account.has_left(size):
+            if account.had_turn:
+                return account, None
             if account.upload is None:
                 account.upload = self._admit(session, info)
             account.asked += size if account.upload is not None else 0
@@ -229,17 +255,40 @@ class Giver:
         self._began(session)
         return account, upload
 
+    def _brief(self, session: SessionV1, info: PatchInfo) -> tuple[_Account | None, Upload | None]:
+        """For one answer, though all places are taken: who fetches itself has told the tree on sooner than any part."""
+        upload = self._shelf.limiter.admit(session.connection.peer_address, info.file_size, is_brief=True)
+        if upload is None:
+            return None, None
+        return _Account(info, upload, time.monotonic(), _watch(), had_turn=True), upload
+
     def _admit(self, session: SessionV1, info: PatchInfo) -> Upload | None:
+        def takes_turns() -> bool:
+            # Who fetches in parts, which it says, takes them from others meanwhile.
+            return session.hello is not None and session.hello.fetching == info
+
         drop = partial(self._lose, session)
-        return self._shelf.limiter.admit(session.connection.peer_address, info.file_size, drop)
+        return self._shelf.limiter.admit(session.connection.peer_address, info.file_size, drop, takes_turns=takes_turns)
 
     def _lose(self, session: SessionV1) -> None:
-        """Another taker gets its place: who was too slow is told so; who asked for nothing is asked in again."""
+        """Another taker gets its place: who was too slow is told so; who asked for nothing is asked in again, and who
+        had its turn, too, when its open requests are answered."""
         account = self._accounts.get(session)
         if account is not None and not account.open:
             account.settle()
+        elif account is not None and account.upload is not None and not account.upload.is_slow:
+            account.had_turn = True
         else:
             session.connection.close(CloseCode.STALLED)
+
+    def _note_given(self, info: PatchInfo, ranges: Sequence[tuple[int, int]]) -> None:
+        given = self._given.get(info.release_id)
+        if given is None:
+            for gone in set(self._given) - {each.release_id for each in self._shelf.held}:
+                del self._given[gone]
+            given = self._given[info.release_id] = GivenParts(info.file_size)
+        given.note(ranges, time.monotonic())
+        self.news.tell()
 
     def _say_served(self, session: SessionV1, account: _Account) -> None:
         address = session.connection.peer_address

@@ -71,6 +71,7 @@ class Hello:
 
     Attributes:
         held: releases that it has whole, at most 4.
+        given: for each of them a bitmap of 256 equal parts that it gave, or gives, to others; or nothing at all.
         seq: of the newest manifest that it knows; None: it knows none.
         digest: the first 8 bytes of SHA-512 of that manifest's value.
         mask: a bit for each position whose signature it has.
@@ -81,6 +82,7 @@ class Hello:
     """
 
     held: tuple[PatchInfo, ...] = ()
+    given: tuple[bytes, ...] = ()
     seq: int | None = None
     digest: bytes = b""
     mask: int = 0
@@ -96,6 +98,8 @@ class Hello:
             keys |= {b"m": self.seq, b"h": self.digest, b"g": self.mask}
         if self.fetching is not None:
             keys |= {b"p": self.fetching.to_postcard(), b"b": self.parts}
+        if any(each != NO_PARTS for each in self.given):
+            keys[b"o"] = b"".join(self.given)
         if not self.gives:
             keys[b"s"] = 0
         if self.software:
@@ -118,6 +122,7 @@ class Hello:
         fetching = keys.get(b"p")
         return cls(
             held=tuple(_release(each) for each in held),
+            given=_bitmaps(keys[b"o"], len(held)) if b"o" in keys else (),
             seq=_number(keys[b"m"], _SEQ_LIMIT) if b"m" in keys else None,
             digest=_bytes(keys.get(b"h", bytes(_DIGEST_SIZE)), _DIGEST_SIZE) if b"m" in keys else b"",
             mask=_number(keys.get(b"g", 0), 1 << POSITIONS) if b"m" in keys else 0,
@@ -286,6 +291,11 @@ def _bytes(found: Value, size: int) -> bytes:
     if not isinstance(found, bytes) or len(found) != size:
         raise CodecError(f"a byte string that has not {size} bytes")
     return found
+
+
+def _bitmaps(found: Value, count: int) -> tuple[bytes, ...]:
+    joined, size = _bytes(found, count * len(NO_PARTS)), len(NO_PARTS)
+    return tuple(joined[at : at + size] for at in range(0, len(joined), size))
 
 
 def _software(found: Value) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pypatcher.artifact.deflate import PIECE
-from pypatcher.transfer.v1.messages import PARTS
+from pypatcher.transfer.v1.messages import NO_PARTS, PARTS
 from pypatcher.transfer.v1.plan import Plan, Run
 
 __all__ = ["NEAR_PATIENCE", "Asked", "Picker"]
@@ -71,6 +71,7 @@ class _Peer:
         is_near: it is in our LAN.
         is_fetching: it fetches the same release.
         has: a bit for each part that it has.
+        given: one for each part that it gave to others lately.
         ranks: of its node id, for each part.
         brought: when it was first heard, or last had a part that no other had who fetches, or, near, nobody near.
         size: bytes of its next request.
@@ -79,9 +80,10 @@ class _Peer:
     is_near: bool
     ranks: list[bytes]
     brought: float
+    size: int
     is_fetching: bool = False
     has: int = 0
-    size: int = _FIRST
+    given: int = 0
 
 
 @dataclass(slots=True)
@@ -139,21 +141,33 @@ class Picker:
         for piece in self._pieces:
             piece.wanted = piece.free
 
-    def hear(self, peer: bytes, now: float, *, is_near: bool, parts: bytes | None, is_fetching: bool) -> None:
-        """A peer, named by its node id, says what it has: a bitmap, or everything (None)."""
+    def hear(
+        self,
+        peer: bytes,
+        now: float,
+        *,
+        is_near: bool,
+        parts: bytes | None,
+        is_fetching: bool,
+        given: bytes = NO_PARTS,
+    ) -> None:
+        """A peer, named by its node id, says what it has: a bitmap, or everything (None); and what others took."""
         one = self._peers.get(peer)
         if one is None:
             if is_near and self._near_until is None:
                 # Once: who comes and goes must not begin the wait anew.
                 self._progress = _Progress(now)
                 self._near_until = now + max(_NEAR_SECONDS, self._plan.missing / _NEAR_RATE)
-            one = self._peers[peer] = _Peer(is_near, _ranks(peer), now)
+            # A few first ones of several who know nothing of each other yet must not be the whole of a small file.
+            first = min(_FIRST, max(_SMALLEST, self._plan.file_size // _OF_FILE))
+            one = self._peers[peer] = _Peer(is_near, _ranks(peer), now, first)
             self._ahead.clear()
         if is_fetching is not one.is_fetching:
             self._note_has(one, 0, now)
             one.is_fetching = is_fetching
             self._ahead.clear()
         self._note_has(one, _ALL if parts is None else _parts_bits(parts), now)
+        one.given = _parts_bits(given)
 
     def leave(self, peer: bytes) -> None:
         """It is gone, and what it is asked for is asked of others."""
@@ -230,29 +244,38 @@ class Picker:
         if len(self._peers) > 1:
             # What is left is shared out, or the last request of a slow peer would take as long as it likes.
             room = min(room, max(_SMALLEST, (self._plan.missing - under_way) // (2 * len(self._peers))))
+        to_its_end = False
         if any(other.is_fetching for other in self._peers.values()):
             # What is asked for is not told to them: the less that is, the less do two ask a seed for the same.
             room = min(room, max(_SMALLEST, self._plan.file_size // _OF_FILE))
+            # Nor is a part before all of it is here: none is cut for its last bytes.
+            to_its_end = self._plan.file_size // PARTS <= room
         chosen: dict[int, tuple[int, int]] = {}
         last = -1
         while left and room > 0:
-            follows = last + 1 in left and self._urgency(last + 1, now)[:2] == self._urgency(last, now)[:2]
-            last = last + 1 if last >= 0 and follows else min(left, key=lambda part: self._urgency(part, now))
+            follows = last >= 0 and last + 1 in left and self._follows(one, last, now)
+            last = last + 1 if follows else min(left, key=lambda part: self._urgency(one, part, now))
             left.discard(last)
             for number, offset, size in self._plan.chunks_in(last):
-                if room > 0 and number not in chosen and self._plan.is_wanted(number) and not self._asked[number]:
+                is_room = room > 0 or to_its_end
+                if is_room and number not in chosen and self._plan.is_wanted(number) and not self._asked[number]:
                     chosen[number] = offset, size
                     room -= size
         return list(_runs((number, *chosen[number]) for number in sorted(chosen)))[:_RANGES]
 
-    def _urgency(self, part: int, now: float) -> tuple[int, int, bool, float]:
-        """What few have comes first; of that what others leave to us, or all would ask a seed for the same at once.
-
-        Then what was begun, so that it can be given soon.
-        """
+    def _urgency(self, one: _Peer, part: int, now: float) -> tuple[int, bool, int, int, float]:
+        """What few have comes first; of that what we have half of, so that it can be given soon; then what others did
+        not take of that peer, whoever they are; of that what those whom we know leave to us, or all would ask a seed
+        for the same at once."""
         piece = self._pieces[part]
+        if 2 * piece.free < piece.wanted:
+            return piece.holders, False, 0, 0, self._rng.random()
         ahead = self._ahead_of_us(now, are_near=False)[part]
-        return piece.holders, ahead, piece.free == piece.wanted, self._rng.random()
+        return piece.holders, True, one.given >> part & 1, ahead, self._rng.random()
+
+    def _follows(self, one: _Peer, part: int, now: float) -> bool:
+        """Whether the next part is as urgent."""
+        return self._urgency(one, part + 1, now)[:-1] == self._urgency(one, part, now)[:-1]
 
     def _again(self, peer: bytes, one: _Peer, now: float) -> list[Run]:
         """What another peer is asked for, and has not sent for a while, once nothing else is left."""

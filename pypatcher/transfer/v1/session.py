@@ -66,6 +66,9 @@ class SessionHost(Protocol):
     def hello(self) -> Hello:
         """What we say of ourselves now."""
 
+    def hear(self, session: SessionV1) -> None:
+        """Its peer said something new; what follows from it and costs next to nothing, for it is done at once."""
+
     def keeps(self, session: SessionV1) -> bool:
         """Whether a connection is to stay, though nothing is asked on it just now."""
 
@@ -236,6 +239,7 @@ class SessionV1:
                 rate.count(limits, self._clock())
                 if kind == Kind.HELLO:
                     self.hello = Hello.decode(payload)
+                    self._host.hear(self)
                     self._heard.tell()
                 elif self.hello is None:
                     raise PeerError("the peer did not say first who it is")

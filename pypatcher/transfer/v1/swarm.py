@@ -40,7 +40,7 @@ __all__ = ["SwarmDownload"]
 _LOOK_SECONDS = 5.0
 """How long what an earlier download left is looked at alone: a peer ends an idle connection."""
 _LOOK_AGAIN = 1.0
-_IDLE = 10.0
+_IDLE = 3.0
 """Seconds after which a peer that has nothing for us makes place for another."""
 
 
@@ -178,12 +178,14 @@ class SwarmDownload:
         self._heard[session] = None
         if self._filling is not None:
             is_whole = self.info in hello.held
+            given = dict(zip(hello.held, hello.given, strict=False)).get(self.info, NO_PARTS)
             self._filling.picker.hear(
                 connection.peer_id,
                 self._clock(),
                 is_near=is_lan(connection.peer_address),
                 parts=None if is_whole else hello.parts,
                 is_fetching=not is_whole,
+                given=given,
             )
         if self.members.has(session):
             self.members.news.tell()

@@ -78,6 +78,30 @@ def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: Manual
     assert limiter.admit(FAR[6], 8 * MIB) is None
 
 
+def test_who_takes_turns_gives_way_after_its_turn_and_goes_on_with_what_it_was_asked(clock: ManualClock) -> None:
+    limiter, over = UploadLimiter(clock=clock), []
+    takers = [
+        limiter.admit(address, 8 * MIB, lambda who=address: over.append(who), takes_turns=lambda: True)  # type: ignore[misc]
+        for address in FAR[:4]
+    ]
+    for _ in range(3):
+        for upload in takers:
+            assert upload is not None
+            upload.spend(100_000)
+        clock.now += 1.0
+    assert limiter.admit(FAR[4], 8 * MIB) is None
+    clock.now += 1.0
+    for number in range(4, 8):
+        assert limiter.admit(FAR[number], 8 * MIB) is not None
+    assert over == FAR[:4], "the longest first"
+    assert not any(upload.is_slow for upload in takers if upload is not None)
+    assert limiter.admit(FAR[8], 8 * MIB, is_brief=True) is None, "twice as many as there are places are all"
+    assert takers[0] is not None
+    takers[0].end()
+    assert limiter.admit(FAR[8], 8 * MIB, is_brief=True) is not None
+    assert limiter.admit(FAR[9], 8 * MIB) is None, "those who take no turns have their places"
+
+
 def test_who_takes_much_at_first_and_then_nothing_is_slow(clock: ManualClock) -> None:
     limiter, dropped = UploadLimiter(clock=clock, uploads=1), []
     upload = limiter.admit(FAR[0], 8 * MIB, lambda: dropped.append(0))

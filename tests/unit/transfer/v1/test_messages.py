@@ -29,6 +29,7 @@ def test_a_hello_survives_its_bytes() -> None:
     known = word(share=5)
     hello = Hello(
         held=(release("1.0.0"), release("1.1.0")),
+        given=(bytes(32), b"\x80" + bytes(31)),
         seq=known.seq,
         digest=known.digest,
         mask=known.mask,
@@ -62,6 +63,8 @@ def test_unknown_keys_of_a_hello_are_skipped_and_names_made_printable() -> None:
         encode({b"m": 5, b"g": 16}),
         encode({b"p": b"rubbish"}),
         encode({b"b": bytes(31)}),
+        encode({b"o": bytes(32)}),
+        encode({b"i": [release("1.0.0").to_postcard()], b"o": bytes(64)}),
         encode({b"a": 5}),
     ],
 )

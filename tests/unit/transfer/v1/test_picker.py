@@ -89,6 +89,48 @@ def test_the_parts_that_few_have_come_first(download: Download) -> None:
     assert {0, 1, 2} <= download.touched(asked)
 
 
+def test_of_a_seed_what_others_took_comes_last(tmp_path: Path) -> None:
+    """Whoever they are: most of those who take from one seed are not connected with each other."""
+    download = Download(tmp_path, 12_000_000)
+    given = bitmap(*range(200))
+    download.picker.hear(node("seed"), 0.0, is_near=False, parts=None, is_fetching=False, given=given)
+    download.hear("another")
+    first: set[int] = set()
+    for _ in range(20):
+        asked = download.picker.next(node("seed"), 0.0)
+        assert asked is not None
+        first |= download.touched(asked)
+    assert min(first) >= 198
+    download.take_all("seed", 0.0)
+    under_way = sum(asked.size for asked in download.picker._under_way)
+    assert download.plan.missing == under_way, "it is asked for all the same, if nobody else has it"
+
+
+def test_no_part_is_cut_for_its_last_bytes(tmp_path: Path) -> None:
+    """What is not whole can be told to nobody."""
+    for seed in range(8):
+        download = Download(tmp_path, 12_000_000)
+        download.picker = Picker(download.plan, US, random.Random(seed), 0.0)
+        download.hear("seed", whole=True)
+        download.hear("another")
+        asked = download.picker.next(node("seed"), 0.0)
+        assert asked is not None
+        download.gives(asked, 0.0)
+        assert sum(map(download.plan.has_part, download.touched(asked))) >= 2
+
+
+def test_what_half_is_here_of_comes_first(tmp_path: Path) -> None:
+    download = Download(tmp_path, 12_000_000)
+    download.hear("seed", whole=True)
+    download.hear("another")
+    chunks = [number for number, _, _ in download.plan.chunks_in(77)]
+    for number in chunks[:-2]:
+        download.picker.is_here(number)
+    asked = download.picker.next(node("seed"), 0.0)
+    assert asked is not None
+    assert set(chunks[-2:]) <= set(asked.chunks())
+
+
 def test_equals_are_taken_by_chance(tmp_path: Path) -> None:
     firsts = set()
     for seed in range(8):
@@ -172,7 +214,7 @@ def test_requests_grow_with_the_peer_and_shrink_again(tmp_path: Path) -> None:
     for seconds in (0.1, 0.1, 0.1, 9.0, 9.0):
         asked = download.picker.next(node("a"), 0.0)
         assert asked is not None
-        sizes.append(round(asked.size / (1 << 18)))
+        sizes.append(round(asked.size * 128 / 12_000_000))
         for run in asked.runs:
             download.picker.came(asked, run, 0.0)
         download.picker.end(asked, seconds, is_whole=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from functools import cache
@@ -12,8 +13,10 @@ import pytest
 
 from pypatcher.addresses import Address
 from pypatcher.artifact.tree import Tree, build_tree
+from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.v1.answers import ABSENT, encode_nodes, encode_piece
-from pypatcher.transfer.v1.messages import Hello, Kind, RangesRequest, TreeRequest
+from pypatcher.transfer.v1.messages import Hello, Kind, RangesRequest, TreeRequest, encode_message
+from pypatcher.transfer.v1.session import SessionV1
 from tests.support.node_fakes import run_alone
 from tests.support.swarm_fleet import SwarmDevice, SwarmFleet
 from tests.support.v1_nodes import Liar
@@ -203,3 +206,55 @@ def test_a_lan_takes_little_more_than_one_copy_from_outside(tmp_path: Path) -> N
 
     crossed, fleet = run_alone(body())
     assert crossed < 1.3 * len(fleet.data)
+
+
+def test_whoever_waits_for_a_place_has_its_turn(tmp_path: Path) -> None:
+    """Six behind a holder that serves one at a time, and who give nothing: the last waited until five had all of it."""
+
+    async def body() -> tuple[list[int], int, int]:
+        async with SwarmFleet(tmp_path, 1_000_000) as fleet:
+            seed = await fleet.seed(HOLDERS[0], RATE, uploads=1)
+            for number in range(6):
+                device = await fleet.device((f"30.{number}.0.1", 6881))
+                device.knows = ()
+                device.speaker.shelf.limiter = UploadLimiter(0)
+            running = [asyncio.create_task(device.run()) for device in fleet.devices]
+            await asyncio.sleep(60.0)
+            had = [device.came for device in fleet.devices]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            sent = seed.shelf.limiter._sent.total(["all"], 0.0)["all"]
+            return had, sent, sum(device.came for device in fleet.devices)
+
+    had, sent, came = run_alone(body())
+    assert min(had) > 100_000
+    assert came <= sent < came * 105 // 100 + 100_000, "what left counts in the day, whoever's turn it was"
+
+
+def test_which_parts_a_peer_has_is_heard_at_once(tmp_path: Path) -> None:
+    """What else follows from a HELLO waits for a second after the last; parts go through five devices and more."""
+    heard: list[tuple[str, float]] = []
+
+    async def body() -> None:
+        async with SwarmFleet(tmp_path, 100_000) as fleet:
+            clock = asyncio.get_running_loop().time
+            member = await fleet.speaker(DEVICE)
+            member.exchange.endpoint.serve(member.exchange.alpn, member.exchange.answer)
+
+            def note(session: SessionV1) -> None:
+                if session.hello is not None and not session.connection.is_closed:
+                    heard.append((session.hello.software, clock()))
+
+            member.exchange.swarms.hear = note  # type: ignore[method-assign]
+            client = await fleet.network.endpoint(LIAR)
+            connection = await client.connect(DEVICE, node_id=None, alpn=member.exchange.alpn)
+            stream = await connection.open_uni()
+            for number in range(3):
+                await stream.write(encode_message(Kind.HELLO, Hello(software=str(number)).encode()))
+                await asyncio.sleep(0.1)
+            connection.close()
+
+    run_alone(body())
+    assert [software for software, _ in heard] == list("012")
+    assert heard[-1][1] - heard[0][1] < 0.3
