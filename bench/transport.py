@@ -25,29 +25,35 @@ AHEAD, CHUNK = 1 << 20, 1 << 18
 WINDOW = 1 << 21
 LIMITS = FlowLimits(1 << 24, WINDOW, WINDOW, WINDOW, 4, 4)
 STEP = 0.0005
-KINDS = ("full packets", "messages")
+KINDS = {"full packets": (1, CHUNK, AHEAD), "messages": (20, 100, 100)}
+"""What part of the bytes is sent, how many are written at once, and how many before they are read."""
 SUITES = {"AES-128-GCM": AES_128_GCM, "ChaCha20-Poly1305": CHACHA20_POLY1305}
 
 
-def transfer(suite: int, total: int) -> tuple[float, float]:
-    """Microseconds per packet of the side that sends, and of the side that reads."""
+def transfer(suite: int, total: int, piece: int, ahead: int) -> tuple[float, float]:
+    """Microseconds per packet of the side that sends, and of the side that reads.
+
+    Args:
+        piece: bytes that are written at once.
+        ahead: so many at most are written before they are read.
+    """
     sender, reader = (Established(handover(client, suite=suite, limits=LIMITS), 0.0) for client in (True, False))
-    stream, chunk, clock = sender.open(False), os.urandom(CHUNK), time.process_time
+    stream, data, clock = sender.open(False), os.urandom(piece), time.process_time
     now, written, got, packets = 0.0, 0, 0, 0
     sending = reading = 0.0
     while got < total:
         now += STEP
         began = clock()
-        while sender.unacknowledged(stream) <= AHEAD - CHUNK and written < total:
-            sender.write(stream, chunk, False)
-            written += CHUNK
+        while written - got <= ahead - piece and written < total:
+            sender.write(stream, data, False)
+            written += piece
         if (due := sender.timer()) is not None and due <= now:
             sender.on_timer(now)
         trains = sender.send_trains(now)
         between = clock()
         packets += len(apart(trains))
         began_reading = clock()
-        reader.receive_trains([(data, size, CLIENT) for data, size, _ in trains], now)
+        reader.receive_trains([(train, size, CLIENT) for train, size, _ in trains], now)
         for event in reader.take_events():
             if isinstance(event, StreamData):
                 got += len(event.data)
@@ -56,46 +62,17 @@ def transfer(suite: int, total: int) -> tuple[float, float]:
         reading += clock() - began_reading
         sending += between - began
         began = clock()
-        sender.receive([(data, SERVER) for data, _ in answers], now)
-        sender.take_events()
+        if answers:
+            sender.receive([(datagram, SERVER) for datagram, _ in answers], now)
+            sender.take_events()
         sending += clock() - began
     return sending / packets * 1e6, reading / packets * 1e6
 
 
-def messages(suite: int, count: int) -> tuple[float, float]:
-    """The same for messages of which each is a packet."""
-    sender, reader = (Established(handover(client, suite=suite, limits=LIMITS), 0.0) for client in (True, False))
-    stream, clock, message = sender.open(False), time.process_time, bytes(100)
-    now, got = 0.0, 0
-    sending = reading = 0.0
-    for number in range(count):
-        now += STEP
-        began = clock()
-        sender.write(stream, message, False)
-        datagrams = sender.send(now)
-        between = clock()
-        reader.receive([(data, CLIENT) for data, _ in datagrams], now)
-        for event in reader.take_events():
-            if isinstance(event, StreamData):
-                got += len(event.data)
-                reader.grant(stream, got + WINDOW)
-        answers = reader.send(now)
-        reading += clock() - between
-        sending += between - began
-        began = clock()
-        if answers:
-            sender.receive([(data, SERVER) for data, _ in answers], now)
-            sender.take_events()
-        sending += clock() - began
-        assert got == len(message) * (number + 1)
-    return sending / count * 1e6, reading / count * 1e6
-
-
 def measure(kind: str, size: int) -> dict[str, tuple[float, float]]:
     """By cipher."""
-    if kind == "messages":
-        return {name: messages(suite, size // 2000) for name, suite in SUITES.items()}
-    return {name: transfer(suite, size) for name, suite in SUITES.items()}
+    part, piece, ahead = KINDS[kind]
+    return {name: transfer(suite, size // part, piece, ahead) for name, suite in SUITES.items()}
 
 
 def main() -> None:

@@ -47,6 +47,23 @@ async def gives(candidate: Candidate, sink: Sink) -> None:
     sink.peer_ended(candidate.address, 1000, None, 0)
 
 
+async def lies(candidate: Candidate, sink: Sink) -> None:
+    await asyncio.sleep(1.0)
+    sink.peer_ended(candidate.address, 1000, PeerError("other bytes"), 900)
+
+
+def two_strangers(world: UpdaterWorld) -> None:
+    for host in ("20.1.0.1", "20.2.0.1"):
+        world.peer(host)
+
+
+def good_ones(world: UpdaterWorld) -> list[bool]:
+    """Whether the first that was asked, and the second, is a good peer now; the release is here."""
+    run_alone(world.run(SECONDS + 10))
+    assert world.staged == [NEW]
+    return [address_of(host) in world.budget.good for host in world.hosts()[:2]]
+
+
 def address_of(host: str) -> Address:
     return host, 1
 
@@ -72,13 +89,7 @@ def test_in_a_lan_sixteen_help(world: UpdaterWorld) -> None:
 
 
 def test_a_helper_that_lies_pauses_and_the_fetch_goes_on(world: UpdaterWorld) -> None:
-    for host in ("20.1.0.1", "20.2.0.1"):
-        world.peer(host)
-
-    async def lies(candidate: Candidate, sink: Sink) -> None:
-        await asyncio.sleep(1.0)
-        sink.peer_ended(candidate.address, 1000, PeerError("other bytes"), 900)
-
+    two_strangers(world)
     world.helps = lies
     fetch_of_several(world)
     run_alone(world.run(SECONDS + 10))
@@ -90,20 +101,14 @@ def test_a_helper_that_lies_pauses_and_the_fetch_goes_on(world: UpdaterWorld) ->
 
 
 def test_the_first_that_failed_is_no_good_peer_afterwards(world: UpdaterWorld) -> None:
-    for host in ("20.1.0.1", "20.2.0.1"):
-        world.peer(host)
+    two_strangers(world)
     world.helps = gives
     fetch_of_several(world, PeerError("it stalled"))
-    run_alone(world.run(SECONDS + 10))
-    first, second = world.hosts()[:2]
-    assert world.staged == [NEW]
-    assert address_of(second) in world.budget.good
-    assert address_of(first) not in world.budget.good
+    assert good_ones(world) == [False, True]
 
 
 def test_a_helper_without_a_place_is_asked_again_soon(world: UpdaterWorld) -> None:
-    for host in ("20.1.0.1", "20.2.0.1"):
-        world.peer(host)
+    two_strangers(world)
 
     async def busy(candidate: Candidate, _sink: Sink) -> None:
         raise PeerBusyError("it serves others")
@@ -124,8 +129,7 @@ def test_where_all_failed_nobody_is_blamed_twice(world: UpdaterWorld) -> None:
 
 def test_a_few_bytes_make_no_good_peer(world: UpdaterWorld) -> None:
     """Else who lied gives one chunk now and then, and what was counted against it is forgotten."""
-    for host in ("20.1.0.1", "20.2.0.1"):
-        world.peer(host)
+    two_strangers(world)
 
     async def gives_little(candidate: Candidate, sink: Sink) -> None:
         await asyncio.sleep(1.0)
@@ -133,21 +137,11 @@ def test_a_few_bytes_make_no_good_peer(world: UpdaterWorld) -> None:
 
     world.helps = gives_little
     fetch_of_several(world, gave=100_000)
-    run_alone(world.run(SECONDS + 10))
-    first, second = world.hosts()[:2]
-    assert world.staged == [NEW]
-    assert address_of(first) in world.budget.good
-    assert address_of(second) not in world.budget.good
+    assert good_ones(world) == [True, False]
 
 
 def test_who_lies_long_after_our_address_changed_is_to_blame(world: UpdaterWorld) -> None:
-    for host in ("20.1.0.1", "20.2.0.1"):
-        world.peer(host)
-
-    async def lies(candidate: Candidate, sink: Sink) -> None:
-        await asyncio.sleep(1.0)
-        sink.peer_ended(candidate.address, 1000, PeerError("other bytes"), 900)
-
+    two_strangers(world)
     world.helps = lies
     fetch_of_several(world)
     fetch = world.fetch
