@@ -29,7 +29,7 @@ from pypatcher.bencode import Value
 from pypatcher.dht import Contact, krpc
 from pypatcher.discovery import Namespace, Record, Slot, encode_content, encrypt_record
 from pypatcher.discovery.slots import unix_minute
-from pypatcher.errors import PeerError
+from pypatcher.errors import CodecError, PeerError
 from pypatcher.keys import KeyPair
 from pypatcher.mutable_item import MAX_SEQ, MutableItem, mutable_target
 from pypatcher.transfer import wire
@@ -76,7 +76,10 @@ class _LyingNode(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        query = krpc.decode(data)
+        try:
+            query = krpc.decode(data)
+        except CodecError:
+            return
         if isinstance(query, krpc.Query):
             if query.method == b"get_peers":
                 self.callers[addr] = None
