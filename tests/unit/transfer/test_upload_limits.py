@@ -78,7 +78,7 @@ def test_a_slow_taker_keeps_its_place_only_until_somebody_wants_it(clock: Manual
     assert limiter.admit(FAR[6], 8 * MIB) is None
 
 
-def test_who_takes_turns_gives_way_after_its_turn_and_goes_on_with_what_it_was_asked(clock: ManualClock) -> None:
+def test_who_takes_turns_gives_way_and_goes_on_with_its_request(clock: ManualClock) -> None:
     limiter, over = UploadLimiter(clock=clock), []
     takers = [
         limiter.admit(address, 8 * MIB, lambda who=address: over.append(who), takes_turns=lambda: True)  # type: ignore[misc]
