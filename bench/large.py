@@ -1,4 +1,4 @@
-"""What a large program costs in memory: an update of 1 GiB on a device of 512 MB, and one of 4 GiB.
+"""What a large program costs in memory: an update of 1 GiB on a device of 512 MB, and of one just below 4 GiB.
 
 Real processes on loopback (`tests/support/large_update.py`): `pypatcher seed` gives, `pypatcher run` takes, in a cgroup
 with all that the device has, beside the program itself, which uses what it is told to. Memory is what is resident
@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.support.large_update import Cage, LargeUpdate
 
 LIMIT = 60
-_UPDATES = ("1024:64:512:350", "4096:256:512:350")
+_UPDATES = ("1024:64:512:350", "4095:256:512:350")
 
 
 def main() -> None:

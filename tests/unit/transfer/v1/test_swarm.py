@@ -209,17 +209,17 @@ def test_a_lan_takes_little_more_than_one_copy_from_outside(tmp_path: Path) -> N
 
 
 def test_whoever_waits_for_a_place_has_its_turn(tmp_path: Path) -> None:
-    """Six behind a holder that serves one at a time, and who give nothing: the last waited until five had all of it."""
+    """Two behind a holder that serves one at a time, who give nothing: one waited until the other had all of it."""
 
     async def body() -> tuple[list[int], int, int]:
         async with SwarmFleet(tmp_path, 1_000_000) as fleet:
             seed = await fleet.seed(HOLDERS[0], RATE, uploads=1)
-            for number in range(6):
+            for number in range(2):
                 device = await fleet.device((f"30.{number}.0.1", 6881))
                 device.knows = ()
                 device.speaker.shelf.limiter = UploadLimiter(0)
             running = [asyncio.create_task(device.run()) for device in fleet.devices]
-            await asyncio.sleep(60.0)
+            await asyncio.sleep(16.0)
             had = [device.came for device in fleet.devices]
             for task in running:
                 task.cancel()
@@ -228,7 +228,8 @@ def test_whoever_waits_for_a_place_has_its_turn(tmp_path: Path) -> None:
             return had, sent, sum(device.came for device in fleet.devices)
 
     had, sent, came = run_alone(body())
-    assert min(had) > 100_000
+    assert max(had) < 1_000_000
+    assert min(had) > 50_000
     assert came <= sent < came * 105 // 100 + 100_000, "what left counts in the day, whoever's turn it was"
 
 
