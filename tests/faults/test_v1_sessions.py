@@ -175,8 +175,10 @@ def test_a_neighbour_that_says_to_have_it_fills_no_log(tmp_path: Path) -> None:
                 control = await connection.open_uni()
                 await control.write(encode_message(Kind.HELLO, Hello().encode()))
                 await ask(connection, Kind.RANGES, ranges(info, (0, 1)))
+                # That it took the byte is known by its acknowledgement.
+                await asyncio.sleep(1.0)
                 await control.write(encode_message(Kind.HELLO, Hello(held=(info,)).encode()))
-                await asyncio.sleep(1.5)
+                await asyncio.sleep(0.5)
                 connection.close()
             return len(device.events)
 
