@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pypatcher import zbase32
 from pypatcher.artifact import PatchInfo
@@ -117,8 +118,12 @@ class Namespace:
         return "/" + "/".join((*self._parts(), "offer", "v0")) if self.meets else None
 
     def _parts(self) -> tuple[str, ...]:
-        key = encode_key(self.owner)
+        key = _owner_text(self.owner)
         return (self.rules.kind, key) if self.target_name is None else (self.rules.kind, self.target_name, key)
+
+
+# A node derives its names at each look, and z-base-32 is most of the work.
+_owner_text = lru_cache(maxsize=16)(encode_key)
 
 
 def namespace_hash(namespace: Namespace) -> bytes:
