@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from functools import cache
+from statistics import median
 from typing import Any
 
 import pytest
@@ -43,9 +44,11 @@ def test_sybils_and_junk_keep_no_fleet_from_knowing() -> None:
 
 
 def test_keepers_of_a_million_devices_let_a_fleet_know_all_the_same() -> None:
-    found = fleet("--churn", "0.3", "--like", "1000000")
-    assert found["spreading"]["of 100 reads unanswered"] > 50, found
-    assert found["knows 95 %"] < 3 * LOOK, found
+    """Of three runs the middle one: in each the last three devices of 57 decide, and most reads go unanswered."""
+    runs = [fleet("--churn", "0.3", "--like", "1000000", "--seconds", "900", "--seed", seed) for seed in "123"]
+    assert all(found["spreading"]["of 100 reads unanswered"] > 50 for found in runs), runs
+    assert all(found["knows 50 %"] < LOOK for found in runs), runs
+    assert median(found["knows 95 %"] or float("inf") for found in runs) < 3 * LOOK, runs
 
 
 def test_a_hold_is_heard_within_four_looks_and_nobody_takes_more() -> None:
