@@ -22,9 +22,10 @@ from types import SimpleNamespace
 
 from bench.transfer import ALPN, HERE, OWNER_SEED, SERVER_SEED, info_of
 from pypatcher import established
+from pypatcher.budgets import UploadLimiter
 from pypatcher.install import LocalRelease
 from pypatcher.keys import KeyPair
-from pypatcher.transfer import UploadLimiter, fetch_release, serve_release
+from pypatcher.transfer import fetch_release, serve_release
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transport import Endpoint
 

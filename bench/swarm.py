@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pypatcher.transfer import UploadLimiter
+from pypatcher.budgets import UploadLimiter
 from tests.support.node_fakes import run_alone
 from tests.support.swarm_fleet import SwarmFleet
 

@@ -63,9 +63,10 @@ def info_of(path: Path):
 
 async def ours_serve(path: Path, datagram: int, host: str = HERE) -> None:
     """Serve until stdin closes."""
+    from pypatcher.budgets import UploadLimiter
     from pypatcher.install import LocalRelease
     from pypatcher.keys import KeyPair
-    from pypatcher.transfer import UploadLimiter, serve_release
+    from pypatcher.transfer import serve_release
     from pypatcher.transfer.shelf import Shelf
     from pypatcher.transport import Endpoint
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.intake import Intake
 from pypatcher.discovery.census import Census
 from pypatcher.errors import CannotReplaceError, NotNewerError, PeerError
 from pypatcher.events import (
@@ -31,11 +33,10 @@ from pypatcher.node.network import Network
 from pypatcher.node.peers import Peers, Role
 from pypatcher.settings import Settings
 from pypatcher.tasks import at_work
-from pypatcher.transfer import StallRule, UploadLimiter, fetch_from
+from pypatcher.transfer import StallRule, fetch_from
 from pypatcher.transfer.download import Arrival
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.gate import NOBODY
-from pypatcher.transfer.intake import Intake
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.outfile import OutFile
 from pypatcher.update.rule import OpenRule

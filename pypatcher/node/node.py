@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.intake import Intake
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.census import Census
 from pypatcher.errors import PatcherError
@@ -32,9 +34,7 @@ from pypatcher.node.report import REPORT_LIMIT, NodeReport, decode_report
 from pypatcher.node.silence import notice_silence
 from pypatcher.node.word import open_rule
 from pypatcher.targets import Target
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchanges import Exchanges
-from pypatcher.transfer.intake import Intake
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL
 from pypatcher.update.rule import ANYTHING, NodeRule

@@ -13,6 +13,7 @@ import os
 import random
 from collections.abc import Sequence
 
+from pypatcher.budgets import UploadLimiter
 from pypatcher.errors import ManifestError, SettingError
 from pypatcher.events import Emit, ReleaseFound, ReleaseOffered, ReleaseWithheld
 from pypatcher.node.cache import Cache, Memory, cache_folder
@@ -24,7 +25,6 @@ from pypatcher.node.seed_word import SeedWord
 from pypatcher.node.seedfile import SeedFile
 from pypatcher.settings import Settings
 from pypatcher.tasks import run_once_more, together
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.version import Version

@@ -1,4 +1,4 @@
-"""A release from one device to another: the exchange, offers, limits on both sides.
+"""A release from one device to another: the exchange, offers, and how slow is too slow.
 
 Not here: which release a device takes and when (``update``), and how peers are found and reached.
 """
@@ -9,11 +9,9 @@ from pypatcher.transfer.client import fetch_from, fetch_release
 from pypatcher.transfer.offer import receive_offer
 from pypatcher.transfer.server import serve_release
 from pypatcher.transfer.stall import StallRule
-from pypatcher.transfer.upload_limits import UploadLimiter
 
 __all__ = [
     "StallRule",
-    "UploadLimiter",
     "fetch_from",
     "fetch_release",
     "receive_offer",

@@ -1,7 +1,7 @@
 """What every transfer protocol is: one way of moving a release between two devices, both sides of it.
 
 A protocol adds itself in ``exchanges``. The limits that hold for all of them are elsewhere, once: ``shelf`` and
-``upload_limits`` (giving), ``peer_budget``, ``hedging`` and ``download`` (fetching).
+``budgets`` (both sides), ``hedging`` and ``download`` (fetching).
 """
 
 from __future__ import annotations

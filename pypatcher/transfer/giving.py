@@ -1,6 +1,6 @@
 """What every exchange does with a release that it gives: reads it from disk, paces it, drops a taker that is too slow.
 
-Knows no protocol. Not here: who may have how much (``upload_limits``), and how slow is too slow (``stall``).
+Knows no protocol. Not here: who may have how much (``budgets``), and how slow is too slow (``stall``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from pypatcher.budgets.upload_limits import FIRST_FLIGHT, Upload
 from pypatcher.errors import PatcherError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.regular_file import open_regular
 from pypatcher.transfer.stall import StalledError, StallWatch
-from pypatcher.transfer.upload_limits import FIRST_FLIGHT, Upload
 from pypatcher.transport.stream import WRITE_LIMIT, Stream
 
 __all__ = ["CHUNK", "OpenRelease", "give", "wait_delivered", "work"]

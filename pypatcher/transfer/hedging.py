@@ -4,7 +4,7 @@ A peer that sends just enough not to stall must not keep a device from its updat
 rival from another holder, and who finishes first wins. When both are slow, one is dropped: the newcomer, unless it
 would end clearly sooner. The slower the survivor, the sooner the next rival comes: where the device's own line is slow,
 rivals take little of it. A newer release is always worth a rival. design.md "Transport and transfer" has the numbers.
-Not here: from whom is fetched (``peer_budget``, the updater).
+Not here: from whom is fetched (``budgets``, the updater).
 """
 
 from __future__ import annotations

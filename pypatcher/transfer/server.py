@@ -1,7 +1,7 @@
 """The server's side of the v0 exchange: a release from disk, never in memory as a whole.
 
 design.md "Transport and transfer". Who dialed does not matter: the one who wants the release opens the stream. Not
-here: the bytes of the exchange (``wire``), the upload limits (``upload_limits``), how slow a taker may be (``stall``).
+here: the bytes of the exchange (``wire``), the upload limits (``budgets``), how slow a taker may be (``stall``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets.upload_limits import Upload
 from pypatcher.errors import PatcherError, PeerError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.keys import OwnerKey
@@ -19,7 +20,6 @@ from pypatcher.transfer import wire
 from pypatcher.transfer.giving import CHUNK, OpenRelease, give, wait_delivered
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallRule, StallWatch, answer_time
-from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.stream import Stream

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pypatcher.addresses import Address, network_of
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets import UploadLimiter
 from pypatcher.install import LocalRelease
 from pypatcher.limits import Limit, WindowLimiter
-from pypatcher.transfer.upload_limits import UploadLimiter
 from pypatcher.waiting import News
 
 __all__ = ["Shelf"]

@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from pypatcher.budgets.intake import Intake
 from pypatcher.errors import PeerError
-from pypatcher.transfer.intake import Intake
 
 __all__ = ["DEFAULT_STALL", "StallRule", "StallWatch", "StalledError", "answer_time"]
 
@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class StallRule:
-    """Fewer than ``rate`` bytes a second for ``seconds`` seconds is a stall, unless ``intake`` holds the bytes back."""
+    """Fewer than ``rate`` bytes a second for ``seconds`` seconds is a stall, unless we hold the bytes back."""
 
     rate: float = 1000.0
     seconds: float = 60.0

@@ -22,6 +22,7 @@ from pypatcher.transport.admission import Admission, ConnectionPlace
 from pypatcher.transport.close import CloseCode
 from pypatcher.transport.connection import Connection
 from pypatcher.transport.incoming import FrontDoor, Welcome
+from pypatcher.transport.open_connection import OpenConnection
 from pypatcher.transport.quic import CONNECTION_ID_SIZE, MIN_DATAGRAM_SIZE, RawKeyConnection
 from pypatcher.transport.rawkeys import QuicIdentity
 from pypatcher.transport.sockets import open_sockets
@@ -62,7 +63,7 @@ class Endpoint:
         # What clients call us first is theirs to choose, and counts in packets with a long header alone: a stranger who
         # chose "1:rd2:id" would else be given every answer of the DHT.
         self._first_routes: dict[bytes, Connection] = {}
-        self._connections: dict[Connection, _Entry] = {}
+        self._connections: dict[Connection, OpenConnection] = {}
         self._holders: dict[ConnectionPlace, Connection] = {}
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
@@ -144,7 +145,7 @@ class Endpoint:
             raise PeerError(f"{format_address(address)} cannot be reached from here: no socket of its family")
         quic = RawKeyConnection(self._identity, [alpn], peer_id=node_id, max_datagram_size=self._datagram_size(address))
         connection = Connection(quic, self, address, dialed=True)
-        self._connections[connection] = _Entry(udp, address)
+        self._connections[connection] = OpenConnection(udp, address)
         self.add_route(quic.host_cid, connection)
         quic.connect(address, self._loop.time())
         self.wake(connection)
@@ -370,7 +371,7 @@ class Endpoint:
         if not quic.started:
             # Noise in the shape of a first packet leaves nothing behind.
             return
-        entry = self._connections[connection] = _Entry(self._sockets[is_ipv6(source[0])], source)
+        entry = self._connections[connection] = OpenConnection(self._sockets[is_ipv6(source[0])], source)
         self._note_asked(connection, source)
         entry.deadline = self._loop.call_later(_ASK_SECONDS, self._send_away, connection)
         entry.place, vacated = self._admission.opened(
@@ -432,26 +433,3 @@ class Endpoint:
             code = CloseCode.UNAVAILABLE
         finally:
             connection.close(code)
-
-
-class _Entry:
-    """What the endpoint knows of a connection: its socket, who opened it, its place, and until when it must have asked.
-
-    ``source`` is the address of ours that the routing table chose once it was established; ``asked`` the one that the
-    peer's newest packet asked, and ours leave from: none but the peer can choose that.
-    """
-
-    __slots__ = ("address", "asked", "deadline", "place", "source", "udp")
-
-    def __init__(self, udp: DatagramSocket, address: Address) -> None:
-        self.udp = udp
-        self.address = address
-        self.asked = b""
-        self.deadline: asyncio.TimerHandle | None = None
-        self.place: ConnectionPlace | None = None
-        self.source: str | None = None
-
-    def end_deadline(self) -> None:
-        if self.deadline is not None:
-            self.deadline.cancel()
-            self.deadline = None

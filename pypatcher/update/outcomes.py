@@ -1,6 +1,6 @@
 """What the end of a transfer means for whoever gave it: whose fault it was, what it cost, and that it is said.
 
-Not here: the budgets themselves (``transfer.peer_budget``), and what is fetched next (``updater``).
+Not here: the budgets themselves (``budgets.peer_budget``), and what is fetched next (``updater``).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets.peer_budget import FetchBudget
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.events import Emit, FetchFailed
 from pypatcher.nat.ways import Reachability
 from pypatcher.transfer.download import Delivery
-from pypatcher.transfer.peer_budget import FetchBudget
 
 __all__ = ["Outcomes"]
 

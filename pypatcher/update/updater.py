@@ -18,6 +18,7 @@ from typing import Protocol
 from pypatcher.addresses import Address, is_lan
 from pypatcher.artifact import PatchInfo
 from pypatcher.backoff import Backoff
+from pypatcher.budgets.peer_budget import Turns
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.census import Census
 from pypatcher.errors import (
@@ -42,7 +43,6 @@ from pypatcher.settings import Settings
 from pypatcher.transfer.download import Delivery, Destination, Fetch
 from pypatcher.transfer.exchange import NobodyLeftError, Sink
 from pypatcher.transfer.hedging import Race, Runner
-from pypatcher.transfer.peer_budget import Turns
 from pypatcher.update.outcomes import Outcomes
 from pypatcher.update.wanted import Wanted
 from pypatcher.waiting import wait_at_most

@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Mapping
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets.intake import Intake
+from pypatcher.budgets.peer_budget import FetchBudget
 from pypatcher.errors import CannotReplaceError, NotNewerError, PatcherError, RefusedReleaseError
 from pypatcher.events import Emit, Event, PreflightFailed, ReleaseRefused
 from pypatcher.transfer.download import Destination
-from pypatcher.transfer.intake import Intake
-from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.update.rule import ANYTHING, ReleaseRule
 
 __all__ = ["PastDownloads", "SayOnce", "Wanted"]

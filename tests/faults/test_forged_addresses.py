@@ -20,9 +20,10 @@ from aioquic.quic.packet import (
 )
 
 from pypatcher.addresses import Address
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.upload_limits import Upload
 from pypatcher.established import apart
-from pypatcher.transfer import UploadLimiter, wire
-from pypatcher.transfer.upload_limits import Upload
+from pypatcher.transfer import wire
 from pypatcher.transport import Endpoint
 from tests.support.quic import CLIENT, SERVER, Pair
 from tests.support.siege import MINUTE, until

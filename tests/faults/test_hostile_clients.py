@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher.budgets import UploadLimiter
 from pypatcher.errors import PeerError
-from pypatcher.transfer import StallRule, UploadLimiter, stall, wire
+from pypatcher.transfer import StallRule, stall, wire
 from tests.support.quic import forge
 from tests.support.siege import MINUTE, Siege, fetch
 from tests.support.transport import ALPN, OWNER_KEY, local_release, make_release, open_endpoint, open_server

@@ -15,9 +15,10 @@ import pytest
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets import UploadLimiter
 from pypatcher.errors import PeerError
 from pypatcher.nat.ways import EveryWay
-from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer import StallRule
 from pypatcher.transfer.gate import NOBODY, OfferGate
 from pypatcher.transfer.v1.meetings import MeetingsV1
 from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, encode_message

@@ -13,10 +13,10 @@ from pypatcher.artifact.compare import compare_files
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.artifact.tree import stated_root
+from pypatcher.budgets.upload_limits import Upload
 from pypatcher.discovery import Namespace
 from pypatcher.transfer import giving
 from pypatcher.transfer.stall import StallWatch
-from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transport.stream import Stream
 from tests.integration.test_cli_fetch import fetch
 from tests.support.devices import LoopbackFleet, compile_app, here, open_fleet

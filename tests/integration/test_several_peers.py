@@ -13,9 +13,10 @@ from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.artifact.tree import stated_root
-from pypatcher.transfer import UploadLimiter, giving
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.upload_limits import Upload
+from pypatcher.transfer import giving
 from pypatcher.transfer.stall import StallWatch
-from pypatcher.transfer.upload_limits import Upload
 from pypatcher.transport.stream import Stream
 from tests.support.devices import LoopbackFleet, compile_app, here, open_fleet
 

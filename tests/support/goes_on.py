@@ -26,10 +26,10 @@ from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.artifact.manifest import Manifest
 from pypatcher.artifact.tree import Tree, build_tree
+from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PeerError
 from pypatcher.install import Installation, LocalRelease, owner_verifies
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.download import Delivery
 from pypatcher.transfer.hedging import Runner
 from pypatcher.udp import DatagramSocket

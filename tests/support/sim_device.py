@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets import UploadLimiter
 from pypatcher.dht import Dht
 from pypatcher.errors import NotNewerError
 from pypatcher.events import Event, ReleaseFound
@@ -25,7 +26,6 @@ from pypatcher.install.words import Standing
 from pypatcher.keys import KeyPair
 from pypatcher.node.network import Network
 from pypatcher.node.presence import NetworkPresence
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.update.policy import Place

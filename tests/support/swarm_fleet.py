@@ -30,13 +30,14 @@ from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.manifest import Manifest
 from pypatcher.artifact.patch import make_info
 from pypatcher.artifact.tree import build_tree
+from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.sources import Found
 from pypatcher.discovery.sources.slots import RECORDS
 from pypatcher.errors import ContentMismatchError, NotNewerError, PeerError
 from pypatcher.nat.ways import EveryWay
 from pypatcher.settings import Settings
-from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer import StallRule
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.gate import OfferGate
 from pypatcher.transfer.v1.meetings import MeetingsV1

@@ -19,10 +19,11 @@ from typing import Any, Self
 from unittest import mock
 
 from pypatcher.addresses import Address
+from pypatcher.budgets import UploadLimiter
 from pypatcher.established import Train, apart
 from pypatcher.install import LocalRelease
 from pypatcher.keys import KeyPair
-from pypatcher.transfer import UploadLimiter, serve_release
+from pypatcher.transfer import serve_release
 from pypatcher.transport import Connection, Endpoint
 from tests.support.siege import MINUTE
 from tests.support.transport import ALPN, OWNER_KEY, OneRelease

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from pypatcher.artifact.patch import PatchInfo, make_info
+from pypatcher.budgets import UploadLimiter
 from pypatcher.install import LocalRelease
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.transfer import StallRule, UploadLimiter, serve_release
+from pypatcher.transfer import StallRule, serve_release
 from pypatcher.transport import Connection, Endpoint
 from pypatcher.version import Version
 

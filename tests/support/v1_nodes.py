@@ -14,11 +14,12 @@ from pathlib import Path
 from pypatcher.addresses import Address
 from pypatcher.artifact.manifest import Manifest
 from pypatcher.artifact.postcard import encode_unsigned
+from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.census import Census
 from pypatcher.errors import PeerError
 from pypatcher.install import LocalRelease
-from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer import StallRule
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.v1.exchange import ExchangeV1
 from pypatcher.transfer.v1.messages import Hello, Kind, MessageReader, encode_message

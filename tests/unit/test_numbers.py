@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from pypatcher.budgets import UploadLimiter
 from pypatcher.dht.storage import ItemStore, PeerStore
 from pypatcher.discovery.namespace import OURS, RUSTPATCHER
 from pypatcher.process.supervisor import Supervisor
 from pypatcher.settings import Settings
-from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer import StallRule
 from pypatcher.transport import Endpoint
 from pypatcher.transport.admission import Admission
 
@@ -103,11 +104,11 @@ same; when all are gone others have {transfer.v1.members._ALONE} s to come
 
 | nobody gives anything | after {transfer.v1.members._IN_VAIN} s the fetch ends; what came is kept
 
-| a taker that takes from several at once | gives way after {transfer.upload_limits._TURN_SECONDS} s to who asks
+| a taker that takes from several at once | gives way after {budgets.upload_limits._TURN_SECONDS} s to who asks
 next, when all places are taken; what it was asked is still answered, to {UPLOADS.uploads}
 (LAN: {UPLOADS.lan_uploads}) such at once
 
-| a taker that asks for nothing | its place goes to who asks next after {transfer.upload_limits._REST_SECONDS} s
+| a taker that asks for nothing | its place goes to who asks next after {budgets.upload_limits._REST_SECONDS} s
 
 | fetches at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over
 {minutes(transfer.hedging._PATIENCE)} and under {kib(transfer.hedging._DECENT_RATE)} KiB/s)
@@ -118,13 +119,13 @@ end {transfer.hedging._CLEARLY} times sooner; the next rival comes after {transf
 under {STALL.rate} bytes/s for {STALL.seconds} s; {transfer.stall._ANSWER_SECONDS} s for a short answer,
 {DIAL.timeout} s for a handshake; {transfer.taking._NUDGES+1} nudges unanswered
 
-pauses for {transfer.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}; not
+pauses for {budgets.peer_budget._FIRST_PAUSE} s, doubling, up to {hours(budgets.peer_budget._LONGEST_PAUSE)}; not
 
-| {transfer.peer_budget._FAILED_BYTES_FACTOR} times its size, then strangers pause for it in the same way; in the LAN
-{transfer.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size
+| {budgets.peer_budget._FAILED_BYTES_FACTOR} times its size, then strangers pause for it in the same way; in the LAN
+{budgets.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size
 
-| {transfer.peer_budget._FAILED_BYTES_FACTOR_DAY} times its size of strangers, and as much in the LAN; that side,
-but who delivered before, then pauses for {hours(transfer.peer_budget._LONGEST_PAUSE)}
+| {budgets.peer_budget._FAILED_BYTES_FACTOR_DAY} times its size of strangers, and as much in the LAN; that side,
+but who delivered before, then pauses for {hours(budgets.peer_budget._LONGEST_PAUSE)}
 
 preflight again after {update.updater._PREFLIGHT_PAUSES[0]} s, doubling, up to
 {hours(update.updater._PREFLIGHT_PAUSES[1])}
@@ -133,18 +134,18 @@ preflight again after {update.updater._PREFLIGHT_PAUSES[0]} s, doubling, up to
 LAN
 
 | {mib(UPLOADS.rate)} MiB/s; {UPLOADS.daily_factor} files a day:
-{UPLOADS.daily_factor//transfer.upload_limits._ADDRESS_PART} per address,
-{UPLOADS.daily_factor//transfer.upload_limits._NETWORK_PART} per /24 or /48,
-{UPLOADS.daily_factor*transfer.upload_limits._PROVIDER_FIFTHS//5} per /16 or /32, the last
-{UPLOADS.daily_factor//transfer.upload_limits._NEWCOMERS_PART} for newcomers
+{UPLOADS.daily_factor//budgets.upload_limits._ADDRESS_PART} per address,
+{UPLOADS.daily_factor//budgets.upload_limits._NETWORK_PART} per /24 or /48,
+{UPLOADS.daily_factor*budgets.upload_limits._PROVIDER_FIFTHS//5} per /16 or /32, the last
+{UPLOADS.daily_factor//budgets.upload_limits._NEWCOMERS_PART} for newcomers
 
-after {transfer.upload_limits._SLOW_SECONDS} s under {kib(transfer.upload_limits._SLOW_RATE)} KiB/s, or
-{transfer.upload_limits._SHOWN_SECONDS} s in which it took nothing; to its own next try after
-{transfer.upload_limits._STUCK_SECONDS} s idle
+after {budgets.upload_limits._SLOW_SECONDS} s under {kib(budgets.upload_limits._SLOW_RATE)} KiB/s, or
+{budgets.upload_limits._SHOWN_SECONDS} s in which it took nothing; to its own next try after
+{budgets.upload_limits._STUCK_SECONDS} s idle
 
-| asks and takes nothing | {transfer.upload_limits._NOTHING} times a minute per /24 or /48, twice as often per
+| asks and takes nothing | {budgets.upload_limits._NOTHING} times a minute per /24 or /48, twice as often per
 
-| sent ahead of what was acknowledged | {kib(transfer.upload_limits.FIRST_FLIGHT)} KiB, then as much as that, up to
+| sent ahead of what was acknowledged | {kib(budgets.upload_limits.FIRST_FLIGHT)} KiB, then as much as that, up to
 {mib(transport.stream.WRITE_LIMIT)} MiB
 
 | {PLACES.connections}; from outside the LAN {PLACES.side}, of the LAN {PLACES.side}, of both the last
@@ -237,7 +238,7 @@ more than {gib(artifact.patch.MAX_FILE_SIZE)} GiB
 {STALL.rate} bytes a second over {STALL.seconds} seconds |
 
 | {UPLOADS.uploads}, and {UPLOADS.per_address} per address; all taken, who took less than
-{kib(transfer.upload_limits._SLOW_RATE)} KiB a second
+{kib(budgets.upload_limits._SLOW_RATE)} KiB a second
 
 | {mib(UPLOADS.rate)} MiB a second, and {UPLOADS.daily_factor} times the file's size a day
 
@@ -401,15 +402,15 @@ give it back within {nat.portmap.mapper._GIVE_BACK_SECONDS} s
     "pypatcher/transfer/client.py": """
 up to {kib(transfer.taking.CHUNK)} KiB at a time
 """,
-    "pypatcher/transfer/peer_budget.py": """
-twice as long as the last time, up to {hours(transfer.peer_budget._LONGEST_PAUSE)}. When a release has cost
-{transfer.peer_budget._FAILED_BYTES_FACTOR} times its size
+    "pypatcher/budgets/peer_budget.py": """
+twice as long as the last time, up to {hours(budgets.peer_budget._LONGEST_PAUSE)}. When a release has cost
+{budgets.peer_budget._FAILED_BYTES_FACTOR} times its size
 
-when it has cost {transfer.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size there; and either side for
-{hours(transfer.peer_budget._LONGEST_PAUSE)} when that side has cost {transfer.peer_budget._FAILED_BYTES_FACTOR_DAY}
+when it has cost {budgets.peer_budget._FAILED_BYTES_FACTOR_LAN} times its size there; and either side for
+{hours(budgets.peer_budget._LONGEST_PAUSE)} when that side has cost {budgets.peer_budget._FAILED_BYTES_FACTOR_DAY}
 times its size in a day
 
-never for longer than {transfer.peer_budget._BUSY_PAUSE} s
+never for longer than {budgets.peer_budget._BUSY_PAUSE} s
 """,
     "pypatcher/transfer/stall.py": """
 Give a peer {transfer.stall._ANSWER_SECONDS} seconds for a few bytes

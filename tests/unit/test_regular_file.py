@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher.budgets import UploadLimiter
 from pypatcher.errors import CannotReplaceError, KeyFileError
 from pypatcher.keys import OwnerKey, encode_key, read_secret_file
 from pypatcher.node.device import own_target
 from pypatcher.node.publish import Steps
 from pypatcher.regular_file import open_regular, read_regular
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.v1.giving import Giver
 from pypatcher.update.outfile import Download, OutFile

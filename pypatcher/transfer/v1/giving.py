@@ -14,26 +14,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 from pypatcher.addresses import network_of
 from pypatcher.artifact import PatchInfo, chunks
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import Tree, build_tree
+from pypatcher.budgets.upload_limits import Upload
 from pypatcher.errors import PatcherError
 from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.regular_file import open_regular
 from pypatcher.tasks import in_thread
-from pypatcher.transfer.giving import CHUNK, OpenRelease, give, wait_delivered, work
+from pypatcher.transfer.giving import OpenRelease, give, wait_delivered
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallWatch
-from pypatcher.transfer.upload_limits import Upload
-from pypatcher.transfer.v1.answers import ABSENT, Piece, encode_nodes, encode_piece
+from pypatcher.transfer.v1.answers import ABSENT, encode_nodes
 from pypatcher.transfer.v1.given_parts import GivenParts
 from pypatcher.transfer.v1.messages import NO_PARTS, Flags, RangesRequest, TreeRequest, check_ranges
 from pypatcher.transfer.v1.part_held import OpenPart, PartHeld
+from pypatcher.transfer.v1.parts_writer import PartsWriter
 from pypatcher.transfer.v1.session import SessionV1
 from pypatcher.transport import CloseCode
 from pypatcher.transport.stream import Stream
@@ -45,9 +45,6 @@ _log = logging.getLogger("pypatcher")
 _HERE = encode_unsigned(CloseCode.DONE)
 _PIECES = 512
 _PLAIN_LIMIT = 16 << 20
-_LEAST_WORK, _ABSENT_WORK = 1024, 64
-"""Bytes that each range counts in the pace at the least, as any chunk has: its one byte costs a read all the same. One
-that is not here costs a look."""
 _TREE_PARTS, _TREE_LEAST = 32, 1 << 16
 """What the tree may have beside the file, in parts of it and at the least."""
 
@@ -165,7 +162,7 @@ class Giver:
         gave = list[tuple[int, int]]()
         try:
             with session.moving(), account.giving(upload) as watch, _open(held) as file:
-                parts = _Parts(file, stream, upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
+                parts = PartsWriter(file, stream, upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
                 await stream.write(_HERE)
                 here = await parts.give(asked.ranges)
                 await stream.finish()
@@ -322,73 +319,6 @@ class Giver:
         if self._shelf.find(held.info.release_id) != held:
             raise PatcherError(f"{held.path} was changed while its tree was built")
         return tree
-
-
-class _Range(NamedTuple):
-    """One that was asked for, and whether it is here."""
-
-    offset: int
-    size: int
-    is_here: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Writes ranges of a file one after another."""
-
-    file: OpenRelease | OpenPart
-    stream: Stream
-    upload: Upload
-    watch: StallWatch
-    zlib_welcome: bool
-
-    async def give(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Offset and bytes of each; returns those that are here."""
-        gave = list[tuple[int, int]]()
-        for group in self._groups(ranges):
-            await self._give(group)
-            gave += [(each.offset, each.size) for each in group if each.is_here]
-        return gave
-
-    def _groups(self, ranges: Sequence[tuple[int, int]]) -> Iterator[Sequence[_Range]]:
-        """As many at once as a chunk holds: one after the other, ranges of a byte cost a thousand times their bytes."""
-        group: list[_Range] = []
-        together = 0
-        for offset, size in ranges:
-            is_here = self.file.has(size, offset)
-            counted = size if is_here else 0
-            if group and together + counted > CHUNK:
-                yield group
-                group, together = [], 0
-            group.append(_Range(offset, size, is_here))
-            together += counted
-        yield group
-
-    async def _give(self, ranges: Sequence[_Range]) -> None:
-        """Some that are short together, or a long one, which is not deflated, so that memory stays flat."""
-        (offset, size, is_here), *others = ranges
-        if (size > CHUNK or not (others or self.zlib_welcome)) and is_here:
-            await self.stream.write(encode_unsigned(Piece.PLAIN) + encode_unsigned(size))
-            for start in range(offset, offset + size, CHUNK):
-                data = await asyncio.to_thread(self.file.whole, min(CHUNK, offset + size - start), start)
-                await give(self.stream, data, self.upload, self.watch)
-            return
-        packed = await asyncio.to_thread(self._encode, ranges)
-        await give(self.stream, packed, self.upload, self.watch)
-        # They count as long as they are in the file.
-        spared = max(0, sum(each.size for each in ranges if each.is_here) - len(packed))
-        overhead = sum(max(0, _LEAST_WORK - each.size) if each.is_here else _ABSENT_WORK for each in ranges)
-        self.upload.spared(spared)
-        await work(self.upload, self.upload.work, spared, self.watch)
-        await work(self.upload, self.upload.overhead, overhead, self.watch)
-
-    def _encode(self, ranges: Sequence[_Range]) -> bytes:
-        return b"".join(
-            encode_piece(
-                self.file.whole(each.size, each.offset) if each.is_here else None, zlib_welcome=self.zlib_welcome
-            )
-            for each in ranges
-        )
 
 
 def _open(held: LocalRelease | PartHeld) -> OpenRelease | OpenPart:

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pypatcher.artifact.deflate import PIECE
 from pypatcher.transfer.v1.messages import NO_PARTS, PARTS
-from pypatcher.transfer.v1.plan import Plan, Run
+from pypatcher.transfer.v1.plan import Plan, Run, join_runs
 
 __all__ = ["NEAR_PATIENCE", "Asked", "Picker"]
 
 _ALL = (1 << PARTS) - 1
 _SMALLEST, _FIRST, _LARGEST = 1 << 16, 1 << 18, 4 << 20
 """Bytes of a request: at the least, of a peer's first one, at most. 4 MiB of 256 ranges are a message of 2 KiB."""
-_OF_FILE = 128
-"""Parts of the file that are asked for at once at most, while others fetch the same."""
-_RANGES = 256
+_RANGES, _OF_FILE = 256, 128
+"""Ranges of a request at most; that part of the file is asked for at once at most, while others fetch the same."""
 _QUICK, _SLOW = 1.0, 4.0
 """Seconds in which a request is answered whose next one is larger, or smaller."""
 _TWICE_AFTER = 2.0
@@ -60,7 +58,7 @@ class Asked:
         return sum(run.size for run in self.runs)
 
     def chunks(self) -> Iterator[int]:
-        """The numbers of all that it asks for."""
+        """The numbers of all of them."""
         return (number for run in self.runs for number in range(run.first, run.last))
 
 
@@ -261,7 +259,7 @@ class Picker:
                 if is_room and number not in chosen and self._plan.is_wanted(number) and not self._asked[number]:
                     chosen[number] = offset, size
                     room -= size
-        return list(_runs((number, *chosen[number]) for number in sorted(chosen)))[:_RANGES]
+        return list(join_runs((number, *chosen[number]) for number in sorted(chosen)))[:_RANGES]
 
     def _urgency(self, one: _Peer, part: int, now: float) -> tuple[int, bool, int, int, float]:
         """What few have comes first; of that what we have half of, so that it can be given soon; then what others did
@@ -283,7 +281,7 @@ class Picker:
             return []
         own = {number for asked in self._under_way if asked.peer == peer for number in asked.chunks()}
         for asked in self._under_way:
-            if runs := list(_runs(self._lacking(asked, one, own, now)))[:_RANGES]:
+            if runs := list(join_runs(self._lacking(asked, one, own, now)))[:_RANGES]:
                 return runs
         return []
 
@@ -350,20 +348,6 @@ class Picker:
             piece.near += change * one.is_near
             piece.fetchers += change * one.is_fetching
         one.has = has
-
-
-def _runs(chunks: Iterable[tuple[int, int, int]]) -> Iterator[Run]:
-    """Those that follow each other as one, none longer than what is deflated."""
-    run: Run | None = None
-    for number, offset, size in chunks:
-        if run is not None and run.last == number and run.size + size <= PIECE:
-            run = Run(run.first, number + 1, run.offset, run.size + size)
-            continue
-        if run is not None:
-            yield run
-        run = Run(number, number + 1, offset, size)
-    if run is not None:
-        yield run
 
 
 def _parts_bits(parts: bytes) -> int:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pypatcher.artifact.chunks import ID_SIZE
+from pypatcher.artifact.deflate import PIECE
 from pypatcher.artifact.old_chunks import NOWHERE, OldChunks
 from pypatcher.transfer.v1.messages import PARTS
 
-__all__ = ["Plan", "Run", "part_at", "parts_of"]
+__all__ = ["Plan", "Run", "join_runs", "part_at", "parts_of"]
 
 _THERE = -2
 _COPY = 1 << 20
@@ -156,3 +157,17 @@ class Plan:
             run = Run(number, behind, offset, length, where)
         if run is not None:
             yield run
+
+
+def join_runs(chunks: Iterable[tuple[int, int, int]]) -> Iterator[Run]:
+    """Numbers, offsets and sizes of chunks: those that follow each other as one, none longer than what is deflated."""
+    run: Run | None = None
+    for number, offset, size in chunks:
+        if run is not None and run.last == number and run.size + size <= PIECE:
+            run = Run(run.first, number + 1, run.offset, run.size + size)
+            continue
+        if run is not None:
+            yield run
+        run = Run(number, number + 1, offset, size)
+    if run is not None:
+        yield run

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pypatcher.budgets.peer_budget import FetchBudget
 from pypatcher.node.cache import Cache, Memory, cache_folder
-from pypatcher.transfer.peer_budget import FetchBudget
 
 MEMORY = Memory(
     port=40123,

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.intake import Intake
 from pypatcher.errors import ContentMismatchError, PeerBusyError, PeerError, SignatureMismatchError
 from pypatcher.keys import KeyPair, OwnerKey
-from pypatcher.transfer import StallRule, UploadLimiter, fetch_from, fetch_release, serve_release, wire
-from pypatcher.transfer.intake import Intake
+from pypatcher.transfer import StallRule, fetch_from, fetch_release, serve_release, wire
 from pypatcher.transport import CloseCode, Connection, Endpoint
 from tests.support.transport import (
     ALPN,
@@ -264,7 +265,7 @@ async def test_who_takes_nothing_loses_its_place_to_the_next_who_asks(tmp_path: 
 
 
 async def test_outside_the_lan_an_upload_keeps_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _address: False)
+    monkeypatch.setattr("pypatcher.budgets.upload_limits.is_lan", lambda _address: False)
     info, body = make_release(tmp_path, 1_000_000)
     limiter = UploadLimiter(2_000_000)
     async with (
@@ -284,7 +285,7 @@ async def test_what_comes_from_outside_the_lan_counts(tmp_path: Path, monkeypatc
             assert await fetch(server, client, stall=StallRule(intake=intake)) == body
             assert intake.wait(("20.0.0.1", 1)) == 0.0
             with monkeypatch.context() as patch:
-                patch.setattr("pypatcher.transfer.intake.is_lan", lambda _address: False)
+                patch.setattr("pypatcher.budgets.intake.is_lan", lambda _address: False)
                 assert await fetch(server, client, stall=StallRule(intake=intake)) == body
             assert (intake.wait(("20.0.0.1", 1)) > 0.0) is (day < len(body))
 

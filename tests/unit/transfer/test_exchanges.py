@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PeerError
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.exchange import Exchange, Sink
 from pypatcher.transfer.exchanges import Exchanges
 from pypatcher.transfer.shelf import Shelf

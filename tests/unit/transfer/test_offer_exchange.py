@@ -9,9 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from pypatcher.addresses import Address
+from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery.sources import Found
 from pypatcher.nat.ways import EveryWay
-from pypatcher.transfer import UploadLimiter, fetch_release, receive_offer, serve_release, wire
+from pypatcher.transfer import fetch_release, receive_offer, serve_release, wire
 from pypatcher.transfer.gate import NOBODY
 from pypatcher.transfer.offer_exchange import OfferExchange
 from pypatcher.transport import Connection, Endpoint

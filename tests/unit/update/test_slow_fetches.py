@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from pypatcher.artifact import PatchInfo
+from pypatcher.budgets.intake import Intake
+from pypatcher.budgets.peer_budget import FetchBudget
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import (
     ContentMismatchError,
@@ -14,8 +16,6 @@ from pypatcher.errors import (
     PeerError,
 )
 from pypatcher.transfer.exchange import Sink
-from pypatcher.transfer.intake import Intake
-from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.update.updater import Updater
 from tests.support.discovery import node
 from tests.support.node_fakes import run_alone

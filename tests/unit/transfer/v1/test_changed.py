@@ -17,9 +17,10 @@ from pypatcher.artifact.old_chunks import OldChunks
 from pypatcher.artifact.patch import make_info
 from pypatcher.artifact.tree import NODE_LIMIT, Tree, TreeNode, build_tree, node_id
 from pypatcher.bencode import Value
+from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PeerError
-from pypatcher.transfer import StallRule, UploadLimiter
+from pypatcher.transfer import StallRule
 from pypatcher.transfer.download import Arrival
 from pypatcher.transfer.v1.answers import ABSENT, encode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Hello, Kind, RangesRequest, TreeRequest
@@ -369,7 +370,7 @@ async def test_where_looking_takes_long_it_goes_on_beside_the_fetch(
     """Else a slow disk that is cut again and again looks at the same part each time, and the rest is never kept."""
     monkeypatch.setattr("pypatcher.transfer.v1.swarm._LOOK_SECONDS", 0.0)
     monkeypatch.setattr("pypatcher.transfer.v1.picker._LARGEST", 1 << 18)
-    monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _: False)
+    monkeypatch.setattr("pypatcher.budgets.upload_limits.is_lan", lambda _: False)
     new = random.Random(3).randbytes(3_000_000)
     scene = Scene(tmp_path, new=new, old=None)
     limiter = UploadLimiter(rate=500_000)

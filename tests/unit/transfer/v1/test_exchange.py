@@ -13,12 +13,13 @@ from pypatcher.artifact import chunks
 from pypatcher.artifact.chunks import PARAMETERS
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import TreeNode, build_tree
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.intake import Intake
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.errors import PeerBusyError, PeerError
 from pypatcher.events import ReleaseServed
 from pypatcher.keys import encode_key
-from pypatcher.transfer import StallRule, UploadLimiter
-from pypatcher.transfer.intake import Intake
+from pypatcher.transfer import StallRule
 from pypatcher.transfer.v1.answers import decode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transport import CloseCode, Connection
@@ -95,7 +96,7 @@ async def test_a_release_is_fetched_whole_and_its_giver_says_so(tmp_path: Path) 
 
 
 async def test_what_comes_from_outside_the_lan_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pypatcher.transfer.intake.is_lan", lambda _address: False)
+    monkeypatch.setattr("pypatcher.budgets.intake.is_lan", lambda _address: False)
     info, body = make_release(tmp_path, SIZE)
     for day in (SIZE // 2, SIZE + 1000):
         intake = Intake(day=day)

@@ -15,15 +15,16 @@ from pypatcher.artifact.chunks import parameters_for
 from pypatcher.artifact.old_chunks import OldChunks
 from pypatcher.artifact.patch import make_info
 from pypatcher.artifact.tree import build_tree, node_id
+from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.upload_limits import Upload
 from pypatcher.errors import PatcherError
-from pypatcher.transfer import UploadLimiter
 from pypatcher.transfer.giving import OpenRelease, give
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
-from pypatcher.transfer.upload_limits import Upload
-from pypatcher.transfer.v1.giving import Giver, _Parts
+from pypatcher.transfer.v1.giving import Giver
 from pypatcher.transfer.v1.messages import Flags, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transfer.v1.part_held import PartHeld
+from pypatcher.transfer.v1.parts_writer import PartsWriter
 from pypatcher.transfer.v1.plan import Plan
 from pypatcher.transport import CloseCode, Connection, quic
 from pypatcher.transport.stream import Stream
@@ -64,7 +65,7 @@ def test_who_asks_for_zeros_uses_up_no_more_of_a_day_than_it_takes(tmp_path: Pat
                     upload = limiter.admit((f"20.{number}.0.1", 1), _SIZE)
                     assert upload is not None
                     watch = StallWatch(DEFAULT_STALL, lambda: 0.0)
-                    await _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=True).give([(0, _SIZE)])
+                    await PartsWriter(file, cast("Stream", taken), upload, watch, zlib_welcome=True).give([(0, _SIZE)])
                     upload.settle(_SIZE)
                     upload.end()
 
@@ -97,7 +98,7 @@ def test_ranges_of_a_byte_cost_as_much_as_chunks(tmp_path: Path) -> None:
         with OpenRelease(held) as file, mock.patch.object(loop, "run_in_executor", counted):
             for zlib_welcome in (False, True):
                 taken, watch = _Taken(), StallWatch(DEFAULT_STALL, lambda: 0.0)
-                parts = _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
+                parts = PartsWriter(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
                 for _ in range(4):
                     await parts.give(ranges)
                 assert taken.written == 4 * 3 * len(ranges)
@@ -127,7 +128,7 @@ def test_what_is_not_here_costs_next_to_nothing(tmp_path: Path) -> None:
             for zlib_welcome in (False, True):
                 with part.open() as file:
                     watch = StallWatch(DEFAULT_STALL, clock)
-                    parts = _Parts(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
+                    parts = PartsWriter(file, cast("Stream", taken), upload, watch, zlib_welcome=zlib_welcome)
                     assert await parts.give(ranges) == []
         left, waits = upload.left, other.spend(1)
         await asyncio.sleep(1.5)
@@ -154,7 +155,7 @@ def test_ranges_of_a_byte_take_no_more_of_the_pace_than_others_get(tmp_path: Pat
 
         async def ask_for_bytes() -> None:
             with OpenRelease(held) as file:
-                parts = _Parts(
+                parts = PartsWriter(
                     file, cast("Stream", _Taken()), greedy, StallWatch(DEFAULT_STALL, clock), zlib_welcome=False
                 )
                 while True:
@@ -184,7 +185,9 @@ def test_a_neighbour_has_no_processor_for_itself(tmp_path: Path, size: int, leas
         upload = UploadLimiter(clock=clock).admit(("192.168.1.7", 1), _SIZE)
         assert upload is not None
         with OpenRelease(held) as file:
-            parts = _Parts(file, cast("Stream", _Taken()), upload, StallWatch(DEFAULT_STALL, clock), zlib_welcome=False)
+            parts = PartsWriter(
+                file, cast("Stream", _Taken()), upload, StallWatch(DEFAULT_STALL, clock), zlib_welcome=False
+            )
             for _ in range(24):
                 await parts.give([(at, size) for at in range(0, _SIZE, max(size, 256))])
         return clock()
@@ -245,7 +248,7 @@ def test_the_tree_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) -
 
 async def test_nodes_that_were_taken_count_whoever_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attack: take two fifths of an answer and break it off: they were given back to the day."""
-    monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _: False)
+    monkeypatch.setattr("pypatcher.budgets.upload_limits.is_lan", lambda _: False)
     info, _ = make_release(tmp_path, 1 << 22)
     with (tmp_path / "release").open("rb") as file:
         largest = max(build_tree(file.fileno(), info.file_size).nodes.values(), key=len)
@@ -273,7 +276,7 @@ async def test_what_deflating_spared_pays_for_nothing_that_was_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attack: take zeros, then leave other bytes where they are: they stayed charged to the day."""
-    monkeypatch.setattr("pypatcher.transfer.upload_limits.is_lan", lambda _: False)
+    monkeypatch.setattr("pypatcher.budgets.upload_limits.is_lan", lambda _: False)
     begin = quic.RawKeyConnection.__init__
 
     def begin_with(connection: quic.RawKeyConnection, *arguments: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pypatcher.addresses import Address
 from pypatcher.artifact.tree import Tree, build_tree
-from pypatcher.transfer import UploadLimiter
+from pypatcher.budgets import UploadLimiter
 from pypatcher.transfer.v1.answers import ABSENT, encode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Hello, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transfer.v1.session import SessionV1

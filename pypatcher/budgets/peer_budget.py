@@ -17,8 +17,8 @@ from typing import TypeVar
 from pypatcher.addresses import Address, format_address, is_lan, is_loopback, network_of
 from pypatcher.backoff import Backoff
 from pypatcher.bounded import bound, note
+from pypatcher.budgets.intake import Intake
 from pypatcher.limits import DaySums
-from pypatcher.transfer.intake import Intake
 
 __all__ = ["FetchBudget", "Turns", "rank_addresses"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pypatcher.transfer.upload_limits import UploadLimiter
+from pypatcher.budgets import UploadLimiter
 from tests.support.transport import ManualClock
 
 MIB = 1 << 20

@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from pypatcher.addresses import Address
+from pypatcher.budgets.intake import Intake
+from pypatcher.budgets.peer_budget import FetchBudget
 from pypatcher.transfer import StallRule
-from pypatcher.transfer.intake import Intake
-from pypatcher.transfer.peer_budget import FetchBudget
 from pypatcher.transfer.stall import StallWatch
 from pypatcher.transfer.taking import CHUNK, read_watched
 from pypatcher.transport.stream import Stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.addresses import Address
-from pypatcher.transfer.peer_budget import FetchBudget, rank_addresses
+from pypatcher.budgets.peer_budget import FetchBudget, rank_addresses
 
 SIZE = 1000
 STRANGER, NEIGHBOUR, OTHER = ("8.8.8.8", 1), ("8.8.8.9", 2), ("9.9.9.9", 1)

@@ -5,8 +5,7 @@ in all, per address, per network and per provider (a /24 or /48 within a /16 or 
 providers that took nothing yet, so that nobody can use them up for everybody. Only bytes that left count. The LAN,
 loopback included, is limited only by how many uploads a small device can hold at once: its addresses are not counted
 one by one, because many devices (and tests) may share one there. A slow taker keeps its place only as long as nobody
-else wants it; who takes from several at once keeps it for a turn, and then only as long. Not here: what is sent
-(``server``).
+else wants it; who takes from several at once keeps it for a turn, and then only as long. Not here: what is sent.
 """
 
 from __future__ import annotations
@@ -240,21 +239,9 @@ class Upload:
     """
 
     __slots__ = (
-        "_drop",
-        "_last_pace",
-        "_limiter",
-        "_marked",
-        "_rests_since",
-        "_sent",
-        "_since",
-        "_size",
-        "_spent",
-        "_takes_turns",
-        "_total",
-        "left",
-        "taker",
-        "turn",
-    )
+        "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_sent", "_since", "_size", "_spent",
+        "_takes_turns", "_total", "left", "taker", "turn",
+    )  # fmt: skip
 
     def __init__(
         self,
