@@ -10,6 +10,8 @@ import asyncio
 import itertools
 import socket
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 from pypatcher.dht import Testnet
 from pypatcher.keys import OwnerKey, encode_key
 from tests.support.devices import Device
-from tests.support.packagings import REPOSITORY, wait_until
+from tests.support.packagings import DEADLINE, REPOSITORY, wait_until
 from tests.support.transport import loopback
 from tests.support.updates import ENDING_APP, KEY, NEW, OLD, WHOLE, Program, build
 
@@ -158,5 +160,13 @@ async def test_a_request_under_way_is_answered_before_the_restart(fleet: Make, w
 
 
 def ask(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
-        return answer.read().decode()
+    """The answer to one request; who is refused, between two versions, asks again: that one was not under way."""
+    until = time.monotonic() + DEADLINE
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+                return answer.read().decode()
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
