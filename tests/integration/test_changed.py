@@ -54,6 +54,7 @@ def count_given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         await giving.give(stream, data, upload, watch)
 
     monkeypatch.setattr("pypatcher.transfer.v1.giving.give", give)
+    monkeypatch.setattr("pypatcher.transfer.v1.parts_writer.give", give)
     return given
 
 

@@ -39,6 +39,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Counter[UploadLimiter]:
         await giving.give(stream, data, upload, watch)
 
     monkeypatch.setattr("pypatcher.transfer.v1.giving.give", give)
+    monkeypatch.setattr("pypatcher.transfer.v1.parts_writer.give", give)
     return counted
 
 
