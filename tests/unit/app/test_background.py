@@ -93,7 +93,7 @@ class Foreground:
             self.process.kill()
             self.process.wait()
         for pid in self.started("daemon") + self.started("stays"):
-            if _is_there(pid) and b"./app" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if _is_there(pid) and os.fsencode(self.folder / "app") in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
 
 
