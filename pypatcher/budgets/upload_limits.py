@@ -11,9 +11,10 @@ else wants it; who takes from several at once keeps it for a turn, and then only
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from pypatcher.addresses import Address, host_of, is_lan, network_of, provider_of
 from pypatcher.limits import DaySums, Limit, Pace, WindowLimiter
@@ -103,30 +104,38 @@ class UploadLimiter:
             if not (self._has_share(taker, size) and self._has_turn(taker)):
                 return None
         if is_brief:
-            return self._admit_briefly(taker, size)
+            return self._admit_briefly(taker, size, drop)
         if not self._has_room(taker is None, size):
             return None
         upload = Upload(self, taker, size, drop, takes_turns)
         self._active[upload] = None
         return upload
 
-    def _admit_briefly(self, taker: _Taker | None, size: int) -> Upload | None:
+    def _admit_briefly(self, taker: _Taker | None, size: int, drop: Callable[[], None]) -> Upload | None:
+        if taker is not None and any(upload.taker == taker for upload in self._finishing):
+            return None
         if not self._may_finish(taker is None):
             return None
-        upload = Upload(self, taker, size, lambda: None, lambda: False)
-        self._finishing[upload] = None
+        upload = Upload(self, taker, size, drop, lambda: False)
+        self._go_on(upload)
         return upload
 
     def _may_finish(self, is_near: bool) -> int:
-        """How many more may go on without a place."""
+        """How many more may go on without a place; who is slow ends for it."""
         places = self._lan_uploads if is_near else self._uploads
-        return max(0, places - sum((upload.taker is None) is is_near for upload in self._finishing))
+        return max(0, places - sum((each.taker is None) is is_near and not each.is_slow for each in self._finishing))
+
+    def _go_on(self, upload: Upload) -> None:
+        there = [each for each in self._finishing if (each.taker is None) is (upload.taker is None)]
+        if len(there) >= (self._lan_uploads if upload.taker is None else self._uploads):
+            min(there, key=Upload.pace).lose()
+        self._finishing[upload] = None
 
     def _has_share(self, taker: _Taker, size: int) -> bool:
         """Whether the day's bytes have ``size`` more for it."""
         sent = self._sent.total(taker, self._clock())
         promised = sent.copy()
-        for upload in self._active:
+        for upload in (*self._active, *self._finishing):
             # Its own upload, if it has one, ends or keeps this one from its turn.
             if upload.taker is not None and upload.taker != taker:
                 promised.update(dict.fromkeys(upload.taker, upload.left))
@@ -164,6 +173,8 @@ class UploadLimiter:
         places, day = (self._lan_uploads, None) if is_near else (self._uploads, self._day)
         left = 0 if day is None else day - self._sent.total([_ALL], self._clock())[_ALL] - size
         losers, may_finish = 0, self._may_finish(is_near)
+        # Who goes on without a place takes of the day all the same.
+        left -= sum(each.left for each in self._finishing if not is_near and each.taker is not None)
         while len(there) - losers >= places or (day is not None and sum(each.left for each in there[losers:]) > left):
             if losers == len(there):
                 return False
@@ -171,6 +182,7 @@ class UploadLimiter:
                 if there[losers].held() < _TURN_SECONDS or not may_finish:
                     return False
                 may_finish -= 1
+                left -= there[losers].left
             losers += 1
         for loser in there[:losers]:
             loser.lose()
@@ -197,7 +209,8 @@ class UploadLimiter:
 
     def release(self, upload: Upload) -> None:
         """An upload ended; once is enough."""
-        if upload in self._active and upload.taker is not None and upload.left_little:
+        is_there = upload in self._active or upload in self._finishing
+        if is_there and upload.taker is not None and upload.left_little:
             self._nothing.count(_nothing_by(upload.taker), self._clock())
         self._active.pop(upload, None)
         self._finishing.pop(upload, None)
@@ -205,7 +218,7 @@ class UploadLimiter:
     def finish(self, upload: Upload) -> None:
         """It has its place no more, and ends with what it was asked."""
         del self._active[upload]
-        self._finishing[upload] = None
+        self._go_on(upload)
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -229,6 +242,15 @@ def _nothing_by(taker: _Taker) -> list[Limit]:
     ]
 
 
+class Answer(Protocol):
+    """The stream of an answer: bytes of it that left, and that arrived."""
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def acknowledged(self) -> int: ...
+
+
 class Upload:
     """One upload's place; ``end`` gives it back.
 
@@ -239,8 +261,8 @@ class Upload:
     """
 
     __slots__ = (
-        "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_sent", "_since", "_size", "_spent",
-        "_takes_turns", "_total", "left", "taker", "turn",
+        "_answers", "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_since", "_size", "_spent",
+        "_taken_then", "_takes_turns", "_total", "left", "taker", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -255,8 +277,9 @@ class Upload:
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
         self._size, self._takes_turns = size, takes_turns
         self._since = self._marked = limiter.now()
-        self._sent, self._last_pace = 0, float("inf")
+        self._taken_then, self._last_pace = 0, float("inf")
         self._spent, self._total = self._marked, 0
+        self._answers: dict[Answer, int] = {}
         self.turn = asyncio.Lock()
         self._rests_since = float("inf")
 
@@ -265,17 +288,18 @@ class Upload:
         """How many bytes to send between two questions: a quarter of a second's worth, 64 KiB at most."""
         return _PIECE if self.taker is None else min(_PIECE, max(_SMALLEST_PIECE, self._limiter.rate // 4))
 
-    def spend(self, count: int) -> float:
-        """Seconds to wait before sending the next ``count`` bytes."""
+    def spend(self, count: int, answer: Answer | None = None) -> float:
+        """Seconds to wait before sending the next ``count`` bytes, of an answer that is under way."""
         self._last_pace = self.pace()
         if self._limiter.now() - self._marked >= _SLOW_SECONDS:
-            self._marked, self._sent = self._limiter.now(), 0
+            self._mark()
         delay = 0.0 if self.taker is None else self._limiter.spend(self.taker, count)
         # What we make it wait is not the taker's slowness.
         self._marked += delay
         self._spent = self._limiter.now() + delay
-        self._sent += count
         self._total += count
+        if answer in self._answers:
+            self._answers[answer] += count
         self.left = max(0, self.left - count)
         return delay
 
@@ -294,11 +318,27 @@ class Upload:
         """So many bytes of the file were given without being sent: what deflating spared."""
         self.left = max(0, self.left - count)
 
+    @contextlib.contextmanager
+    def answering(self, answer: Answer) -> Iterator[None]:
+        """During the block it is answered; what never left by its end was not given.
+
+        What was sent ahead of a taker is not taken yet: else many answers that nobody takes look like a fast taker.
+        """
+        self._answers[answer] = 0
+        try:
+            yield
+        finally:
+            never_left = self._answers.pop(answer) - answer.sent
+            self.settle(self._total - max(0, never_left))
+
     def settle(self, sent: int) -> None:
         """Only so many bytes left: what was accounted for beyond them is given back."""
-        if self.taker is not None and self._total > sent:
-            self._limiter.refund(self.taker, self._total - sent)
-            self._total = sent
+        if (back := self._total - max(0, sent)) > 0:
+            if self.taker is not None:
+                self._limiter.refund(self.taker, back)
+            self._total -= back
+            self._taken_then = min(self._taken_then, self._total)
+            self.left = min(self._size, self.left + back)
 
     def pace(self) -> float:
         """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown.
@@ -308,12 +348,20 @@ class Upload:
         seconds = self._limiter.now() - self._marked
         if seconds >= _SHOWN_SECONDS and self.took_nothing:
             return 0.0
-        return self._sent / seconds if seconds >= _SLOW_SECONDS else self._last_pace
+        return (self._taken - self._taken_then) / seconds if seconds >= _SLOW_SECONDS else self._last_pace
 
     @property
     def took_nothing(self) -> bool:
         """Whether its taker has shown nothing yet but that it can ask."""
-        return self._total <= 2 * FIRST_FLIGHT and (self.left > 0 or self._size > 2 * FIRST_FLIGHT)
+        is_nothing = self._total <= 2 * FIRST_FLIGHT or self._taken < FIRST_FLIGHT
+        return is_nothing and (self.left > 0 or self._size > 2 * FIRST_FLIGHT)
+
+    @property
+    def _taken(self) -> int:
+        return self._total - sum(max(0, paid - answer.acknowledged) for answer, paid in self._answers.items())
+
+    def _mark(self) -> None:
+        self._marked, self._taken_then = self._limiter.now(), self._taken
 
     @property
     def left_little(self) -> bool:
@@ -324,7 +372,7 @@ class Upload:
         """Its taker asks for nothing just now, or goes on."""
         if not rests and self.rests:
             # What it did not ask for is not its slowness, and anybody could have had its place.
-            self._marked, self._sent = self._limiter.now(), 0
+            self._mark()
         self._rests_since = self._limiter.now() if rests else float("inf")
 
     @property

@@ -137,7 +137,7 @@ async def give(stream: Stream, data: bytes | bytearray, upload: Upload, watch: S
         ahead = min(WRITE_LIMIT, max(FIRST_FLIGHT, stream.acknowledged))
         piece = view[start : start + min(upload.piece, ahead)]
         start += len(piece)
-        await _pay(upload, partial(upload.spend, len(piece)), watch)
+        await _pay(upload, partial(upload.spend, len(piece), stream), watch)
         goal = stream.written + len(piece)
         while left := goal - stream.written:
             try:

@@ -93,7 +93,8 @@ async def serve_release(
     if begun is not None:
         begun.set()
     try:
-        is_whole = await _send(connection, stream, release, upload, StallWatch(stall, clock))
+        with upload.answering(stream):
+            is_whole = await _send(connection, stream, release, upload, StallWatch(stall, clock))
         return Served(release.info, clock() - started) if is_whole else None
     finally:
         upload.settle(stream.sent)

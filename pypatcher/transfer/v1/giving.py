@@ -58,7 +58,7 @@ class _Account:
         asked: bytes of all its requests; for more than the release and its tree have it needs another place.
         sent: bytes of the release that it has by that.
         left: bytes that left; ``settled`` of them counted for places that it had before.
-        open: requests under way.
+        open: requests under way; ``owed`` bytes of the release at most are still to be sent for them.
         watch: sees the taker stall; one for all its requests, for it takes what is asked later when its turn comes.
         given: which bytes of the file were acknowledged.
         is_said: it was said that the peer has all of it.
@@ -74,6 +74,7 @@ class _Account:
     left: int = 0
     settled: int = 0
     open: int = 0
+    owed: int = 0
     given: Fragments = field(default_factory=lambda: Fragments(_PIECES))
     is_said: bool = False
     had_turn: bool = False
@@ -84,16 +85,19 @@ class _Account:
         return self.asked + size <= whole + whole // _TREE_PARTS + _TREE_LEAST
 
     @contextlib.contextmanager
-    def giving(self, upload: Upload) -> Iterator[StallWatch]:
+    def giving(self, upload: Upload, stream: Stream, size: int) -> Iterator[StallWatch]:
         """While one more answer is under way; all of them move or stall together, for the peer reads them in turn."""
         if not self.open:
             self.watch = _watch()
         self.open += 1
+        self.owed += size
         upload.rest(rests=False)
         try:
-            yield self.watch
+            with upload.answering(stream):
+                yield self.watch
         finally:
             self.open -= 1
+            self.owed -= size
             upload.rest(rests=not self.open)
 
     def ended(self, sent: int, left: int) -> None:
@@ -161,7 +165,7 @@ class Giver:
             self._note_given(held.info, asked.ranges)
         gave = list[tuple[int, int]]()
         try:
-            with session.moving(), account.giving(upload) as watch, _open(held) as file:
+            with session.moving(), account.giving(upload, stream, wanted) as watch, _open(held) as file:
                 parts = PartsWriter(file, stream, upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
                 await stream.write(_HERE)
                 here = await parts.give(asked.ranges)
@@ -204,15 +208,18 @@ class Giver:
         if account is None or upload is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
-        sent = 0
         try:
-            with session.moving(), account.giving(upload) as watch:
+            with session.moving(), account.giving(upload, stream, len(data)) as watch:
                 await stream.write(_HERE)
                 await give(stream, data, upload, watch)
-            sent = len(data)
+                await stream.finish()
+                await wait_delivered(stream, watch)
+        except StalledError:
+            session.connection.close(CloseCode.STALLED)
+            raise
         finally:
-            account.ended(sent or stream.sent, sent or stream.sent)
-            session.moved(sent or stream.sent)
+            account.ended(stream.sent, stream.sent)
+            session.moved(stream.sent)
 
     def attend(self, session: SessionV1) -> None:
         """The peer said what it holds: whatever we gave of that was all that it lacked."""
@@ -254,7 +261,8 @@ class Giver:
 
     def _brief(self, session: SessionV1, info: PatchInfo) -> tuple[_Account | None, Upload | None]:
         """For one answer, though all places are taken: who fetches itself has told the tree on sooner than any part."""
-        upload = self._shelf.limiter.admit(session.connection.peer_address, info.file_size, is_brief=True)
+        drop = partial(session.connection.close, CloseCode.STALLED)
+        upload = self._shelf.limiter.admit(session.connection.peer_address, info.file_size, drop, is_brief=True)
         if upload is None:
             return None, None
         return _Account(info, upload, time.monotonic(), _watch(), had_turn=True), upload
@@ -271,10 +279,13 @@ class Giver:
         """Another taker gets its place: who was too slow is told so; who asked for nothing is asked in again, and who
         had its turn, too, when its open requests are answered."""
         account = self._accounts.get(session)
-        if account is not None and not account.open:
+        upload = None if account is None else account.upload
+        if account is not None and upload is not None and not account.open:
             account.settle()
-        elif account is not None and account.upload is not None and not account.upload.is_slow:
+            upload.end()
+        elif account is not None and upload is not None and not upload.is_slow:
             account.had_turn = True
+            upload.left = min(upload.left, account.owed)
         else:
             session.connection.close(CloseCode.STALLED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.budgets import UploadLimiter
+from pypatcher.budgets.upload_limits import Upload
 from tests.support.transport import ManualClock
 
 MIB = 1 << 20
@@ -100,6 +101,63 @@ def test_who_takes_turns_gives_way_and_goes_on_with_its_request(clock: ManualClo
     takers[0].end()
     assert limiter.admit(FAR[8], 8 * MIB, is_brief=True) is not None
     assert limiter.admit(FAR[9], 8 * MIB) is None, "those who take no turns have their places"
+
+
+def test_who_drips_after_its_turn_keeps_nobody_from_his(clock: ManualClock) -> None:
+    """The attack: take fast for a turn, with answers open, and drip for hours: nobody else gave way any more."""
+    limiter, over = UploadLimiter(clock=clock), []
+
+    def take(numbers: range) -> list[Upload]:
+        takers = [
+            limiter.admit(FAR[each], 8 * MIB, lambda who=each: over.append(who), takes_turns=lambda: True)  # type: ignore[misc]
+            for each in numbers
+        ]
+        uploads = [upload for upload in takers if upload is not None]
+        assert len(uploads) == 4
+        for _ in range(4):
+            for upload in uploads:
+                upload.spend(100_000)
+            clock.now += 1.0
+        return uploads
+
+    dripping = take(range(4))
+    steady = take(range(4, 8))
+    assert over == [0, 1, 2, 3]
+    assert limiter.admit(FAR[8], 8 * MIB) is None, "four go on with what they were asked"
+    for _ in range(60):
+        clock.now += 1.0
+        for upload in dripping:
+            upload.spend(1000)
+        for upload in steady:
+            upload.spend(100_000)
+    assert limiter.admit(FAR[8], 8 * MIB) is not None
+    assert over == [0, 1, 2, 3, 0, 4]
+
+
+def test_who_goes_on_after_its_turn_takes_no_more_of_a_day_than_there_is(clock: ManualClock) -> None:
+    """The attack: one after another gives way, and takes what it asked for: 4 files of a day of 2."""
+    limiter, uploads, given = UploadLimiter(day=10 * MIB, clock=clock), list[Upload](), 0
+    for second in range(40):
+        if not second % 4 and (
+            upload := limiter.admit((f"{20 + second}.1.0.1", 1), 5 * MIB, takes_turns=lambda: True)
+        ):
+            uploads.append(upload)
+        for upload in uploads:
+            upload.spend(40_000)
+            given += 40_000
+        clock.now += 1.0
+    for upload in uploads:
+        given += upload.left
+        upload.spend(upload.left)
+    assert len(uploads) > 1
+    assert given <= 10 * MIB
+
+
+def test_one_address_is_told_one_tree_at_once_without_a_place(clock: ManualClock) -> None:
+    limiter = UploadLimiter(clock=clock)
+    assert limiter.admit(FAR[0], MIB, is_brief=True) is not None
+    assert limiter.admit(FAR[0], MIB, is_brief=True) is None
+    assert limiter.admit(FAR[1], MIB, is_brief=True) is not None
 
 
 def test_who_takes_much_at_first_and_then_nothing_is_slow(clock: ManualClock) -> None:
