@@ -138,9 +138,7 @@ def test_who_goes_on_after_its_turn_takes_no_more_of_a_day_than_there_is(clock: 
     """The attack: one after another gives way, and takes what it asked for: 4 files of a day of 2."""
     limiter, uploads, given = UploadLimiter(day=10 * MIB, clock=clock), list[Upload](), 0
     for second in range(40):
-        if not second % 4 and (
-            upload := limiter.admit((f"{20 + second}.1.0.1", 1), 5 * MIB, takes_turns=lambda: True)
-        ):
+        if not second % 4 and (upload := limiter.admit((f"{20 + second}.1.0.1", 1), 5 * MIB, takes_turns=lambda: True)):
             uploads.append(upload)
         for upload in uploads:
             upload.spend(40_000)
