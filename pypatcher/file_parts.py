@@ -1,4 +1,4 @@
-"""Parts of open files: write them where they belong, copy them between files, by the file system alone where it can."""
+"""Parts of open files: read or write them, copy them between files, by the file system alone where it can."""
 
 from __future__ import annotations
 
@@ -6,9 +6,26 @@ import contextlib
 import errno
 import os
 
-__all__ = ["copy_part", "write_part"]
+from pypatcher.errors import ContentMismatchError
+
+__all__ = ["copy_part", "read_part", "write_part"]
 
 _PIECE = 1 << 20
+
+
+def read_part(fd: int, size: int, offset: int) -> bytes:
+    """All of ``size`` bytes from ``offset`` on.
+
+    Raises:
+        ContentMismatchError: the file ends earlier.
+        OSError: reading failed.
+    """
+    found = os.pread(fd, size, offset)
+    while len(found) < size:
+        if not (more := os.pread(fd, size - len(found), offset + len(found))):
+            raise ContentMismatchError("the file ended while it was read: it is truncated")
+        found += more
+    return found
 
 
 def write_part(fd: int, data: bytes, offset: int) -> None:

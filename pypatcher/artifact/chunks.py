@@ -9,13 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 
 from pypatcher.errors import ContentMismatchError
 
-__all__ = ["COMPILED", "ID_SIZE", "PARAMETERS", "Chunk", "Parameters", "cut_file", "leaf_id", "parameters_for"]
+__all__ = [
+    "COMPILED",
+    "ID_SIZE",
+    "OPENED",
+    "PARAMETERS",
+    "Chunk",
+    "Parameters",
+    "cut_file",
+    "cut_filled",
+    "leaf_id",
+    "parameters_for",
+]
 
 if os.environ.get("PYPATCHER_NO_EXTENSIONS", "0") in ("", "0"):
     try:
@@ -32,6 +43,8 @@ _LEAF = b"pypatcher leaf"
 _GEAR_DOMAIN = b"pypatcher gear"
 _BUFFER = 1 << 20
 _SMALL_FILE = 256 << 20
+OPENED = 128
+"""What is added to the parameters' number of a tree over opened content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,7 @@ PARAMETERS = {
     1: Parameters(1, 1024, 4096, 16384, 50, 54),
     2: Parameters(2, 4096, 16384, 65536, 48, 52),
 }
+PARAMETERS |= {OPENED + number: replace(each, number=OPENED + number) for number, each in PARAMETERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +80,9 @@ class Chunk:
     id: bytes
 
 
-def parameters_for(file_size: int) -> Parameters:
-    """Those of a file of so many bytes: 1 up to 256 MiB, 2 above."""
-    return PARAMETERS[1 if file_size <= _SMALL_FILE else 2]
+def parameters_for(size: int, *, opened: bool = False) -> Parameters:
+    """Those of a file of so many bytes: 1 up to 256 MiB, 2 above; 129 and 130 of opened content of so many."""
+    return PARAMETERS[(1 if size <= _SMALL_FILE else 2) + (OPENED if opened else 0)]
 
 
 def leaf_id(chunk: bytes | memoryview) -> bytes:
@@ -77,29 +91,43 @@ def leaf_id(chunk: bytes | memoryview) -> bytes:
 
 
 def cut_file(fd: int, size: int, parameters: Parameters) -> Iterator[Chunk]:
-    """The chunks of the first ``size`` bytes of a file, in order; a buffer of 1 MiB, however large the file is.
+    """The chunks of the first ``size`` bytes of a file, in order.
 
     Raises:
         ContentMismatchError: the file ends earlier.
         OSError: reading failed.
     """
+    done = 0
+
+    def fill(room: memoryview) -> int:
+        nonlocal done
+        count = os.preadv(fd, [room[: size - done]], done)
+        if count == 0 and done < size:
+            raise ContentMismatchError(f"the file ended before byte {size}, while it was read: it is truncated")
+        done += count
+        return count
+
+    return cut_filled(fill, parameters)
+
+
+def cut_filled(fill: Callable[[memoryview], int], parameters: Parameters) -> Iterator[Chunk]:
+    """The chunks of what ``fill`` puts into the room that it is given, until it says 0; a buffer of 1 MiB."""
     gear, limits = _gear(), parameters.limits
     buffer = memoryview(bytearray(_BUFFER))
     base = start = filled = 0
-    while base + start < size:
-        if filled - start < parameters.maximum and base + filled < size:
+    is_over = False
+    while True:
+        if filled - start < parameters.maximum and not is_over:
             buffer[: filled - start] = bytes(buffer[start:filled])
             base, filled, start = base + start, filled - start, 0
-            count = os.preadv(
-                fd, [buffer[filled : filled + min(_BUFFER - filled, size - base - filled)]], base + filled
-            )
-            if count == 0:
-                raise ContentMismatchError(f"the file ended before byte {size}, while it was read: it is truncated")
-            filled += count
-            continue
-        length = find_cut(buffer[:filled], start, gear, limits)
-        yield Chunk(base + start, length, leaf_id(buffer[start : start + length]))
-        start += length
+            count = fill(buffer[filled:])
+            filled, is_over = filled + count, not count
+        elif start == filled:
+            return
+        else:
+            length = find_cut(buffer[:filled], start, gear, limits)
+            yield Chunk(base + start, length, leaf_id(buffer[start : start + length]))
+            start += length
 
 
 @cache

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 
 from pypatcher.artifact.chunks import ID_SIZE, Parameters
-from pypatcher.artifact.tree import build_tree
+from pypatcher.artifact.tree import Tree, build_tree
 
 __all__ = ["NOWHERE", "OldChunks"]
 
@@ -45,7 +45,10 @@ class OldChunks:
             ContentMismatchError: it is empty, or shorter.
             OSError: it cannot be read.
         """
-        tree = build_tree(fd, size, self._parameters)
+        self.add_tree(build_tree(fd, size, self._parameters), number)
+
+    def add_tree(self, tree: Tree, number: int) -> None:
+        """The same of a file whose tree is known; with it alone, places are offsets in it."""
         self.nodes |= tree.nodes
         self._make_room(len(self._places) + len(tree.sizes))
         for chunk in tree.chunks():
@@ -57,7 +60,7 @@ class OldChunks:
         self._files.append(number)
         self._starts.append(self._end)
         # Nothing follows from one file into the next.
-        self._end += size + 1
+        self._end += tree.file_size + 1
 
     def find(self, name: bytes) -> int:
         """Where the chunk of that id begins, in the row of all files; ``NOWHERE`` if it is in none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,7 +18,18 @@ from pypatcher.artifact.chunks import ID_SIZE, PARAMETERS, Chunk, Parameters, cu
 from pypatcher.artifact.postcard import Reader, encode_unsigned
 from pypatcher.errors import CodecError, ContentMismatchError
 
-__all__ = ["MAX_LEVEL", "NODE_LIMIT", "Tree", "TreeNode", "Walk", "build_tree", "index_limit", "node_id", "stated_root"]
+__all__ = [
+    "MAX_LEVEL",
+    "NODE_LIMIT",
+    "Tree",
+    "TreeNode",
+    "Walk",
+    "build_tree",
+    "index_limit",
+    "node_id",
+    "stated_root",
+    "tree_of",
+]
 
 MAX_LEVEL = 12
 _MOST_ENTRIES = 128
@@ -120,15 +131,25 @@ def build_tree(fd: int, file_size: int, parameters: Parameters | None = None) ->
         ContentMismatchError: the file is empty, or shorter than ``file_size``.
         OSError: reading failed.
     """
-    tree = Tree(parameters or parameters_for(file_size))
+    parameters = parameters or parameters_for(file_size)
+    return tree_of(cut_file(fd, file_size, parameters), parameters)
+
+
+def tree_of(chunks: Iterable[Chunk], parameters: Parameters) -> Tree:
+    """The tree over chunks in order; what ``chunks`` raises comes out.
+
+    Raises:
+        ContentMismatchError: there are none.
+    """
+    tree = Tree(parameters)
     levels: list[_Level] = []
-    for chunk in cut_file(fd, file_size, tree.parameters):
+    for chunk in chunks:
         tree.sizes.append(chunk.size)
         tree.ids += chunk.id
+        tree.file_size += chunk.size
         _grow(levels, tree, 0, (chunk.size, chunk.id))
     if not tree.sizes:
         raise ContentMismatchError("an empty file has no chunk tree")
-    tree.file_size = file_size
     tree.root = _close(levels, tree)
     return tree
 
@@ -206,17 +227,25 @@ class Walk:
 
     Args:
         root: its id.
-        file_size: bytes of the file.
+        file_size: bytes of the file, or of its opened content.
         known: the nodes that are here, by id; None for one that is not.
+        opened: the tree is one over opened content.
 
     Raises:
         CodecError: a node that is known here does not fit.
     """
 
-    def __init__(self, root: bytes, file_size: int, known: Callable[[bytes], bytes | None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        file_size: int,
+        known: Callable[[bytes], bytes | None] = lambda _: None,
+        *,
+        opened: bool = False,
+    ) -> None:
         self._root = root
         self._file_size = file_size
-        self._parameters = parameters_for(file_size)
+        self._parameters = parameters_for(file_size, opened=opened)
         self._known = known
         self._nodes: dict[bytes, bytes] = {}
         self._stands: dict[bytes, tuple[int, int]] = {}

@@ -10,7 +10,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 
@@ -19,10 +19,12 @@ from pypatcher.artifact.chunks import PARAMETERS
 from pypatcher.artifact.fit import program_target
 from pypatcher.artifact.locate import locate_region, scan_regions
 from pypatcher.artifact.members import file_members
+from pypatcher.artifact.opened import Content, Streams, open_file
 from pypatcher.artifact.region import pack_region, unpack_region
 from pypatcher.artifact.sections import parse_elf, parse_elf_header
 from pypatcher.artifact.verify import check_release
-from pypatcher.errors import ArtifactError, KeyFileError, SettingError, VersionError
+from pypatcher.errors import ArtifactError, CodecError, KeyFileError, SettingError, VersionError
+from pypatcher.file_parts import read_part
 from pypatcher.install.trial import decode_state, encode_state
 from pypatcher.keys import KeyPair, OwnerKey, parse_public_key
 from pypatcher.node.cache import Cache
@@ -30,7 +32,20 @@ from pypatcher.node.report import decode_report, encode_report
 from pypatcher.version import Version
 from tests.support.programs import bundle, with_comment
 
-__all__ = ["NEEDLE", "OWNER", "cuts", "elf", "fields", "location", "members", "state_files", "zip_comment", "zip_start"]
+__all__ = [
+    "NEEDLE",
+    "OWNER",
+    "cuts",
+    "elf",
+    "fields",
+    "location",
+    "members",
+    "opened",
+    "state_files",
+    "stream_table",
+    "zip_comment",
+    "zip_start",
+]
 
 OWNER = OwnerKey(KeyPair.from_seed(bytes(range(32))).public)
 NEEDLE = b"needle in hay"
@@ -122,6 +137,34 @@ def members(data: bytes) -> None:
     for content in (data, bundle({"app": b"x", "PYZ.pyz": data})):
         with _file(content) as fd:
             _artifact_errors_only(file_members, fd)
+
+
+def opened(data: bytes) -> None:
+    """A file's zlib streams: what its opened content is anywhere, and that its own table says where they are."""
+    with _file(data) as fd:
+        try:
+            found, tree = open_file(fd, len(data), PARAMETERS[129])
+        except ArtifactError:
+            return
+        content = Content(partial(read_part, fd), found)
+        whole = content.read(content.size, 0)
+        assert tree.file_size == content.size == len(whole)
+        assert Streams.decode(whole[found.body :], len(data), len(whole)).encode() == whole[found.body :]
+        for at in range(0, len(whole), 997):
+            assert content.read(min(500, len(whole) - at), at) == whole[at : at + 500]
+
+
+def stream_table(data: bytes) -> None:
+    """A table of streams that a peer sent, of a file of so many bytes as the first four say."""
+    file_size, table = int.from_bytes(data[:4]), data[4:]
+    for content_size in (file_size + len(table), int.from_bytes(data[4:8])):
+        try:
+            found = Streams.decode(table, file_size, content_size)
+        except CodecError:
+            continue
+        assert found.encode() == table
+        assert list(found.elements(0, file_size)) or not file_size
+        assert list(found.parts(0, found.body)) or not found.body
 
 
 def state_files(data: bytes) -> None:

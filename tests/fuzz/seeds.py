@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 from pypatcher.artifact import Patch
+from pypatcher.artifact.opened import STREAM_LIMIT
 from pypatcher.artifact.region import pack_region
 from pypatcher.artifact.tree import TreeNode
 from pypatcher.dht import krpc
@@ -112,6 +114,16 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "location": [*_PROGRAMS, NEEDLE * 3, with_comment("1.2.3", {"a.so": _PROGRAMS[0], "__main__.py": b"print(1)\n"})],
     "zip_comment": [_PROGRAMS[2][len(zip_start()) :]],
+    "opened": [
+        b"before" + zlib.compress(bytes(range(256)) * 8) + zlib.compress(bytes(range(255, -1, -1)) * 5, 1) + b"behind",
+        zlib.compress(bytes(STREAM_LIMIT), 9),
+        zlib.compress(zlib.compress(bytes(range(256)) * 6, 0), 0) + b"\x78\x9c\x78",
+    ],
+    "stream_table": [
+        (1000).to_bytes(4, "big") + b"\1\0\xf4\3\x80\x20" + (6).to_bytes(4, "little"),
+        (1000).to_bytes(4, "big") + b"\2\5\xf4\3\x83\x20\0\x0a\x80\x30" + (10).to_bytes(4, "little"),
+        bytes(9),
+    ],
     "members": [
         modules({"json": b"code" * 9, "json.decoder": b"more code" * 9}),
         bundle({"app": b"the app", "PYZ.pyz": modules({"json": b"code" * 9})})[-600:],

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+from pypatcher.artifact.opened import STREAM_LIMIT
 from pypatcher.dht.krpc import MAX_DATAGRAM
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.install.trial import STATE_LIMIT
@@ -37,6 +38,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         files.location,
         files.zip_comment,
         files.members,
+        files.opened,
+        files.stream_table,
         files.state_files,
         files.fields,
         network.postcard,
@@ -60,6 +63,8 @@ BOUNDS = {
     "location": _CHUNK,
     "zip_comment": LONGEST,
     "members": LONGEST,
+    "opened": STREAM_LIMIT + (1 << 20),
+    "stream_table": LONGEST,
     "state_files": STATE_LIMIT,
     "fields": LONGEST,
     "postcard": LONGEST,
