@@ -59,6 +59,7 @@ def _as_json(found: Comparison) -> dict[str, object]:
         "moved": found.moved,
         "packed": found.packed,
         "index": found.index,
+        "opened": found.opened,
         "ranges": [list(each) for each in found.ranges],
         "members": [{"name": member.name, "size": member.size, "new": new} for member, new in found.members],
         "elsewhere": found.elsewhere,
@@ -72,6 +73,9 @@ def _lines(found: Comparison) -> list[str]:
         f"{found.new_size} bytes, of which {found.moved} are new ({share:.2f} %): "
         f"{found.packed} in {count} range{'' if count == 1 else 's'}, packed, and {found.index} of index"
     ]
+    if found.opened is not None:
+        share = 100 * found.opened / found.new_size
+        lines.append(f"{found.opened} bytes move ({share:.2f} %) where devices open zlib streams")
     lines += [f"{new:>12} of {member.size:>12}  {_printable(member.name)}" for member, new in found.members[:_MEMBERS]]
     if (more := len(found.members) - _MEMBERS) > 0:
         lines.append(f"{sum(new for _, new in found.members[_MEMBERS:]):>12} in {more} more members")

@@ -14,6 +14,7 @@ from pypatcher.artifact.members import file_members
 from pypatcher.artifact.replace import open_program
 from pypatcher.cli import main
 from pypatcher.errors import ArtifactError
+from tests.support.opened_reference import packed_program, some_text
 from tests.support.programs import bundle
 
 RANDOM = random.Random(5)
@@ -39,6 +40,18 @@ def test_a_changed_member_is_named_with_its_new_bytes(tmp_path: Path) -> None:
     assert 0 < found.members[0][1] < 50_000
     assert found.moved < 60_000
     assert found.index > 0
+
+
+def test_what_moves_with_streams_opened_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    modules = [some_text(7000, number) for number in range(30)]
+    old = write(tmp_path / "old", packed_program(modules))
+    new = write(tmp_path / "new", packed_program([*modules[15:], *modules[:15]]))
+    found = compare_files(old, new)
+    assert found.opened is not None
+    assert 0 < found.opened < found.moved / 2
+    assert main(["compare", str(old), str(new)]) == 0
+    assert f"{found.opened} bytes move" in capsys.readouterr().out
+    assert compare_files(old, old).opened is None
 
 
 def test_members_of_a_zipapp_and_sections_of_an_elf_file_are_named(tmp_path: Path) -> None:
