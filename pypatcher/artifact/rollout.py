@@ -50,6 +50,7 @@ class Change:
         stable: an older release, None for none, or KEEP.
         note: text for people; empty takes it away.
         tree: the root of the release's chunk tree, as it is stated.
+        opened_tree: that of its opened content's.
         stable_tree: that of ``stable``, which goes and comes with it.
         must: names of keys without which devices shall not go on; none takes the demand away.
     """
@@ -59,6 +60,7 @@ class Change:
     stable: PatchInfo | object | None = KEEP
     note: str | None = None
     tree: bytes | None = None
+    opened_tree: bytes | None = None
     stable_tree: bytes | None = None
     must: tuple[bytes, ...] | None = None
 
@@ -181,6 +183,8 @@ def _apply(keys: dict[bytes, Value], change: Change) -> None:
         _put(keys, b"hold", int(change.hold), absent=Hold.GO_ON)
     if change.tree is not None:
         keys[b"tree"] = change.tree
+    if change.opened_tree is not None:
+        keys[b"otree"] = change.opened_tree
     if change.stable is not KEEP:
         keys.pop(b"stable", None)
         keys.pop(b"stree", None)

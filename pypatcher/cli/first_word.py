@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pypatcher.artifact.beside import check_manifest_place, manifest_path, read_manifest, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.opened import stated_opened_root
 from pypatcher.artifact.rollout import Change, describe, first_word, parse_share
 from pypatcher.artifact.sign import Signed
 from pypatcher.artifact.terms import Hold
@@ -102,11 +103,13 @@ def plan_word(
         return None
     path = manifest_path(file)
     known = read_manifest(path)
-    word = first_word(key, signed.info, targets, replace(change, tree=stated_root(fd)))
+    whole = replace(change, tree=stated_root(fd), opened_tree=stated_opened_root(fd))
+    word = first_word(key, signed.info, targets, whole)
     if known is None or known.terms.info != signed.info:
         return FirstWord(path, word, known)
-    # Those of older versions state no tree.
-    if change != Change() and known.value not in (word.value, first_word(key, signed.info, targets, change).value):
+    # Those of older versions state fewer trees.
+    older = (first_word(key, signed.info, targets, each) for each in (change, replace(whole, opened_tree=None)))
+    if change != Change() and known.value not in (word.value, *(each.value for each in older)):
         raise ManifestError(f"{path} is there and says: {describe(known)}. `pypatcher rollout` changes it")
     return FirstWord(path, known, known)
 

@@ -55,6 +55,10 @@ class OpenRelease:
         """Whether these bytes are there."""
         return True
 
+    def cost(self, _size: int, _offset: int) -> int:
+        """What reading them costs beside their own bytes."""
+        return 0
+
     def whole(self, size: int, offset: int) -> bytes:
         """All of the ``size`` bytes from there; blocks.
 

@@ -28,8 +28,10 @@ from typing import Any, Self
 from pypatcher.addresses import Address
 from pypatcher.artifact import PatchInfo
 from pypatcher.artifact.manifest import Manifest
+from pypatcher.artifact.opened import stated_opened_root
 from pypatcher.artifact.patch import make_info
 from pypatcher.artifact.tree import build_tree
+from pypatcher.bencode import Value
 from pypatcher.budgets import UploadLimiter
 from pypatcher.discovery.candidates import Candidate
 from pypatcher.discovery.sources import Found
@@ -88,17 +90,28 @@ class SwarmFleet:
 
     Args:
         size: bytes of the release, new from the first to the last unless there is an ``old`` file.
+        new: its bytes, if they are to be others; the owner's word states the root of its opened content as well.
     """
 
-    def __init__(self, folder: Path, size: int = 2_000_000, *, old: bytes | None = None, seed: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int = 2_000_000,
+        *,
+        old: bytes | None = None,
+        new: bytes | None = None,
+        seed: int = 1,
+    ) -> None:
         self.folder = folder
         self.rng = random.Random(seed)
-        self.data = self.rng.randbytes(size)
+        self.data = self.rng.randbytes(size) if new is None else new
+        size = len(self.data)
         self.path = folder / "new"
         self.path.write_bytes(self.data)
         self.info = make_info(Version(2, 0, 0), bytes(32), size - 176, OWNER)
         with self.path.open("rb") as file:
             self.tree = build_tree(file.fileno(), size)
+            self.opened_root = None if new is None else stated_opened_root(file.fileno())
         self.old = old
         self.network = _Routers()
         self.devices: list[SwarmDevice] = []
@@ -111,7 +124,8 @@ class SwarmFleet:
     def word(self) -> Manifest:
         """The owner's: it states the tree."""
         tree = bytes([self.tree.parameters.number]) + self.tree.root
-        return word_of({b"i": self.info.to_postcard(), b"tree": tree}, "2.0.0")
+        opened: dict[bytes, Value] = {} if self.opened_root is None else {b"otree": self.opened_root}
+        return word_of({b"i": self.info.to_postcard(), b"tree": tree} | opened, "2.0.0")
 
     async def __aenter__(self) -> Self:
         await self.network.__aenter__()

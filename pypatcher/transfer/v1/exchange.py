@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from pypatcher.addresses import Address, format_address
 from pypatcher.artifact import PatchInfo
-from pypatcher.artifact.chunks import parameters_for
+from pypatcher.artifact.chunks import OPENED, PARAMETERS, parameters_for
 from pypatcher.bounded import note
 from pypatcher.discovery import Namespace
 from pypatcher.discovery.candidates import Candidate
@@ -29,13 +29,14 @@ from pypatcher.transfer.download import Fetch
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallRule
+from pypatcher.transfer.v1.asking import NoTreeError
 from pypatcher.transfer.v1.giving import Giver
 from pypatcher.transfer.v1.messages import NO_PARTS, Hello, Kind
 from pypatcher.transfer.v1.old_files import OldFiles
 from pypatcher.transfer.v1.session import IDLE_SECONDS, Answer, Attend, SessionV1
 from pypatcher.transfer.v1.swarms import Swarms
 from pypatcher.transfer.v1.taking import fetch_whole
-from pypatcher.transfer.v1.walking import NoTreeError, WrongTreeError
+from pypatcher.transfer.v1.walking import Roots, WrongTreeError
 from pypatcher.transfer.v1.words import WordExchange
 from pypatcher.transport import Connection, Endpoint
 from pypatcher.waiting import News
@@ -89,7 +90,7 @@ class ExchangeV1:
         self._met: WeakKeyDictionary[SessionV1, Hello] = WeakKeyDictionary()
         self._sessions: dict[bytes, SessionV1] = {}
         self.swarms = Swarms(endpoint.node_id, self._stall, self._sessions.values)
-        self._giver = Giver(shelf, emit, self._gives, self.swarms.part_of)
+        self._giver = Giver(shelf, emit, self._gives, self.swarms.part_of, self._opened_root)
         self._begun: dict[SessionV1, asyncio.Event] = {}
 
     @property
@@ -105,7 +106,8 @@ class ExchangeV1:
     async def fetch(self, candidate: Candidate, sink: Sink) -> PatchInfo:
         """Fetch by a connection that is open already, or dial; see ``Fetch``."""
         if self._root(candidate.info) is not None:
-            await self._old.look(candidate.info, sink)
+            opened = self._opened_root(candidate.info)
+            await self._old.look(candidate.info, sink, None if opened is None else opened[0])
         async with self._session_with(candidate.address) as session:
             # The owner may have said something about that release which is not known here.
             await session.attended()
@@ -143,7 +145,8 @@ class ExchangeV1:
         drop = partial(note, self._wrong_roots, (info.release_id, root), None)
         self.census.news.tell()
         try:
-            await self.swarms.fetch(session, info, root, sink, old=self._old, drop=drop)
+            roots = Roots(root, self._opened_root(info))
+            await self.swarms.fetch(session, info, roots, sink, old=self._old, drop=drop)
         except NoTreeError as error:
             _log.debug("%s is fetched as a whole: %s", info.version, error)
             return False
@@ -164,6 +167,12 @@ class ExchangeV1:
         if tree is None or tree[0] != parameters_for(info.file_size).number:
             return None
         return None if (info.release_id, tree[1:]) in self._wrong_roots else tree[1:]
+
+    def _opened_root(self, info: PatchInfo) -> bytes | None:
+        """Of the release's opened content, behind its parameters' number, as the owner says it."""
+        word = None if self._word is None else self._word.current
+        stated = None if word is None or word.terms.info != info else word.terms.trees.get(b"otree")
+        return stated if stated is not None and stated[0] >= OPENED and stated[0] in PARAMETERS else None
 
     async def answer(self, connection: Connection) -> None:
         """Talk with somebody who dialed us."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
+from pypatcher.artifact.chunks import Chunk, leaf_id
 from pypatcher.artifact.old_chunks import OldChunks
 from pypatcher.errors import CodecError, PeerError
 from pypatcher.tasks import in_thread
@@ -84,6 +85,37 @@ class Filling:
                 plan.is_there(good.first, good.last)
                 self.picker.lacks(good.last, run.last)
         self._grew()
+
+    async def make(self, made: Iterator[tuple[Chunk, bytes]], numbers: Mapping[int, int]) -> set[int]:
+        """Chunks that are made here of something else, as far as they are right; the parts in which those lie.
+
+        Args:
+            numbers: of the chunks, by their offsets.
+
+        Raises:
+            ContentMismatchError, OSError: what they are made of is not there any more, or nothing can be kept.
+        """
+        parts, is_over = set[int](), False
+        while not is_over:
+            async with self._disk:
+                right, is_over = await in_thread(partial(self._make_some, made))
+            for number in (numbers[chunk.offset] for chunk in right):
+                self.picker.is_here(number)
+                parts.update(self.held.plan.parts(number))
+            self._grew()
+        return parts
+
+    def _make_some(self, made: Iterator[tuple[Chunk, bytes]]) -> tuple[list[Chunk], bool]:
+        """Those that are right of some, and whether these were the last ones."""
+        right, count = list[Chunk](), 0
+        for chunk, data in made:
+            if leaf_id(data) == chunk.id:
+                self._write_now(data, chunk.offset)
+                right.append(chunk)
+            count += len(data)
+            if count >= CHUNK:
+                return right, False
+        return right, True
 
     async def take(self, member: SwarmMember, asked: Asked, share: int) -> None:
         """See one request to its end, or until others brought all of it; then the parts that it was about are copied.

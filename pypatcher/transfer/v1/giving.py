@@ -6,10 +6,8 @@ it asks of one release; what deflating spares counts in the pace alone. Not here
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +16,17 @@ from functools import partial
 from pypatcher.addresses import network_of
 from pypatcher.artifact import PatchInfo, chunks
 from pypatcher.artifact.postcard import encode_unsigned
-from pypatcher.artifact.tree import Tree, build_tree
+from pypatcher.artifact.tree import Tree
 from pypatcher.budgets.upload_limits import Upload
-from pypatcher.errors import PatcherError
 from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease
-from pypatcher.regular_file import open_regular
-from pypatcher.tasks import in_thread
 from pypatcher.transfer.giving import OpenRelease, give, wait_delivered
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StalledError, StallWatch
 from pypatcher.transfer.v1.answers import ABSENT, encode_nodes
 from pypatcher.transfer.v1.given_parts import GivenParts
+from pypatcher.transfer.v1.held_trees import HeldOpened, HeldTrees, OpenContent
 from pypatcher.transfer.v1.messages import NO_PARTS, Flags, RangesRequest, TreeRequest, check_ranges
 from pypatcher.transfer.v1.part_held import OpenPart, PartHeld
 from pypatcher.transfer.v1.parts_writer import PartsWriter
@@ -44,7 +40,6 @@ __all__ = ["Giver"]
 _log = logging.getLogger("pypatcher")
 _HERE = encode_unsigned(CloseCode.DONE)
 _PIECES = 512
-_PLAIN_LIMIT = 16 << 20
 _TREE_PARTS, _TREE_LEAST = 32, 1 << 16
 """What the tree may have beside the file, in parts of it and at the least."""
 
@@ -122,6 +117,7 @@ class Giver:
         emit: told of who has all of a release from us.
         began: told when a connection's first upload has its place.
         part_of: what is here of the release of that id, while it is fetched.
+        opened_root: of its opened content's tree, as the owner states it.
 
     Attributes:
         news: told when other parts of what is held are given.
@@ -133,13 +129,14 @@ class Giver:
         emit: Emit,
         began: Callable[[SessionV1], None],
         part_of: Callable[[bytes], PartHeld | None] = lambda _: None,
+        opened_root: Callable[[PatchInfo], bytes | None] = lambda _: None,
     ) -> None:
         self._shelf = shelf
         self._part_of = part_of
         self._emit = emit
         self._began = began
         self._accounts: dict[SessionV1, _Account] = {}
-        self._trees: dict[bytes, asyncio.Task[Tree]] = {}
+        self._trees = HeldTrees(shelf, opened_root)
         self._given: dict[bytes, GivenParts] = {}
         self.news = News()
 
@@ -152,20 +149,28 @@ class Giver:
         """RANGES: bytes of a release, from disk."""
         asked = RangesRequest.decode(payload)
         held = self._shelf.find(asked.release) or self._part_of(asked.release)
-        if held is None or asked.flags & Flags.OPENED:
+        opened = None
+        if asked.flags & Flags.OPENED:
+            opened = self._trees.known_opened(held) if isinstance(held, LocalRelease) else None
+            held = None if opened is None else held
+        if held is None:
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE))
             return
-        check_ranges(asked.ranges, held.info.file_size)
+        check_ranges(asked.ranges, held.info.file_size if opened is None else opened.size)
         wanted = sum(size for _, size in asked.ranges)
         account, upload = self._account(session, held.info, wanted)
         if account is None or upload is None:
             await stream.write(encode_unsigned(CloseCode.BUSY))
             return
-        if isinstance(held, LocalRelease):
+        if isinstance(held, LocalRelease) and opened is None:
             self._note_given(held.info, asked.ranges)
         gave = list[tuple[int, int]]()
         try:
-            with session.moving(), account.giving(upload, stream, wanted) as watch, _open(held) as file:
+            with (
+                session.moving(),
+                account.giving(upload, stream, wanted) as watch,
+                _open(held, opened) as file,
+            ):
                 parts = PartsWriter(file, stream, upload, watch, zlib_welcome=bool(asked.flags & Flags.ZLIB))
                 await stream.write(_HERE)
                 here = await parts.give(asked.ranges)
@@ -180,7 +185,7 @@ class Giver:
             account.ended(sum(size for _, size in gave) or stream.sent, stream.sent)
             session.moved(stream.sent)
         with contextlib.suppress(TooManyFragmentsError):
-            for offset, size in gave:
+            for offset, size in gave if opened is None else []:
                 account.given.add(offset, offset + size)
         if len(account.given) == 1 and account.given[0] == range(held.info.file_size):
             self._say_served(session, account)
@@ -194,13 +199,13 @@ class Giver:
             await stream.write(encode_unsigned(CloseCode.UNAVAILABLE if held is None else CloseCode.BUSY))
             return
         found = [ABSENT] * (len(asked.nodes) or 1)
+        tree: PartHeld | Tree | HeldOpened | None = None
         if asked.parameters == chunks.parameters_for(held.info.file_size).number:
-            tree: PartHeld | Tree | None = held if isinstance(held, PartHeld) else None
-            # Without the compiled cuts a stranger's question would cost a small device minutes.
-            if isinstance(held, LocalRelease) and (chunks.COMPILED or held.info.file_size <= _PLAIN_LIMIT):
-                tree = await self._tree(held)
-            if tree is not None:
-                found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
+            tree = held if isinstance(held, PartHeld) else await self._trees.plain(held)
+        elif asked.parameters >= chunks.OPENED and isinstance(held, LocalRelease):
+            tree = await self._trees.opened(held, asked.parameters)
+        if tree is not None:
+            found = [tree.nodes.get(each, ABSENT) for each in asked.nodes or (tree.root,)]
         data = encode_nodes(found)
         account, upload = self._account(session, held.info, len(data))
         if upload is None and isinstance(held, PartHeld):
@@ -305,44 +310,12 @@ class Giver:
             network, seconds = network_of(address), time.monotonic() - account.started
             self._emit(ReleaseServed(str(account.info.version), network, account.sent, round(seconds, 3)))
 
-    async def _tree(self, held: LocalRelease) -> Tree:
-        """The tree of what is held; built once.
 
-        Raises:
-            PatcherError, OSError: the file cannot be read, or was changed.
-        """
-        name = held.info.release_id
-        if name not in self._trees:
-            for gone in set(self._trees) - {info.release_id for info in self._shelf.held}:
-                del self._trees[gone]
-            self._trees[name] = asyncio.create_task(self._build(held))
-        building = self._trees[name]
-        try:
-            return await asyncio.shield(building)
-        except BaseException:
-            # Others may have waited for it as well, or have built another one since.
-            if building.done() and self._trees.get(name) is building:
-                del self._trees[name]
-            raise
-
-    async def _build(self, held: LocalRelease) -> Tree:
-        tree = await in_thread(partial(_build, held))
-        if self._shelf.find(held.info.release_id) != held:
-            raise PatcherError(f"{held.path} was changed while its tree was built")
-        return tree
-
-
-def _open(held: LocalRelease | PartHeld) -> OpenRelease | OpenPart:
-    return held.open() if isinstance(held, PartHeld) else OpenRelease(held)
+def _open(held: LocalRelease | PartHeld, opened: HeldOpened | None) -> OpenRelease | OpenPart | OpenContent:
+    if isinstance(held, PartHeld):
+        return held.open()
+    return OpenRelease(held) if opened is None else OpenContent(OpenRelease(held), opened)
 
 
 def _watch() -> StallWatch:
     return StallWatch(DEFAULT_STALL, time.monotonic)
-
-
-def _build(held: LocalRelease) -> Tree:
-    descriptor = open_regular(held.path)
-    try:
-        return build_tree(descriptor, held.info.file_size)
-    finally:
-        os.close(descriptor)

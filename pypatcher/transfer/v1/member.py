@@ -38,9 +38,6 @@ class SwarmMember:
         watch: sees it stall.
         came: bytes of the tree and of the file that it sent.
         good: of them those that were of use.
-        has_tree: it has not said that it does not.
-        told_nodes: it told a part of it.
-        is_late: another told it sooner; it is asked for more of it if there is no other.
         joined, used: when it was first and last asked for something.
         failed: done when it is to be asked no more, and why.
     """
@@ -52,8 +49,6 @@ class SwarmMember:
         self.watch = StallWatch(stall, self._clock)
         self._open = self._giving = 0
         self.came = self.good = 0
-        self.has_tree = True
-        self.told_nodes = self.is_late = False
         self.joined = self.used = self._clock()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._busy = 0
@@ -114,18 +109,19 @@ class SwarmMember:
         return nodes
 
     async def pieces(
-        self, info: PatchInfo, ranges: Sequence[tuple[int, int]], share: int
+        self, info: PatchInfo, ranges: Sequence[tuple[int, int]], share: int, flags: Flags = Flags.ZLIB
     ) -> AsyncGenerator[list[tuple[int, bytes]], None]:
-        """Bytes of a release as they come; whether deflating pays is seen by who has them.
+        """Bytes of a release, or of its opened content, as they come; whether deflating pays is seen by who has them.
 
         Args:
             share: how many peers share the memory for what comes ahead.
+            flags: with ``OPENED``, of its opened content.
 
         Raises:
             PeerBusyError: it serves as many as it may.
             PeerError, CodecError: it refused, broke the protocol, stalled or went away.
         """
-        request = RangesRequest(info.release_id, Flags.ZLIB, tuple(ranges))
+        request = RangesRequest(info.release_id, flags, tuple(ranges))
         answer = RangesAnswer(request.ranges, zlib_welcome=True)
         window = max(_SMALLEST_WINDOW, WINDOW // AT_ONCE // share)
         with self._asking():

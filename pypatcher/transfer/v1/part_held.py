@@ -54,6 +54,10 @@ class OpenPart:
         """Whether these bytes are there."""
         return self._plan.has(offset, size)
 
+    def cost(self, _size: int, _offset: int) -> int:
+        """What reading them costs beside their own bytes."""
+        return 0
+
     def whole(self, size: int, offset: int) -> bytes:
         """All of the ``size`` bytes from there, which are there; blocks.
 

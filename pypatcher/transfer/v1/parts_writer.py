@@ -16,6 +16,7 @@ from pypatcher.budgets.upload_limits import Upload
 from pypatcher.transfer.giving import CHUNK, OpenRelease, give, work
 from pypatcher.transfer.stall import StallWatch
 from pypatcher.transfer.v1.answers import Piece, encode_piece
+from pypatcher.transfer.v1.held_trees import OpenContent
 from pypatcher.transfer.v1.part_held import OpenPart
 from pypatcher.transport.stream import Stream
 
@@ -25,20 +26,24 @@ _LEAST_WORK, _ABSENT_WORK = 1024, 64
 """Bytes that each range counts in the pace at the least, as any chunk has: its one byte costs a read all the same. One
 that is not here costs a look."""
 
+_INFLATING = 4
+"""Bytes that are inflated count as one that is sent: it is that much less work."""
+
 
 class _Range(NamedTuple):
-    """One that was asked for, and whether it is here."""
+    """One that was asked for, whether it is here, and what reading it costs beside its own bytes."""
 
     offset: int
     size: int
     is_here: bool
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartsWriter:
     """Writes ranges of a file one after another."""
 
-    file: OpenRelease | OpenPart
+    file: OpenRelease | OpenPart | OpenContent
     stream: Stream
     upload: Upload
     watch: StallWatch
@@ -58,17 +63,21 @@ class PartsWriter:
         together = 0
         for offset, size in ranges:
             is_here = self.file.has(size, offset)
-            counted = size if is_here else 0
+            cost = self.file.cost(size, offset)
+            counted = size + cost if is_here else 0
             if group and together + counted > CHUNK:
                 yield group
                 group, together = [], 0
-            group.append(_Range(offset, size, is_here))
+            group.append(_Range(offset, size, is_here, cost))
             together += counted
         yield group
 
     async def _give(self, ranges: Sequence[_Range]) -> None:
         """Some that are short together, or a long one, which is not deflated, so that memory stays flat."""
-        (offset, size, is_here), *others = ranges
+        (offset, size, is_here, _), *others = ranges
+        # Before it is done: who goes away meanwhile must not have it for nothing.
+        inflating = sum(each.cost for each in ranges) // _INFLATING
+        await work(self.upload, self.upload.overhead, inflating, self.watch)
         if (size > CHUNK or not (others or self.zlib_welcome)) and is_here:
             await self.stream.write(encode_unsigned(Piece.PLAIN) + encode_unsigned(size))
             for start in range(offset, offset + size, CHUNK):

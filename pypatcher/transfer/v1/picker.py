@@ -7,13 +7,12 @@ outside. Not here: requests on a connection (``swarm``), and who may be a peer a
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pypatcher.transfer.v1.messages import NO_PARTS, PARTS
-from pypatcher.transfer.v1.plan import Plan, Run, join_runs
+from pypatcher.transfer.v1.plan import Plan, Run, join_runs, part_rank
 
 __all__ = ["NEAR_PATIENCE", "Asked", "Picker"]
 
@@ -356,5 +355,5 @@ def _parts_bits(parts: bytes) -> int:
 
 
 def _ranks(node_id: bytes) -> list[bytes]:
-    """For each part: of those that fetch the same, who has the lowest is to bring it in."""
-    return [hashlib.blake2b(node_id + bytes([part]), digest_size=8).digest() for part in range(PARTS)]
+    """For each part."""
+    return [part_rank(node_id, part) for part in range(PARTS)]

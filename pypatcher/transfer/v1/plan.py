@@ -6,6 +6,7 @@ who is asked for which is chosen by ``picker``.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from pypatcher.artifact.deflate import PIECE
 from pypatcher.artifact.old_chunks import NOWHERE, OldChunks
 from pypatcher.transfer.v1.messages import PARTS
 
-__all__ = ["Plan", "Run", "join_runs", "part_at", "parts_of"]
+__all__ = ["Plan", "Run", "join_runs", "part_at", "part_rank", "parts_of"]
 
 _THERE = -2
 _COPY = 1 << 20
@@ -46,6 +47,11 @@ def part_at(offset: int, file_size: int) -> int:
 def parts_of(offset: int, size: int, file_size: int) -> range:
     """All parts in which these bytes lie."""
     return range(part_at(offset, file_size), part_at(offset + size - 1, file_size) + 1)
+
+
+def part_rank(node_id: bytes, part: int) -> bytes:
+    """Of those in a LAN that fetch the same, who has the lowest is to bring that part in."""
+    return hashlib.blake2b(node_id + bytes([part]), digest_size=8).digest()
 
 
 class Plan:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from pypatcher.addresses import is_lan
+from pypatcher.artifact.new_content import is_worth_opening
 from pypatcher.artifact.old_chunks import OldChunks
 from pypatcher.artifact.patch import PatchInfo
 from pypatcher.artifact.tree import Walk
@@ -22,17 +23,19 @@ from pypatcher.errors import CodecError, PeerBusyError, PeerError, PeerLacksErro
 from pypatcher.tasks import in_thread
 from pypatcher.transfer.exchange import Sink
 from pypatcher.transfer.stall import StallRule
+from pypatcher.transfer.v1.asking import Asking
 from pypatcher.transfer.v1.filling import Filling
 from pypatcher.transfer.v1.kept_tree import keep_nodes, kept_nodes
 from pypatcher.transfer.v1.member import AT_ONCE, SwarmMember
 from pypatcher.transfer.v1.members import Members
 from pypatcher.transfer.v1.messages import NO_PARTS
 from pypatcher.transfer.v1.old_files import Files, OldFiles
+from pypatcher.transfer.v1.opening import Opening
 from pypatcher.transfer.v1.part_held import PartHeld
 from pypatcher.transfer.v1.picker import Picker
-from pypatcher.transfer.v1.plan import Plan
+from pypatcher.transfer.v1.plan import Plan, part_rank
 from pypatcher.transfer.v1.session import SessionV1
-from pypatcher.transfer.v1.walking import Walking, WrongTreeError
+from pypatcher.transfer.v1.walking import Roots, Walking, WrongTreeError
 from pypatcher.waiting import News, wait_at_most, wait_to_the_end
 
 __all__ = ["SwarmDownload"]
@@ -42,6 +45,9 @@ _LOOK_SECONDS = 5.0
 _LOOK_AGAIN = 1.0
 _IDLE = 3.0
 """Seconds after which a peer that has nothing for us makes place for another."""
+_NEIGHBOURS_COME, _TURN, _NEIGHBOUR_OPENS = 2.0, 2.0, 5.0
+"""Seconds in which neighbours say that they fetch the same; for each that comes before us; and for all who bring it in:
+in all less than a connection may be idle."""
 
 
 class SwarmDownload:
@@ -49,7 +55,7 @@ class SwarmDownload:
 
     Args:
         info: the owner signed it; the caller checked that.
-        root: of its tree, 16 bytes, as the owner states it.
+        roots: of its tree, and of its opened content's, as the owner states them.
         node_id: ours.
 
     Attributes:
@@ -58,18 +64,18 @@ class SwarmDownload:
     """
 
     def __init__(
-        self, info: PatchInfo, root: bytes, sink: Sink, stall: StallRule, *, node_id: bytes, rng: random.Random
+        self, info: PatchInfo, roots: Roots, sink: Sink, stall: StallRule, *, node_id: bytes, rng: random.Random
     ) -> None:
         self.info = info
         self.members = Members()
         self.news = News()
-        self._root, self._sink, self._stall = root, sink, stall
+        self._roots, self._sink, self._stall = roots, sink, stall
         self._node_id, self._rng = node_id, rng
         self._clock = asyncio.get_running_loop().time
         self._heard: dict[SessionV1, None] = {}
         self._filling: Filling | None = None
         self._whole: PartHeld | None = None
-        self._is_over = False
+        self._is_over = self._opens = False
 
     @property
     def part(self) -> PartHeld | None:
@@ -108,7 +114,8 @@ class SwarmDownload:
                 left = min(await in_thread(lambda: parts.size), self.info.file_size)
                 old = await old_files.chunks(self.info, files)
                 known = old.nodes | await in_thread(partial(kept_nodes, parts, self.info.file_size))
-                walk = await Walking(self.info, self._root, self.members, self._rng).walk(known)
+                asking = Asking(self.members, self._rng, self._may_tell)
+                walk = await Walking(self.info, self._roots.tree, asking).walk(known)
                 new = [node for name, node in walk.nodes.items() if name not in old.nodes]
                 if walk.nodes.keys() - known.keys():
                     with contextlib.suppress(OSError):
@@ -116,7 +123,7 @@ class SwarmDownload:
                 plan = await in_thread(partial(_plan, walk, old))
                 self._sink.follows_tree(drop)
                 with self._giving(walk, plan, await in_thread(parts.open_again)) as held:
-                    await self._fill(held, (old, files), left)
+                    await self._fill(held, (old, files), left, old_files)
             finally:
                 self._is_over = True
                 # Whatever happens meanwhile: the caller closes the file that they write to.
@@ -200,7 +207,7 @@ class SwarmDownload:
     @contextmanager
     def _giving(self, walk: Walk, plan: Plan, descriptor: int) -> Iterator[PartHeld]:
         """During the block others may take what is here; whoever called gives all of it on, once it is whole."""
-        held = PartHeld(self.info, self._root, walk.nodes, plan, descriptor)
+        held = PartHeld(self.info, self._roots.tree, walk.nodes, plan, descriptor)
         try:
             yield held
             self._whole = held
@@ -209,7 +216,7 @@ class SwarmDownload:
             if self._whole is None:
                 held.close()
 
-    async def _fill(self, held: PartHeld, old: tuple[OldChunks, Files], left: int) -> None:
+    async def _fill(self, held: PartHeld, old: tuple[OldChunks, Files], left: int, old_files: OldFiles) -> None:
         picker = Picker(held.plan, self._node_id, self._rng, self._clock())
         filling = Filling(held, picker, self._sink.parts, old, lambda: self._say(held.plan))
         looking = asyncio.create_task(filling.keep(left))
@@ -219,6 +226,11 @@ class SwarmDownload:
             self._filling = filling
             for session in list(self._heard):
                 self.hear(session)
+            self._opens = self._roots.opened is not None and is_worth_opening(held.plan.missing)
+            if self._opens:
+                await self._open(filling, old[1], old_files)
+                self._opens = False
+                self.members.news.tell()
             while not filling.has_all:
                 await self.members.until(lambda: not held.plan.missing)
                 await filling.copy()
@@ -227,15 +239,74 @@ class SwarmDownload:
             await asyncio.gather(looking, return_exceptions=True)
         self._say(held.plan)
 
+    async def _open(self, filling: Filling, files: Files, old_files: OldFiles) -> None:
+        """Make of opened content what is worth it, before the rest is asked for."""
+        # What old files give is told to neighbours: who has some of it is ready to open the rest.
+        copying = asyncio.create_task(filling.copy())
+        try:
+            may_open = await self._may_open(copying)
+            await copying
+        finally:
+            await wait_to_the_end(asyncio.gather(copying, return_exceptions=True))
+        stated = self._roots.opened
+        old = None if stated is None or not may_open else await old_files.opened(self.info, files, stated[0])
+        if stated is not None and old is not None:
+            asking = Asking(self.members, self._rng, self._may_open_it, waits=False)
+            await Opening(stated, filling, asking, old, files).run()
+
+    async def _may_open(self, copying: asyncio.Task[None]) -> bool:
+        """Whether that falls to us: of those in a LAN that fetch the same one does it, and gives the others of it."""
+        if any(map(is_near, filter(self._holds, self.members.there))):
+            return True
+        await asyncio.wait([copying])
+        # Neighbours that begin just now say so in a moment.
+        await asyncio.sleep(_NEIGHBOURS_COME)
+        own, began = part_rank(self._node_id, 0), self._clock()
+        while self._clock() - began < _NEIGHBOUR_OPENS:
+            near = {each.connection.peer_id: _bits(each.hello.parts) for each in self._near() if each.hello}
+            if any(parts & ~_bits(self.bitmap) for parts in near.values()):
+                break
+            # Who has nothing of it is not ready; who comes before us may have lost whoever holds it.
+            ahead = sum(part_rank(peer, 0) < own for peer, parts in near.items() if parts)
+            if self._clock() - began >= _TURN * ahead and any(map(self._holds, self.members.there)):
+                return True
+            await wait_at_most(self.members.news.next, _LOOK_AGAIN / 2)
+        return False
+
+    def _near(self) -> list[SessionV1]:
+        """Those in the LAN that fetch the same."""
+        return [
+            each
+            for each in self._heard
+            if each.hello is not None and each.hello.fetching == self.info and is_lan(each.connection.peer_address)
+        ]
+
+    def _holds(self, member: SwarmMember) -> bool:
+        """Whether it says to have all of it."""
+        hello = member.session.hello
+        return hello is not None and self.info in hello.held
+
+    def _may_tell(self, member: SwarmMember) -> bool:
+        """Whether it may know the tree: who has nothing yet does not."""
+        hello = member.session.hello
+        return self._holds(member) or (hello is not None and hello.parts != NO_PARTS)
+
+    def _may_open_it(self, member: SwarmMember) -> bool:
+        """Whether it may give opened content: it has all, and is near if any of those is."""
+        return self._holds(member) and (
+            is_near(member) or not any(map(is_near, filter(self._holds, self.members.there)))
+        )
+
     async def _work(self, member: SwarmMember) -> None:
         """Ask one request after the other, until nothing is left to ask."""
         while not self._is_over:
             news, now, filling = self.members.news.next, self._clock(), self._filling
-            asked = (
-                None if filling is None or member.rests else filling.picker.next(member.session.connection.peer_id, now)
-            )
+            may_ask = filling is not None and not self._opens
+            asked = None
+            if filling is not None and may_ask and not member.rests:
+                asked = filling.picker.next(member.session.connection.peer_id, now)
             if filling is None or asked is None:
-                is_idle = filling is not None and now - member.used > _IDLE and not self._awaits(member)
+                is_idle = may_ask and now - member.used > _IDLE and not self._awaits(member)
                 if is_idle or member.session.connection.is_closed:
                     return
                 await wait_at_most(news, max(0.01, min(_LOOK_AGAIN, member.rests or _LOOK_AGAIN)))
@@ -263,6 +334,15 @@ class SwarmDownload:
         """What only has to be copied counts as here."""
         self.news.tell()
         self._sink.received(self.info.file_size - plan.missing, self.info.file_size, self.members.came)
+
+
+def is_near(member: SwarmMember) -> bool:
+    """Whether it is in our LAN."""
+    return is_lan(member.session.connection.peer_address)
+
+
+def _bits(parts: bytes) -> int:
+    return int.from_bytes(parts, "big")
 
 
 def _plan(walk: Walk, old: OldChunks) -> Plan:

@@ -21,6 +21,7 @@ from pypatcher.transfer.v1.old_files import OldFiles
 from pypatcher.transfer.v1.part_held import PartHeld
 from pypatcher.transfer.v1.session import SessionV1
 from pypatcher.transfer.v1.swarm import SwarmDownload
+from pypatcher.transfer.v1.walking import Roots
 from pypatcher.waiting import News
 
 __all__ = ["Swarms"]
@@ -51,14 +52,14 @@ class Swarms:
         self._given_until: asyncio.TimerHandle | None = None
 
     async def fetch(
-        self, session: SessionV1, info: PatchInfo, root: bytes, sink: Sink, *, old: OldFiles, drop: Callable[[], None]
+        self, session: SessionV1, info: PatchInfo, roots: Roots, sink: Sink, *, old: OldFiles, drop: Callable[[], None]
     ) -> None:
         """Fetch a release, from that peer first; see ``SwarmDownload.run``."""
         if info.file_size > MAX_FILE_SIZE:
             raise ContentMismatchError(f"a file of {info.file_size} bytes is more than the {MAX_FILE_SIZE} allowed")
         if info.release_id in self._under_way:
             raise PeerBusyError("it is fetched already")
-        swarm = SwarmDownload(info, root, sink, self._stall, node_id=self._node_id, rng=self._rng)
+        swarm = SwarmDownload(info, roots, sink, self._stall, node_id=self._node_id, rng=self._rng)
         self._under_way[info.release_id] = swarm
         for other in self._sessions():
             swarm.hear(other)

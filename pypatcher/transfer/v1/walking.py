@@ -1,34 +1,34 @@
 """Learns a release's chunk tree from the peers that have it: node by node, none of which is believed.
 
-protocol.md "Only what is new". Not here: what a tree is (``artifact.tree``), and who the peers are (``members``).
+protocol.md "Only what is new", "Opened streams". Not here: what a tree is (``artifact.tree``), and whom of the peers a
+question goes to (``asking``).
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from pypatcher.artifact.chunks import parameters_for
+from pypatcher.artifact.opened import CONTENT_LIMIT, TABLE_LIMIT
 from pypatcher.artifact.patch import PatchInfo
-from pypatcher.artifact.tree import Walk
-from pypatcher.errors import CodecError, PeerBusyError, PeerError
+from pypatcher.artifact.tree import TreeNode, Walk
+from pypatcher.errors import CodecError, PeerError
 from pypatcher.transfer.v1.answers import ABSENT
+from pypatcher.transfer.v1.asking import Asking, NoTreeError
 from pypatcher.transfer.v1.member import SwarmMember
-from pypatcher.transfer.v1.members import Members
-from pypatcher.transfer.v1.messages import NO_PARTS, NODES_LIMIT
+from pypatcher.transfer.v1.messages import NODES_LIMIT
 
-__all__ = ["NoTreeError", "Walking", "WrongTreeError"]
-
-_TREE_PATIENCE = 2.0
-"""Seconds after which another peer is asked for the same part of the tree."""
-_OTHERS_COME = 5.0
-"""Seconds in which another that is dialed may turn out to have the tree; who is asked nothing ends its connection."""
+__all__ = ["Roots", "Walking", "WrongTreeError"]
 
 
-class NoTreeError(Exception):
-    """Nobody who is asked can tell the tree; nobody is to blame."""
+class Roots(NamedTuple):
+    """What the owner states of a release: the root of its tree, 16 bytes; and of its opened content's, behind the
+    number of that tree's parameters."""
+
+    tree: bytes
+    opened: bytes | None = None
 
 
 class WrongTreeError(Exception):
@@ -36,96 +36,66 @@ class WrongTreeError(Exception):
 
 
 class Walking:
-    """One release's.
+    """One tree of a release.
 
     Args:
         root: its id, as the owner states it.
-        members: who is asked.
+        opened: the parameters' number, of the tree over the opened content; None for the file's own.
+        most: bytes of nodes for which it is worth it.
     """
 
-    def __init__(self, info: PatchInfo, root: bytes, members: Members, rng: random.Random) -> None:
-        self._info, self._root, self._members, self._rng = info, root, members, rng
-        self._clock = asyncio.get_running_loop().time
+    def __init__(
+        self, info: PatchInfo, root: bytes, asking: Asking, *, opened: int | None = None, most: int | None = None
+    ) -> None:
+        self._info, self._root, self._asking, self._opened, self._most = info, root, asking, opened, most
+        self._told: set[SwarmMember] = set()
 
     async def walk(self, known: Mapping[bytes, bytes]) -> Walk:
         """Every node of the tree; those that are known here are not asked for.
 
         Raises:
-            NoTreeError: nobody has it.
+            NoTreeError: nobody has it, or it is not worth it.
             WrongTreeError: it is none.
             PeerBusyError, NobodyLeftError: nobody is left to ask.
         """
         if self._root not in known:
             known = {self._root: (await self._ask([self._root]))[0], **known}
         try:
-            walk = Walk(self._root, self._info.file_size, known.get)
+            size = self._content_size(known[self._root])
+            walk = Walk(self._root, size, known.get, opened=self._opened is not None)
             while missing := walk.missing:
+                if self._most is not None and walk.received > self._most:
+                    raise NoTreeError("its nodes are more than it spares")
                 for node in await self._ask(missing[:NODES_LIMIT]):
                     walk.add(node)
         except CodecError as error:
             raise WrongTreeError(str(error)) from None
         return walk
 
-    async def _ask(self, names: Sequence[bytes]) -> list[bytes]:
-        """These nodes, each the one that was asked for, from whoever has them; of a second peer if one takes its time.
+    def _content_size(self, root: bytes) -> int:
+        """Bytes below the root.
 
         Raises:
-            NoTreeError: nobody has.
+            CodecError: no file opens to so much, or its tree is another one.
         """
-        asking: dict[asyncio.Task[list[bytes]], SwarmMember] = {}
-        until = self._clock() + _OTHERS_COME
-        try:
-            while True:
-                news, able = self._members.news.next, [each for each in self._members.there if each.has_tree]
-                if able:
-                    until = self._clock() + _OTHERS_COME
-                elif self._members.there and (self._members.are_complete or self._clock() >= until):
-                    raise NoTreeError("no peer has the tree")
-                free = [each for each in able if self._may_tell(each) and each not in asking.values()]
-                if free:
-                    member = self._rng.choice([each for each in free if not each.is_late] or free)
-                    parameters = parameters_for(self._info.file_size).number
-                    asking[asyncio.create_task(member.nodes(self._info, parameters, names))] = member
-                if not asking:
-                    await self._members.until(partial(self._may_go_on, news, able, until))
-                    continue
-                done, _ = await asyncio.wait(asking, timeout=_TREE_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    if (nodes := self._look_at(asking.pop(task), task, names)) is not None:
-                        for late in asking.values():
-                            late.is_late = True
-                        return nodes
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+        if self._opened is None:
+            return self._info.file_size
+        size = sum(TreeNode.decode(root).sizes)
+        if size > CONTENT_LIMIT + TABLE_LIMIT or parameters_for(size, opened=True).number != self._opened:
+            raise CodecError("a tree of more opened content than a file has")
+        return size
 
-    def _may_go_on(self, news: asyncio.Event, able: Sequence[SwarmMember], until: float) -> bool:
-        """Whether something is new; who had no place for us says nothing when it has one."""
-        is_over = bool(self._members.there) and self._clock() >= until
-        return news.is_set() or is_over or any(map(self._may_tell, able))
+    async def _ask(self, names: Sequence[bytes]) -> list[bytes]:
+        return await self._asking.ask(partial(self._nodes, names))
 
-    def _may_tell(self, member: SwarmMember) -> bool:
-        """Whether it may be asked for a part of the tree now: who has nothing yet does not know it either."""
-        hello = member.session.hello
-        has_some = hello is not None and (self._info in hello.held or hello.parts != NO_PARTS)
-        return has_some and not member.rests and not member.failed.done()
-
-    def _look_at(
-        self, member: SwarmMember, answer: asyncio.Task[list[bytes]], names: Sequence[bytes]
-    ) -> list[bytes] | None:
-        """What a peer answered, if that is of use."""
-        try:
-            nodes = answer.result()
-            if ABSENT not in nodes:
-                member.told_nodes = True
-                return nodes
-            if member.told_nodes or any(nodes):
-                raise PeerError("the peer has a part of a tree and not all of it")
-            # One that cuts no file as large as this one has none of it, and gives the file all the same.
-            member.has_tree = False
-        except PeerBusyError as error:
-            member.is_busy(error, self._rng)
-        except (PeerError, CodecError) as error:
-            member.fail(error)
+    async def _nodes(self, names: Sequence[bytes], member: SwarmMember) -> list[bytes] | None:
+        """These nodes, each the one that was asked for; None where that peer has none of the tree."""
+        parameters = self._opened or parameters_for(self._info.file_size).number
+        nodes = await member.nodes(self._info, parameters, names)
+        if ABSENT not in nodes:
+            self._told.add(member)
+            return nodes
+        if member in self._told or any(nodes):
+            raise PeerError("the peer has a part of a tree and not all of it")
+        # One that cuts no file as large as this one has none of it, and gives the file all the same.
         return None

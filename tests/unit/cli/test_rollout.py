@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 
 from pypatcher.artifact.beside import read_manifest, read_steps, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
+from pypatcher.artifact.opened import stated_opened_root
 from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.artifact.terms import ALL, Hold
 from pypatcher.artifact.tree import stated_root
 from pypatcher.errors import ManifestError
 from pypatcher.keys import KeyPair, encode_key, write_key_file
+from tests.support.opened_reference import some_text
 from tests.support.programs import AARCH64, make_zipapp, with_section
 
 Run = Callable[..., Any]
@@ -67,10 +70,23 @@ def test_the_word_states_the_trees_of_the_releases_that_it_names(run: Run, app: 
     assert manifest().terms.trees == {b"tree": root(app)}
 
 
-def test_a_manifest_of_before_trees_were_stated_is_the_same_word(run: Run, app: Path) -> None:
+def test_streams_that_deflate_alike_are_stated_and_kept(run: Run, app: Path) -> None:
+    app.write_bytes(app.read_bytes() + zlib.compress(some_text(5000, 1), 9))
+    run(*SIGN)
+    stated = manifest().terms.trees[b"otree"]
+    with app.open("rb") as file:
+        assert stated == stated_opened_root(file.fileno())
+    run(*ROLLOUT, "--hold")
+    assert manifest().terms.trees[b"otree"] == stated
+
+
+@pytest.mark.parametrize("trees", ["none", "one"])
+def test_a_manifest_of_before_trees_were_stated_is_the_same_word(run: Run, app: Path, trees: str) -> None:
+    app.write_bytes(app.read_bytes() + zlib.compress(some_text(5000, 1), 9))
     run(*SIGN)
     word = manifest()
-    before = first_word(PAIR, word.terms.info, ["x86_64"], Change(hold=Hold.HELD))
+    tree = word.terms.trees[b"tree"] if trees == "one" else None
+    before = first_word(PAIR, word.terms.info, ["x86_64"], Change(hold=Hold.HELD, tree=tree))
     write_manifest(Path("app.manifest"), before, replace=True)
     assert run(*SIGN, "--hold").status == 0
     assert manifest() == before

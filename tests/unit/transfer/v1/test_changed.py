@@ -154,7 +154,7 @@ async def test_without_an_old_file_the_tree_is_followed_as_well(
     async with open_speaker(scene.word()) as holder, open_speaker(scene.word()) as taker:
         scene.hold(holder)
         if lacks == "compiled cuts":
-            await holder.exchange._giver._tree(local_release(scene.info, tmp_path / "new"))
+            await holder.exchange._giver._trees.plain(local_release(scene.info, tmp_path / "new"))
             monkeypatch.setattr(chunks, "COMPILED", False)
             monkeypatch.setattr("pypatcher.transfer.v1.old_files._PLAIN_LIMIT", 1000)
         assert await scene.fetch(taker, holder) == NEW
@@ -169,7 +169,7 @@ async def test_where_a_tree_is_of_no_use_the_whole_is_fetched(
     scene = Scene(tmp_path)
     if lacks == "a tree there":
         monkeypatch.setattr(chunks, "COMPILED", False)
-        monkeypatch.setattr("pypatcher.transfer.v1.giving._PLAIN_LIMIT", 1000)
+        monkeypatch.setattr("pypatcher.transfer.v1.held_trees._PLAIN_LIMIT", 1000)
     known = None if lacks == "a root" else scene.word()
     async with open_speaker(known) as holder, open_speaker(known) as taker:
         scene.hold(holder)

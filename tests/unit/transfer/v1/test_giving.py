@@ -21,7 +21,7 @@ from pypatcher.errors import PatcherError
 from pypatcher.transfer.giving import OpenRelease, give
 from pypatcher.transfer.shelf import Shelf
 from pypatcher.transfer.stall import DEFAULT_STALL, StallWatch
-from pypatcher.transfer.v1.giving import Giver
+from pypatcher.transfer.v1.held_trees import HeldTrees
 from pypatcher.transfer.v1.messages import Flags, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transfer.v1.part_held import PartHeld
 from pypatcher.transfer.v1.parts_writer import PartsWriter
@@ -216,10 +216,10 @@ def test_a_tree_that_two_wait_for_and_nobody_can_build_fails_for_both(tmp_path: 
     held.path.unlink()
     shelf = Shelf(UploadLimiter())
     shelf.put([held])
-    giver = Giver(shelf, lambda _: None, lambda _: None)
+    trees = HeldTrees(shelf, lambda _: None)
 
     async def ask() -> list[object]:
-        return await asyncio.gather(giver._tree(held), giver._tree(held), return_exceptions=True)
+        return await asyncio.gather(trees.plain(held), trees.plain(held), return_exceptions=True)
 
     assert [type(answer) for answer in run_alone(ask())] == [FileNotFoundError] * 2
 
@@ -232,16 +232,18 @@ def test_the_tree_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) -
         right = build_tree(file.fileno(), _SIZE).root
     shelf, is_there = Shelf(UploadLimiter()), False
     shelf.put([held], is_unchanged=lambda: is_there)
-    giver = Giver(shelf, lambda _: None, lambda _: None)
+    trees = HeldTrees(shelf, lambda _: None)
 
     async def ask() -> bytes:
         nonlocal is_there
         held.path.write_bytes(bytes(_SIZE))
         with pytest.raises(PatcherError, match="changed"):
-            await giver._tree(held)
+            await trees.plain(held)
         held.path.write_bytes(body)
         is_there = True
-        return (await giver._tree(held)).root
+        tree = await trees.plain(held)
+        assert tree is not None
+        return tree.root
 
     assert run_alone(ask()) == right
 
