@@ -7,7 +7,8 @@ published crate iroh, where there is cargo; it sizes its datagrams itself. Media
 the machine is shared: read the ratios.
 
     python -m bench.transfer [--size-mb 100] [--rounds 3] [--datagram 1452]
-    python -m bench.transfer --delay-ms 25 --loss 0.02 --mbit 100    # through bench/relay.py, each way alike
+
+Over a long line, and beside TCP: ``bench/path.py``.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-from bench.relay import Way, ceiling, start
 
 HERE = "127.0.0.1"
 ALPN = "/pypatcher/x86_64/bench/v0"
@@ -61,7 +60,7 @@ def info_of(path: Path):
     return make_info(Version(1, 0, 0), bytes(32), path.stat().st_size - 176, KeyPair.from_seed(OWNER_SEED))
 
 
-async def ours_serve(path: Path, datagram: int, host: str = HERE) -> None:
+async def ours_serve(path: Path, datagram: int, host: str) -> None:
     """Serve until stdin closes."""
     from pypatcher.budgets import UploadLimiter
     from pypatcher.install import LocalRelease
@@ -86,16 +85,16 @@ async def ours_serve(path: Path, datagram: int, host: str = HERE) -> None:
     await endpoint.close()
 
 
-async def ours_fetch(path: Path, datagram: int, port: int) -> None:
-    """Fetch once."""
+async def ours_fetch(path: Path, datagram: int, host: str, source: tuple[str, int]) -> None:
+    """Fetch once, from ``source``."""
     from pypatcher.keys import KeyPair
     from pypatcher.transfer import fetch_release
     from pypatcher.transport import Endpoint
 
-    endpoint = await Endpoint.open(KeyPair.generate(), [(HERE, 0)], max_datagram_size=datagram)
+    endpoint = await Endpoint.open(KeyPair.generate(), [(host, 0)], max_datagram_size=datagram)
     server = KeyPair.from_seed(SERVER_SEED).public
     before, begun = resident(), time.process_time()
-    connection = await endpoint.connect((HERE, port), node_id=server, alpn=ALPN)
+    connection = await endpoint.connect(source, node_id=server, alpn=ALPN)
     started = time.perf_counter()
     with path.open("wb", buffering=0) as file:
         hashed = hashlib.sha512()  # as the Rust peer does: a device hashes all of what it fetched once
@@ -140,7 +139,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-async def bare_serve(path: Path, datagram: int) -> None:
+async def bare_serve(path: Path, datagram: int, host: str) -> None:
     """Serve by ``aioquic.asyncio.serve`` until stdin closes."""
     from aioquic.asyncio import QuicConnectionProtocol, serve
     from aioquic.quic.configuration import QuicConfiguration
@@ -170,7 +169,7 @@ async def bare_serve(path: Path, datagram: int) -> None:
         task = asyncio.get_running_loop().create_task(give(reader, writer))
         tasks.add(task)
 
-    server = await serve(HERE, 0, configuration=configuration, create_protocol=Drained, stream_handler=on_stream)
+    server = await serve(host, 0, configuration=configuration, create_protocol=Drained, stream_handler=on_stream)
     before, begun = resident(), time.process_time()
     report(port=server._transport.get_extra_info("sockname")[1])
     await asyncio.to_thread(sys.stdin.read)
@@ -178,14 +177,14 @@ async def bare_serve(path: Path, datagram: int) -> None:
     server.close()
 
 
-async def bare_fetch(path: Path, datagram: int, port: int) -> None:
+async def bare_fetch(path: Path, datagram: int, _host: str, source: tuple[str, int]) -> None:
     """Fetch by ``aioquic.asyncio.connect``."""
     from aioquic.asyncio import connect
     from aioquic.quic.configuration import QuicConfiguration
 
     configuration = QuicConfiguration(alpn_protocols=["bench"], max_datagram_size=datagram, verify_mode=0)
     before, begun = resident(), time.process_time()
-    async with connect(HERE, port, configuration=configuration) as client:
+    async with connect(*source, configuration=configuration) as client:
         reader, writer = await client.create_stream()
         started = time.perf_counter()
         with path.open("wb", buffering=0) as file:
@@ -211,8 +210,13 @@ def rust_peer() -> Path | None:
     return built / "release" / "bench-rust"
 
 
-def rust_commands(program: Path, source: Path, copy: Path) -> tuple[list[str], list[str]]:
-    """How the two sides are started; the fetching one lacks its port, which goes where there is ``PORT``."""
+def rust_commands(
+    program: Path, source: Path, copy: Path, hosts: tuple[str, str] = (HERE, HERE)
+) -> tuple[list[str], list[str]]:
+    """How the two sides are started; the fetching one lacks its port, which goes where there is ``PORT``.
+
+    ``hosts`` are the addresses of both.
+    """
     from pypatcher.artifact.postcard import encode_unsigned
     from pypatcher.keys import KeyPair
     from pypatcher.transfer.wire import auth_value
@@ -223,15 +227,18 @@ def rust_commands(program: Path, source: Path, copy: Path) -> tuple[list[str], l
     auth = auth_value(owner, int(time.time() // 60))
     server = KeyPair.from_seed(SERVER_SEED).public
     return (
-        [str(program), "serve", str(source), ALPN, SERVER_SEED.hex(), prefix.hex()],
-        [str(program), "fetch", str(copy), ALPN, server.hex(), "PORT", auth.hex(), str(len(prefix))],
+        [str(program), "serve", str(source), ALPN, SERVER_SEED.hex(), hosts[0], prefix.hex()],
+        [str(program), "fetch", str(copy), ALPN, server.hex(), *hosts[::-1], "PORT", auth.hex(), str(len(prefix))],
     )
 
 
-def python_commands(kind: str, source: Path, copy: Path, datagram: int) -> tuple[list[str], list[str]]:
+def python_commands(
+    kind: str, source: Path, copy: Path, datagram: int, hosts: tuple[str, str] = (HERE, HERE)
+) -> tuple[list[str], list[str]]:
     """The same for sides of this file."""
-    command = [sys.executable, "-m", "bench.transfer", "--side", KINDS[kind], "--datagram", str(datagram), "--file"]
-    return [*command, str(source)], [*command, str(copy), "--port", "PORT"]
+    command = [sys.executable, "-m", "bench.transfer", "--side", KINDS[kind], "--datagram", str(datagram)]
+    serving, fetching = ([*command, "--host", host, "--file"] for host in hosts)
+    return [*serving, str(source)], [*fetching, str(copy), "--source", hosts[0], "--port", "PORT"]
 
 
 def on_cores(serving: list[str], fetching: list[str]) -> tuple[list[str], list[str]]:
@@ -248,21 +255,22 @@ def digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def transfer(
-    kind: str, commands: tuple[list[str], list[str]], source: Path, copy: Path, way: Way | None = None
-) -> dict[str, float]:
-    """One transfer in two processes, with a relay between them if there is a ``way``."""
+def noise(path: Path, megabytes: int) -> None:
+    """A file that nothing makes smaller."""
+    with path.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(os.urandom(1_000_000))
+
+
+def transfer(kind: str, commands: tuple[list[str], list[str]], source: Path, copy: Path) -> dict[str, float]:
+    """One transfer in two processes."""
     serving, fetching = on_cores(*commands)
     environment = os.environ | {"PYPATCHER_NO_EXTENSIONS": "1" if kind == "plain" else "0"}
     options: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(serving, stdin=subprocess.PIPE, **options) as server:
-        port = json.loads(server.stdout.readline())["port"]
-        between, port = start(port, way) if way else (None, port)
-        fetching = [str(port) if word == "PORT" else word for word in fetching]
+        port = str(json.loads(server.stdout.readline())["port"])
+        fetching = [port if word == "PORT" else word for word in fetching]
         done = subprocess.run(fetching, check=True, **options)
-        if between is not None:
-            between.terminate()
-            between.wait()
         out, _ = server.communicate()
     client, server_side = json.loads(done.stdout), json.loads(out)
     if digest(copy) != digest(source):
@@ -282,44 +290,33 @@ def main() -> None:
     parser.add_argument("--size-mb", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--datagram", type=int, default=1452)
-    parser.add_argument("--delay-ms", type=float, default=0.0)
-    parser.add_argument("--loss", type=float, default=0.0)
-    parser.add_argument("--mbit", type=float, default=0.0)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--host", help=argparse.SUPPRESS)
+    parser.add_argument("--source", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         serve, fetch = SIDES[options.side]
         if options.port:
-            asyncio.run(fetch(options.file, options.datagram, options.port))
+            asyncio.run(fetch(options.file, options.datagram, options.host, (options.source, options.port)))
         else:
-            asyncio.run(serve(options.file, options.datagram))
+            asyncio.run(serve(options.file, options.datagram, options.host))
         return
-    way = Way(options.delay_ms / 1000, options.loss, options.mbit * 125_000)
-    if way == Way():
-        way = None
-    else:
-        print(f"the relay carries {ceiling() / 1e6:.0f} MB/s")
     with tempfile.TemporaryDirectory() as folder:
         source, copy = Path(folder, "release"), Path(folder, "copy")
-        with source.open("wb") as file:
-            for _ in range(options.size_mb):
-                file.write(os.urandom(1_000_000))
+        noise(source, options.size_mb)
         commands = {kind: python_commands(kind, source, copy, options.datagram) for kind in KINDS}
-        if way is not None:
-            print("without the Rust peer, whose two sides would find a way past the relay")
-        elif (program := rust_peer()) is not None:
+        if (program := rust_peer()) is not None:
             commands["rust"] = rust_commands(program, source, copy)
         else:
             print("without the Rust peer: there is no cargo here")
         results: dict[str, list[dict[str, float]]] = {kind: [] for kind in commands}
         for _ in range(options.rounds):
             for kind, rows in results.items():
-                rows.append(transfer(kind, commands[kind], source, copy, way))
+                rows.append(transfer(kind, commands[kind], source, copy))
                 print(kind, {name: round(value, 2) for name, value in rows[-1].items()}, flush=True)
-    path = f"{options.delay_ms:g} ms each way, {options.loss:.1%} lost, {options.mbit:g} Mbit/s" if way else "loopback"
-    print(f"\n{options.size_mb} MB over {path}, datagrams of {options.datagram} bytes, medians of {options.rounds}:")
+    print(f"\n{options.size_mb} MB over loopback, datagrams of {options.datagram} bytes, medians of {options.rounds}:")
     for kind, rows in results.items():
         rate, serving, fetching = (
             statistics.median(row[name] for row in rows) for name in ("rate", "server_cpu", "client_cpu")

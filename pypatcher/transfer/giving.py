@@ -138,8 +138,8 @@ async def give(stream: Stream, data: bytes | bytearray, upload: Upload, watch: S
     """
     start, view = 0, memoryview(data)
     while start < len(data):
-        ahead = min(WRITE_LIMIT, max(FIRST_FLIGHT, stream.acknowledged))
-        piece = view[start : start + min(upload.piece, ahead)]
+        ahead = min(WRITE_LIMIT, FIRST_FLIGHT + stream.acknowledged)
+        piece = view[start : start + min(upload.piece, ahead // 8)]
         start += len(piece)
         await _pay(upload, partial(upload.spend, len(piece), stream), watch)
         goal = stream.written + len(piece)

@@ -1,4 +1,6 @@
-"""A router forgets its table in the middle of a transfer: the other side sees us at another port from then on."""
+"""The path changes in the middle of a transfer: a router forgets its table, and the other side sees us at another port
+from then on; or it carries no large packets any more, and says so to nobody.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +35,9 @@ class RebindingRouter:
         self.outside = outside
         self.client: Address | None = None
         self.carries = True
+        self.largest_carried = 65535
+        self.lengths: set[int] = set()
+        """Of what was carried."""
         self.ports: list[asyncio.DatagramTransport] = []
 
     async def open(self) -> Address:
@@ -51,12 +56,18 @@ class RebindingRouter:
 
     def from_inside(self, data: bytes, source: Address) -> None:
         self.client = source
-        if self.carries:
+        if self._carried(data):
             self.ports[0].sendto(data, self.outside)
 
     def from_outside(self, data: bytes, _source: Address) -> None:
-        if self.client is not None and self.carries:
+        if self.client is not None and self._carried(data):
             self.inside.sendto(data, self.client)
+
+    def _carried(self, data: bytes) -> bool:
+        if not self.carries or len(data) > self.largest_carried:
+            return False
+        self.lengths.add(len(data))
+        return True
 
     def close(self) -> None:
         for transport in (self.inside, *self.ports):
@@ -109,6 +120,38 @@ async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_p
         await asyncio.gather(*tasks)
         assert rebound.is_set()
     assert bytes(received) == body
+
+
+async def test_a_transfer_goes_on_when_its_packets_are_too_large_from_now_on(tmp_path: Path) -> None:
+    """A black hole: another route, a tunnel, and a firewall that drops the messages of ICMP which would tell."""
+    info, body = make_release(tmp_path, size=3_000_000)
+    async with (
+        open_server(local_release(info, tmp_path / "release"), minute=MINUTE) as server,
+        open_endpoint() as client,
+        open_router(server.address) as (router, address),
+    ):
+        before: set[int] = set()
+
+        def progress(done: int, total: int) -> None:
+            if done > total // 4 and not before:
+                before.update(router.lengths)
+                router.lengths.clear()
+                router.largest_carried = 1300
+
+        received = Kept(received=progress)
+        async with asyncio.timeout(40):
+            await fetch_from(
+                client,
+                address,
+                received,
+                node_id=server.endpoint.node_id,
+                alpn=ALPN,
+                owner=OWNER_KEY,
+                expect=info,
+                now=lambda: MINUTE * 60.0,
+            )
+    assert bytes(received) == body
+    assert max(before) > 1300 >= max(router.lengths) >= 1200
 
 
 async def test_who_only_takes_shows_itself_after_a_router_was_off(tmp_path: Path) -> None:

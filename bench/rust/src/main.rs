@@ -1,9 +1,9 @@
 //! The v0 exchange by iroh, for `bench/transfer.py`: one file from disk to disk, hashed as a device hashes it.
 //!
-//!     bench-rust serve FILE ALPN SECRET PREFIX           PREFIX goes before the file: everything of the answer but it
-//!     bench-rust fetch FILE ALPN SERVER PORT AUTH SKIP   SKIP bytes of the answer come before the file
+//!     bench-rust serve FILE ALPN SECRET HOST PREFIX                  PREFIX: of the answer, what goes before the file
+//!     bench-rust fetch FILE ALPN SERVER HOST SOURCE PORT AUTH SKIP   SKIP: how many bytes that are
 //!
-//! Bytes are in hexadecimal. Both print what the Python sides print, as lines of JSON.
+//! HOST is where a side is bound, SOURCE and PORT where the server is. Bytes are in hexadecimal. Both print what the Python sides print, as lines of JSON.
 
 use std::{env, error::Error, fs, net::SocketAddr, time::Instant};
 
@@ -23,16 +23,17 @@ const TICKS: f64 = 100.0;
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve", file, alpn, secret, prefix] => serve(file, alpn, secret, prefix).await,
-        ["fetch", file, alpn, server, port, auth, skip] => {
-            fetch(file, alpn, server, port.parse()?, auth, skip.parse()?).await
+        ["serve", file, alpn, secret, host, prefix] => serve(file, builder(alpn, host)?, secret, prefix).await,
+        ["fetch", file, alpn, server, host, source, port, auth, skip] => {
+            let there = SocketAddr::new(source.parse()?, port.parse()?);
+            fetch(file, alpn, builder(alpn, host)?, server, there, auth, skip.parse()?).await
         }
         _ => Err("see the first lines of bench/rust/src/main.rs".into()),
     }
 }
 
-async fn serve(file: &str, alpn: &str, secret: &str, prefix: &str) -> Outcome<()> {
-    let endpoint = builder(alpn)?.secret_key(SecretKey::from_bytes(&bytes(secret)?)).bind().await?;
+async fn serve(file: &str, builder: Builder, secret: &str, prefix: &str) -> Outcome<()> {
+    let endpoint = builder.secret_key(SecretKey::from_bytes(&bytes(secret)?)).bind().await?;
     let (start, file, prefix) = (Usage::now()?, file.to_owned(), unhex(prefix)?);
     println!("{{\"port\": {}}}", endpoint.bound_sockets()[0].port());
     let accepting = endpoint.clone();
@@ -65,10 +66,11 @@ async fn give(incoming: iroh::endpoint::Incoming, file: String, prefix: Vec<u8>)
     Ok(())
 }
 
-async fn fetch(file: &str, alpn: &str, server: &str, port: u16, auth: &str, skip: usize) -> Outcome<()> {
-    let endpoint = builder(alpn)?.bind().await?;
+async fn fetch(
+    file: &str, alpn: &str, builder: Builder, server: &str, there: SocketAddr, auth: &str, skip: usize,
+) -> Outcome<()> {
+    let endpoint = builder.bind().await?;
     let start = Usage::now()?;
-    let there = SocketAddr::from(([127, 0, 0, 1], port));
     let server = EndpointAddr::new(EndpointId::from_bytes(&bytes(server)?)?).with_ip_addr(there);
     let connection = endpoint.connect(server, alpn.as_bytes()).await?;
     let clock = Instant::now();
@@ -88,9 +90,9 @@ async fn fetch(file: &str, alpn: &str, server: &str, port: u16, auth: &str, skip
     Ok(())
 }
 
-fn builder(alpn: &str) -> Outcome<Builder> {
+fn builder(alpn: &str, host: &str) -> Outcome<Builder> {
     let builder = Endpoint::builder(Minimal).relay_mode(RelayMode::Disabled).clear_ip_transports();
-    Ok(builder.alpns(vec![alpn.into()]).bind_addr("127.0.0.1:0")?)
+    Ok(builder.alpns(vec![alpn.into()]).bind_addr(format!("{host}:0"))?)
 }
 
 /// Memory and processor of this process.

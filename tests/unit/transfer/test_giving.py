@@ -92,6 +92,37 @@ def test_a_taker_is_charged_for_as_much_again_as_it_took(takes: int, most: int) 
     assert takes <= run_alone(charged()) <= most << 10
 
 
+def test_what_is_ahead_doubles_in_each_round_trip() -> None:
+    """As the window of slow start does: 16 KiB, then 32, up to a mebibyte; once it was a round trip behind and more."""
+    trip = 0.05
+
+    class Line:
+        """A stream over a line that holds all, and acknowledges it after a round trip."""
+
+        written = acknowledged = 0
+
+        async def write(self, data: bytes, ahead: int) -> None:
+            loop = asyncio.get_running_loop()
+            while self.written + len(data) > self.acknowledged + ahead:
+                await asyncio.sleep(0.001)
+            self.written += len(data)
+            loop.call_later(trip, self._arrived, len(data))
+
+        def _arrived(self, count: int) -> None:
+            self.acknowledged += count
+
+    async def given() -> float:
+        clock, stream = asyncio.get_running_loop().time, Line()
+        upload = UploadLimiter(clock=clock).admit(("192.168.0.1", 1), _SIZE)
+        assert upload is not None
+        began = clock()
+        await give(cast("Stream", stream), bytes(_SIZE), upload, StallWatch(DEFAULT_STALL, clock))
+        return clock() - began
+
+    rounds = (_SIZE >> 14).bit_length()  # 16 KiB + 32 KiB + ... of them make as much
+    assert run_alone(given()) < (rounds + 0.5) * trip
+
+
 def test_many_requests_of_one_taker_get_no_more_than_one() -> None:
     """The attack: ask for one release in sixteen parts at once, beside somebody who asks for it in order."""
 
