@@ -105,9 +105,11 @@ class UploadLimiter:
                 return None
         if is_brief:
             return self._admit_briefly(taker, size, drop)
-        if not self._has_room(taker is None, size):
+        is_new = taker is not None and not self._sent.total([taker.provider], self._clock())[taker.provider]
+        if not self._has_room(taker is None, size, is_new):
             return None
         upload = Upload(self, taker, size, drop, takes_turns)
+        upload.is_new = is_new
         self._active[upload] = None
         return upload
 
@@ -166,10 +168,17 @@ class UploadLimiter:
         idle.lose()
         return True
 
-    def _has_room(self, is_near: bool, size: int) -> bool:
-        """Whether there is a place, and of the day what it takes; slow takers may have lost theirs just now."""
+    def _has_room(self, is_near: bool, size: int, is_new: bool) -> bool:
+        """Whether there is a place, and of the day what it takes; slow takers may have lost theirs just now.
+
+        Who comes for the first time waits for none that came before and takes next to nothing.
+        """
+
+        def gives_way(upload: Upload) -> bool:
+            return upload.is_slow or (is_new and upload.took_nothing and not upload.is_new)
+
         there = [upload for upload in self._active if (upload.taker is None) is is_near]
-        there.sort(key=lambda upload: (not upload.rests, min(upload.pace(), _SLOW_RATE), -upload.held()))
+        there.sort(key=lambda each: (not each.rests, not gives_way(each), min(each.pace(), _SLOW_RATE), -each.held()))
         places, day = (self._lan_uploads, None) if is_near else (self._uploads, self._day)
         left = 0 if day is None else day - self._sent.total([_ALL], self._clock())[_ALL] - size
         losers, may_finish = 0, self._may_finish(is_near)
@@ -178,7 +187,7 @@ class UploadLimiter:
         while len(there) - losers >= places or (day is not None and sum(each.left for each in there[losers:]) > left):
             if losers == len(there):
                 return False
-            if not (there[losers].rests or there[losers].is_slow):
+            if not (there[losers].rests or gives_way(there[losers])):
                 if there[losers].held() < _TURN_SECONDS or not may_finish:
                     return False
                 may_finish -= 1
@@ -257,12 +266,13 @@ class Upload:
     Attributes:
         taker: what its bytes are counted by; None within the LAN.
         left: bytes of the file that are still to be sent.
+        is_new: nobody of its provider took anything today before.
         turn: held by the one of its requests that waits for the pace.
     """
 
     __slots__ = (
         "_answers", "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_since", "_size", "_spent",
-        "_taken_then", "_takes_turns", "_total", "left", "taker", "turn",
+        "_taken_then", "_takes_turns", "_total", "is_new", "left", "taker", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -275,7 +285,7 @@ class Upload:
     ) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
-        self._size, self._takes_turns = size, takes_turns
+        self._size, self._takes_turns, self.is_new = size, takes_turns, False
         self._since = self._marked = limiter.now()
         self._taken_then, self._last_pace = 0, float("inf")
         self._spent, self._total = self._marked, 0
@@ -395,7 +405,7 @@ class Upload:
 
     def lose(self) -> None:
         """Somebody else gets the place."""
-        if self.rests or self.is_slow:
+        if self.rests or self.is_slow or self.took_nothing:
             self.end()
         else:
             self._limiter.finish(self)

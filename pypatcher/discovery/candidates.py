@@ -20,7 +20,8 @@ from pypatcher.version import Version
 __all__ = ["Candidate", "Candidates"]
 
 _LIFETIME = 900.0
-_LIMIT = 512
+_LIMIT, _MORE = 512, 32
+"""So many are remembered; so many more before a look at all of them shows which are forgotten."""
 
 _Key: TypeAlias = tuple[bytes, Address, bytes]
 """Node id, address, and of who speaks v1 the release's signature."""
@@ -48,7 +49,7 @@ class Candidate:
 
 
 class Candidates:
-    """At most 512 candidates of the last 15 minutes.
+    """512 candidates, a few more at most, of the last 15 minutes.
 
     Those of older versions go first, then those where nobody proved to be, then of the largest crowd who was heard
     first: node ids cost nothing, nor do the addresses in a record, and one host has many ports.
@@ -69,7 +70,7 @@ class Candidates:
             key = candidate.node_id, candidate.address, candidate.info.signature if candidate.speaks_v1 else b""
             self._heard[key] = candidate, now
             self._heard.move_to_end(key)
-        if (excess := len(self._heard) - _LIMIT) > 0:
+        if (excess := len(self._heard) - _LIMIT) > _MORE:
             for key in list(islice(self._first_to_go(proven), excess)):
                 del self._heard[key]
 

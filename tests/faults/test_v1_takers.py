@@ -198,3 +198,36 @@ def test_who_gives_way_between_two_requests_leaves_nothing_behind(tmp_path: Path
             return len(lab.limiter._finishing)
 
     assert run_alone(attack()) == 0
+
+
+async def hold_a_place(lab: Lab, client: Endpoint) -> None:
+    """Take 8 kB now and then, on one connection after another."""
+    while True:
+        try:
+            connection = await lab.dial_from(client)
+            while True:
+                stream = await lab.ask(connection, 1 << 13)
+                stream.expect_much(1 << 14)
+                is_busy = await stream.read(1) == bytes((CloseCode.BUSY,))
+                while await stream.read(1 << 14):
+                    pass
+                await asyncio.sleep(0.2 if is_busy else 8.0)
+        except PeerError:
+            await asyncio.sleep(0.5)
+
+
+def test_who_takes_a_little_now_and_then_keeps_no_newcomer_out(tmp_path: Path) -> None:
+    """The attack: 12 addresses in 12 networks, 2 connections each: 0 of 8 newcomers got it at its first try."""
+
+    async def attack() -> int:
+        async with open_lab(tmp_path) as lab:
+            clients = [await lab.client(f"{30 + number}.1.0.1") for number in range(12)]
+            holders = [asyncio.create_task(hold_a_place(lab, client)) for client in clients for _ in range(2)]
+            await asyncio.sleep(10.0)
+            got = [await lab.gets(f"100.{number}.0.1") for number in range(8)]
+            for task in holders:
+                task.cancel()
+            await asyncio.gather(*holders, return_exceptions=True)
+            return sum(got)
+
+    assert run_alone(attack()) >= 7

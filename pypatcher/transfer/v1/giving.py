@@ -288,7 +288,7 @@ class Giver:
         if account is not None and upload is not None and not account.open:
             account.settle()
             upload.end()
-        elif account is not None and upload is not None and not upload.is_slow:
+        elif account is not None and upload is not None and not (upload.is_slow or upload.took_nothing):
             account.had_turn = True
             upload.left = min(upload.left, account.owed)
         else:

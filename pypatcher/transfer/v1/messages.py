@@ -19,6 +19,7 @@ from pypatcher.bencode import Value, decode, encode
 from pypatcher.errors import CodecError
 
 __all__ = [
+    "HELLO_LIMIT",
     "MESSAGE_LIMIT",
     "NODES_LIMIT",
     "Flags",
@@ -32,6 +33,8 @@ __all__ = [
 
 MESSAGE_LIMIT = 1 << 16
 """Bytes of a payload at most."""
+HELLO_LIMIT = 1 << 12
+"""Bytes of a HELLO at most, three times what anybody says: to take one apart costs far more than to send it."""
 NODES_LIMIT = 256
 """Ids in a request for nodes at most."""
 RELEASE_ID_SIZE = 32
@@ -113,6 +116,8 @@ class Hello:
         Raises:
             CodecError: it is none, or a known key has another form.
         """
+        if len(payload) > HELLO_LIMIT:
+            raise CodecError(f"a HELLO of more than {HELLO_LIMIT} bytes")
         keys = decode(payload)
         if not isinstance(keys, dict):
             raise CodecError("a HELLO that is no dictionary")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+from typing import Any
+from unittest import mock
+
+from pypatcher.addresses import Address
 from pypatcher.discovery.candidates import Candidate, Candidates
 from tests.support.discovery import node, release
 
@@ -35,6 +40,23 @@ def test_a_word_is_forgotten_after_15_minutes_unless_heard_again() -> None:
     assert len(candidates.releases(899.0)[NEW]) == 2
     assert [each.node_id for each in candidates.releases(901.0)[NEW]] == [node(1).public]
     assert candidates.releases(1500.0) == {}
+
+
+def test_one_more_of_too_many_costs_no_look_at_all_of_them() -> None:
+    """The attack: each word of 48 that talk to a device cost it 2.4 ms, once it knew as many as it keeps."""
+    candidates, looks = Candidates(), 0
+    look = candidates._first_to_go
+
+    def counted(proven: Container[Address]) -> Iterator[Any]:
+        nonlocal looks
+        looks += 1
+        return look(proven)
+
+    with mock.patch.object(candidates, "_first_to_go", counted):
+        for number in range(1200):
+            candidates.add([candidate(number)], 0.0)
+    assert looks < 30
+    assert len(candidates.releases(0.0)[NEW]) > 450
 
 
 def test_the_oldest_words_go_when_there_are_too_many() -> None:

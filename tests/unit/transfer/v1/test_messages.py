@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pypatcher.bencode import encode
 from pypatcher.errors import CodecError
 from pypatcher.transfer.v1.messages import (
+    HELLO_LIMIT,
     MESSAGE_LIMIT,
     Flags,
     Hello,
@@ -44,7 +45,7 @@ def test_a_hello_survives_its_bytes() -> None:
 
 def test_unknown_keys_of_a_hello_are_skipped_and_names_made_printable() -> None:
     assert Hello.decode(encode({b"colour": b"red", b"a": b"\x1b[2J\xff"})).software == "?[2J\ufffd"
-    assert len(Hello.decode(encode({b"a": b"x" * 5000})).software) == 80
+    assert len(Hello.decode(encode({b"a": b"x" * 500})).software) == 80
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,25 @@ def test_unknown_keys_of_a_hello_are_skipped_and_names_made_printable() -> None:
 def test_what_is_no_hello_is_refused(payload: bytes) -> None:
     with pytest.raises(CodecError):
         Hello.decode(payload)
+
+
+def test_a_hello_that_is_longer_than_any_is_not_taken_apart() -> None:
+    """The attack: ten a second of 60 kB, each a list of 20,000 numbers: a slow device had no processor left."""
+    fetching, known = release("1.0.5"), word()
+    longest = Hello(
+        held=tuple(release(f"1.0.{number}") for number in range(4)),
+        given=(b"\xff" * 32,) * 4,
+        seq=(1 << 53) - 1,
+        digest=known.digest,
+        mask=15,
+        fetching=fetching,
+        parts=b"\xff" * 32,
+        gives=False,
+        software="x" * 80,
+    ).encode()
+    assert 3 * len(longest) < HELLO_LIMIT
+    with pytest.raises(CodecError, match="HELLO of more than"):
+        Hello.decode(encode({b"z": [0] * (HELLO_LIMIT // 3)}))
 
 
 def test_requests_survive_their_bytes() -> None:
