@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -504,6 +506,55 @@ async def test_a_peer_of_another_version_is_an_error_in_words(first: int) -> Non
         await endpoint.connect(transport.get_extra_info("sockname")[:2], node_id=None, alpn="a-test")
     await endpoint.close()
     transport.close()
+
+
+async def test_a_turn_of_the_loop_sends_no_more_than_its_share_whoever_waits() -> None:
+    """20 peers that may be sent 200 packets each at once: the loop has others to run, and other peers to hear."""
+    loop, peers = asyncio.get_running_loop(), 20
+    given = asyncio.Queue[Connection]()
+    turns = Counter[int]()
+    turn = 0
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(next_turn)
+
+    async def handle(connection: Connection) -> None:
+        given.put_nowait(connection)
+        await connection.wait_closed()
+
+    async with contextlib.AsyncExitStack() as ended:
+        server, *clients = [await ended.enter_async_context(open_endpoint()) for _ in range(1 + peers)]
+        server.serve(ALPN, handle)
+        for client in clients:
+            await client.connect(server.addresses[0], node_id=server.node_id, alpn=ALPN)
+        connections = [await given.get() for _ in range(peers)]
+        (udp,) = server._sockets.values()
+
+        def count(trains: list[Train], **_: bytes) -> None:
+            packets = sum(-(-len(data) // size) for data, size, _ in trains)
+            turns[turn] += packets
+            sizes.append(packets)
+
+        sizes: list[int] = []
+        udp.send_all = count
+        for connection in connections:
+            machine = connection._quic.established
+            assert machine is not None
+            recovery = machine.state.recovery
+            recovery.cubic.window = 1 << 20
+            recovery.pacer.update(recovery.cubic.window, 0.001, True)
+            machine.state.flow.send_limit = 1 << 21
+            stream = machine.open(True)
+            machine.state.flow.streams[stream].sending.limit = 1 << 21
+            machine.write(stream, bytes(300_000), True)
+            connection._host.wake(connection)
+        next_turn()
+        async with asyncio.timeout(30):
+            while sum(sizes) < peers * 200:
+                await asyncio.sleep(0)
+    assert max(turns.values()) < 512 + max(sizes) <= 512 + 256
 
 
 async def test_a_forged_byte_does_not_choose_from_where_we_ask_and_dial() -> None:
