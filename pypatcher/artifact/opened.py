@@ -48,7 +48,7 @@ _HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 """RFC 1950: deflate with a window of 32 KiB, no dictionary, and a check that fits, for each of the four levels."""
 _LEVELS = (1, 5, 6, 9)
 """How a stream was deflated, by the two bits of its header that hint at it."""
-_BLOCK, _PIECE = 1 << 20, 1 << 13
+_BLOCK, _PIECE = 1 << 20, 1 << 14
 _FOOTER = 4
 TABLE_LIMIT = 5 + _STREAMS_LIMIT * 14 + _FOOTER
 """Bytes of a table at most."""
@@ -293,7 +293,7 @@ def stated_opened_root(fd: int) -> bytes | None:
     return bytes([tree.parameters.number]) + tree.root
 
 
-def _open_all(read: Read, streams: Streams) -> Iterator[bytes | bytearray]:
+def _open_all(read: Read, streams: Streams) -> Iterator[bytes]:
     """The opened content in order, and the streams as they are found.
 
     Raises:
@@ -309,15 +309,15 @@ def _open_all(read: Read, streams: Streams) -> Iterator[bytes | bytearray]:
             start = base + found.start()
             opened, size = _inflate(read, start, file_size)
             at = found.start() + 1
-            if len(opened) < _STREAM_LEAST:
+            if not opened:
                 # Streams within what looks like one, again and again, must not cost more than a file may.
-                work += len(opened) + size
+                work += size
                 if work > _TIMES * file_size + _FREE_WORK:
                     raise CodecError("too much that only looks like streams")
                 continue
-            streams.add(start, size, len(opened), block[found.start() + 1] >> 6)
+            streams.add(start, size, sum(map(len, opened)), block[found.start() + 1] >> 6)
             yield block[done - base : found.start()]
-            yield opened
+            yield from opened
             done, at = start + size, found.start() + size
         # The last byte may be the first one of a header.
         end = base + len(block) - (base + len(block) < file_size)
@@ -327,18 +327,21 @@ def _open_all(read: Read, streams: Streams) -> Iterator[bytes | bytearray]:
     yield streams.encode()
 
 
-def _inflate(read: Read, start: int, file_size: int) -> tuple[bytes | bytearray, int]:
-    """What the stream that begins there holds, and its bytes; or nothing, and the bytes that were looked at."""
-    inflater, opened, at, piece = zlib.decompressobj(), bytearray(), start, _PIECE
+def _inflate(read: Read, start: int, file_size: int) -> tuple[list[bytes], int]:
+    """What the stream that begins there holds, in pieces, and its bytes; or nothing, and the bytes looked at."""
+    inflater, opened, count, at, data = zlib.decompressobj(), list[bytes](), 0, start, b""
     try:
-        while not inflater.eof and at < file_size and len(opened) <= STREAM_LIMIT:
-            data = read(min(piece, file_size - at), at)
-            at, piece = at + len(data), min(2 * piece, _BLOCK >> 2)
-            opened += inflater.decompress(data, STREAM_LIMIT + 1 - len(opened))
+        while not inflater.eof and count <= STREAM_LIMIT and (data or at < file_size):
+            if not data:
+                data = read(min(_PIECE, file_size - at), at)
+                at += len(data)
+            # No large block at once: the allocator would keep it.
+            opened.append(inflater.decompress(data, min(_BLOCK >> 3, STREAM_LIMIT + 1 - count)))
+            count, data = count + len(opened[-1]), inflater.unconsumed_tail
     except zlib.error:
-        return b"", at - start
-    if not inflater.eof or len(opened) > STREAM_LIMIT:
-        return b"", at - start
+        return [], at - start + count
+    if not inflater.eof or not _STREAM_LEAST <= count <= STREAM_LIMIT:
+        return [], at - start + count
     return opened, at - start - len(inflater.unused_data)
 
 

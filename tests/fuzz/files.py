@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from pypatcher.artifact import _chunks_py, _hashing_py, _sections_py
 from pypatcher.artifact.chunks import PARAMETERS
@@ -34,6 +35,7 @@ from tests.support.programs import bundle, with_comment
 
 __all__ = [
     "NEEDLE",
+    "OPENED_LIMIT",
     "OWNER",
     "cuts",
     "elf",
@@ -49,6 +51,8 @@ __all__ = [
 
 OWNER = OwnerKey(KeyPair.from_seed(bytes(range(32))).public)
 NEEDLE = b"needle in hay"
+OPENED_LIMIT = 1 << 18
+"""Bytes that a stream holds at most: those of the code are more than the fuzzer lets anybody allocate."""
 
 
 @contextmanager
@@ -141,7 +145,7 @@ def members(data: bytes) -> None:
 
 def opened(data: bytes) -> None:
     """A file's zlib streams: what its opened content is anywhere, and that its own table says where they are."""
-    with _file(data) as fd:
+    with _file(data) as fd, mock.patch("pypatcher.artifact.opened.STREAM_LIMIT", OPENED_LIMIT):
         try:
             found, tree = open_file(fd, len(data), PARAMETERS[129])
         except ArtifactError:

@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 
 from pypatcher.artifact import Patch
-from pypatcher.artifact.opened import STREAM_LIMIT
 from pypatcher.artifact.region import pack_region
 from pypatcher.artifact.tree import TreeNode
 from pypatcher.dht import krpc
@@ -21,7 +20,7 @@ from pypatcher.transfer.v1.answers import encode_nodes, encode_piece
 from pypatcher.transfer.v1.messages import Flags, Hello, Kind, RangesRequest, TreeRequest, encode_message
 from pypatcher.transfer.wire import auth_value, encode_acceptance
 from pypatcher.version import Version
-from tests.fuzz.files import NEEDLE, OWNER, zip_start
+from tests.fuzz.files import NEEDLE, OPENED_LIMIT, OWNER, zip_start
 from tests.fuzz.network import COOKIE, INFO, INFO_HASH, KEY, NONCE, PORT, ROUTER, SLOT
 from tests.support.manifests import file_word, release, word
 from tests.support.programs import bundle, make_elf, modules, with_comment, with_section, with_tail
@@ -116,7 +115,7 @@ SEEDS: dict[str, list[bytes]] = {
     "zip_comment": [_PROGRAMS[2][len(zip_start()) :]],
     "opened": [
         b"before" + zlib.compress(bytes(range(256)) * 8) + zlib.compress(bytes(range(255, -1, -1)) * 5, 1) + b"behind",
-        zlib.compress(bytes(STREAM_LIMIT), 9),
+        zlib.compress(bytes(OPENED_LIMIT), 9),
         zlib.compress(zlib.compress(bytes(range(256)) * 6, 0), 0) + b"\x78\x9c\x78",
     ],
     "stream_table": [

@@ -11,7 +11,6 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from pypatcher.artifact.opened import STREAM_LIMIT
 from pypatcher.dht.krpc import MAX_DATAGRAM
 from pypatcher.discovery.records import VALUE_LIMIT
 from pypatcher.install.trial import STATE_LIMIT
@@ -63,7 +62,7 @@ BOUNDS = {
     "location": _CHUNK,
     "zip_comment": LONGEST,
     "members": LONGEST,
-    "opened": STREAM_LIMIT + (1 << 20),
+    "opened": files.OPENED_LIMIT + (1 << 20),
     "stream_table": LONGEST,
     "state_files": STATE_LIMIT,
     "fields": LONGEST,
