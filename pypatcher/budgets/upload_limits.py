@@ -33,6 +33,7 @@ _PIECE, _SMALLEST_PIECE = 65536, 1024
 _SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
 _SHOWN_SECONDS = 1.0
 _NOTHING, _NOTHING_PROVIDERS, _NOTHING_SECONDS = 3, 2, 60.0
+_LITTLE_SECONDS = 600.0
 _STUCK_SECONDS = 10.0
 _REST_SECONDS = 0.5
 _TURN_SECONDS = 4.0
@@ -75,7 +76,7 @@ class UploadLimiter:
         self._pace = Pace(rate, _BURST_SECONDS, clock())
         self._near_pace = Pace(_NEAR_OVERHEAD, _BURST_SECONDS, clock())
         self._sent = DaySums()
-        self._nothing = WindowLimiter()
+        self._nothing, self._little = WindowLimiter(), WindowLimiter()
 
     def admit(
         self,
@@ -105,11 +106,9 @@ class UploadLimiter:
                 return None
         if is_brief:
             return self._admit_briefly(taker, size, drop)
-        is_new = taker is not None and not self._sent.total([taker.provider], self._clock())[taker.provider]
-        if not self._has_room(taker is None, size, is_new):
+        if not self._has_room(taker is None, size, self._is_new(taker)):
             return None
         upload = Upload(self, taker, size, drop, takes_turns)
-        upload.is_new = is_new
         self._active[upload] = None
         return upload
 
@@ -171,11 +170,11 @@ class UploadLimiter:
     def _has_room(self, is_near: bool, size: int, is_new: bool) -> bool:
         """Whether there is a place, and of the day what it takes; slow takers may have lost theirs just now.
 
-        Who comes for the first time waits for none that came before and takes next to nothing.
+        Who comes for the first time does not wait for one whose network asks again and again and takes next to nothing.
         """
 
         def gives_way(upload: Upload) -> bool:
-            return upload.is_slow or (is_new and upload.took_nothing and not upload.is_new)
+            return upload.is_slow or (is_new and upload.took_nothing and self._takes_little(upload.taker))
 
         there = [upload for upload in self._active if (upload.taker is None) is is_near]
         there.sort(key=lambda each: (not each.rests, not gives_way(each), min(each.pace(), _SLOW_RATE), -each.held()))
@@ -196,6 +195,15 @@ class UploadLimiter:
         for loser in there[:losers]:
             loser.lose()
         return True
+
+    def _is_new(self, taker: _Taker | None) -> bool:
+        """Whether it is outside the LAN, and its provider took nothing today, nor asked for that."""
+        if taker is None or self._takes_little(taker):
+            return False
+        return not self._sent.total([taker.provider], self._clock())[taker.provider]
+
+    def _takes_little(self, taker: _Taker | None) -> bool:
+        return taker is not None and not self._little.allows([_little_by(taker)], self._clock())
 
     def spend(self, taker: _Taker, count: int) -> float:
         """Account for ``count`` bytes to outside the LAN; returns the seconds to wait before sending them."""
@@ -221,6 +229,8 @@ class UploadLimiter:
         is_there = upload in self._active or upload in self._finishing
         if is_there and upload.taker is not None and upload.left_little:
             self._nothing.count(_nothing_by(upload.taker), self._clock())
+        if is_there and upload.taker is not None and upload.took_nothing:
+            self._little.count([_little_by(upload.taker)], self._clock())
         self._active.pop(upload, None)
         self._finishing.pop(upload, None)
 
@@ -251,6 +261,11 @@ def _nothing_by(taker: _Taker) -> list[Limit]:
     ]
 
 
+def _little_by(taker: _Taker) -> Limit:
+    """Whether its network took next to nothing by a place that it had before."""
+    return Limit(taker.network, 1, _LITTLE_SECONDS)
+
+
 class Answer(Protocol):
     """The stream of an answer: bytes of it that left, and that arrived."""
 
@@ -266,13 +281,12 @@ class Upload:
     Attributes:
         taker: what its bytes are counted by; None within the LAN.
         left: bytes of the file that are still to be sent.
-        is_new: nobody of its provider took anything today before.
         turn: held by the one of its requests that waits for the pace.
     """
 
     __slots__ = (
         "_answers", "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_since", "_size", "_spent",
-        "_taken_then", "_takes_turns", "_total", "is_new", "left", "taker", "turn",
+        "_taken_then", "_takes_turns", "_total", "left", "taker", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -285,7 +299,7 @@ class Upload:
     ) -> None:
         """Made by ``UploadLimiter.admit``."""
         self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
-        self._size, self._takes_turns, self.is_new = size, takes_turns, False
+        self._size, self._takes_turns = size, takes_turns
         self._since = self._marked = limiter.now()
         self._taken_then, self._last_pace = 0, float("inf")
         self._spent, self._total = self._marked, 0

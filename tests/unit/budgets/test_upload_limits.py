@@ -151,6 +151,26 @@ def test_who_goes_on_after_its_turn_takes_no_more_of_a_day_than_there_is(clock: 
     assert given <= 10 * MIB
 
 
+def test_new_networks_pass_nobody_who_takes_what_it_asks_for(clock: ManualClock) -> None:
+    """Else ever new networks that take nothing had the place of every device whose provider had taken something."""
+    limiter = UploadLimiter(clock=clock)
+    before = limiter.admit(("20.1.0.1", 1), MIB)
+    assert before is not None
+    before.spend(MIB)
+    before.end()
+    takers = [limiter.admit((host, 1), MIB) for host in ("20.1.0.2", "21.1.0.1", "22.1.0.1", "23.1.0.1")]
+    for upload in takers:
+        assert upload is not None
+        upload.spend(16384)
+    assert limiter.admit(("40.1.0.1", 1), MIB) is None
+    for upload in takers:
+        assert upload is not None
+        upload.end()
+    takers = [limiter.admit((f"{number}.1.0.1", 1), MIB) for number in range(20, 24)]
+    assert None not in takers
+    assert limiter.admit(("40.1.0.1", 1), MIB) is not None, "they did so before"
+
+
 def test_one_address_is_told_one_tree_at_once_without_a_place(clock: ManualClock) -> None:
     limiter = UploadLimiter(clock=clock)
     assert limiter.admit(FAR[0], MIB, is_brief=True) is not None
