@@ -145,7 +145,7 @@ after {budgets.upload_limits._SLOW_SECONDS} s under {kib(budgets.upload_limits._
 
 | asks and takes nothing | {budgets.upload_limits._NOTHING} times a minute per /24 or /48, twice as often per
 
-| sent ahead of what was acknowledged | {kib(budgets.upload_limits.FIRST_FLIGHT)} KiB, then as much as that, up to
+| sent ahead of what was acknowledged | {kib(budgets.upload_limits.FIRST_FLIGHT)} KiB, and as much again as was, up to
 {mib(transport.stream.WRITE_LIMIT)} MiB
 
 | {PLACES.connections}; from outside the LAN {PLACES.side}, of the LAN {PLACES.side}, of both the last
