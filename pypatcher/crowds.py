@@ -27,34 +27,48 @@ class Crowds(Generic[_Key]):
 
     def __init__(self) -> None:
         self._keys: dict[_Path, OrderedDict[_Key, None]] = {}
-        self._parts: dict[_Path, dict[_Path, None]] = {}
         self._sizes: Counter[_Path] = Counter()
+        # Of each crowd its parts by their size: which is the largest is asked for each newcomer to a full table.
+        self._ranks: dict[_Path, list[dict[_Path, None]]] = {}
 
     def add(self, key: _Key, source: Address) -> None:
         """A key came from there, and is the last of its host's to go."""
         path = _path(source)
         self._keys.setdefault(path, OrderedDict())[key] = None
         for depth in range(1, len(path) + 1):
-            self._sizes[path[:depth]] += 1
-            self._parts.setdefault(path[: depth - 1], {})[path[:depth]] = None
+            self._resize(path[:depth], 1)
 
     def remove(self, key: _Key, source: Address) -> None:
         """It is gone."""
         path = _path(source)
         del self._keys[path][key]
+        if not self._keys[path]:
+            del self._keys[path]
         for depth in range(len(path), 0, -1):
-            self._sizes[path[:depth]] -= 1
-            if not self._sizes[path[:depth]]:
-                del self._sizes[path[:depth]], self._parts[path[: depth - 1]][path[:depth]]
-                self._parts.pop(path[:depth], None)
-                self._keys.pop(path[:depth], None)
+            self._resize(path[:depth], -1)
 
     def first_to_go(self) -> _Key:
         """Which of them; there is one at least."""
         path: _Path = ()
-        while path in self._parts:
-            path = max(self._parts[path], key=self._sizes.__getitem__)
+        while path in self._ranks:
+            path = next(iter(self._ranks[path][-1]))
         return next(iter(self._keys[path]))
+
+    def _resize(self, part: _Path, by: int) -> None:
+        """One more or one less: the largest crowd's size changes by one at most, so nothing is searched."""
+        ranks, size = self._ranks.setdefault(part[:-1], [{}]), self._sizes[part]
+        ranks[size].pop(part, None)
+        self._sizes[part] = size = size + by
+        if size == len(ranks):
+            ranks.append({})
+        if size:
+            ranks[size][part] = None
+        else:
+            del self._sizes[part]
+        while ranks and not ranks[-1]:
+            ranks.pop()
+        if not ranks:
+            del self._ranks[part[:-1]]
 
 
 def _path(source: Address) -> _Path:

@@ -6,7 +6,6 @@ forgets the oldest entry of whoever wrote the most, so that a writer of junk evi
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
@@ -37,7 +36,7 @@ class _FairStore(Generic[_Key, _Value]):
     def __init__(self, limit: int, lifetime: float) -> None:
         self._limit = limit
         self._lifetime = lifetime
-        self._entries: OrderedDict[_Key, _Entry[_Value]] = OrderedDict()
+        self._entries: dict[_Key, _Entry[_Value]] = {}
         self._crowds: Crowds[_Key] = Crowds()
 
     def __len__(self) -> int:
