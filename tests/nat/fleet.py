@@ -20,6 +20,7 @@ from pypatcher.artifact import PatchInfo, sign_file
 from pypatcher.artifact.beside import manifest_path, write_manifest
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word, next_word
+from pypatcher.artifact.tree import stated_root
 from pypatcher.keys import KeyPair, encode_key
 from pypatcher.node.device import own_target
 from tests.nat.lab import Lab
@@ -157,7 +158,10 @@ class LabFleet:
 
     def word(self, version: str, *changes: Change) -> ManifestFile:
         """The owner's word: everybody may take that version; and what he says after that."""
-        word = first_word(self._key, self.release(version), [self.target], Change())
+        info = self.release(version)
+        with (self._folder / f"signed-{version}").open("rb") as signed:
+            tree = stated_root(signed.fileno())
+        word = first_word(self._key, info, [self.target], Change(tree=tree))
         for change in changes:
             word = next_word(word, self._key, change, made=0)
         return word
