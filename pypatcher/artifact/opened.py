@@ -88,6 +88,7 @@ class Streams:
         self._starts, self._sizes = array("Q"), array("I")
         self._places, self._opened = array("Q"), array("I")
         self.levels = bytearray()
+        self._table: bytes | None = None
 
     def __len__(self) -> int:
         """How many there are."""
@@ -106,6 +107,7 @@ class Streams:
             or self.body + opened - size > min(CONTENT_LIMIT, _TIMES * self.file_size)
         ):
             raise CodecError("streams that are too many, hold too much or lie where no file has them")
+        self._table = None
         self._places.append(start + self.body - self.file_size)
         self._starts.append(start)
         self._sizes.append(size)
@@ -115,12 +117,16 @@ class Streams:
 
     def encode(self) -> bytes:
         """The table: ``count || (gap || bytes || bytes opened * 4 + level)... || u32``: length of the rest."""
+        if self._table is not None:
+            return self._table
         table, behind = bytearray(encode_unsigned(len(self))), 0
         for start, size, opened, level in zip(self._starts, self._sizes, self._opened, self.levels, strict=True):
             for number in (start - behind, size, opened << 2 | level):
                 table += encode_unsigned(number)
             behind = start + size
-        return bytes(table) + len(table).to_bytes(_FOOTER, "little")
+        # It is part of what each request may ask for.
+        self._table = bytes(table) + len(table).to_bytes(_FOOTER, "little")
+        return self._table
 
     @staticmethod
     def table_size(footer: bytes) -> int:
