@@ -90,8 +90,8 @@ class UploadLimiter:
         """A place for an upload of ``size`` bytes, or None while the limits leave none.
 
         Args:
-            drop: called when the upload loses its place to somebody else, because its taker is slow: it must end. Or,
-                if it is not ``is_slow``, because it rests or its turn is over: then when what it was asked is done.
+            drop: called when the upload loses its place to somebody else, because its taker is slow: it must end. Or
+                because it rests; or, if it ``goes_on``, its turn is over: then when what it was asked is done.
             takes_turns: whether its taker may be told to come back later, though it has begun.
             is_brief: it takes next to nothing, and then ends; it takes no place, but as many more as those whose turn
                 is over are all that there may be.
@@ -193,7 +193,7 @@ class UploadLimiter:
                 left -= there[losers].left
             losers += 1
         for loser in there[:losers]:
-            loser.lose()
+            loser.lose(goes_on=not gives_way(loser))
         return True
 
     def _is_new(self, taker: _Taker | None) -> bool:
@@ -281,12 +281,13 @@ class Upload:
     Attributes:
         taker: what its bytes are counted by; None within the LAN.
         left: bytes of the file that are still to be sent.
+        goes_on: it has its place no more, and ends with what it was asked.
         turn: held by the one of its requests that waits for the pace.
     """
 
     __slots__ = (
         "_answers", "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_since", "_size", "_spent",
-        "_taken_then", "_takes_turns", "_total", "left", "taker", "turn",
+        "_taken_then", "_takes_turns", "_total", "goes_on", "left", "taker", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -304,6 +305,7 @@ class Upload:
         self._taken_then, self._last_pace = 0, float("inf")
         self._spent, self._total = self._marked, 0
         self._answers: dict[Answer, int] = {}
+        self.goes_on = False
         self.turn = asyncio.Lock()
         self._rests_since = float("inf")
 
@@ -417,12 +419,13 @@ class Upload:
         """Whether its taker takes less than its place is worth."""
         return self.pace() < _SLOW_RATE
 
-    def lose(self) -> None:
-        """Somebody else gets the place."""
-        if self.rests or self.is_slow or self.took_nothing:
-            self.end()
-        else:
+    def lose(self, *, goes_on: bool = False) -> None:
+        """Somebody else gets the place; if it is to go on, what it was asked is still answered."""
+        self.goes_on = goes_on and not self.rests
+        if self.goes_on:
             self._limiter.finish(self)
+        else:
+            self.end()
         self._drop()
 
     def end(self) -> None:

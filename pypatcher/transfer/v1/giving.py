@@ -288,7 +288,7 @@ class Giver:
         if account is not None and upload is not None and not account.open:
             account.settle()
             upload.end()
-        elif account is not None and upload is not None and not (upload.is_slow or upload.took_nothing):
+        elif account is not None and upload is not None and upload.goes_on:
             account.had_turn = True
             upload.left = min(upload.left, account.owed)
         else:

@@ -103,6 +103,20 @@ def test_who_takes_turns_gives_way_and_goes_on_with_its_request(clock: ManualClo
     assert limiter.admit(FAR[9], 8 * MIB) is None, "those who take no turns have their places"
 
 
+def test_on_a_slow_line_who_has_had_its_turn_goes_on(clock: ManualClock) -> None:
+    """What little it took by then is our own doing."""
+    limiter = UploadLimiter(2000, clock=clock, daily_factor=1000)
+    takers = [limiter.admit(address, MIB, takes_turns=lambda: True) for address in FAR[:4]]
+    due = dict.fromkeys((upload for upload in takers if upload is not None), clock.now)
+    while clock.now < 1005.0:
+        upload = min(due, key=lambda upload: due[upload])
+        clock.now = max(clock.now, due[upload])
+        due[upload] += upload.spend(upload.piece)
+    clock.now = 1005.0
+    assert limiter.admit(FAR[4], MIB) is not None
+    assert len(limiter._finishing) == 1
+
+
 def test_who_drips_after_its_turn_keeps_nobody_from_his(clock: ManualClock) -> None:
     """The attack: take fast for a turn, with answers open, and drip for hours: nobody else gave way any more."""
     limiter, over = UploadLimiter(clock=clock), []
