@@ -10,32 +10,22 @@ else wants it; who takes from several at once keeps it for a turn, and then only
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
 
 from pypatcher.addresses import Address, host_of, is_lan, network_of, provider_of
+from pypatcher.budgets.upload import EVERYBODY, SLOW_RATE, UploadTaker, Upload
 from pypatcher.limits import DaySums, Limit, Pace, WindowLimiter
 
-__all__ = ["FIRST_FLIGHT", "Upload", "UploadLimiter"]
-
-FIRST_FLIGHT = 1 << 14
-"""Bytes that whoever asks is sent ahead; then as many as it has taken."""
+__all__ = ["UploadLimiter"]
 
 _MEBIBYTE = 1 << 20
 _BURST_SECONDS = 0.25
 _ADDRESS_PART, _NETWORK_PART, _NEWCOMERS_PART = 4, 2, 4
 _PROVIDER_FIFTHS = 3
-_ALL = "all"
-_PIECE, _SMALLEST_PIECE = 65536, 1024
-_SLOW_RATE, _SLOW_SECONDS = 32768.0, 30.0
-_SHOWN_SECONDS = 1.0
 _NOTHING, _NOTHING_PROVIDERS, _NOTHING_SECONDS = 3, 2, 60.0
 _LITTLE_SECONDS = 600.0
 _STUCK_SECONDS = 10.0
-_REST_SECONDS = 0.5
 _TURN_SECONDS = 4.0
 _NEAR_OVERHEAD = 4 << 20
 """Bytes a second in the LAN, where nothing else is paced, of what no chunk costs."""
@@ -98,7 +88,7 @@ class UploadLimiter:
         """
         if self.rate <= 0:
             return None
-        taker = None if is_lan(address) else _Taker(host_of(address), network_of(address), provider_of(address))
+        taker = None if is_lan(address) else UploadTaker(host_of(address), network_of(address), provider_of(address))
         if taker is not None:
             if not self._nothing.allows(_nothing_by(taker), self._clock()):
                 return None
@@ -112,7 +102,7 @@ class UploadLimiter:
         self._active[upload] = None
         return upload
 
-    def _admit_briefly(self, taker: _Taker | None, size: int, drop: Callable[[], None]) -> Upload | None:
+    def _admit_briefly(self, taker: UploadTaker | None, size: int, drop: Callable[[], None]) -> Upload | None:
         if taker is not None and any(upload.taker == taker for upload in self._finishing):
             return None
         if not self._may_finish(taker is None):
@@ -132,7 +122,7 @@ class UploadLimiter:
             min(there, key=Upload.pace).lose()
         self._finishing[upload] = None
 
-    def _has_share(self, taker: _Taker, size: int) -> bool:
+    def _has_share(self, taker: UploadTaker, size: int) -> bool:
         """Whether the day's bytes have ``size`` more for it."""
         sent = self._sent.total(taker, self._clock())
         promised = sent.copy()
@@ -142,7 +132,7 @@ class UploadLimiter:
                 promised.update(dict.fromkeys(upload.taker, upload.left))
         allowed = self._daily_factor * size
         if self._day is not None:
-            if sent[_ALL] + size > self._day:
+            if sent[EVERYBODY] + size > self._day:
                 return False
             allowed = min(allowed, self._day)
         if promised[taker.address] + size > max(size, allowed // _ADDRESS_PART):
@@ -153,10 +143,10 @@ class UploadLimiter:
             return False
         if not promised[taker.provider]:
             # What others were promised, and may never take, does not count here.
-            return sent[_ALL] + size <= allowed
-        return promised[_ALL] + size <= allowed - allowed // _NEWCOMERS_PART
+            return sent[EVERYBODY] + size <= allowed
+        return promised[EVERYBODY] + size <= allowed - allowed // _NEWCOMERS_PART
 
-    def _has_turn(self, taker: _Taker) -> bool:
+    def _has_turn(self, taker: UploadTaker) -> bool:
         """Whether that address may have an upload; one of its own that has taken nothing for long ends for it."""
         there = [upload for upload in self._active if upload.taker == taker]
         if len(there) < self._per_address:
@@ -177,9 +167,9 @@ class UploadLimiter:
             return upload.is_slow or (is_new and upload.took_nothing and self._takes_little(upload.taker))
 
         there = [upload for upload in self._active if (upload.taker is None) is is_near]
-        there.sort(key=lambda each: (not each.rests, not gives_way(each), min(each.pace(), _SLOW_RATE), -each.held()))
+        there.sort(key=lambda each: (not each.rests, not gives_way(each), min(each.pace(), SLOW_RATE), -each.held()))
         places, day = (self._lan_uploads, None) if is_near else (self._uploads, self._day)
-        left = 0 if day is None else day - self._sent.total([_ALL], self._clock())[_ALL] - size
+        left = 0 if day is None else day - self._sent.total([EVERYBODY], self._clock())[EVERYBODY] - size
         losers, may_finish = 0, self._may_finish(is_near)
         # Who goes on without a place takes of the day all the same.
         left -= sum(each.left for each in self._finishing if not is_near and each.taker is not None)
@@ -196,16 +186,16 @@ class UploadLimiter:
             loser.lose(goes_on=not gives_way(loser))
         return True
 
-    def _is_new(self, taker: _Taker | None) -> bool:
+    def _is_new(self, taker: UploadTaker | None) -> bool:
         """Whether it is outside the LAN, and its provider took nothing today, nor asked for that."""
         if taker is None or self._takes_little(taker):
             return False
         return not self._sent.total([taker.provider], self._clock())[taker.provider]
 
-    def _takes_little(self, taker: _Taker | None) -> bool:
+    def _takes_little(self, taker: UploadTaker | None) -> bool:
         return taker is not None and not self._little.allows([_little_by(taker)], self._clock())
 
-    def spend(self, taker: _Taker, count: int) -> float:
+    def spend(self, taker: UploadTaker, count: int) -> float:
         """Account for ``count`` bytes to outside the LAN; returns the seconds to wait before sending them."""
         now = self._clock()
         self._sent.add(taker, count, now)
@@ -219,7 +209,7 @@ class UploadLimiter:
         """The same in the LAN, of what no chunk costs."""
         return self._near_pace.spend(count, self._clock())
 
-    def refund(self, taker: _Taker, count: int) -> None:
+    def refund(self, taker: UploadTaker, count: int) -> None:
         """Of what was accounted for, so many bytes never left."""
         self._sent.take_back(taker, count)
         self._pace.give_back(count)
@@ -244,16 +234,7 @@ class UploadLimiter:
         return self._clock()
 
 
-class _Taker(NamedTuple):
-    """By what bytes to outside the LAN are counted: a host, in its network, in its provider's; the finest first."""
-
-    address: str
-    network: str
-    provider: str
-    everybody: str = _ALL
-
-
-def _nothing_by(taker: _Taker) -> list[Limit]:
+def _nothing_by(taker: UploadTaker) -> list[Limit]:
     """How often a network and a provider may ask and take nothing: else a place costs a handshake a second."""
     return [
         Limit(taker.network, _NOTHING, _NOTHING_SECONDS),
@@ -261,173 +242,6 @@ def _nothing_by(taker: _Taker) -> list[Limit]:
     ]
 
 
-def _little_by(taker: _Taker) -> Limit:
+def _little_by(taker: UploadTaker) -> Limit:
     """Whether its network took next to nothing by a place that it had before."""
     return Limit(taker.network, 1, _LITTLE_SECONDS)
-
-
-class Answer(Protocol):
-    """The stream of an answer: bytes of it that left, and that arrived."""
-
-    @property
-    def sent(self) -> int: ...
-    @property
-    def acknowledged(self) -> int: ...
-
-
-class Upload:
-    """One upload's place; ``end`` gives it back.
-
-    Attributes:
-        taker: what its bytes are counted by; None within the LAN.
-        left: bytes of the file that are still to be sent.
-        goes_on: it has its place no more, and ends with what it was asked.
-        turn: held by the one of its requests that waits for the pace.
-    """
-
-    __slots__ = (
-        "_answers", "_drop", "_last_pace", "_limiter", "_marked", "_rests_since", "_since", "_size", "_spent",
-        "_taken_then", "_takes_turns", "_total", "goes_on", "left", "taker", "turn",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        limiter: UploadLimiter,
-        taker: _Taker | None,
-        size: int,
-        drop: Callable[[], None],
-        takes_turns: Callable[[], bool],
-    ) -> None:
-        """Made by ``UploadLimiter.admit``."""
-        self._limiter, self.taker, self.left, self._drop = limiter, taker, size, drop
-        self._size, self._takes_turns = size, takes_turns
-        self._since = self._marked = limiter.now()
-        self._taken_then, self._last_pace = 0, float("inf")
-        self._spent, self._total = self._marked, 0
-        self._answers: dict[Answer, int] = {}
-        self.goes_on = False
-        self.turn = asyncio.Lock()
-        self._rests_since = float("inf")
-
-    @property
-    def piece(self) -> int:
-        """How many bytes to send between two questions: a quarter of a second's worth, 64 KiB at most."""
-        return _PIECE if self.taker is None else min(_PIECE, max(_SMALLEST_PIECE, self._limiter.rate // 4))
-
-    def spend(self, count: int, answer: Answer | None = None) -> float:
-        """Seconds to wait before sending the next ``count`` bytes, of an answer that is under way."""
-        self._last_pace = self.pace()
-        if self._limiter.now() - self._marked >= _SLOW_SECONDS:
-            self._mark()
-        delay = 0.0 if self.taker is None else self._limiter.spend(self.taker, count)
-        # What we make it wait is not the taker's slowness.
-        self._marked += delay
-        self._spent = self._limiter.now() + delay
-        self._total += count
-        if answer in self._answers:
-            self._answers[answer] += count
-        self.left = max(0, self.left - count)
-        return delay
-
-    def work(self, count: int) -> float:
-        """The same for work that is worth so many bytes, which are not sent: nothing of the day.
-
-        Else who asks for zeros alone would use up a day by a thousandth of its bytes. Nor has its taker taken anything.
-        """
-        return 0.0 if self.taker is None else self._limiter.work(count)
-
-    def overhead(self, count: int) -> float:
-        """The same for what chunks do not cost, in the LAN too: else one neighbour has all of a processor."""
-        return self._limiter.overhead(count) if self.taker is None else self._limiter.work(count)
-
-    def spared(self, count: int) -> None:
-        """So many bytes of the file were given without being sent: what deflating spared."""
-        self.left = max(0, self.left - count)
-
-    @contextlib.contextmanager
-    def answering(self, answer: Answer) -> Iterator[None]:
-        """During the block it is answered; what never left by its end was not given.
-
-        What was sent ahead of a taker is not taken yet: else many answers that nobody takes look like a fast taker.
-        """
-        self._answers[answer] = 0
-        try:
-            yield
-        finally:
-            never_left = self._answers.pop(answer) - answer.sent
-            self.settle(self._total - max(0, never_left))
-
-    def settle(self, sent: int) -> None:
-        """Only so many bytes left: what was accounted for beyond them is given back."""
-        if (back := self._total - max(0, sent)) > 0:
-            if self.taker is not None:
-                self._limiter.refund(self.taker, back)
-            self._total -= back
-            self._taken_then = min(self._taken_then, self._total)
-            self.left = min(self._size, self.left + back)
-
-    def pace(self) -> float:
-        """Bytes a second that its taker took in the last half minute or more; infinite as long as that is unknown.
-
-        Unless it took nothing at all for a second: to hold a place without taking costs nothing but another address.
-        """
-        seconds = self._limiter.now() - self._marked
-        if seconds >= _SHOWN_SECONDS and self.took_nothing:
-            return 0.0
-        return (self._taken - self._taken_then) / seconds if seconds >= _SLOW_SECONDS else self._last_pace
-
-    @property
-    def took_nothing(self) -> bool:
-        """Whether its taker has shown nothing yet but that it can ask."""
-        is_nothing = self._total <= 2 * FIRST_FLIGHT or self._taken < FIRST_FLIGHT
-        return is_nothing and (self.left > 0 or self._size > 2 * FIRST_FLIGHT)
-
-    @property
-    def _taken(self) -> int:
-        return self._total - sum(max(0, paid - answer.acknowledged) for answer, paid in self._answers.items())
-
-    def _mark(self) -> None:
-        self._marked, self._taken_then = self._limiter.now(), self._taken
-
-    @property
-    def left_little(self) -> bool:
-        """Whether next to nothing left, at its end: less than anything that is of use."""
-        return self.left > 0 and self._total < FIRST_FLIGHT // 4
-
-    def rest(self, *, rests: bool) -> None:
-        """Its taker asks for nothing just now, or goes on."""
-        if not rests and self.rests:
-            # What it did not ask for is not its slowness, and anybody could have had its place.
-            self._mark()
-        self._rests_since = self._limiter.now() if rests else float("inf")
-
-    @property
-    def rests(self) -> bool:
-        """Whether its taker has asked for nothing for a while: whoever asks next gets the place."""
-        return self._limiter.now() - self._rests_since >= _REST_SECONDS
-
-    def idle(self) -> float:
-        """Seconds since its taker was ready for more."""
-        return max(0.0, self._limiter.now() - self._spent)
-
-    def held(self) -> float:
-        """Seconds that it has had its place, if its taker takes turns."""
-        return self._limiter.now() - self._since if self._takes_turns() else 0.0
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether its taker takes less than its place is worth."""
-        return self.pace() < _SLOW_RATE
-
-    def lose(self, *, goes_on: bool = False) -> None:
-        """Somebody else gets the place; if it is to go on, what it was asked is still answered."""
-        self.goes_on = goes_on and not self.rests
-        if self.goes_on:
-            self._limiter.finish(self)
-        else:
-            self.end()
-        self._drop()
-
-    def end(self) -> None:
-        """Give the place back; once is enough."""
-        self._limiter.release(self)

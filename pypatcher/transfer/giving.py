@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from pypatcher.budgets.upload_limits import FIRST_FLIGHT, Upload
+from pypatcher.budgets.upload import FIRST_FLIGHT, Upload
 from pypatcher.errors import PatcherError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.regular_file import open_regular

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pypatcher.artifact import PatchInfo
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.errors import PatcherError, PeerError
 from pypatcher.install.local_release import LocalRelease
 from pypatcher.keys import OwnerKey

@@ -21,7 +21,7 @@ from aioquic.quic.packet import (
 
 from pypatcher.addresses import Address
 from pypatcher.budgets import UploadLimiter
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.established import apart
 from pypatcher.transfer import wire
 from pypatcher.transport import Endpoint

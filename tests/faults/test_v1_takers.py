@@ -47,7 +47,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quic.RawKeyConnection, "__init__", begin_with)
 
 
-class Lab:
+class GivingDevice:
     """A device that holds a release, and who asks it."""
 
     def __init__(self, switch: Switch, device: Speaker, info: PatchInfo, node: bytes) -> None:
@@ -104,7 +104,7 @@ async def _ask(connection: Connection, kind: Kind, payload: bytes) -> Stream:
 
 
 @contextlib.asynccontextmanager
-async def open_lab(folder: Path) -> AsyncIterator[Lab]:
+async def open_device(folder: Path) -> AsyncIterator[GivingDevice]:
     async with Switch() as switch:
         limiter = UploadLimiter(clock=asyncio.get_running_loop().time)
         device = Speaker(await switch.endpoint(DEVICE), limiter, StallRule())
@@ -112,20 +112,20 @@ async def open_lab(folder: Path) -> AsyncIterator[Lab]:
         device.hold(local_release(info, folder / "release"))
         with (folder / "release").open("rb") as file:
             node = max(build_tree(file.fileno(), SIZE).nodes.values(), key=len)
-        yield Lab(switch, device, info, node)
+        yield GivingDevice(switch, device, info, node)
 
 
-Taker = Callable[[Lab, Connection], Awaitable[None]]
+Taker = Callable[[GivingDevice, Connection], Awaitable[None]]
 
 
-async def leaves_three(lab: Lab, connection: Connection) -> None:
+async def leaves_three(lab: GivingDevice, connection: Connection) -> None:
     """Three answers at once, of which nothing is taken: each was sent 16 KiB ahead."""
     for _ in range(3):
         await lab.ask(connection)
     await asyncio.sleep(25.0)
 
 
-async def gives_up(lab: Lab, connection: Connection) -> None:
+async def gives_up(lab: GivingDevice, connection: Connection) -> None:
     """One answer after another, each given up as soon as it begins."""
     for _ in range(80):
         answer = await lab.ask(connection, 1 << 14)
@@ -134,7 +134,7 @@ async def gives_up(lab: Lab, connection: Connection) -> None:
         await asyncio.sleep(0.2)
 
 
-async def gives_up_nodes(lab: Lab, connection: Connection) -> None:
+async def gives_up_nodes(lab: GivingDevice, connection: Connection) -> None:
     """The same with nodes of the tree."""
     count = (1 << 14) // (len(lab.node) + 2)
     for _ in range(80):
@@ -144,7 +144,7 @@ async def gives_up_nodes(lab: Lab, connection: Connection) -> None:
         await asyncio.sleep(0.2)
 
 
-async def take_for_ever(lab: Lab, network: int, taker: Taker) -> None:
+async def take_for_ever(lab: GivingDevice, network: int, taker: Taker) -> None:
     for number in itertools.count():
         try:
             connection = await lab.dial(f"30.{network}.{number % 250}.1")
@@ -159,7 +159,7 @@ def test_who_takes_nothing_of_many_answers_keeps_no_place(taker: Taker, tmp_path
     """The attack: what was sent ahead of each answer counted as taken: 0 of 12 newcomers, for 1 kB a second."""
 
     async def attack() -> tuple[int, int]:
-        async with open_lab(tmp_path) as lab:
+        async with open_device(tmp_path) as lab:
             takers = [asyncio.create_task(take_for_ever(lab, number, taker)) for number in range(6)]
             await asyncio.sleep(10.0)
             got = [await lab.gets(f"40.{number}.0.1") for number in range(12)]
@@ -178,7 +178,7 @@ def test_who_gives_way_between_two_requests_leaves_nothing_behind(tmp_path: Path
     """The attack: it counted for ever among those that go on without a place: four such, and there were no turns."""
 
     async def attack() -> int:
-        async with open_lab(tmp_path) as lab:
+        async with open_device(tmp_path) as lab:
             for number in range(8):
                 connection = await lab.dial(f"30.{number}.0.1", Hello(fetching=lab.info))
                 begins = asyncio.get_running_loop().time()
@@ -200,7 +200,7 @@ def test_who_gives_way_between_two_requests_leaves_nothing_behind(tmp_path: Path
     assert run_alone(attack()) == 0
 
 
-async def hold_a_place(lab: Lab, client: Endpoint) -> None:
+async def hold_a_place(lab: GivingDevice, client: Endpoint) -> None:
     """Take 8 kB now and then, on one connection after another."""
     while True:
         try:
@@ -220,7 +220,7 @@ def test_who_takes_a_little_now_and_then_keeps_no_newcomer_out(tmp_path: Path) -
     """The attack: 12 addresses in 12 networks, 2 connections each: 0 of 8 newcomers got it at its first try."""
 
     async def attack() -> int:
-        async with open_lab(tmp_path) as lab:
+        async with open_device(tmp_path) as lab:
             clients = [await lab.client(f"{30 + number}.1.0.1") for number in range(12)]
             holders = [asyncio.create_task(hold_a_place(lab, client)) for client in clients for _ in range(2)]
             await asyncio.sleep(10.0)

@@ -13,7 +13,7 @@ from pypatcher.artifact.compare import compare_files
 from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.artifact.tree import stated_root
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.discovery import Namespace
 from pypatcher.transfer import giving
 from pypatcher.transfer.stall import StallWatch

@@ -122,7 +122,7 @@ async def test_a_transfer_goes_on_when_the_fetching_side_gets_another_port(tmp_p
     assert bytes(received) == body
 
 
-async def test_a_transfer_goes_on_when_its_packets_are_too_large_from_now_on(tmp_path: Path) -> None:
+async def test_a_transfer_goes_on_when_its_packets_are_too_large_now(tmp_path: Path) -> None:
     """A black hole: another route, a tunnel, and a firewall that drops the messages of ICMP which would tell."""
     info, body = make_release(tmp_path, size=3_000_000)
     async with (

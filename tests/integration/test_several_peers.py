@@ -14,7 +14,7 @@ from pypatcher.artifact.manifest import ManifestFile
 from pypatcher.artifact.rollout import Change, first_word
 from pypatcher.artifact.tree import stated_root
 from pypatcher.budgets import UploadLimiter
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.transfer import giving
 from pypatcher.transfer.stall import StallWatch
 from pypatcher.transport.stream import Stream

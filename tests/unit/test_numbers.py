@@ -108,7 +108,7 @@ same; when all are gone others have {transfer.v1.members._ALONE} s to come
 next, when all places are taken; what it was asked is still answered, to {UPLOADS.uploads}
 (LAN: {UPLOADS.lan_uploads}) such at once
 
-| a taker that asks for nothing | its place goes to who asks next after {budgets.upload_limits._REST_SECONDS} s
+| a taker that asks for nothing | its place goes to who asks next after {budgets.upload._REST_SECONDS} s
 
 | fetches at once | {transfer.hedging._AT_ONCE-1}, and a rival to a slow one (after {transfer.hedging._GRACE} s: over
 {minutes(transfer.hedging._PATIENCE)} and under {kib(transfer.hedging._DECENT_RATE)} KiB/s)
@@ -139,13 +139,13 @@ LAN
 {UPLOADS.daily_factor*budgets.upload_limits._PROVIDER_FIFTHS//5} per /16 or /32, the last
 {UPLOADS.daily_factor//budgets.upload_limits._NEWCOMERS_PART} for newcomers
 
-after {budgets.upload_limits._SLOW_SECONDS} s under {kib(budgets.upload_limits._SLOW_RATE)} KiB/s, or
-{budgets.upload_limits._SHOWN_SECONDS} s in which it took nothing; to its own next try after
+after {budgets.upload._SLOW_SECONDS} s under {kib(budgets.upload.SLOW_RATE)} KiB/s, or
+{budgets.upload._SHOWN_SECONDS} s in which it took nothing; to its own next try after
 {budgets.upload_limits._STUCK_SECONDS} s idle
 
 | asks and takes nothing | {budgets.upload_limits._NOTHING} times a minute per /24 or /48, twice as often per
 
-| sent ahead of what was acknowledged | {kib(budgets.upload_limits.FIRST_FLIGHT)} KiB, and as much again as was, up to
+| sent ahead of what was acknowledged | {kib(budgets.upload.FIRST_FLIGHT)} KiB, and as much again as was, up to
 {mib(transport.stream.WRITE_LIMIT)} MiB
 
 | {PLACES.connections}; from outside the LAN {PLACES.side}, of the LAN {PLACES.side}, of both the last
@@ -238,7 +238,7 @@ more than {gib(artifact.patch.MAX_FILE_SIZE)} GiB
 {STALL.rate} bytes a second over {STALL.seconds} seconds |
 
 | {UPLOADS.uploads}, and {UPLOADS.per_address} per address; all taken, who took less than
-{kib(budgets.upload_limits._SLOW_RATE)} KiB a second
+{kib(budgets.upload.SLOW_RATE)} KiB a second
 
 | {mib(UPLOADS.rate)} MiB a second, and {UPLOADS.daily_factor} times the file's size a day
 

@@ -17,7 +17,7 @@ from pypatcher.addresses import network_of
 from pypatcher.artifact import PatchInfo, chunks
 from pypatcher.artifact.postcard import encode_unsigned
 from pypatcher.artifact.tree import Tree
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.established.range_set import Fragments, TooManyFragmentsError
 from pypatcher.events import Emit, ReleaseServed
 from pypatcher.install.local_release import LocalRelease

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pypatcher.artifact.postcard import encode_unsigned
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.transfer.giving import CHUNK, OpenRelease, give, work
 from pypatcher.transfer.stall import StallWatch
 from pypatcher.transfer.v1.answers import Piece, encode_piece

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypatcher.budgets import UploadLimiter
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from tests.support.transport import ManualClock
 
 MIB = 1 << 20
@@ -148,7 +148,7 @@ def test_who_drips_after_its_turn_keeps_nobody_from_his(clock: ManualClock) -> N
     assert over == [0, 1, 2, 3, 0, 4]
 
 
-def test_who_goes_on_after_its_turn_takes_no_more_of_a_day_than_there_is(clock: ManualClock) -> None:
+def test_who_goes_on_after_its_turn_takes_no_more_than_the_day_has(clock: ManualClock) -> None:
     """The attack: one after another gives way, and takes what it asked for: 4 files of a day of 2."""
     limiter, uploads, given = UploadLimiter(day=10 * MIB, clock=clock), list[Upload](), 0
     for second in range(40):

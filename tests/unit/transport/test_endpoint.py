@@ -508,7 +508,7 @@ async def test_a_peer_of_another_version_is_an_error_in_words(first: int) -> Non
     transport.close()
 
 
-async def test_a_turn_of_the_loop_sends_no_more_than_its_share_whoever_waits() -> None:
+async def test_a_turn_of_the_loop_sends_its_share_whoever_waits() -> None:
     """20 peers that may be sent 200 packets each at once: the loop has others to run, and other peers to hear."""
     loop, peers = asyncio.get_running_loop(), 20
     given = asyncio.Queue[Connection]()

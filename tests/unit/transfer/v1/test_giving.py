@@ -16,7 +16,7 @@ from pypatcher.artifact.old_chunks import OldChunks
 from pypatcher.artifact.patch import make_info
 from pypatcher.artifact.tree import build_tree, node_id
 from pypatcher.budgets import UploadLimiter
-from pypatcher.budgets.upload_limits import Upload
+from pypatcher.budgets.upload import Upload
 from pypatcher.errors import PatcherError
 from pypatcher.transfer.giving import OpenRelease, give
 from pypatcher.transfer.shelf import Shelf
