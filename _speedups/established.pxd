@@ -95,7 +95,11 @@ cdef class Cubic:
     cpdef acked(self, int64_t size, double sent_at, double now, double rtt, bint limited)
     cpdef sample(self, double rtt, int64_t newest_acked, int64_t next_number)
     cpdef lost(self, double newest_sent_at, double now)
-    @cython.locals(window=double, since=double, target=double, alpha=double)
+    @cython.locals(window=double)
+    cdef _begin(self, double now)
+    @cython.locals(alpha=double)
+    cdef _gain(self, int64_t size)
+    @cython.locals(window=double, since=double, target=double)
     cdef _avoid(self, int64_t size, double now, double rtt)
     cdef double _at(self, double seconds) except? -1
 

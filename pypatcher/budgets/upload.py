@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-__all__ = ["EVERYBODY", "FIRST_FLIGHT", "SLOW_RATE", "Answer", "UploadTaker", "Upload"]
+__all__ = ["EVERYBODY", "FIRST_FLIGHT", "SLOW_RATE", "Answer", "Upload", "UploadTaker"]
 
 FIRST_FLIGHT = 1 << 14
 """Bytes that whoever asks is sent ahead; then as many as it has taken."""

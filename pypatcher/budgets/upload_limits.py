@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from pypatcher.addresses import Address, host_of, is_lan, network_of, provider_of
-from pypatcher.budgets.upload import EVERYBODY, SLOW_RATE, UploadTaker, Upload
+from pypatcher.budgets.upload import EVERYBODY, SLOW_RATE, Upload, UploadTaker
 from pypatcher.limits import DaySums, Limit, Pace, WindowLimiter
 
 __all__ = ["UploadLimiter"]

@@ -57,7 +57,11 @@ class Cubic:
             rtt: the smoothed round-trip time.
             limited: this side had nothing more to send, so the window was not what held it back.
         """
-        if limited or sent_at <= self.recovery_since:
+        if limited:
+            return
+        if sent_at <= self.recovery_since:
+            # The window rests, but not the time that CUBIC counts, so neither does Reno's share of it.
+            self._gain(size)
             return
         if self.window < self.threshold:
             self.window += size // _CSS_DIVISOR if self._css_rounds >= 0 else size
@@ -92,13 +96,13 @@ class Cubic:
         if newest_sent_at <= self.recovery_since:
             return
         self.recovery_since = now
-        self._epoch = -1.0
         window = float(self.window)
         self._max = window * (1 + _BETA) / 2 if window < self._max else window
         self._prior = window
         self.window = max(int(window * _BETA), _MINIMUM_PACKETS * self.datagram)
         self.threshold = float(self.window)
         self._css_rounds = -1
+        self._begin(now)
 
     def collapse(self) -> None:
         """Nothing arrived for long (RFC 9002 section 7.6)."""
@@ -106,24 +110,31 @@ class Cubic:
         self.recovery_since = -1.0
         self._epoch = -1.0
 
-    def _avoid(self, size: int, now: float, rtt: float) -> None:
+    def _begin(self, now: float) -> None:
+        """The window grows from here on without doubling."""
         window = float(self.window)
-        if self._epoch < 0:
-            self._epoch = now
-            self._friendly = window
-            if self._max <= window:
-                self._max = window
-                self._k = 0.0
-            else:
-                self._k = ((self._max - window) / self.datagram / _C) ** (1 / 3)
-        since = now - self._epoch
-        target = self._at(since + rtt)
+        self._epoch = now
+        self._friendly = window
+        if self._max <= window:
+            self._max = window
+            self._k = 0.0
+        else:
+            self._k = ((self._max - window) / self.datagram / _C) ** (1 / 3)
+
+    def _gain(self, size: int) -> None:
+        """So many bytes arrived: what Reno would have."""
         alpha = 1.0 if self._friendly >= self._prior else _FRIENDLY
-        self._friendly += alpha * size / window * self.datagram
+        self._friendly += alpha * size / float(self.window) * self.datagram
+
+    def _avoid(self, size: int, now: float, rtt: float) -> None:
+        if self._epoch < 0:
+            self._begin(now)
+        window, since = float(self.window), now - self._epoch
+        self._gain(size)
         if self._at(since) < self._friendly:
             self.window = max(self.window, int(self._friendly))
         else:
-            target = max(window, min(target, 1.5 * window))
+            target = max(window, min(self._at(since + rtt), 1.5 * window))
             self.window = int(window + (target - window) * size / window)
 
     def _at(self, seconds: float) -> float:
