@@ -244,7 +244,7 @@ def python_commands(
 def on_cores(serving: list[str], fetching: list[str]) -> tuple[list[str], list[str]]:
     """Each side on a core of its own."""
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
+    if len(cores) < 2 or shutil.which("taskset") is None:
         return serving, fetching
     return ["taskset", "-c", str(cores[0]), *serving], ["taskset", "-c", str(cores[1]), *fetching]
 

@@ -21,7 +21,7 @@ from pypatcher.errors import SettingError
 from pypatcher.targets import find_target, load_targets
 from qemu.checks import run_unit_tests
 from qemu.device import CACHE, WORKERS, Device
-from qemu.footprint import measure
+from qemu.footprint import measure, measure_data_path
 from qemu.namespace import INSIDE, enter, register
 from qemu.native import Native
 from qemu.newer import NewerPython
@@ -33,7 +33,9 @@ def main() -> int:
     """Prepare on the host, then test inside namespaces; 0 if all went as it should."""
     parser = argparse.ArgumentParser(prog="python -m qemu", description=__doc__)
     parser.add_argument("targets", metavar="TARGET", nargs="*")
-    parser.add_argument("--only", choices=("units", "story", "footprint"), help="one part, after the installation")
+    parser.add_argument(
+        "--only", choices=("units", "story", "footprint", "data-path"), help="one part, after the installation"
+    )
     parser.add_argument("--all-units", action="store_true", help="the slow unit tests too (a quarter of an hour)")
     args = parser.parse_args()
     os.umask(UMASK)
@@ -93,6 +95,10 @@ def _test(devices: list[Device], native: Native, newer: NewerPython, args: argpa
     if args.only == "footprint":
         for device in devices:
             say(json.dumps(measure(device, native)))
+        return 0
+    if args.only == "data-path":
+        for device in devices:
+            say(f"{device.target.name}\n{measure_data_path(device)}")
         return 0
     if args.only != "units":
         with _timed("the story"):

@@ -68,6 +68,7 @@ class Device:
         bind(self.wheelhouse, self.root / "wheelhouse")
         bind(REPOSITORY / "tests", self.root / "src" / "tests")
         bind(REPOSITORY / "targets", self.root / "src" / "targets")
+        bind(REPOSITORY / "bench", self.root / "src" / "bench")
         shutil.copy2(REPOSITORY / "pyproject.toml", self.root / "src")
 
     def install(self) -> bool:

@@ -22,10 +22,11 @@ from qemu.native import Native
 from qemu.story import serve_natively
 from qemu.watched import Watched
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_data_path"]
 
 _APP = REPOSITORY / "bench" / "footprint_app.py"
 _PAYLOAD = 50 * 1000 * 1000
+_MEGABYTES = 4
 _IDLE = 90
 _LONG = 3000.0
 """Seconds for 50 MB on an emulator that shares its machine with others."""
@@ -60,6 +61,16 @@ def measure(device: Device, native: Native) -> dict[str, object]:
     with contextlib.ExitStack() as cleanup:
         bench = _Bench(device, native, work, cleanup)
         return numbers | {"idle": bench.idle(), "fetch": bench.fetch(), "serve": bench.serve()}
+
+
+def measure_data_path(device: Device) -> str:
+    """What ``bench/transfer.py`` says there: the emulator's ratios, its seconds say nothing.
+
+    Raises:
+        StepFailedError: it does not work.
+    """
+    bench = f"{device.python} -m bench.transfer --size-mb {_MEGABYTES}"
+    return device.run("/bin/sh", "-ec", f"cd /src; exec {bench}")
 
 
 class _Bench:

@@ -37,8 +37,8 @@ Handler = Callable[[Connection], Awaitable[None]]
 _ASK_SECONDS = 15.0
 _CONNECTIONS_LIMIT = 256
 _DATAGRAM_SIZE_V4, _DATAGRAM_SIZE_V6 = 1452, 1432
-_PACKETS_PER_TURN = 512
-"""After so many in one turn of the event loop others have their turn first: 2 ms of plain Python."""
+_PACKETS_PER_TURN, _FLUSH_SECONDS = 512, 0.5
+"""After so many others have a turn first, 2 ms of plain Python; it begins within these seconds, or its call is lost."""
 
 _log = logging.getLogger("pypatcher.transport")
 
@@ -70,6 +70,7 @@ class Endpoint:
         self._reset_tokens: dict[bytes, Connection] = {}
         self._awake: dict[Connection, None] = {}
         self._flush_soon: asyncio.Handle | None = None
+        self._flush_late = 0.0
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._front_door = FrontDoor(admission)
@@ -210,8 +211,7 @@ class Endpoint:
     def wake(self, connection: Connection) -> None:
         """The connection has something to send or to act on; it is pumped once, soon."""
         self._awake[connection] = None
-        if self._flush_soon is None:
-            self._flush_soon = self._loop.call_soon(self._flush)
+        self._have_flushed()
 
     def add_route(self, connection_id: bytes, connection: Connection) -> None:
         """Packets with this connection id are for ``connection``."""
@@ -402,14 +402,19 @@ class Endpoint:
 
     def _go_on(self) -> None:
         """A batch came, or a socket takes more."""
-        if self._flush_soon is None:
+        if self._loop.time() >= self._flush_late:
             self._flush()
+
+    def _have_flushed(self) -> None:
+        if (now := self._loop.time()) >= self._flush_late:
+            # A call that failed instead, as any may once, must not end all sending.
+            self._flush_soon, self._flush_late = self._loop.call_soon(self._flush), now + _FLUSH_SECONDS
 
     def _flush(self) -> None:
         """Pump connections that have something to do; where a socket is full, or much was sent, they wait."""
         if self._flush_soon is not None:
             self._flush_soon.cancel()
-            self._flush_soon = None
+        self._flush_soon, self._flush_late = None, 0.0
         awake, self._awake = self._awake, {}
         now, sent = self._loop.time(), 0
         for connection in awake:
@@ -427,8 +432,8 @@ class Endpoint:
                 continue
             entry.udp.send_all(trains, source=entry.asked)
             sent += sum(-(-len(data) // size) for data, size, _ in trains)
-        if self._awake and sent >= _PACKETS_PER_TURN and self._flush_soon is None:
-            self._flush_soon = self._loop.call_soon(self._flush)
+        if self._awake and sent >= _PACKETS_PER_TURN:
+            self._have_flushed()
 
     async def _run(self, handler: Handler, connection: Connection) -> None:
         code = CloseCode.DONE

@@ -19,7 +19,7 @@ from pypatcher.node.device import own_target
 from pypatcher.node.publish import Steps
 from pypatcher.regular_file import open_regular, read_regular
 from pypatcher.transfer.shelf import Shelf
-from pypatcher.transfer.v1.giving import Giver
+from pypatcher.transfer.v1.held_trees import HeldTrees
 from pypatcher.update.outfile import Download, OutFile
 from tests.support.manifests import OWNER, file_word
 from tests.support.transport import local_release, make_release
@@ -136,7 +136,7 @@ async def test_no_tree_is_built_of_a_release_that_became_a_pipe(tmp_path: Path) 
     shelf = Shelf(UploadLimiter())
     shelf.put([held])
     with pytest.raises(OSError, match="not a regular file"):
-        await asyncio.wait_for(Giver(shelf, lambda _: None, lambda _: None)._tree(held), 100)
+        await asyncio.wait_for(HeldTrees(shelf, lambda _: None).plain(held), 100)
 
 
 @pytest.mark.parametrize("by", ["pipe", "file", "link"])
