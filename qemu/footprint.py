@@ -26,7 +26,7 @@ __all__ = ["measure", "measure_data_path"]
 
 _APP = REPOSITORY / "bench" / "footprint_app.py"
 _PAYLOAD = 50 * 1000 * 1000
-_MEGABYTES = 4
+_MEGABYTES = 16
 _IDLE = 90
 _LONG = 3000.0
 """Seconds for 50 MB on an emulator that shares its machine with others."""

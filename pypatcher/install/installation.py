@@ -225,11 +225,12 @@ class Installation:
             CannotReplaceError, OSError: the folders cannot be read, or `P` is no program of the owner's.
         """
         with self._folders(self.layout, StateFolder.IF_THERE) as files:
-            state = Operations(files, self.layout).read_state()
+            # In this order: what is activated meanwhile is seen in one of the two places, what went back is refused.
+            staged = self._examiner.examine(files, self.layout.staged).id
             program = self._examiner.examine(files, self.layout.target)
             if program.id is None:
                 raise CannotReplaceError(f"{self.program} {CANNOT_BE_UPDATED}: {program.reason}")
-            staged = self._examiner.examine(files, self.layout.staged).id
+            state = Operations(files, self.layout).read_state()
         check_wanted(ProgramId(sha512, version), program.id.version, state, staged)
 
     def stage(self, partial: Partial, expect: PatchInfo, said: Callable[[], object] = lambda: None) -> PatchInfo:

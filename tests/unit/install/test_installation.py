@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from pypatcher.artifact import read_release, sign_file
-from pypatcher.errors import RefusedReleaseError, SignatureMismatchError
+from pypatcher.errors import NotNewerError, RefusedReleaseError, SignatureMismatchError
 from pypatcher.install import Caller, EntryKind, Installation, owner_verifies
-from pypatcher.install.files import OsFiles
-from pypatcher.install.layout import Folder
+from pypatcher.install.examine import Examined
+from pypatcher.install.files import Files, OsFiles
+from pypatcher.install.layout import Entry, Folder
 from pypatcher.keys import KeyPair, OwnerKey
 from pypatcher.targets import find_target
 from tests.support.installations import V1, V2, V3, MakeInstallation, caller, download, nobody_lives, trial_of
@@ -45,6 +46,31 @@ def test_a_staged_release_is_activated_at_the_next_start(make: MakeInstallation)
     assert device.confirm() == V2
     assert device.confirm() is None
     assert device.status().confirmed == device.status().newest == V2
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_a_release_that_is_activated_meanwhile_is_not_wanted_again(
+    make: MakeInstallation, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """A node asks while another process, such as ``run``, activates what it staged: neither waits for the other."""
+    device, other = make(), make()
+    other.settle("run")
+    download(other, "2.0.0")
+    examine, seen = device._examiner.examine, 0
+
+    def look(files: Files, entry: Entry) -> Examined:
+        nonlocal seen
+        found, seen = examine(files, entry), seen + 1
+        if seen == after:
+            other.settle("run")
+        return found
+
+    if not after:
+        other.settle("run")
+    monkeypatch.setattr(device._examiner, "examine", look)
+    with pytest.raises(NotNewerError):
+        device.check_wanted(V2)
+    assert seen == 2
 
 
 def test_a_program_that_settles_itself_execs_and_the_new_one_counts(make: MakeInstallation) -> None:
